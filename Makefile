@@ -1,0 +1,72 @@
+# The study's front door: `make study` and `make test` work on a fresh machine with Python >= 3.11, pip and make.
+# `make help` lists the rest.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+PROFILE ?= demo
+DATASETS ?=
+LOCK    ?= requirements-cpu.lock
+TORCH_INDEX ?=
+
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# one data set or several, separated by blanks or commas: DATASETS="ml-1m ml-100k"
+comma := ,
+DATASET_OPTIONS := $(foreach d,$(subst $(comma), ,$(DATASETS)),--dataset $(d))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup study test book check-book readme lab lint format lock clean
+
+help: ## list the targets
+	@echo "make setup | study | test | book | check-book | readme | lab | lint | format | lock | clean"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1: \2/p' $(MAKEFILE_LIST)
+	@echo "Variables: PROFILE=demo|paper  DATASETS=\"ml-1m ml-100k\"  PYTHON=python3.12"
+	@echo "           TORCH_INDEX=https://download.pytorch.org/whl/cpu  LOCK=requirements-cuda.lock"
+
+setup: $(READY) ## make .venv and install the locked packages into it, once
+
+# Installed again only when the lock or pyproject.toml changes. The stamp is written last: a broken-off install is repeated.
+$(READY): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "error: $(PYTHON) is missing or older than Python 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) from $(LOCK) (once; a few minutes and a few gigabytes, most of it PyTorch) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+study: $(READY) ## run the study's notebooks and build the book (PROFILE, DATASETS)
+	$(BIN)/seqrec study --profile $(PROFILE) $(DATASET_OPTIONS)
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest
+
+book: $(READY) ## build the book from published records alone: no data, no training
+	$(BIN)/seqrec book
+
+check-book: $(READY) ## open every page of the built book in a headless Chromium; screenshots in _build/screenshots
+	$(BIN)/python tests/browser/check_book.py _build/html --screenshots _build/screenshots
+
+readme: $(READY) ## rewrite the README's table of results from published records
+	$(BIN)/python -m seqrec_lib.report.readme
+
+lab: $(READY) ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+lint: $(READY) ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the code in the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY) ## resolve pyproject.toml again and rewrite both lock files
+	$(BIN)/python tools/lock.py
+
+clean: ## remove what was built (not .venv, not .runs)
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis seqrec_lib.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

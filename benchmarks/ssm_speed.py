@@ -1,0 +1,202 @@
+"""How fast are the state-space mixers on this CPU? Ratios to SASRec and to transformers' Mamba and Mamba-2.
+
+    python benchmarks/ssm_speed.py [--threads 2] [--rounds 15] [--output benchmarks/results/ssm_speed.json]
+
+Every row is a forward and backward pass of a training step without the softmax over items: embedding, layers with
+dropout 0.2, output at every position. The contestants take turns (A B C A B C ...), so that another job on the
+machine slows all of them alike; a row's time is the median over rounds, its ratio the median of the rounds' ratios.
+`attained` compares the matrix products of a pass with the rate of a large one that takes its turn in the same rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import Mamba2Config, MambaConfig
+from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+from seqrec_lib.models.layers import Dropout, FeedForward
+from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.ssm import Hydra, Mamba, Mamba2
+
+N_ITEMS, D_MODEL, DROPOUT = 3416, 64, 0.2
+# (length, batch, the largest ratio to SASRec that the study aims at for Mamba4Rec, 2Mamba4Rec, Hydra4Rec)
+SHAPES = ((200, 16, (1.5, 0.9, 1.2)), (1000, 4, (0.7, 0.7, 0.7)))
+PEERS = 5.0  # the least factor over transformers that the study aims at
+
+
+class OneLayer(nn.Module):
+    """Mamba4Rec's layout around a mixer: embedding, mixer, feed-forward network."""
+
+    def __init__(self, mixer: nn.Module, read: str = "forward") -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(N_ITEMS + 1, D_MODEL)
+        self.mixer, self.read = mixer, read
+        self.feed_forward = FeedForward(D_MODEL, DROPOUT)
+        self.norms = nn.ModuleList(nn.LayerNorm(D_MODEL, eps=1e-12) for _ in range(3))
+        self.dropout = Dropout(DROPOUT)
+
+    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        x = self.norms[0](self.dropout(self.embedding(items)))
+        x = self.norms[1](self.dropout(getattr(self.mixer, self.read)(x, lengths)))
+        return self.norms[2](x + self.dropout(self.feed_forward(x)))
+
+
+def training_step(model: nn.Module, items: Tensor, lengths: Tensor) -> Callable[[], None]:
+    """Forward and backward of a recommender."""
+    g = torch.randn(*items.shape, D_MODEL)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        model(items, lengths).backward(g)
+
+    return step
+
+
+def mixer_step(mixer: nn.Module, x: Tensor) -> Callable[[], None]:
+    """Forward and backward of a mixer alone."""
+    g = torch.randn_like(x)
+
+    def step() -> None:
+        mixer.zero_grad(set_to_none=True)
+        out = mixer(x.requires_grad_())
+        (out[0] if isinstance(out, tuple) else out).backward(g)
+
+    return step
+
+
+def interleaved(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every step in every round, the steps taking turns; two rounds before the first count."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(-2, rounds):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            step()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def ratio(a: list[float], b: list[float]) -> float:
+    """Median over rounds of a's time in units of b's."""
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+def against_sasrec(length: int, batch: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds and ratios of the study's one-layer models and of a two-layer SASRec."""
+    items = torch.randint(1, N_ITEMS + 1, (batch, length))
+    lengths = torch.full((batch,), length)
+    models: dict[str, nn.Module] = {
+        "sasrec": SASRec(N_ITEMS, length, dropout=DROPOUT),
+        "mamba4rec": OneLayer(Mamba(D_MODEL, 32)),
+        "2mamba4rec": OneLayer(Mamba2(D_MODEL, 128)),
+        "hydra4rec": OneLayer(Hydra(D_MODEL, 32)),
+        "hydra4rec-all-positions": OneLayer(Hydra(D_MODEL, 32), "forward_prefixes"),
+    }
+    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    steps = {name: training_step(model, items, lengths) for name, model in models.items()}
+    steps["product"] = lambda: torch.mm(left, right)
+    seconds = interleaved(steps, rounds)
+    rate = 2 * 1024**3 / statistics.median(seconds.pop("product"))
+    rows = {}
+    for name, taken in seconds.items():
+        flops = product_flops(steps[name])
+        rows[name] = {
+            "milliseconds": 1e3 * statistics.median(taken),
+            "ratio": ratio(taken, seconds["sasrec"]),
+            "product_gflop": flops / 1e9,
+            "attained": flops / statistics.median(taken) / rate,
+        }
+    return rows
+
+
+def product_flops(step: Callable[[], None]) -> int:
+    """Floating-point operations in the matrix products of one step."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def against_transformers(length: int, batch: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Our mixers and transformers', same sizes: milliseconds and how many times as fast ours are."""
+    x = torch.randn(batch, length, D_MODEL)
+    shared = {"hidden_size": D_MODEL, "expand": 2, "conv_kernel": 4, "num_hidden_layers": 1, "use_bias": False}
+    theirs_1 = MambaMixer(MambaConfig(state_size=32, **shared), layer_idx=0)
+    config = Mamba2Config(state_size=128, head_dim=64, num_heads=2, n_groups=1, chunk_size=64, **shared)
+    theirs_2 = Mamba2Mixer(config, layer_idx=0)
+    pairs = {"Mamba": (Mamba(D_MODEL, 32), theirs_1), "Mamba2": (Mamba2(D_MODEL, 128), theirs_2)}
+    rows = {}
+    for name, (ours, theirs) in pairs.items():
+        seconds = interleaved({"ours": mixer_step(ours, x), "theirs": mixer_step(theirs, x)}, rounds)
+        rows[name] = {
+            "milliseconds": 1e3 * statistics.median(seconds["ours"]),
+            "theirs_milliseconds": 1e3 * statistics.median(seconds["theirs"]),
+            "times_as_fast": ratio(seconds["theirs"], seconds["ours"]),
+        }
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--peer-rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "ssm_speed.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    versions = {"python": platform.python_version()}
+    versions |= {module.__name__: str(module.__version__) for module in (torch, numba, transformers)}
+    record: dict[str, object] = {
+        "machine": {"processor": processor(), "cores": torch.get_num_threads(), "system": platform.system()},
+        "versions": versions,
+        "rounds": options.rounds,
+        "shapes": [],
+    }
+    for length, batch, goals in SHAPES:
+        rows = against_sasrec(length, batch, options.rounds)
+        peers = against_transformers(length, batch, options.peer_rounds)
+        print(f"\n{batch} histories of {length}, d = {D_MODEL}, {options.threads} threads")
+        print(f"{'model':26}{'ms':>8}{'x SASRec':>10}{'goal':>7}{'GFLOP':>8}{'attained':>10}")
+        targets = dict(zip(("mamba4rec", "2mamba4rec", "hydra4rec"), goals, strict=True))
+        for name, row in rows.items():
+            goal = f"{targets[name]:.1f}" if name in targets else ""
+            print(
+                f"{name:26}{row['milliseconds']:8.1f}{row['ratio']:10.2f}{goal:>7}"
+                f"{row['product_gflop']:8.2f}{row['attained']:10.0%}"
+            )
+        for name, row in peers.items():
+            print(
+                f"{name + ' alone':26}{row['milliseconds']:8.1f}   transformers {row['theirs_milliseconds']:.0f} ms: "
+                f"{row['times_as_fast']:.1f} times as fast (goal {PEERS:.0f})"
+            )
+        record["shapes"].append({"length": length, "batch": batch, "models": rows, "mixers": peers})  # type: ignore[attr-defined]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"\nwritten to {options.output}")
+
+
+def processor() -> str:
+    """The processor's name, as Linux gives it, or else as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A Sphinx extension that keeps the built pages free of what they do not need and cannot have offline.
+
+Jupyter Book adds thebe (which runs code on a public server) to every page although it is switched off, and loads every
+script below ``_static`` on every page, so that the vendored MathJax would run twice where there are formulae and once where
+there are none. Sphinx itself adds MathJax to the pages that need it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+
+def drop_vendored_scripts(app: Sphinx, config: Any) -> None:
+    """Leaves MathJax to Sphinx: it must not be among the scripts of every page."""
+    config.html_js_files = [entry for entry in config.html_js_files if "mathjax/" not in str(entry)]
+
+
+def drop_thebe(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Removes thebe's scripts, one of which names its address on a CDN, and its style sheet."""
+
+    def is_thebe(script: Any) -> bool:
+        body = getattr(script, "attributes", {}).get("body") or ""
+        return "thebe" in str(getattr(script, "filename", "") or "").lower() or "thebe" in body.lower()
+
+    context["script_files"] = [script for script in context.get("script_files", []) if not is_thebe(script)]
+    context["css_files"] = [style for style in context.get("css_files", []) if not is_thebe(style)]
+
+
+def mend_reference_list(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Takes a role from the list of references whose children do not have the role that it asks for."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        )
+
+
+def drop_thebe_settings(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Removes the block of thebe's settings (a public server's repository) from the page's text."""
+    for node in list(doctree.findall(nodes.raw)):
+        if "x-thebe-config" in node.astext():
+            node.parent.remove(node)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", drop_vendored_scripts)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", mend_reference_list, priority=900)
+    app.connect("doctree-resolved", drop_thebe_settings, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

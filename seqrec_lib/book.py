@@ -1,0 +1,261 @@
+"""From executed notebooks to the book: stage them with book/ in ``_build/source``, then build there.
+
+Two executed copies of one notebook must not share a title or a label, so the data set's name is filled into
+both while staging. The book is built in a fresh folder and takes the old one's place only when the build has
+succeeded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.errors import SeqRecError
+
+if TYPE_CHECKING:
+    from seqrec_lib.study import Page
+
+PLACEHOLDER = re.compile(r"\{\{\s*(dataset|dataset_title)\s*\}\}")
+LABELS = (
+    re.compile(r"^\((?P<label>[\w:.-]+)\)=[ \t]*$", re.M),  # (label)=
+    re.compile(r"^[ \t]*:(?:name|label):[ \t]*(?P<label>[\w:.-]+)[ \t]*$", re.M),  # option of a directive
+    re.compile(r"\$\$[ \t]*\((?P<label>[\w:.-]+)\)[ \t]*$", re.M),  # $$ ... $$ (label)
+    re.compile(r"\{[^{}\n]*#(?P<label>[\w:.-]+)[^{}\n]*\}"),  # {#label} of an attribute block
+)
+BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+
+
+def build(root: Path, pages: Sequence[Page], failed: Mapping[str, str], say: Callable[[str], None] = print) -> Path:
+    """Stage the executed pages and build the book; returns its first page.
+
+    Args:
+        root: the project's folder, with ``_config.yml``, ``book/`` and ``_build/executed/``.
+        pages: all pages of the book that are notebooks.
+        failed: page name -> why its notebook failed; such a page says so instead of showing results.
+
+    Raises:
+        SeqRecError: the table of contents does not fit the pages, Sphinx warns, or the built pages fail their
+            checks. The book of the previous build, if any, then stays where it is.
+    """
+    from filelock import FileLock
+
+    with FileLock(root / "_build" / ".book.lock"):
+        say("book: building")
+        return _build(root, pages, failed)
+
+
+def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path:
+    source, fresh, final = (root / "_build" / name for name in ("source", "fresh", "html"))
+    documents = stage(root, source, pages, failed)
+    shutil.rmtree(fresh, ignore_errors=True)
+    log = root / "_build" / "book.log"
+    command = [
+        sys.executable,
+        "-c",
+        BUILD,
+        "build",
+        ".",
+        "--path-output",
+        str(fresh),
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
+    with log.open("wb") as stream:
+        done = subprocess.run(command, cwd=source, stdout=stream, stderr=subprocess.STDOUT, check=False)
+    html = fresh / "_build" / "html"
+    missing = [name for name in documents if not (html / f"{name}.html").is_file()]
+    if done.returncode != 0 or missing:
+        problems = _problems(log, source) or [f"no page {name}" for name in missing] or ["no reason given"]
+        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        old = f"; {final} is still the previous book" if final.exists() else ""
+        raise SeqRecError(f"the book was not built: {problems[0]}{rest}; see {log}{old}")
+    _check(html, documents)
+    old_book = root / "_build" / "html.old"
+    shutil.rmtree(old_book, ignore_errors=True)
+    if final.exists():
+        final.rename(old_book)
+    html.rename(final)
+    shutil.rmtree(old_book, ignore_errors=True)
+    shutil.rmtree(fresh, ignore_errors=True)
+    return final / "index.html"
+
+
+def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> list[str]:
+    """Fill ``source`` with the book's sources; returns the names of its documents, as the table of contents
+    has them."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
+    shutil.copy2(root / "_config.yml", source / "_config.yml")
+    toc = expand_toc(_read_toc(root), pages)
+    import yaml
+
+    (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    folder = source / "notebooks"
+    folder.mkdir(exist_ok=True)
+    for page in pages:
+        if page.name in failed:
+            text = _failed_page(root / "notebooks" / f"{page.notebook}.ipynb", page, failed[page.name])
+            (folder / f"{page.name}.md").write_text(text, encoding="utf-8")
+            continue
+        copy = root / "_build" / "executed" / f"{page.name}.ipynb"
+        if not copy.is_file():
+            raise SeqRecError(f"page {page.name} has no executed copy at {copy}; run `seqrec study` or `seqrec book`")
+        notebook = json.loads(copy.read_text(encoding="utf-8"))
+        (folder / copy.name).write_text(json.dumps(fill(notebook, page.dataset), indent=1), encoding="utf-8")
+    return documents(toc)
+
+
+def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
+    """The table of contents with every ``notebooks/<notebook>`` replaced by the pages of that notebook.
+
+    Raises:
+        SeqRecError: it names a notebook that no profile has, or leaves one out.
+    """
+    names: dict[str, list[str]] = {}
+    for page in pages:
+        names.setdefault(page.notebook, []).append(page.name)
+    used = set()
+
+    def expand(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        expanded = []
+        for entry in entries:
+            file = str(entry.get("file", ""))
+            if file.startswith("notebooks/"):
+                notebook = file.removeprefix("notebooks/").removesuffix(".ipynb")
+                if notebook not in names:
+                    raise SeqRecError(
+                        f"book/_toc.yml names {file!r}, which no profile of study.yml has; add or remove it"
+                    )
+                used.add(notebook)
+                expanded += [entry | {"file": f"notebooks/{name}"} for name in names[notebook]]
+            else:
+                lists = {key: expand(value) for key, value in entry.items() if isinstance(value, list)}
+                expanded.append(entry | lists)
+        return expanded
+
+    result = toc | {key: expand(value) for key, value in toc.items() if isinstance(value, list)}
+    for notebook in names.keys() - used:
+        raise SeqRecError(f"book/_toc.yml has no 'file: notebooks/{notebook}', which study.yml executes; add it")
+    return result
+
+
+def documents(toc: Mapping[str, Any]) -> list[str]:
+    """Names of all documents of a table of contents, the root first."""
+    found = [str(toc["root"])] if "root" in toc else []
+    if "file" in toc:
+        found.append(str(toc["file"]))
+    for value in toc.values():
+        if isinstance(value, list):
+            found += [name for entry in value for name in documents(entry)]
+    return found
+
+
+def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
+    """An executed notebook with the data set's name in its text, and in front of every label that it defines.
+
+    ``{{ dataset }}`` and ``{{ dataset_title }}`` are replaced in Markdown cells and in the metadata of cells
+    (captions, alt text, names of figures); the label ``results`` becomes ``ml-1m-results``, where it is
+    defined and where this notebook refers to it.
+    """
+    words = {"dataset": dataset or "", "dataset_title": _title(dataset)}
+    cells = []
+    for cell in notebook["cells"]:
+        cell = dict(cell, metadata=_map_text(cell["metadata"], lambda text: _replace(text, words)))
+        if cell["cell_type"] == "markdown":
+            cell["source"] = _replace(_source(cell), words)
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["metadata"]["tags"] = [*cell["metadata"]["tags"], "hide-input"]
+        cells.append(cell)
+    if dataset:
+        labels = _labels(cells)
+        for cell in cells:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = _rename(cell["source"], labels, dataset)
+            figure = cell["metadata"].get("mystnb", {}).get("figure", {})
+            if "name" in figure:
+                figure["name"] = f"{dataset}-{figure['name']}"
+    return dict(notebook, cells=cells)
+
+
+def _labels(cells: Sequence[Mapping[str, Any]]) -> set[str]:
+    labels = set()
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            labels |= {match["label"] for pattern in LABELS for match in pattern.finditer(cell["source"])}
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        if name:
+            labels.add(name)
+    return labels
+
+
+def _rename(text: str, labels: set[str], dataset: str) -> str:
+    if not labels:
+        return text
+    any_label = "|".join(sorted(map(re.escape, labels), key=len, reverse=True))
+    # a label stands after "(", "#", "`", "<" or an option's name, and ends there
+    before = r"^\(|\]\(#?|\$\$[ \t]*\(|#|\}`|<|:name:[ \t]*|:label:[ \t]*"
+    pattern = rf"(?P<before>{before})(?P<label>{any_label})(?=[)`>}}\s]|$)"
+    return re.sub(pattern, rf"\g<before>{dataset}-\g<label>", text, flags=re.M)
+
+
+def _replace(text: str, words: Mapping[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda match: words[match[1]], text)
+
+
+def _map_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _map_text(item, change) for key, item in value.items()}
+    return [_map_text(item, change) for item in value] if isinstance(value, list) else value
+
+
+def _title(dataset: str | None) -> str:
+    if dataset is None:
+        return ""
+    from seqrec_lib.data.registry import DATASETS
+
+    return DATASETS[dataset].title if dataset in DATASETS else dataset
+
+
+def _source(cell: Mapping[str, Any]) -> str:
+    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+
+
+def _failed_page(notebook: Path, page: Page, reason: str) -> str:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in _source(cell).splitlines()]
+    heading = next((line for line in lines if line.startswith("# ")), f"# {page.name}")
+    title = _replace(heading, {"dataset": page.dataset or "", "dataset_title": _title(page.dataset)})
+    return f"{title}\n\nThis page's notebook failed, so it shows no results:\n\n```text\n{reason}\n```\n"
+
+
+def _read_toc(root: Path) -> dict[str, Any]:
+    from seqrec_lib.study import read_yaml
+
+    toc = read_yaml(root / "book" / "_toc.yml")
+    if not isinstance(toc, dict) or "root" not in toc:
+        raise SeqRecError(f"{root / 'book' / '_toc.yml'}: no key 'root'; write a table of contents of format jb-book")
+    return toc
+
+
+def _problems(log: Path, source: Path) -> list[str]:
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace")).splitlines()
+    marked = [line.strip() for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL|Error):", line)]
+    return [line.replace(f"{source}/", "") for line in marked] or lines[-1:]
+
+
+def _check(html: Path, names: Sequence[str]) -> None:
+    from seqrec_lib.report.html_check import check_html
+
+    findings = check_html(html, names)
+    if findings:
+        rest = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise SeqRecError(f"the built pages fail their checks: {findings[0]}{rest}; see {html}")

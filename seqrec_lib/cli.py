@@ -1,0 +1,288 @@
+"""The command `seqrec`: what a user does with the study, from a terminal.
+
+Expected errors are one line and exit status 2, a study in which something failed ends with 1, Ctrl-C with 130
+and a store that the next call goes on from. Each command imports what it needs, so that `seqrec --help`
+answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from seqrec_lib.errors import SeqRecError
+
+INTERRUPTED = "interrupted: finished runs are kept; the same command goes on from here"
+
+
+class Group(TyperGroup):
+    """A group of commands that turns what is expected to go wrong into one line and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; SeqRecError and a full disk end with 2, an interruption with 130."""
+        try:
+            return super().invoke(ctx)
+        except SeqRecError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            print(f"\n{INTERRUPTED}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _fail(f"the disk is full ({error.filename or 'no file named'}); free space, then repeat the command")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="State space models in sequential recommendation: run the study, read its book, try its models.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, fetch one, describe one.")
+results_app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish.")
+app.add_typer(data_app, name="data")
+app.add_typer(results_app, name="results")
+
+Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Only this data set.")]
+Experiment = Annotated[str | None, typer.Option("--experiment", "-e", help="Only this experiment.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _table(*columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Any) -> None:
+    console = Console(markup=False, highlight=False, emoji=False)
+    # a pipe or a log has no width; nothing is folded there
+    console = console if console.is_terminal else Console(width=200, markup=False, highlight=False, emoji=False)
+    console.print(table)
+
+
+@app.command()
+def study(
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Profile of study.yml: demo or paper.")] = "demo",
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; may repeat.")] = None,
+    missing: Annotated[str, typer.Option(help="run: carry out missing runs; skip: show them as not run.")] = "run",
+    book: Annotated[bool, typer.Option("--book/--no-book", help="Build the book afterwards.")] = True,
+) -> None:
+    """Execute the notebooks of a profile by papermill, then build the book."""
+    from seqrec_lib.study import run_study
+
+    if missing not in {"run", "skip"}:
+        raise SeqRecError(f"--missing is {missing!r}; use run or skip")
+    _finish(run_study(profile, dataset or (), missing, build=book, say=_say))
+
+
+@app.command()
+def book() -> None:
+    """Build the book from published records: no data, no weights, no training."""
+    from seqrec_lib.study import build_book
+
+    _finish(build_book(say=_say))
+
+
+def _finish(result: Any) -> None:
+    if result.index is not None:
+        _say(f"\nThe book: {result.index.as_uri()}")
+    if result.ok:
+        return
+    print("\nFailed:", file=sys.stderr)
+    for failure in result.failures:
+        print(f"  {failure.page.name}: {failure.reason}\n    executed copy: {failure.copy}", file=sys.stderr)
+    for line in result.failed_runs:
+        print(f"  run {line}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+@app.command()
+def status(dataset: Dataset = None) -> None:
+    """Runs planned by study.yml: done, missing, failed, of older code, and on which hardware."""
+    from seqrec_lib.experiments.base import describe
+    from seqrec_lib.plans import run_states
+    from seqrec_lib.results import RunStore
+    from seqrec_lib.study import load_study
+
+    store, planned, failed = RunStore(), set(), []
+    table = _table("profile", "page", "planned", "done", "missing", "failed", "older code", "hardware")
+    for profile, pages in load_study().profiles.items():
+        for page in pages:
+            states = run_states(page, store) if dataset in {None, page.dataset} else []
+            if not states:
+                continue
+            words = [state.word for state in states]
+            devices = {s.record.environment.get("device", "?") for s in states if s.record is not None}
+            counts = [
+                len(states),
+                *map(words.count, ("done", "missing", "failed")),
+                sum(s.older for s in states),
+            ]
+            table.add_row(profile, page.name, *map(str, counts), ", ".join(sorted(devices)) or "-")
+            planned |= {state.run_id for state in states}
+            failed += [
+                f"{page.name}: {describe(s.config)}: {s.record.error}"
+                for s in states
+                if s.record is not None and not s.record.complete
+            ]
+    _print(table)
+    others = [r for r in store.records(dataset=dataset) if r.run_id not in planned]
+    if others:
+        _say(f"{len(others)} further runs are in no profile (`seqrec results list`).")
+    for line in failed:
+        _say(f"failed: {line}")
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, device, kernels, data found and where, free disk."""
+    from seqrec_lib.diagnosis import diagnose
+
+    for title, rows in diagnose().items():
+        table = _table(title, "", "")
+        for row in rows:
+            table.add_row(*row)
+        _print(table)
+
+
+@app.command()
+def recommend(
+    titles: Annotated[list[str], typer.Argument(help="Titles of the history, oldest first, each in quotes.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Data set that the titles are from.")] = "demo",
+    model: Annotated[str, typer.Option("--model", "-m", help="Model id.")] = "sasrec",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many to recommend.")] = 10,
+) -> None:
+    """Type a few titles, get the next ten."""
+    from seqrec_lib.recommend import recommend as next_items
+
+    table = _table("", "title", "score")
+    for place, (title, score) in enumerate(next_items(titles, dataset, model, k), 1):
+        table.add_row(str(place), title, f"{score:.3f}")
+    _print(table)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """All data sets, whether they are here, and their licences."""
+    from seqrec_lib.data import DATASETS, available
+
+    table = _table("name", "title", "here", "where", "licence")
+    for name, spec in DATASETS.items():
+        here, where = available(name)
+        table.add_row(name, spec.title, "yes" if here else "no", where if here else "-", spec.licence)
+    _print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument(help="Data set.")]) -> None:
+    """Find a data set's files or download and verify them."""
+    from seqrec_lib.data import available, load
+
+    load(name, progress=True)
+    _say(f"{name}: {available(name)[1]}")
+
+
+@data_app.command("stats")
+def data_stats(name: Annotated[str, typer.Argument(help="Data set.")]) -> None:
+    """Counts after the 5-core, lengths, popularity, ties, and the hash of the split."""
+    from seqrec_lib.data import load, statistics, verification
+
+    sequences = load(name, progress=True)
+    table = _table(name, "")
+    for key, value in statistics(sequences).items():
+        for part, number in value.items() if isinstance(value, dict) else [("", value)]:
+            text = (
+                f"{number:,}"
+                if isinstance(number, int)
+                else f"{number:.4g}"
+                if isinstance(number, float)
+                else str(number)
+            )
+            table.add_row(f"{key} {part}".strip(), text)
+    table.add_row("split hash", f"{sequences.split_hash} ({verification(sequences)})")
+    _print(table)
+
+
+@results_app.command("list")
+def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None:
+    """All records, new and published."""
+    from seqrec_lib.experiments.base import describe
+    from seqrec_lib.results import RunStore
+
+    store = RunStore()
+    table = _table("run", "experiment", "configuration", "status", "finished", "device", "published")
+    for record in store.records(experiment, dataset):
+        published = store.path(record).is_relative_to(store.published)
+        table.add_row(
+            record.run_id,
+            record.experiment,
+            describe(record.config),
+            record.status if record.complete else f"failed: {record.error}",
+            record.finished[:16].replace("T", " "),
+            str(record.environment.get("device", "?")),
+            "yes" if published else "no",
+        )
+    _print(table)
+
+
+@results_app.command("export")
+def results_export(
+    path: Annotated[str, typer.Argument(help="The tar to write.")],
+    experiment: Experiment = None,
+    dataset: Dataset = None,
+    published: Annotated[bool, typer.Option(help="Published runs as well as new ones.")] = False,
+) -> None:
+    """Write runs to a tar, to take them to another machine."""
+    from seqrec_lib.results import RunStore
+
+    report = RunStore().export(path, experiment=experiment, dataset=dataset, published=published)
+    _say(f"{path}: {len(report.added)} runs")
+
+
+@results_app.command("import")
+def results_import(path: Annotated[str, typer.Argument(help="A tar that `export` wrote.")]) -> None:
+    """Read runs from a tar; each is checked first."""
+    from seqrec_lib.results import RunStore
+
+    _report(RunStore().import_(path))
+
+
+@results_app.command("publish")
+def results_publish(experiment: Experiment = None, dataset: Dataset = None) -> None:
+    """Copy complete runs of committed code on real data to results/, to be committed."""
+    from seqrec_lib.results import RunStore
+
+    _report(RunStore().publish(experiment=experiment, dataset=dataset))
+
+
+def _report(report: Any) -> None:
+    for name, reason in report.refused:
+        print(f"refused: {name}: {reason}", file=sys.stderr)
+    _say(str(report))
+    if report.refused and not report.added and not report.known:
+        raise typer.Exit(2)

@@ -1,0 +1,157 @@
+"""Data: from the name of a data set to its sequences.
+
+``load("ml-1m")`` finds or downloads the raw files, reads them, filters to the 5-core and returns
+``Sequences``. The processed arrays are cached, keyed by the checksums of the raw files and by the code
+that processes them, so that a stale result is never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from seqrec_lib.data import files, interactions, readers, simulate, tables
+from seqrec_lib.data.download import cache_folder, fetch, locate, make_cache, missing
+from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.interactions import (
+    Interactions,
+    drop_duplicates,
+    drop_untitled,
+    k_core,
+    statistics,
+    to_sequences,
+)
+from seqrec_lib.data.registry import DATASETS, DatasetSpec, Source, get, verification
+from seqrec_lib.data.sequences import Sequences
+
+__all__ = [
+    "DATASETS",
+    "Interactions",
+    "Sequences",
+    "available",
+    "clean",
+    "get",
+    "load",
+    "process",
+    "statistics",
+    "verification",
+]
+
+
+def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool = False) -> Sequences:
+    """The processed data set of this name.
+
+    strict: a malformed line is an error; False: it is skipped, and a warning tells how many were
+    cache: use and write the cache of processed arrays
+    progress: show a bar while downloading
+
+    Raises SeqRecError: unknown name (with close matches); files neither found nor downloadable; wrong
+    checksum; damaged or malformed file; nothing left after filtering.
+    """
+    spec = get(name)
+    source, raw = fetch(spec, progress=progress) if spec.sources else (None, {})
+    stored = cache_folder() / "sequences" / f"{name}-{_key(spec, raw)}.npz"
+    if cache and (sequences := _restore(name, stored)) is not None:
+        return sequences
+    rows = simulate.simulate() if source is None else source.read(raw, strict)
+    if rows.skipped:
+        warnings.warn(f"{name}: skipped {rows.skipped:,} bad lines", stacklevel=2)
+    sequences = process(spec, rows)
+    if cache and not rows.skipped:
+        _store(sequences, stored)
+    return sequences
+
+
+def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
+    """Drop what the data set's entry says, then filter to its k-core."""
+    if spec.drop_untitled:
+        rows = drop_untitled(rows)
+    if spec.drop_duplicates:
+        rows = drop_duplicates(rows)
+    return k_core(rows, spec.k)
+
+
+def process(spec: DatasetSpec, rows: Interactions) -> Sequences:
+    """Clean, filter and order the rows of a data set."""
+    return to_sequences(spec.name, clean(spec, rows))
+
+
+def available(name: str) -> tuple[bool, str]:
+    """(whether the data set can be loaded without a download, where it lies or why not)."""
+    spec = get(name)
+    if not spec.sources:
+        return True, "simulated"
+    found: tuple[Source, dict[str, RawFile]] | None = locate(spec)
+    if found is None:
+        return False, missing(spec)
+    return True, str(next(iter(found[1].values())).path.parent)
+
+
+def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
+    """Identifies the processed arrays: raw bytes, processing code, the entry's settings."""
+    digest = hashlib.sha256()
+    for role in sorted(raw):
+        digest.update(f"{role} {raw[role].checksum()} {raw[role].member}\n".encode())
+    for module in (files, interactions, readers, simulate, tables):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _store(sequences: Sequences, path: Path) -> None:
+    """Write the arrays without pickle, atomically; where that fails, the next load is only slower."""
+    titles, title_ends = _pack(sequences.titles)
+    labels, label_ends = _pack(sequences.item_labels)
+    arrays = {
+        "items": sequences.items,
+        "offsets": sequences.offsets,
+        "timestamps": sequences.timestamps,
+        "titles": titles,
+        "title_ends": title_ends,
+        "labels": labels,
+        "label_ends": label_ends,
+    }
+    if sequences.ratings is not None:
+        arrays["ratings"] = sequences.ratings
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        make_cache("sequences")
+        with temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _restore(name: str, path: Path) -> Sequences | None:
+    """The cached sequences; None where there are none, or they cannot be read."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return Sequences(
+                name=name,
+                items=arrays["items"],
+                offsets=arrays["offsets"],
+                timestamps=arrays["timestamps"],
+                ratings=arrays.get("ratings"),
+                titles=_unpack(arrays["titles"], arrays["title_ends"]),
+                item_labels=_unpack(arrays["labels"], arrays["label_ends"]),
+            )
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _pack(texts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    encoded = [text.encode() for text in texts]
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), np.cumsum([len(text) for text in encoded])
+
+
+def _unpack(data: np.ndarray, ends: np.ndarray) -> tuple[str, ...]:
+    raw, starts = data.tobytes(), [0, *ends[:-1].tolist()]
+    return tuple(raw[start:end].decode() for start, end in zip(starts, ends.tolist(), strict=True))

@@ -1,0 +1,202 @@
+"""Interactions as read from a raw file, and what turns them into sequences: k-core, ids, order, statistics.
+
+The protocol (the book's page "Protocol"): iterative 5-core on users and items, repeated interactions
+kept, order by timestamp with ties in file order. Ids follow the sorted raw labels, so that the same raw
+data gives the same ids whoever processed them in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.errors import SeqRecError
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Rows of a raw file, in file order.
+
+    users, items: (n,) raw labels: int64, or object arrays of str
+    timestamps: (n,) int64, in the source's unit
+    ratings: (n,) float32, or None where the source has none
+    titles: raw item label -> title; labels without a title are missing or map to ""
+    skipped: malformed lines that were left out (``strict=False``)
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    timestamps: np.ndarray
+    ratings: np.ndarray | None
+    titles: Mapping[int | str, str]
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def select(self, keep: np.ndarray) -> Interactions:
+        """The rows where the boolean mask ``keep`` holds, in the same order."""
+        if keep.all():
+            return self
+        ratings = None if self.ratings is None else self.ratings[keep]
+        return replace(
+            self,
+            users=self.users[keep],
+            items=self.items[keep],
+            timestamps=self.timestamps[keep],
+            ratings=ratings,
+        )
+
+
+def k_core(interactions: Interactions, k: int = 5) -> Interactions:
+    """Drop users and items with fewer than k interactions, again and again until all have k.
+
+    Repeated (user, item) pairs count each time. The result does not depend on the order of removal; rows keep
+    theirs. Raises SeqRecError when nothing is left.
+    """
+    users, _ = _encode(interactions.users)
+    items, _ = _encode(interactions.items)
+    keep = np.arange(len(interactions))
+    while len(keep):
+        enough_users = np.bincount(users[keep]) >= k
+        enough_items = np.bincount(items[keep]) >= k
+        passed = enough_users[users[keep]] & enough_items[items[keep]]
+        if passed.all():
+            break
+        keep = keep[passed]
+    if not len(keep):
+        raise SeqRecError(
+            f"no interactions are left of {len(interactions):,} after {k}-core filtering; "
+            "use more data (or a smaller k)"
+        )
+    mask = np.zeros(len(interactions), dtype=bool)
+    mask[keep] = True
+    return interactions.select(mask)
+
+
+def drop_untitled(interactions: Interactions) -> Interactions:
+    """Drop the interactions whose item has no title (missing, empty or blank)."""
+    codes, labels = _encode(interactions.items)
+    titled = np.array([bool(interactions.titles.get(label, "").strip()) for label in labels.tolist()], dtype=bool)
+    return interactions.select(titled[codes]) if len(codes) else interactions
+
+
+def drop_duplicates(interactions: Interactions) -> Interactions:
+    """Drop exact repetitions of (user, item, timestamp), keeping the first; other repeated pairs stay."""
+    users, _ = _encode(interactions.users)
+    items, _ = _encode(interactions.items)
+    times = interactions.timestamps
+    order = np.lexsort((times, items, users))  # stable: the first of equal rows in file order comes first
+    same = np.zeros(len(order), dtype=bool)
+    for column in (users, items, times):
+        ordered = column[order]
+        equal = ordered[1:] == ordered[:-1]
+        same[1:] = equal if column is users else same[1:] & equal
+    keep = np.ones(len(order), dtype=bool)
+    keep[order[same]] = False
+    return interactions.select(keep)
+
+
+def to_sequences(name: str, interactions: Interactions) -> Sequences:
+    """Each user's interactions in time order, as CSR arrays.
+
+    The sort by timestamp is stable: ties keep file order. Item and user ids are the ranks of their labels
+    in sorted order (numeric for integers, by code point for text); item ids start at 1, 0 is padding.
+    """
+    if not len(interactions):
+        raise SeqRecError(f"data set {name!r} has no interactions; check the raw files")
+    users, user_labels = _sorted_encode(interactions.users)
+    items, item_labels = _sorted_encode(interactions.items)
+    order = np.lexsort((interactions.timestamps, users))
+    offsets = np.zeros(len(user_labels) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(users, minlength=len(user_labels)), out=offsets[1:])
+    labels = item_labels.tolist()
+    titles = interactions.titles
+    return Sequences(
+        name=name,
+        items=(items[order] + 1).astype(np.int32),
+        offsets=offsets,
+        timestamps=interactions.timestamps[order],
+        ratings=None if interactions.ratings is None else interactions.ratings[order],
+        titles=("", *(titles.get(label, "") for label in labels)),
+        item_labels=("", *(str(label) for label in labels)),
+    )
+
+
+def statistics(sequences: Sequences) -> dict[str, Any]:
+    """Table 4's counts and what else describes a data set: numbers only, no titles or rows.
+
+    Counts come twice: as they are, and (``*_with_padding``) with one padding id in each id space, as the
+    paper's table prints them. ``tied_pairs``: share of consecutive interactions of a user with equal
+    timestamps; ``tied_last_two``: share of users whose last two tie, so that the tie rule decides their
+    test item.
+    """
+    items, offsets, times = sequences.items, sequences.offsets, sequences.timestamps
+    lengths = np.diff(offsets)
+    popularity = np.bincount(items, minlength=sequences.n_items + 1)[1:]
+    tied = times[1:] == times[:-1]
+    boundary = offsets[1:-1] - 1  # pairs that straddle two users
+    tied[boundary] = False
+    last = offsets[1:][lengths >= 2] - 1
+    owners = np.repeat(np.arange(sequences.n_users, dtype=np.int64), lengths)
+    pairs = np.unique(owners * (sequences.n_items + 1) + items)
+    quantiles = (0, 5, 25, 50, 75, 95, 100)
+    return {
+        "users": sequences.n_users,
+        "items": sequences.n_items,
+        "interactions": sequences.n_interactions,
+        "users_with_padding": sequences.n_users + 1,
+        "items_with_padding": sequences.n_items + 1,
+        "density": sequences.n_interactions / (sequences.n_users * sequences.n_items),
+        "length_mean": float(lengths.mean()),
+        "length_quantiles": {f"{q}%": float(np.percentile(lengths, q)) for q in quantiles},
+        "popularity_mean": float(popularity.mean()),
+        "popularity_gini": gini(popularity),
+        "tied_pairs": float(tied.sum() / max(int((lengths - 1).sum()), 1)),
+        "tied_last_two": float((times[last] == times[last - 1]).sum() / sequences.n_users),
+        "repeated_pairs": int(sequences.n_interactions - len(pairs)),
+        "first_timestamp": int(times.min()),
+        "last_timestamp": int(times.max()),
+        "has_ratings": sequences.ratings is not None,
+        "has_titles": any(sequences.titles),
+        "split_hash": sequences.split_hash,
+    }
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient of non-negative counts: 0 when all are equal, near 1 when one has everything.
+
+    >>> gini(np.array([1, 1, 1, 1]))
+    0.0
+    >>> gini(np.array([0, 0, 0, 4]))
+    0.75
+    """
+    ordered = np.sort(counts).astype(np.float64)
+    n = len(ordered)
+    ranks = np.arange(1, n + 1)
+    return float(2 * (ranks * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
+
+
+def _encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(codes, distinct labels in order of appearance), by hashing: much faster than sorting strings."""
+    kind = pa.large_string() if labels.dtype == object else None
+    array = pa.array(labels, type=kind)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    encoded = array.dictionary_encode()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    return codes, encoded.dictionary.to_numpy(zero_copy_only=False)
+
+
+def _sorted_encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ranks of the labels in sorted order, the distinct labels sorted)."""
+    codes, distinct = _encode(labels)
+    order = np.argsort(distinct, kind="stable")
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks[codes], distinct[order]

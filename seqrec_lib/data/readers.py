@@ -1,0 +1,215 @@
+"""Readers of the raw formats: MovieLens (three of them), Amazon Reviews (2014, 2018, 2023), processed csv.
+
+A reader takes the raw files by role (``{"ratings": RawFile, "titles": RawFile}``) and returns
+Interactions. It streams: blocks of whole lines go through a fast parser (pyarrow), and a block that this
+refuses is read again line by line, which finds the bad line. A bad line is an error with file, line
+number and content; with ``strict=False`` it is skipped and counted. Blank lines are no lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.interactions import Interactions
+from seqrec_lib.data.tables import BadLines, Columns, Row, Table, integer, read_table, real
+from seqrec_lib.errors import SeqRecError
+
+Files = Mapping[str, RawFile]
+Reader = Callable[[Files, bool], Interactions]
+Titles = dict[int | str, str]
+
+MOVIELENS_1M = Table("::", "user", "item", "timestamp", "rating", ("user", "item", "rating", "timestamp"))
+MOVIELENS_100K = Table("\t", "user", "item", "timestamp", "rating", ("user", "item", "rating", "timestamp"))
+MOVIELENS_CSV = Table(",", "userId", "movieId", "timestamp", "rating")
+PROCESSED = Table(",", "user_id", "item_id", "timestamp")
+AMAZON_2023_CSV = Table(",", "user_id", "parent_asin", "timestamp", "rating", labels=str)
+
+
+# ---- the readers of the registry ---------------------------------------------------------------------------
+
+
+def movielens_1m(files: Files, strict: bool) -> Interactions:
+    """``ratings.dat`` (user::movie::rating::seconds) and ``movies.dat`` (movie::title::genres, latin-1)."""
+    bad = BadLines(strict)
+    titles = _delimited_titles(files["titles"], "::", bad)
+    return read_table(files["ratings"], MOVIELENS_1M, titles, bad)
+
+
+def movielens_100k(files: Files, strict: bool) -> Interactions:
+    """``u.data`` (user, item, rating, seconds; tabs) and ``u.item`` (id|title|..., latin-1)."""
+    bad = BadLines(strict)
+    titles = _delimited_titles(files["titles"], "|", bad)
+    return read_table(files["ratings"], MOVIELENS_100K, titles, bad)
+
+
+def movielens_csv(files: Files, strict: bool) -> Interactions:
+    """``ratings.csv`` and ``movies.csv`` of ml-latest-small (UTF-8, CRLF, quoted titles)."""
+    bad = BadLines(strict)
+    titles = csv_titles(files["titles"], "movieId", "title", int, bad)
+    return read_table(files["ratings"], MOVIELENS_CSV, titles, bad)
+
+
+def processed_csv(files: Files, strict: bool) -> Interactions:
+    """``interactions.csv`` (user_id,item_id,timestamp: in time order per user) and ``item_titles.csv``."""
+    bad = BadLines(strict)
+    titles = csv_titles(files["titles"], "item_id", "title", int, bad)
+    return read_table(files["ratings"], PROCESSED, titles, bad)
+
+
+def amazon_2023_csv(files: Files, strict: bool) -> Interactions:
+    """The published csv (user_id,parent_asin,rating,milliseconds) and the metadata (JSON lines)."""
+    bad = BadLines(strict)
+    table = read_table(files["ratings"], AMAZON_2023_CSV, {}, bad)
+    wanted = set(table.items.tolist())
+    titles = json_titles(files["titles"], "parent_asin", wanted, bad)
+    return Interactions(table.users, table.items, table.timestamps, table.ratings, titles, bad.count)
+
+
+def amazon_2023_json(files: Files, strict: bool) -> Interactions:
+    """The raw reviews (JSON lines: user_id, parent_asin, rating, timestamp in ms) and the metadata."""
+    bad = BadLines(strict)
+    return _json_reviews(files, ("user_id", "parent_asin", "timestamp", "rating"), bad)
+
+
+def amazon_reviews(files: Files, strict: bool) -> Interactions:
+    """The raw reviews of 2014 and 2018 (reviewerID, asin, overall, unixReviewTime) and the metadata.
+
+    Lines are JSON; the metadata of 2014 are Python literals, which are parsed as data, never evaluated as
+    code.
+    """
+    bad = BadLines(strict)
+    return _json_reviews(files, ("reviewerID", "asin", "unixReviewTime", "overall"), bad)
+
+
+# ---- titles ------------------------------------------------------------------------------------------------
+
+
+def _delimited_titles(raw: RawFile, separator: str, bad: BadLines) -> Titles:
+    """Titles of MovieLens' older files: id, title, ... per line, latin-1, no header, no quoting."""
+    titles: Titles = {}
+    for number, line in raw.lines():
+        if not line.strip():
+            continue
+        cells = line.decode("latin-1").split(separator)
+        try:
+            if len(cells) < 3:
+                raise ValueError(f"{len(cells)} fields")
+            titles[integer(cells[0], "item id")] = cells[1]
+        except ValueError as error:
+            bad.report(raw, number, line.decode("latin-1"), str(error))
+    return titles
+
+
+def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines) -> Titles:
+    """Titles of a UTF-8 csv file with a header; a quoted title may hold commas and line breaks.
+
+    Texts are taken as they are: "NA", "null" or "nan" are titles, not missing values.
+    """
+    titles: Titles = {}
+    with raw.open() as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        rows = csv.reader(text, strict=True)
+        names: list[str] | None = None
+        while True:
+            row: list[str] | None = []  # shown if the parser itself fails
+            try:
+                row = next(rows, None)
+                if row is None:
+                    break
+                if not row:
+                    continue
+                if names is None:
+                    names = row
+                    for wanted in (item, title):
+                        if wanted not in names:
+                            raise SeqRecError(
+                                f"{raw.label}, line 1: the header has no column {wanted!r}, only "
+                                f"{', '.join(names)[:120]!r}; check that this is the right file"
+                            )
+                    continue
+                if len(row) != len(names):
+                    raise ValueError(f"{len(row)} fields, not {len(names)},")
+                cell, value = row[names.index(item)], row[names.index(title)]
+                value.encode("utf-8")  # an undecodable byte came through as a surrogate
+                titles[integer(cell, item) if labels is int else cell] = value
+            except (ValueError, csv.Error) as error:
+                problem = "text that is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+                shown = ",".join(row or []).encode("utf-8", "surrogateescape")
+                bad.report(raw, rows.line_num, shown, problem)
+    return titles
+
+
+def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Titles:
+    """Titles of the ``wanted`` items from metadata lines; an item's first title that is not empty."""
+    titles: Titles = {}
+    for number, line in raw.lines():
+        if not line.strip():
+            continue
+        try:
+            record = _literal(line)
+            label, title = record[item], record.get("title") or ""
+            if not isinstance(title, str):
+                raise ValueError(f"a title that is not text ({type(title).__name__})")
+        except (ValueError, KeyError, SyntaxError) as error:
+            bad.report(raw, number, line, _json_problem(error))
+            continue
+        if label in wanted and not titles.get(label):
+            titles[label] = title
+    return titles
+
+
+# ---- JSON lines --------------------------------------------------------------------------------------------
+
+
+def _json_reviews(files: Files, keys: tuple[str, str, str, str], bad: BadLines) -> Interactions:
+    columns = Columns(str)
+    rows: list[Row] = []
+    raw = files["ratings"]
+    user_key, item_key, time_key, rating_key = keys
+    for number, line in raw.lines():
+        if not line.strip():
+            continue
+        try:
+            record = _literal(line)
+            user, item = record[user_key], record[item_key]
+            if not (isinstance(user, str) and user and isinstance(item, str) and item):
+                raise ValueError(f"no text for {user_key} or {item_key}")
+            time = integer(str(record[time_key]), time_key)
+            rating = real(str(record[rating_key]), rating_key)
+        except (ValueError, KeyError, SyntaxError) as error:
+            bad.report(raw, number, line, _json_problem(error))
+            continue
+        rows.append((user, item, time, rating))
+        if len(rows) == 1 << 18:
+            columns.append_rows(rows)
+            rows.clear()
+    columns.append_rows(rows)
+    titles = json_titles(files["titles"], item_key, set(columns.interned), bad)
+    return columns.finish(titles, True, bad.count)
+
+
+def _literal(line: bytes) -> dict[str, Any]:
+    """One line as a dict: JSON, else a Python literal. Raises ValueError, SyntaxError or KeyError."""
+    text = line.decode("utf-8")
+    try:
+        record = json.loads(text)
+    except ValueError:
+        try:
+            record = ast.literal_eval(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise ValueError("neither JSON nor a Python literal") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"a {type(record).__name__} where an object is expected")
+    return record
+
+
+def _json_problem(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"no key {error.args[0]!r}"
+    return "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)

@@ -1,0 +1,148 @@
+"""Executing one page: papermill in a process of its own, its progress passed on, its failure told in one
+line.
+
+The executed copy is written to ``_build/executed`` after each cell, so it also shows where a failed one
+stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqrec_lib import parameters
+
+if TYPE_CHECKING:
+    from seqrec_lib.study import Page
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A notebook that failed: its page, why in one line, and its executed copy."""
+
+    page: Page
+    reason: str
+    copy: Path
+
+
+def execute_page(
+    root: Path, page: Page, missing: str, environment: Mapping[str, str], say: Callable[[str], None]
+) -> Failure | None:
+    """Execute one page by papermill in a process of its own.
+
+    The copy is ``_build/executed/<page>.running.ipynb`` meanwhile, then ``<page>.ipynb``, or
+    ``<page>.failed.ipynb``: a book that is built at the same time never takes up half a page. Another process
+    at the same page is waited for.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = root / "_build" / "executed"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{page.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{page.name}: another process is at it; waiting")
+        lock.acquire()
+    try:
+        return _execute(root, folder, page, missing, environment, say)
+    finally:
+        lock.release()
+
+
+def _execute(
+    root: Path,
+    folder: Path,
+    page: Page,
+    missing: str,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+) -> Failure | None:
+    names = (".ipynb", ".running.ipynb", ".failed.ipynb", ".log", ".progress")
+    good, copy, bad, log, progress = (folder / f"{page.name}{ending}" for ending in names)
+    for path in (copy, bad, log, progress):
+        path.unlink(missing_ok=True)
+    source = root / "notebooks" / f"{page.notebook}.ipynb"
+    values = dict(page.parameters)
+    if "missing" in parameters.schema(source):
+        values["missing"] = missing
+    command = [sys.executable, "-m", "papermill", str(source), str(copy), "--cwd", str(root)]
+    command += ["--no-progress-bar", "--start-timeout", "300", "-k", "python3", "-y", json.dumps(values)]
+    variables = {
+        **os.environ,
+        # a kernel "python3" in the user's home may be another Python; the environment's own comes first
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "SEQREC_PROGRESS": str(progress),
+        **environment,
+    }
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=root, env=variables)
+        try:
+            for line in _lines_while(process, progress):
+                say(f"  {line}")
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            progress.unlink(missing_ok=True)
+    if process.returncode == 0:
+        log.unlink()
+        copy.replace(good)
+        return None
+    reason = _reason(copy, log)
+    good.unlink(missing_ok=True)
+    if not copy.is_file():
+        return Failure(page, reason, log)
+    return Failure(page, reason, copy.replace(bad))
+
+
+def _lines_while(process: subprocess.Popen[bytes], path: Path) -> Iterator[str]:
+    """Lines that the kernel appends to ``path``, as they come, until the process ends."""
+    position, ended = 0, False
+    while not ended:
+        try:
+            process.wait(timeout=0.2)
+            ended = True
+        except subprocess.TimeoutExpired:
+            pass
+        if path.is_file():
+            with path.open("rb") as stream:
+                stream.seek(position)
+                text = stream.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            position += len(whole)
+            yield from whole.decode("utf-8", "replace").splitlines()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End papermill with its kernel: ask first, so that it takes the kernel along."""
+    for sign, patience in ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
+        if process.poll() is None:
+            process.send_signal(sign)
+            try:
+                process.wait(timeout=patience)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def _reason(copy: Path, log: Path) -> str:
+    """Why a notebook failed, in one line: the error in its executed copy, or else the log's last line."""
+    if copy.is_file():
+        try:
+            cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
+        except (ValueError, KeyError):
+            cells = []
+        for output in (output for cell in cells for output in cell.get("outputs", [])):
+            if output.get("output_type") == "error":
+                text = " ".join(str(output["evalue"]).split())
+                return text if output["ename"] == "SeqRecError" else f"{output['ename']}: {text}"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "papermill ended without a word"

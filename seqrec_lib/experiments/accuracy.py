@@ -1,0 +1,189 @@
+"""How well a model ranks: train it, rank every user's held-out item among all items, keep each user's rank.
+
+One run is one (data set, model, seed) with a recipe (:mod:`seqrec_lib.recipes`). The kept weights stay beside the
+run's checkpoints for :mod:`seqrec_lib.recommend`; they are never part of a record.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.models import source_module
+from seqrec_lib.recipes import TrainingConfig, resolve
+
+if TYPE_CHECKING:
+    from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.ranking import Ranks
+    from seqrec_lib.training import Progress, TrainingResult
+
+NAME = "accuracy"
+REVISION = 1
+SOURCES = (  # of every run; `sources` adds the model's own module
+    "seqrec_lib.experiments.accuracy",
+    "seqrec_lib.data.sequences",
+    "seqrec_lib.checkpoint",
+    "seqrec_lib.losses",
+    "seqrec_lib.metrics",
+    "seqrec_lib.models.base",
+    "seqrec_lib.models.layers",
+    "seqrec_lib.ranking",
+    "seqrec_lib.training",
+)
+WEIGHTS = "weights.safetensors"
+
+
+def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules whose code decides a run of ``config`` (as a record has it): another model's code is none of them."""
+    return (*SOURCES, source_module(config["model"]))
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. ``architecture`` holds the model's own settings; counting models have no ``training``."""
+
+    dataset: str
+    model: str
+    seed: int
+    architecture: dict[str, Any] = field(default_factory=dict)
+    training: TrainingConfig | None = None
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """Runs for ``dataset``, each of ``models`` and each of ``seeds``, with ``overrides`` of the recipe.
+
+    Counting models are deterministic: they run once, whatever the seeds.
+
+    Raises:
+        SeqRecError: an unknown data set, model or override.
+    """
+    from seqrec_lib.data import registry
+
+    dataset = parameters["dataset"]
+    registry.get(dataset)
+    configs = []
+    for model in parameters["models"]:
+        for seed in parameters["seeds"]:
+            architecture, training = resolve(dataset, model, seed, _overrides(parameters))
+            config = Config(dataset, model, seed if training else 0, architecture, training)
+            if config not in configs:
+                configs.append(config)
+    return configs
+
+
+def _overrides(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    overrides = parameters.get("overrides") or {}
+    if not isinstance(overrides, Mapping):
+        raise SeqRecError(f"overrides is {overrides!r}; expected a mapping such as {{'dropout': 0.1}}")
+    return overrides
+
+
+def run(config: Config, context: Context) -> Outcome:
+    """Train (resuming from ``context.workdir``), rank the test split; give metrics and every user's rank."""
+    from seqrec_lib.data import load
+    from seqrec_lib.models import COUNTED, load_class
+    from seqrec_lib.ranking import rank_split
+
+    sequences = load(config.dataset)
+    if config.training is None:
+        model = load_class(COUNTED[config.model])(sequences)
+        ranks = rank_split(model, sequences, sequences.split("test"))
+        valid = rank_split(model, sequences, sequences.split("valid")).metrics()["ndcg@10"]
+        return _outcome(sequences, ranks, valid, [], {"parameters": 0, "parameters_without_embeddings": 0})
+    return _train_and_rank(config, config.training, sequences, context)
+
+
+def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequences, context: Context) -> Outcome:
+    import torch
+    from safetensors.torch import save_file
+
+    from seqrec_lib.models import build
+    from seqrec_lib.ranking import rank_split
+    from seqrec_lib.training import make_accelerator, train
+
+    accelerator = make_accelerator(context.device)
+    torch.manual_seed(config.seed)
+    model = build(config.model, sequences.n_items, training.max_length, config.architecture)
+    if accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    result = train(
+        model,
+        sequences,
+        training,
+        context.workdir,
+        accelerator=accelerator,
+        listen=lambda progress: _report(context, progress),
+    )
+    ranks = rank_split(model, sequences, sequences.split("test"), device=accelerator.device)
+    keep = context.workdir / "keep"
+    keep.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, keep / WEIGHTS)
+    total, body = model.parameter_counts()
+    cost = {
+        "epochs": len(result.history),
+        "best_epoch": result.best_epoch,
+        "train_seconds": result.seconds,
+        "samples_per_second": result.samples / result.seconds,
+        "peak_memory_bytes": _peak_memory(accelerator.device.type),
+        "parameters": total,
+        "parameters_without_embeddings": body,
+    }
+    return _outcome(sequences, ranks, result.best_valid, _rounded(result), cost)
+
+
+def _outcome(
+    sequences: Sequences, ranks: Ranks, valid: float, history: list[dict[str, Any]], cost: dict[str, Any]
+) -> Outcome:
+    import pyarrow as pa
+
+    return Outcome(
+        dataset={
+            "name": sequences.name,
+            "n_users": sequences.n_users,
+            "n_items": sequences.n_items,
+            "n_interactions": sequences.n_interactions,
+            "split_sha256": sequences.split_hash,
+        },
+        metrics=ranks.metrics() | {"valid_ndcg@10": valid},
+        history=history,
+        cost=cost,
+        tables={"ranks": pa.table({"rank": ranks.rank, "masked_rank": ranks.masked_rank})},
+    )
+
+
+def _report(context: Context, progress: Progress) -> None:
+    """One line per epoch; within an epoch, a bar where there is a screen to draw it on."""
+    entry = progress.epoch_entry
+    if entry is None:
+        share = (progress.epoch - 1 + progress.step / progress.steps) / progress.epochs
+        context.report_share(share, f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}")
+        return
+    valid = entry.get("valid_ndcg@10")
+    context.report(
+        f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
+        + (f", valid NDCG@10 {valid:.4f}" if valid is not None else "")
+        + f", {entry['samples_per_second']:,.0f} targets/s, {entry['matmul_fraction']:.0%} of the matmul rate"
+    )
+
+
+def _rounded(result: TrainingResult) -> list[dict[str, Any]]:
+    """The history with six significant digits: records are small and are read by people."""
+    return [
+        {key: int(value) if key == "epoch" else float(f"{value:.6g}") for key, value in entry.items()}
+        for entry in result.history
+    ]
+
+
+def _peak_memory(device: str) -> int:
+    """Peak bytes: allocated on the GPU, else resident in this process (which may have done other work before)."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

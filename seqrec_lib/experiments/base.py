@@ -1,0 +1,265 @@
+"""Plan, run, read: what an experiment is, and the one function that executes its runs.
+
+An experiment is a module (or any object) with a name, a revision, a frozen ``Config``, a cheap ``plan`` and
+a ``run``. `execute` reads the runs that have a record and carries out the others one by one, so the same
+call does the work on one machine and only reads it on another.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.progress import Reporter, duration
+from seqrec_lib.provenance import git_state
+from seqrec_lib.record import SLUG
+from seqrec_lib.results import RunRecord, RunStore, environment, fingerprint, hardware, now, plain, run_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Context:
+    """What ``run`` may use.
+
+    Attributes:
+        workdir: folder of this run for checkpoints. It outlives a kill, is removed once the run is saved
+            complete, and only its subfolder ``keep`` stays (weights that `RunStore.kept` finds again; never
+            exported).
+        progress: whether to show progress.
+        report: takes one short line on how far the run is ("epoch 3/100, loss 7.1"), once an epoch or so.
+        report_share: takes the share done (0 to 1) and such a line; may be called at every step, and shows
+            only where a line can be rewritten in place.
+        device: auto | cpu | cuda; auto is the GPU where there is one.
+    """
+
+    workdir: Path
+    progress: bool = True
+    report: Callable[[str], None] = _say_nothing
+    report_share: Callable[[float, str], None] = _say_nothing
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass
+class Outcome:
+    """What ``run`` returns; NumPy scalars are fine, NaN and infinity are not.
+
+    Attributes:
+        dataset: name, counts and ``split_sha256`` of what was used.
+        metrics, history, cost: as a record has them; ``cost["wall_seconds"]`` is filled in where it is
+            missing.
+        tables: one value per user or per repetition, as Parquet beside the record.
+        environment: corrects or adds to the description of the machine (kernel backend, precision, device
+            used).
+    """
+
+    dataset: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+class Experiment(Protocol):
+    """An experiment, usually a module. Optional: ``TIMED = True`` puts the hardware into the run's key, and
+    ``parents(config) -> sequence of run ids`` names the runs that it builds on, and ``sources(plain config) ->
+    modules`` narrows ``SOURCES`` down to those that decide this run."""
+
+    @property
+    def NAME(self) -> str:
+        """Name of the experiment, as records and notebooks have it."""
+
+    @property
+    def REVISION(self) -> int:
+        """Raised when a change alters results; a part of the key of every run."""
+
+    @property
+    def SOURCES(self) -> tuple[str, ...]:
+        """Modules whose code the fingerprint covers."""
+
+    @property
+    def Config(self) -> type:
+        """Frozen dataclass: everything that defines a run."""
+
+    def plan(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Configurations for a notebook's parameters; cheap: no torch, no data."""
+
+    def run(self, config: Any, context: Context) -> Outcome:
+        """Carry out one configuration, going on from what lies in ``context.workdir``."""
+
+
+def key(experiment: Experiment, config: Any) -> str:
+    """Run id of ``config`` under the experiment's present revision."""
+    return run_key(
+        experiment.NAME, plain(config), experiment.REVISION, _parents(experiment, config), _device(experiment)
+    )
+
+
+def is_older(record: RunRecord, experiment: Experiment) -> bool:
+    """Whether the record was made by code that differs from today's (page and `status` say "older code")."""
+    return record.fingerprint != fingerprint(_sources(experiment, record.config))
+
+
+def execute(
+    experiment: Experiment,
+    configs: Sequence[Any],
+    *,
+    store: RunStore | None = None,
+    missing: str = "run",
+    progress: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> list[RunRecord | None]:
+    """Read the runs that have a record and, with ``missing="run"``, carry out the others one by one.
+
+    Each run is saved as it ends. One that fails is saved with its error, the next one goes on, and a later
+    call tries it again. A run that another process is at is waited for, then read. An interruption leaves
+    finished runs in the store and the present one's checkpoints in its working folder.
+
+    Args:
+        experiment: what to execute.
+        configs: its configurations, from ``plan``.
+        store: where runs are kept; by default .runs and results in the project's folder.
+        missing: run | skip.
+        progress: whether to show progress.
+        device: auto | cpu | cuda; not part of a run's key.
+
+    Returns:
+        One entry per configuration: its record (complete or failed), or None: not run.
+
+    Raises:
+        SeqRecError: ``missing`` is neither run nor skip, or the store cannot be read or written.
+    """
+    if missing not in {"run", "skip"}:
+        raise SeqRecError(f"missing is {missing!r}; use run (carry out missing runs) or skip (show them as not run)")
+    store = store or RunStore()
+    results: list[RunRecord | None] = []
+    with Reporter(progress) as reporter:
+        for number, config in enumerate(configs, 1):
+            run_id = key(experiment, config)
+            record = store.find(run_id)
+            label = f"[{number}/{len(configs)}] {experiment.NAME}: {describe(config)}"
+            if record is not None and record.complete:
+                reporter.count("read")
+            elif missing == "skip":
+                reporter.count("failed" if record else "not run")
+            else:
+                record = _run_locked(experiment, config, run_id, label, store, reporter, device)
+            results.append(record)
+    return results
+
+
+def describe(config: Any) -> str:
+    """A configuration in a few words: data set, model and seed where it has them."""
+    values = plain(config)
+    named = [str(values[name]) for name in ("dataset", "model") if name in values]
+    return " ".join(named + ([f"seed {values['seed']}"] if "seed" in values else [])) or str(values)
+
+
+def _run_locked(
+    experiment: Experiment,
+    config: Any,
+    run_id: str,
+    label: str,
+    store: RunStore,
+    reporter: Reporter,
+    device: Literal["auto", "cpu", "cuda"],
+) -> RunRecord:
+    if store.is_locked(run_id):
+        reporter.line(f"{label}: another process is at it; waiting")
+    with store.lock(run_id):
+        record = store.find(run_id)
+        if record is not None and record.complete:  # the other process finished it meanwhile
+            reporter.count("read")
+            return record
+        reporter.start(label)
+        context = Context(store.workdir(run_id), reporter.enabled, reporter.report, reporter.report_share, device)
+        start, started = time.perf_counter(), now()
+        record = _run(experiment, config, run_id, context, store, started)
+        seconds = time.perf_counter() - start
+        if record.complete:
+            reporter.count("run")
+            reporter.line(f"{label}: done in {duration(seconds)}")
+        else:
+            reporter.count("failed")
+            reporter.line(f"{label}: FAILED after {duration(seconds)}: {record.error}")
+    return record
+
+
+def _run(
+    experiment: Experiment, config: Any, run_id: str, context: Context, store: RunStore, started: str
+) -> RunRecord:
+    values = plain(config)
+    begin = time.perf_counter()
+    # Code and commit are those at the start: both may change on disk while the run lasts.
+    commit, dirty = git_state()
+    code = {"git_commit": commit, "git_dirty": dirty}
+    fixed: dict[str, Any] = {
+        "run_id": run_id,
+        "experiment": experiment.NAME,
+        "config": values,
+        "revision": experiment.REVISION,
+        "parents": _parents(experiment, config),
+        "hardware": _device(experiment),
+        "fingerprint": fingerprint(_sources(experiment, values)),
+        "started": started,
+    }
+    try:
+        outcome = experiment.run(config, context)
+        cost = {"wall_seconds": round(time.perf_counter() - begin, 3)} | plain(outcome.cost)
+        record = RunRecord(
+            **fixed,
+            dataset=plain(outcome.dataset),
+            metrics=plain(outcome.metrics),
+            history=plain(outcome.history),
+            cost=cost,
+            environment=environment() | code | plain(outcome.environment),
+            status="complete",
+            finished=now(),
+            tables=tuple(sorted(outcome.tables)),
+        )
+        record.to_json(f"run {run_id}")  # an outcome that is no record (NaN, say) makes a failed run
+        tables = outcome.tables
+    except Exception as error:  # whatever went wrong in one run, the others go on
+        name = str(values.get("dataset", "none"))
+        record = RunRecord(
+            **fixed,
+            dataset={"name": name if SLUG.fullmatch(name) else "none"},
+            environment=environment() | code,
+            status="failed",
+            error=_one_line(error),
+            finished=now(),
+        )
+        tables = {}
+        (context.workdir / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    store.save(record, tables)
+    return record
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SeqRecError) and text else f"{type(error).__name__}: {text}"
+
+
+def _sources(experiment: Experiment, config: Mapping[str, Any]) -> tuple[str, ...]:
+    sources = getattr(experiment, "sources", None)
+    return tuple(sources(config)) if sources is not None else experiment.SOURCES
+
+
+def _parents(experiment: Experiment, config: Any) -> tuple[str, ...]:
+    parents = getattr(experiment, "parents", None)
+    return tuple(parents(config)) if parents is not None else ()
+
+
+def _device(experiment: Experiment) -> str | None:
+    return hardware() if getattr(experiment, "TIMED", False) else None

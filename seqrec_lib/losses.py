@@ -1,0 +1,71 @@
+"""Cross-entropy over the whole catalogue without keeping the logits.
+
+For P positions and V items the logits have P x V entries: 44 MB for 3,200 positions of ML-1M, 2.7 GB at the
+211,452 items of the paper's largest catalogue. The loss below walks over the positions in chunks that stay in the
+cache, and computes the gradients in the forward pass, so that nothing of that size is kept or computed twice.
+
+Glossary: h (P, d) encoded positions, W (V, d) item embeddings (row 0 is padding), y (P,) targets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_CHUNK_ELEMENTS = 2**21  # logits held at a time on a CPU: 4 to 8 MB, within the last-level cache
+_CHUNK_ELEMENTS_CUDA = 2**28  # on a GPU large products matter more than the cache
+
+
+class _CatalogueCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        n, n_rows = len(h), len(weight)
+        limit = _CHUNK_ELEMENTS if h.device.type == "cpu" else _CHUNK_ELEMENTS_CUDA
+        size = max(1, limit // n_rows)
+        w = weight.to(dtype)
+        grad_h = torch.empty_like(h)
+        grad_w = torch.zeros(weight.shape, device=weight.device, dtype=torch.float32)
+        total = torch.zeros((), device=h.device, dtype=torch.float64)
+        for begin in range(0, n, size):
+            part = h[begin : begin + size].to(dtype)
+            y = targets[begin : begin + size].unsqueeze(1)
+            logits = part @ w.T
+            logits[:, 0] = -torch.inf  # padding is no item
+            top, at = logits.max(dim=1, keepdim=True)
+            residual = torch.softmax(logits, dim=1)
+            # log sum exp = top - log p(top): saves a pass over the logits, and p(top) >= 1/V cannot underflow
+            log_sum_exp = top.double() - residual.gather(1, at).double().log()
+            total += (log_sum_exp - logits.gather(1, y)).sum()
+            # d loss / d logits = softmax - onehot(y)
+            residual.scatter_add_(1, y, torch.full_like(y, -1, dtype=dtype))
+            grad_h[begin : begin + size] = residual @ w
+            grad_w += residual.T @ part
+        ctx.save_for_backward(grad_h.div_(n), grad_w.div_(n).to(weight.dtype))
+        return (total / n).to(h.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_h, grad_w = ctx.saved_tensors
+        return grad_h * gradients[0], grad_w * gradients[0], None, None
+
+
+def catalogue_cross_entropy(h: Tensor, weight: Tensor, targets: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Mean cross-entropy of softmax(h W^T) over items 1..V-1 (paper, section 3, prediction layer).
+
+    Equal to ``F.cross_entropy(h @ weight.T, targets)`` with the padding column removed; differentiable once.
+
+    Args:
+        h: (P, d) encoded positions; weight: (V, d) item embeddings; targets: (P,) int64 ids in 1..V-1.
+        dtype: of the matrix products; ``torch.bfloat16`` is about twice as fast where the hardware has it (sums
+            are still taken in float32). Default: that of ``h``.
+
+    Raises:
+        ValueError: there is no position to take the loss at.
+    """
+    if len(h) == 0:
+        raise ValueError("the loss needs at least one position, got 0")
+    return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype)

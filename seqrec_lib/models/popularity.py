@@ -1,0 +1,64 @@
+"""The floors: what a recommender reaches by counting alone.
+
+`Popularity` ignores the history. `Markov` recommends what most often followed the last item in training, and breaks
+ties by popularity. Both are fitted in one pass over the training sequences; neither has parameters to train.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec_lib.data.sequences import Sequences
+
+
+def _training_pairs(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
+    """(items, followers) of all consecutive training interactions (the last two of each user are held out)."""
+    position = np.arange(sequences.n_interactions)
+    user = np.repeat(np.arange(sequences.n_users), sequences.lengths)
+    has_follower = position < sequences.offsets[1:][user] - 3
+    return sequences.items[has_follower], sequences.items[position[has_follower] + 1]
+
+
+class Popularity:
+    """Scores an item by its number of training interactions."""
+
+    max_length: int | None = 1
+
+    def __init__(self, sequences: Sequences, device: torch.device | str = "cpu") -> None:
+        user = np.repeat(np.arange(sequences.n_users), sequences.lengths)
+        training = np.arange(sequences.n_interactions) < sequences.offsets[1:][user] - 2
+        counts = np.bincount(sequences.items[training], minlength=sequences.n_items + 1).astype(np.float32)
+        counts[0] = -np.inf
+        self.counts = torch.from_numpy(counts).to(device)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        return self.counts.expand(len(items), -1)
+
+
+class Markov:
+    """Scores an item by how often it followed the last item of the history in training.
+
+    Memory: one row per pair that occurs, not items x items.
+    """
+
+    max_length: int | None = 1
+
+    def __init__(self, sequences: Sequences, device: torch.device | str = "cpu") -> None:
+        popularity = Popularity(sequences, device).counts
+        self.tie_break = popularity / (1 + popularity[1:].max())  # below one follower
+        item, follower = _training_pairs(sequences)
+        n_rows = sequences.n_items + 1
+        pairs, counts = np.unique(item.astype(np.int64) * n_rows + follower, return_counts=True)
+        offsets = np.searchsorted(pairs, np.arange(n_rows + 1, dtype=np.int64) * n_rows)
+        self.followers = torch.from_numpy(pairs % n_rows).to(device)
+        self.follower_counts = torch.from_numpy(counts.astype(np.float32)).to(device)
+        self.offsets = torch.from_numpy(offsets).to(device)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        scores = self.tie_break.repeat(len(items), 1)
+        for row, last in enumerate(items[:, 0].tolist()):
+            span = slice(int(self.offsets[last]), int(self.offsets[last + 1]))
+            scores[row, self.followers[span]] += self.follower_counts[span]
+        return scores

@@ -1,0 +1,52 @@
+"""What a page plans and what of it has a record: the basis of `seqrec status`, without executing anything.
+
+The experiment of a page is the one that has its notebook's name; a notebook without one plans no runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib import parameters
+from seqrec_lib.experiments import EXPERIMENTS, get
+from seqrec_lib.experiments.base import is_older, key
+from seqrec_lib.places import project_root
+from seqrec_lib.results import RunRecord, RunStore
+
+if TYPE_CHECKING:
+    from seqrec_lib.study import Page
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One planned run: its configuration, its id, its record or None, and whether older code made that."""
+
+    config: Any
+    run_id: str
+    record: RunRecord | None
+    older: bool
+
+    @property
+    def word(self) -> str:
+        """done | failed | missing."""
+        if self.record is None:
+            return "missing"
+        return "done" if self.record.complete else "failed"
+
+
+def run_states(page: Page, store: RunStore) -> list[RunState]:
+    """The state of every run that a page plans; parameters that it does not set have the notebook's
+    defaults."""
+    if page.notebook not in EXPERIMENTS:
+        return []
+    experiment = get(page.notebook)
+    schema = parameters.schema(project_root() / "notebooks" / f"{page.notebook}.ipynb")
+    values = {name: parameter.default for name, parameter in schema.items()} | dict(page.parameters)
+    states = []
+    for config in experiment.plan(values):
+        run_id = key(experiment, config)
+        record = store.find(run_id)
+        older = record is not None and record.complete and is_older(record, experiment)
+        states.append(RunState(config, run_id, record, older))
+    return states

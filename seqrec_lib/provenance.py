@@ -1,0 +1,195 @@
+"""Where a result comes from: the machine and packages that made it, and the code that computed it.
+
+`environment` describes the first, `fingerprint` the second: a hash of the syntax trees of an experiment's
+sources, without docstrings, comments and positions, so that a better explanation does not make a result look
+outdated.
+Nothing here imports a heavy package: what is not loaded is described from its metadata.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from seqrec_lib.errors import SeqRecError
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "pyarrow",
+    "transformers",
+    "peft",
+    "trl",
+    "datasets",
+    "accelerate",
+    "papermill",
+)
+KERNELS = ("mamba-ssm", "causal-conv1d")
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine, the packages and the commit, as plain JSON values.
+
+    Keys: ``device`` (name of the GPU, else of the CPU), ``device_type`` (cuda | cpu), ``cpu``, ``cores``
+    (usable by this process), ``threads`` (of torch once it is loaded), ``gpu`` (name or None), ``platform``,
+    ``versions`` (package -> version or None), ``kernels`` (CUDA kernel package -> version or None),
+    ``git_commit`` and ``git_dirty`` (None outside a git checkout; files under results/ do not count).
+    """
+    cpu, gpu = cpu_model(), gpu_name()
+    commit, dirty = git_state()
+    return {
+        "device": gpu or cpu,
+        "device_type": "cuda" if gpu else "cpu",
+        "cpu": cpu,
+        "cores": usable_cores(),
+        "threads": _threads(),
+        "gpu": gpu,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "kernels": {name: version(name) for name in KERNELS},
+        "git_commit": commit,
+        "git_dirty": dirty,
+    }
+
+
+def hardware() -> str:
+    """Name of the device that a timing depends on: the GPU, else the CPU. Imports torch to know about the
+    GPU."""
+    import torch  # noqa: F401  (gpu_name asks it)
+
+    return gpu_name() or cpu_model()
+
+
+def cpu_model() -> str:
+    """Name of the CPU, from /proc/cpuinfo where there is one."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.lower().startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown CPU"
+
+
+def gpu_name() -> str | None:
+    """Name of the first CUDA device, or None; None as well while torch is not loaded, as nothing then used
+    it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name(0))
+
+
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _threads() -> int:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else usable_cores()
+
+
+def version(package: str) -> str | None:
+    """Installed version of ``package`` from its metadata, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_state(root: Path = ROOT) -> tuple[str | None, bool | None]:
+    """Commit of the checkout at ``root`` and whether it differs from it; (None, None) where there is none.
+
+    Untracked files count as a difference, as they may be code that a run used; files under results/ do not.
+    """
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    # The enclosing repository must be the one that holds this code, not one that merely lies around it.
+    if commit is None or not _git(root, "ls-files", "--", "seqrec_lib/errors.py"):
+        return None, None
+    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", ":(exclude)results")
+    return commit, None if changes is None else bool(changes)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def fingerprint(sources: tuple[str, ...]) -> str:
+    """Hash of the code of the modules named in ``sources`` (a package stands for all modules below it): 16
+    hex digits.
+
+    Modules are found by name and read, not imported.
+
+    Raises:
+        SeqRecError: a module cannot be found.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(sources):
+        for path in _module_files(source):
+            digest.update(f"{source}/{path.name}\n".encode())
+            digest.update(_shape(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _module_files(name: str) -> list[Path]:
+    stem = ROOT.joinpath(*name.split("."))
+    if stem.with_suffix(".py").is_file():
+        return [stem.with_suffix(".py")]
+    if (stem / "__init__.py").is_file():
+        return sorted(stem.rglob("*.py"))
+    # Only a module from elsewhere takes this way: find_spec imports the parents of a dotted name.
+    spec = None if name.startswith("seqrec_lib") else importlib.util.find_spec(name)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise SeqRecError(f"source module {name!r} is not found; correct SOURCES of the experiment that names it")
+    return [Path(spec.origin)]
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return tree
+
+
+def _shape(node: object) -> str:
+    """Text of a syntax tree. `ast.dump` will not do: its output changes between Python versions (empty
+    fields)."""
+    if isinstance(node, ast.AST):
+        fields = (
+            (name, value)
+            for name, value in ast.iter_fields(node)
+            if name not in {"kind", "type_comment", "ctx"} and value is not None and value != []
+        )
+        return f"{type(node).__name__}({', '.join(f'{name}={_shape(value)}' for name, value in sorted(fields))})"
+    if isinstance(node, list):
+        return f"[{', '.join(_shape(item) for item in node)}]"
+    return repr(node)

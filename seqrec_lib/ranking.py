@@ -1,0 +1,91 @@
+"""Full ranking of a split: every user's target among all items, in bounded memory.
+
+Works for anything with ``score(items, lengths) -> (B, V)`` and a ``max_length``: neural models and counting baselines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec_lib.data.sequences import Histories, Sequences, user_batches
+from seqrec_lib.metrics import rank_metrics, target_ranks
+
+_SCORES_AT_A_TIME = 2**22  # entries of the score matrix held at once: 16 MB
+_USERS_AT_A_TIME = 256
+
+
+class Recommender(Protocol):
+    """What can be ranked."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Items of a history that are read, the latest ones; None: all."""
+        ...
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L) right-padded int64 ids, (B,) lengths -> (B, V) float32, column 0 = -inf."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Per user, in user order: rank among all items, and among those not in the history. (n_users,) int32 each."""
+
+    rank: np.ndarray
+    masked_rank: np.ndarray
+
+    def metrics(self) -> dict[str, float]:
+        """HT, NDCG, MRR at 5, 10, 20; the same with ``masked_`` in front for the masked ranks."""
+        masked = {f"masked_{name}": value for name, value in rank_metrics(self.masked_rank).items()}
+        return rank_metrics(self.rank) | masked
+
+
+def gather_histories(items: Tensor, start: Tensor, stop: Tensor, max_length: int | None) -> tuple[Tensor, Tensor]:
+    """The last ``max_length`` items of each history: (B, L) right-padded with 0, and lengths (B,)."""
+    if max_length is not None:
+        start = torch.maximum(start, stop - max_length)
+    lengths = stop - start
+    index = start.unsqueeze(1) + torch.arange(int(lengths.max()), device=items.device)
+    inside = index < stop.unsqueeze(1)
+    return torch.where(inside, items[index.clamp(max=len(items) - 1)], 0), lengths
+
+
+def _seen_pairs(items: Tensor, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, item) for every item of every history, whatever its length."""
+    lengths = stop - start
+    rows = torch.repeat_interleave(torch.arange(len(lengths), device=items.device), lengths)
+    within = torch.arange(len(rows), device=items.device) - torch.repeat_interleave(
+        lengths.cumsum(0) - lengths, lengths
+    )
+    return rows, items[start[rows] + within]
+
+
+@torch.inference_mode()
+def rank_split(
+    model: Recommender, sequences: Sequences, histories: Histories, *, device: torch.device | str = "cpu"
+) -> Ranks:
+    """Rank every target of ``histories`` among all items.
+
+    Memory beyond the data: one batch of at most 256 users and about 4 million scores (but at least one user's).
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
+    size = max(1, min(_USERS_AT_A_TIME, _SCORES_AT_A_TIME // (sequences.n_items + 1)))
+    rank = np.empty(len(histories), dtype=np.int32)
+    masked_rank = np.empty(len(histories), dtype=np.int32)
+    for batch in user_batches(histories, size):
+        start, stop, targets = (
+            torch.from_numpy(x[batch]).to(device=device, dtype=torch.int64)
+            for x in (histories.start, histories.stop, histories.targets)
+        )
+        scores = model.score(*gather_histories(items, start, stop, model.max_length))
+        plain, masked = target_ranks(scores, targets, _seen_pairs(items, start, stop))
+        rank[batch], masked_rank[batch] = plain.cpu().numpy(), masked.cpu().numpy()
+    return Ranks(rank, masked_rank)

@@ -1,0 +1,103 @@
+"""Type a few titles, get the next ten: the study's models as a person would use them.
+
+Uses the kept weights of the newest complete accuracy run. Where there are none, it trains on the demo data, which
+takes seconds; it does not start an hour of training on real data unasked.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.models import COUNTED, check, load_class
+
+if TYPE_CHECKING:
+    from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.ranking import Recommender
+    from seqrec_lib.results import RunStore
+
+
+def find_item(title: str, titles: Sequence[str]) -> int:
+    """The item id of ``title``: the same text in any case, else the only title that contains it.
+
+    Raises:
+        SeqRecError: no title or several fit; the message names the closest.
+
+    >>> find_item("the silent comet", ("", "The Silent Comet", "The Silent Comet II"))
+    1
+    """
+    wanted = title.strip().casefold()
+    folded = [text.casefold() for text in titles]
+    exact = [i for i, text in enumerate(folded) if i and text == wanted]
+    if exact:
+        return exact[0]
+    containing = [i for i, text in enumerate(folded) if i and wanted and wanted in text]
+    if len(containing) == 1:
+        return containing[0]
+    if containing:
+        some = "; ".join(titles[i] for i in containing[:5])
+        raise SeqRecError(f"{len(containing)} titles contain {title!r} ({some}); type more of the title")
+    close = difflib.get_close_matches(wanted, folded[1:], n=3, cutoff=0.4)
+    some = "; ".join(titles[folded.index(text)] for text in close)
+    raise SeqRecError(f"no title contains {title!r}" + (f"; the closest are {some}" if some else ""))
+
+
+def recommend(
+    titles: Sequence[str], dataset: str, model: str, k: int = 10, *, store: RunStore | None = None
+) -> list[tuple[str, float]]:
+    """The ``k`` best next items for a history of ``titles`` (oldest first), with scores; the history is left out.
+
+    Raises:
+        SeqRecError: an unknown title, model or data set, an empty history, k < 1, or no trained weights.
+    """
+    import torch
+
+    from seqrec_lib.data import load
+
+    check(model)
+    if not titles:
+        raise SeqRecError("an empty history; type at least one title")
+    if k < 1:
+        raise SeqRecError(f"k is {k}; ask for at least one recommendation")
+    sequences = load(dataset)
+    history = [find_item(title, sequences.titles) for title in titles]
+    recommender = _recommender(dataset, model, sequences, store)
+    read = history if recommender.max_length is None else history[-recommender.max_length :]
+    with torch.inference_mode():
+        scores = recommender.score(torch.tensor([read]), torch.tensor([len(read)]))[0].clone()
+        scores[history] = -torch.inf
+    best = scores.topk(min(k, sequences.n_items - len(set(history))))
+    return [
+        (sequences.titles[item] or f"item {sequences.item_labels[item]}", score)
+        for item, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+def _recommender(dataset: str, model: str, sequences: Sequences, store: RunStore | None) -> Recommender:
+    if model in COUNTED:
+        return load_class(COUNTED[model])(sequences)
+    from safetensors.torch import load_file
+
+    from seqrec_lib.experiments import accuracy
+    from seqrec_lib.experiments.base import execute
+    from seqrec_lib.models import build
+    from seqrec_lib.results import RunStore
+
+    store = store or RunStore()
+    runs = [r for r in store.records("accuracy", dataset) if r.complete and r.config["model"] == model]
+    kept = [r for r in runs if store.kept(r.run_id)]
+    if not kept and dataset == "demo":
+        plan = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
+        kept = [r for r in execute(accuracy, plan, store=store) if r is not None and r.complete]
+    folder = store.kept(max(kept, key=lambda r: r.finished).run_id) if kept else None
+    if folder is None:
+        raise SeqRecError(
+            f"no weights of {model} on {dataset} are kept here; train them with "
+            f"`seqrec study --profile paper --datasets {dataset}`, or use --dataset demo"
+        )
+    config = max(kept, key=lambda r: r.finished).config
+    net = build(model, sequences.n_items, config["training"]["max_length"], config["architecture"])
+    net.load_state_dict(load_file(folder / accuracy.WEIGHTS))
+    return net.eval()

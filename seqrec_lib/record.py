@@ -1,0 +1,271 @@
+"""Run records: what one run of an experiment was, gave, cost and ran on, as a small JSON file that is
+checked.
+
+A record is written once and read by everything else: tables, figures, pages. Its run id is a hash of all
+that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, the
+message can name file and field in the reader's words, and reading records needs no further package.
+`RunStore` (results.py) keeps records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from seqrec_lib.errors import SeqRecError
+
+SCHEMA = 1
+RUN_ID = re.compile(r"[0-9a-f]{16}")
+SLUG = re.compile(r"[a-z0-9][a-z0-9._+-]{0,79}")
+TABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run. All values are plain JSON values; numbers are finite.
+
+    ``config`` is everything that defines the run and, with ``experiment``, ``revision``, ``parents`` (ids of
+    the runs it builds on) and ``hardware`` (timings only), gives ``run_id``. ``dataset`` has at least
+    ``name``; ``fingerprint`` identifies the code that ran; ``started`` and ``finished`` are ISO 8601 in UTC;
+    ``tables`` names the Parquet files beside the record. ``error`` is set if and only if ``status`` is
+    "failed".
+    """
+
+    run_id: str
+    experiment: str
+    config: dict[str, Any]
+    revision: int
+    dataset: dict[str, Any]
+    environment: dict[str, Any]
+    status: str
+    fingerprint: str
+    started: str
+    finished: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    hardware: str | None = None
+    error: str | None = None
+    tables: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status == "complete"
+
+    def to_json(self, where: str = "record") -> str:
+        """The record as JSON text, one field a line at the top level.
+
+        Raises:
+            SeqRecError: a field has a wrong type or value; ``where`` names the record in the message.
+        """
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["parents"], values["tables"] = list(self.parents), list(self.tables)
+        check_record(values, where)
+        return json.dumps(values, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def run_key(
+    experiment: str,
+    config: Mapping[str, Any],
+    revision: int,
+    parents: Sequence[str] = (),
+    hardware: str | None = None,
+) -> str:
+    """Id of a run: the first 16 hex digits of the SHA-256 of what defines it, as canonical JSON.
+
+    >>> run_key("accuracy", {"k": 5, "seed": 0}, 1) == run_key("accuracy", {"seed": 0, "k": 5}, 1)
+    True
+    """
+    defines = {
+        "experiment": experiment,
+        "config": dict(config),
+        "revision": revision,
+        "parents": list(parents),
+        "hardware": hardware,
+    }
+    return hashlib.sha256(canonical_json(defines).encode()).hexdigest()[:16]
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of ``value``: sorted keys, no spaces, ASCII.
+
+    Raises:
+        SeqRecError: NaN, infinity, or something that JSON has no word for.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SeqRecError(
+            f"no canonical JSON for {value!r}: {error}; use finite numbers, text, lists and dicts"
+        ) from None
+
+
+def plain(value: Any) -> Any:
+    """``value`` with NumPy and torch scalars as Python numbers, arrays and tuples as lists, dataclasses as
+    dicts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (str, int, float)) and type(value) in {str, int, float, bool}:
+        return value
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+def now() -> str:
+    """The present moment as a record has it: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read and check one record.
+
+    Raises:
+        SeqRecError: not readable, not JSON, or not a record; the message names file and field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeqRecError(f"{path}: cannot be read ({error}); restore or delete the file") from None
+    return parse_record(text, str(path))
+
+
+def parse_record(text: str, where: str) -> RunRecord:
+    """Turn JSON text into a checked record; ``where`` names it in the message of a SeqRecError."""
+    try:
+        values = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise SeqRecError(f"{where}: not a JSON record ({error}); restore or delete the file") from None
+    check_record(values, where)
+    return RunRecord(**(values | {"parents": tuple(values["parents"]), "tables": tuple(values["tables"])}))
+
+
+def check_record(values: Any, where: str) -> None:
+    """Check field names, types and values of a record read from or to be written to JSON.
+
+    Raises:
+        SeqRecError: naming ``where``, the field and its value.
+    """
+    if not isinstance(values, dict):
+        raise SeqRecError(f"{where}: a record is a JSON object, this is {_short(values)}; restore or delete the file")
+    if values.get("schema") != SCHEMA:
+        raise SeqRecError(
+            f"{where}: field schema is {_short(values.get('schema'))}, "
+            f"this version reads {SCHEMA}; use a matching version"
+        )
+    for name in sorted(values.keys() - _RULES.keys()):
+        raise SeqRecError(f"{where}: unknown field {name!r}; fields are {', '.join(_RULES)}")
+    for name, (expected, holds) in _RULES.items():
+        if name not in values:
+            raise SeqRecError(f"{where}: field {name} is missing; expected {expected}")
+        if not holds(values[name]):
+            raise SeqRecError(f"{where}: field {name} is {_short(values[name])}; expected {expected}")
+        _check_json(values[name], name, where)
+    if (values["status"] == "failed") != (values["error"] is not None):
+        raise SeqRecError(
+            f"{where}: field error is {_short(values['error'])} with status {values['status']!r}; "
+            "a failed run, and only that, has an error"
+        )
+
+
+def _check_json(value: Any, field_path: str, where: str) -> None:
+    if value is None or isinstance(value, (bool, int, str)):
+        if value is None or type(value) in {bool, int, str}:
+            return
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise SeqRecError(f"{where}: field {field_path} has the key {key!r}; keys are text")
+            _check_json(item, f"{field_path}.{key}", where)
+        return
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_json(item, f"{field_path}[{index}]", where)
+        return
+    elif type(value) is float:
+        if math.isfinite(value):
+            return
+        raise SeqRecError(f"{where}: field {field_path} is {value}; numbers in a record are finite")
+    raise SeqRecError(
+        f"{where}: field {field_path} is a {type(value).__name__} ({_short(value)}); use a plain JSON value"
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
+    return values
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _list_of(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    holds = _matches(pattern)
+    return lambda value: isinstance(value, list) and all(map(holds, value)) and len(set(value)) == len(value)
+
+
+def _is_moment(value: Any) -> bool:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return False
+    offset = moment.utcoffset() if moment else None
+    return offset is not None and not offset
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "schema": (f"the number {SCHEMA}", lambda value: type(value) is int),
+    "run_id": ("16 hex digits", _matches(RUN_ID)),
+    "experiment": ("a lower-case name", _matches(SLUG)),
+    "config": ("an object", _is_dict),
+    "revision": ("a whole number from 0", lambda value: type(value) is int and value >= 0),
+    "parents": ("a list of run ids", _list_of(RUN_ID)),
+    "hardware": ("text or null", lambda value: value is None or isinstance(value, str)),
+    "dataset": (
+        "an object with a lower-case name",
+        lambda v: isinstance(v, dict) and _matches(SLUG)(v.get("name")),
+    ),
+    "metrics": ("an object", _is_dict),
+    "history": ("a list of objects", lambda value: isinstance(value, list) and all(map(_is_dict, value))),
+    "cost": ("an object", _is_dict),
+    "environment": ("an object", _is_dict),
+    "status": (
+        "complete or failed",
+        lambda value: isinstance(value, str) and value in {"complete", "failed"},
+    ),
+    "error": ("text or null", lambda value: value is None or (isinstance(value, str) and value != "")),
+    "fingerprint": ("16 hex digits", _matches(RUN_ID)),
+    "started": ("a UTC time in ISO 8601", _is_moment),
+    "finished": ("a UTC time in ISO 8601", _is_moment),
+    "tables": ("a list of different table names", _list_of(TABLE)),
+}

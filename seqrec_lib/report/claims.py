@@ -1,0 +1,217 @@
+"""What the paper claims, what its own tables say to each claim, and the verdict of this study.
+
+A claim's verdict comes from experiments; until one has run, it is "not tested yet". What the paper's own
+tables say is computed here from `paper.PAPER`: some claims do not hold in the very numbers that they are
+drawn from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.report.html import NONE, Html, table
+from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, paper_name
+
+SSM = ("mamba4rec", "2mamba4rec", "hydra4rec")
+LANGUAGE = ("gpt4rec", "mamrec", "llamarec")
+
+Word = Literal["upheld", "partly", "not upheld", "not tested yet"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper.
+
+    ``statement`` is in our words, ``where`` names the paper's section, ``tested_by`` the experiments of this
+    study that bear on it.
+    """
+
+    id: str
+    statement: str
+    where: str
+    tested_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """This study's word on a claim, why, and the runs that it rests on."""
+
+    claim: Claim
+    word: Word = "not tested yet"
+    reason: str = ""
+    run_ids: tuple[str, ...] = ()
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("speed-ssm", "State space models recommend faster than SASRec.", "3.4.2", ("latency",)),
+    Claim(
+        "speed-hydra",
+        "Hydra4Rec's latency is four to five times lower than Mamba4Rec's.",
+        "3.4.2",
+        ("latency",),
+    ),
+    Claim("quality-hydra", "Hydra4Rec's metrics are similar to Mamba4Rec's.", "3.4.2", ("accuracy",)),
+    Claim("quality-ssm", "On average, state space models rank better than SASRec.", "3.4.2", ("accuracy",)),
+    Claim(
+        "quality-llamarec",
+        "LlamaRec ranks best, at the price of its size.",
+        "3.4.2",
+        ("accuracy", "language"),
+    ),
+    Claim(
+        "ssm-against-llm",
+        "State space models can rank better than language models and are still faster.",
+        "3.4.2",
+        ("accuracy", "language", "latency"),
+    ),
+    Claim(
+        "orpo",
+        "ORPO changes LlamaRec's quality slightly and leaves its latency as it is.",
+        "3.5.4",
+        ("orpo",),
+    ),
+    Claim(
+        "usgm",
+        "USGM with adaptive batching compares well with Adam on MovieLens-100K.",
+        "3.6",
+        ("optimizers",),
+    ),
+    Claim("usgm-robustness", "USGM is sensitive to its hyperparameters.", "4", ("optimizers",)),
+    Claim("cpu", "State space models are slow on a CPU.", "4", ("latency",)),
+)
+
+
+def claim(claim_id: str) -> Claim:
+    """The claim with this id.
+
+    Raises:
+        SeqRecError: there is none.
+    """
+    for candidate in CLAIMS:
+        if candidate.id == claim_id:
+            return candidate
+    raise SeqRecError(f"unknown claim {claim_id!r}; claims are {', '.join(c.id for c in CLAIMS)}")
+
+
+def _rows() -> dict[str, dict[str, PaperRow]]:
+    tables: dict[str, dict[str, PaperRow]] = {}
+    for row in PAPER:
+        tables.setdefault(row.dataset, {})[row.model] = row
+    return tables
+
+
+def _value(row: PaperRow, metric: str) -> float:
+    number = row.latency if metric == "latency" else row.metric(metric)
+    assert number is not None, (row, metric)
+    return number.value
+
+
+def latency_ratios(slow: str, fast: str) -> dict[str, float]:
+    """The printed latency of ``slow`` over that of ``fast``, by data set."""
+    return {name: _value(rows[slow], "latency") / _value(rows[fast], "latency") for name, rows in _rows().items()}
+
+
+def places(model: str, metric: str = "ht@10") -> dict[str, tuple[int, int]]:
+    """The place of a model by a printed metric, and out of how many, by data set; 1 is best."""
+    found = {}
+    for name, rows in _rows().items():
+        values = [_value(row, metric) for row in rows.values() if row.metric(metric) is not None]
+        found[name] = (1 + sum(value > _value(rows[model], metric) for value in values), len(values))
+    return found
+
+
+def _by_dataset(values: Mapping[str, str]) -> str:
+    return "; ".join(f"{paper_name(name)} {text}" for name, text in values.items())
+
+
+def _speed_ssm() -> str:
+    ratios = [ratio for model in SSM for ratio in latency_ratios("sasrec", model).values()]
+    return f"SASRec's printed latency is {min(ratios):.0f} to {max(ratios):.0f} times theirs"
+
+
+def _speed_hydra() -> str:
+    ratios = latency_ratios("mamba4rec", "hydra4rec")
+    return "Mamba4Rec over Hydra4Rec: " + _by_dataset({name: f"{ratio:.1f}" for name, ratio in ratios.items()})
+
+
+def _quality_hydra() -> str:
+    differences = {
+        name: f"{_value(rows['hydra4rec'], 'ht@10') / _value(rows['mamba4rec'], 'ht@10') - 1:+.0%}"
+        for name, rows in _rows().items()
+    }
+    return "HT@10 of Hydra4Rec against Mamba4Rec: " + _by_dataset(differences)
+
+
+def _quality_ssm() -> str:
+    parts = []
+    for metric in METRICS:
+        gains = [
+            _value(rows[model], metric) - _value(rows["sasrec"], metric) for rows in _rows().values() for model in SSM
+        ]
+        mean = sum(gains) / len(gains)
+        parts.append(
+            f"{metric.upper()} {mean:+.3f} on average, lower in {sum(gain < 0 for gain in gains)} of {len(gains)} rows"
+        )
+    return "; ".join(parts)
+
+
+def _quality_llamarec() -> str:
+    return "LlamaRec's place by HT@10: " + _by_dataset(
+        {name: f"{place} of {total}" for name, (place, total) in places("llamarec").items()}
+    )
+
+
+def _ssm_against_llm() -> str:
+    best = {}
+    for name, rows in _rows().items():
+        spaces, languages = (max(_value(rows[model], "ht@10") for model in kind) for kind in (SSM, LANGUAGE))
+        best[name] = f"{spaces:.3f} against {languages:.3f}"
+    return "Best HT@10 of each kind: " + _by_dataset(best)
+
+
+_OWN_TABLES: dict[str, Callable[[], str]] = {
+    "speed-ssm": _speed_ssm,
+    "speed-hydra": _speed_hydra,
+    "quality-hydra": _quality_hydra,
+    "quality-ssm": _quality_ssm,
+    "quality-llamarec": _quality_llamarec,
+    "ssm-against-llm": _ssm_against_llm,
+}
+
+
+def own_tables(claim_id: str) -> str | None:
+    """What the paper's own tables say to a claim, computed; None where they hold nothing on it."""
+    check = _OWN_TABLES.get(claim(claim_id).id)
+    return None if check is None else check()
+
+
+def verdicts(found: Sequence[ClaimVerdict] = ()) -> list[ClaimVerdict]:
+    """A verdict for every claim, in the order of `CLAIMS`: from ``found``, else "not tested yet"."""
+    by_id = {verdict.claim.id: verdict for verdict in found}
+    return [by_id.get(candidate.id, ClaimVerdict(candidate)) for candidate in CLAIMS]
+
+
+def claims_table(found: Sequence[ClaimVerdict] = ()) -> Html:
+    """Claims, what the paper's tables say themselves, and our verdict."""
+    all_verdicts = verdicts(found)
+    reasons = any(verdict.reason for verdict in all_verdicts)
+    rows = [
+        [
+            verdict.claim.statement,
+            verdict.claim.where,
+            own_tables(verdict.claim.id) or NONE,
+            verdict.word,
+            *([verdict.reason or NONE] if reasons else []),
+        ]
+        for verdict in all_verdicts
+    ]
+    return table(
+        ["What is claimed", "Section", "The paper's own tables", "Our verdict", *(["Why"] if reasons else [])],
+        rows,
+        caption="The paper's claims",
+        left=(0, 1, 2, 3, 4),
+        wrap=(0, 2, 4),
+    )

@@ -1,0 +1,71 @@
+"""Where the numbers of a results page come from: runs, commit, dates, hardware, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from seqrec_lib.report.html import NONE, Html, bullets, details, paragraph, stack, table
+from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.results import RunRecord
+
+
+def hardware_name(record: RunRecord) -> str:
+    """The device that a run used, with the number of threads on a CPU."""
+    device = str(record.environment.get("device", "unknown device"))
+    threads = record.environment.get("threads")
+    on_cpu = record.environment.get("device_type") != "cuda"
+    return f"{device}, {threads} thread{'' if threads == 1 else 's'}" if on_cpu and threads else device
+
+
+def failures(runs: Sequence[ModelRuns]) -> Html:
+    """The errors of failed runs, or a sentence that there are none."""
+    lines = [
+        f"{own.label}, seed {record.config.get('seed', NONE)} ({record.run_id}): {record.error}"
+        for own in runs
+        for record in own.failed
+    ]
+    return paragraph("Failed runs:") + bullets(lines) if lines else paragraph("No run failed.")
+
+
+def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ()) -> Html:
+    """The footer of a results page: how many runs, made by which code, when, on what; every run id unfolds.
+
+    ``older`` holds the ids of runs made by code that differs from today's (`experiments.base.is_older`).
+    """
+    present = [record for record in records if record is not None]
+    if not present:
+        return paragraph(f"Planned: {len(records)} runs; none has a record yet: not run.")
+    commits = sorted({_commit(record) for record in present})
+    devices = sorted({hardware_name(record) for record in present})
+    days = sorted({record.finished[:10] for record in present})
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    sentence = (
+        f"Runs with a record: {len(present)} of {len(records)}, made {span} at commit {', '.join(commits)} "
+        f"on {'; '.join(devices)}."
+    )
+    stale = sum(record.run_id in older for record in present)
+    if stale:
+        sentence += f" Older code made {stale} of them: what computes results has changed since."
+    body = [
+        [
+            record.run_id,
+            " ".join(str(record.config[name]) for name in ("dataset", "model") if name in record.config),
+            str(record.config.get("seed", NONE)),
+            record.status,
+            record.finished[:16].replace("T", " "),
+            _commit(record),
+            "older code" if record.run_id in older else "today's code",
+            hardware_name(record),
+        ]
+        for record in present
+    ]
+    headers = ["Run", "What", "Seed", "Status", "Finished (UTC)", "Commit", "Code", "Hardware"]
+    runs = table(headers, body, caption="Runs behind this page", left=tuple(range(8)))
+    return stack([paragraph(sentence), details("The runs behind this page, one by one", runs)])
+
+
+def _commit(record: RunRecord) -> str:
+    commit = record.environment.get("git_commit")
+    if not commit:
+        return "unknown"
+    return str(commit)[:9] + (" + changes" if record.environment.get("git_dirty") else "")

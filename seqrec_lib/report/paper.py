@@ -1,0 +1,227 @@
+"""The paper's tables as typed data, each number as it is printed.
+
+Baderko, Kulibaba, Obozov, Kutuzov and Gasnikov, "Exploring Applications of State Space Models and Advanced
+Training Techniques in Sequential Recommendations" (2024), Tables 1 to 4. A number keeps its printed text,
+since "0.040" and "0.04" promise different precision: a comparison with ours must allow for what rounding can
+hide. Data sets and models have this study's ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqrec_lib.data.registry import DATASETS
+
+_MULTIPLIERS = {"k": 1_000, "M": 1_000_000, "B": 1_000_000_000}
+
+METRICS = ("ht@10", "ndcg@10", "mrr@10")
+"""The metrics that the paper's Tables 1 to 3 print, in their order."""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A number as the paper prints it: "0.040", "14M", "2.51".
+
+    >>> number = Printed("0.040")
+    >>> number.value, number.digits, number.unit
+    (0.04, 3, 0.001)
+    >>> Printed("1.8M").value, Printed("1.8M").unit
+    (1800000.0, 100000.0)
+    >>> Printed("840k").unit        # taken as rounded to tens of thousands
+    10000.0
+    """
+
+    text: str
+
+    @property
+    def _parts(self) -> tuple[str, int]:
+        if self.text[-1] in _MULTIPLIERS:
+            return self.text[:-1], _MULTIPLIERS[self.text[-1]]
+        return self.text, 1
+
+    @property
+    def value(self) -> float:
+        """The number itself; a suffix k, M or B is multiplied out."""
+        number, multiplier = self._parts
+        return float(number) * multiplier
+
+    @property
+    def digits(self) -> int:
+        """How many decimals are printed (before a suffix)."""
+        number, _ = self._parts
+        return len(number.partition(".")[2])
+
+    @property
+    def unit(self) -> float:
+        """What one step in the last significant place is worth.
+
+        Trailing zeros after the point are significant. The last zero of a whole number of thousands is taken
+        as rounding: the paper's counts there (80k, 290k, 300k, 750k, 840k ...) all look rounded to tens of
+        thousands.
+        """
+        number, multiplier = self._parts
+        tens = self.text.endswith("0k") and "." not in number
+        return multiplier * (10.0 if tens else 1.0) / 10**self.digits
+
+    def range(self, units: float = 0.5) -> tuple[float, float]:
+        """The values (low, high) that rounding by ``units`` of the last place turns into this number."""
+        return self.value - units * self.unit, self.value + units * self.unit
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One row of Tables 1 to 3; None where the paper prints "-" or nothing.
+
+    ``latency`` has no unit in the paper (presumably seconds for one user; tokens per second for language
+    models according to the text). ``body`` is the count that the paper gives in parentheses: without
+    embedding layers.
+    """
+
+    table: int
+    dataset: str
+    model: str
+    ht: Printed | None
+    ndcg: Printed | None
+    mrr: Printed | None
+    latency: Printed | None
+    parameters: Printed
+    body: Printed | None
+
+    def metric(self, name: str) -> Printed | None:
+        """The printed value of a metric by our key, such as "ndcg@10"; None for those the paper lacks."""
+        return {"ht@10": self.ht, "ndcg@10": self.ndcg, "mrr@10": self.mrr}.get(name)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all three metrics are printed."""
+        return None not in (self.ht, self.ndcg, self.mrr)
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One row of Table 4 (Appendix A): counts of users, items and reviews."""
+
+    dataset: str
+    name: str
+    users: int
+    items: int
+    reviews: int
+
+
+BEAUTY = "amazon-2023-beauty-and-personal-care"
+VIDEO_GAMES = "amazon-2023-video-games"
+MOVIELENS = "ml-1m"
+
+_TABLES = {
+    1: (
+        BEAUTY,
+        """
+        sasrec     0.048 0.028 0.022 0.117  14M  100k
+        mamba4rec  0.048 0.030 0.025 0.0075 14M  80k
+        mamrec     0.031 0.020 0.017 2.51   130M -
+        gpt4rec    0.030 0.025 0.015 2.32   117M -
+        2mamba4rec 0.048 0.031 0.028 0.0110 14M  80k
+        llamarec   0.093 0.040 0.040 -      7B   -
+        hydra4rec  0.070 0.043 0.035 0.0042 840k -
+        """,
+    ),
+    2: (
+        VIDEO_GAMES,
+        """
+        sasrec     0.119 0.073 0.059 0.129  1.8M 100k
+        mamba4rec  0.107 0.062 0.048 0.0088 1.8M 80k
+        mamrec     0.083 0.033 0.025 2.51   130M -
+        gpt4rec    0.080 0.042 0.026 2.32   117M -
+        2mamba4rec 0.118 0.061 0.048 0.0103 1.8M 80k
+        llamarec   0.150 0.098 0.064 -      7B   -
+        hydra4rec  0.112 0.059 0.044 0.0037 750k -
+        """,
+    ),
+    3: (
+        MOVIELENS,
+        """
+        sasrec     0.224 0.117 0.084 0.128  320k 100k
+        mamba4rec  0.303 0.178 0.139 0.0020 300k 80k
+        mamrec     0.201 0.072 0.064 2.51   130M -
+        gpt4rec    0.212 0.074 0.060 3.23   117M -
+        2mamba4rec 0.340 0.193 0.148 0.0034 300k 80k
+        hydra4rec  0.308 0.179 0.140 0.0005 290k -
+        llamarec   0.148 0.067 -     -      7B   -
+        """,
+    ),
+}
+
+
+def _rows() -> tuple[PaperRow, ...]:
+    rows = []
+    for table, (dataset, text) in _TABLES.items():
+        for line in text.split("\n"):
+            if line.strip():
+                model, *cells = line.split()
+                ht, ndcg, mrr, latency, size, body = (None if cell == "-" else Printed(cell) for cell in cells)
+                assert size is not None, line
+                rows.append(PaperRow(table, dataset, model, ht, ndcg, mrr, latency, size, body))
+    return tuple(rows)
+
+
+PAPER: tuple[PaperRow, ...] = _rows()
+"""Tables 1 to 3: 21 rows, in the paper's order."""
+
+TABLE_4: tuple[DatasetRow, ...] = (
+    DatasetRow(BEAUTY, "Beauty and P.C.", 750_835, 211_452, 6_860_059),
+    DatasetRow(MOVIELENS, "MovieLens-1M", 6_041, 3_417, 999_611),
+    DatasetRow(VIDEO_GAMES, "Video Games", 98_907, 26_355, 857_505),
+)
+
+STAND_INS = {"amazon-2014-beauty": BEAUTY, "amazon-2018-video-games": VIDEO_GAMES}
+"""Our data sets that take the place of one of the paper's: same shop and category, another collection."""
+
+MODEL_NAMES = {
+    "popularity": "Popularity",
+    "markov": "Markov",
+    "sasrec": "SASRec",
+    "mamba4rec": "Mamba4Rec",
+    "2mamba4rec": "2Mamba4Rec",
+    "hydra4rec": "Hydra4Rec",
+    "gpt4rec": "GPT4Rec",
+    "mamrec": "MamRec",
+    "llamarec": "LlamaRec",
+}
+"""Model ids as a reader writes them; the first two are floors that the paper does not have."""
+
+
+def model_name(model: str) -> str:
+    """A model's name for readers; a variant's suffix stays: "llamarec+orpo" -> "LlamaRec+orpo"."""
+    stem, plus, suffix = model.partition("+")
+    return MODEL_NAMES.get(stem, stem) + plus + suffix
+
+
+def dataset_name(dataset: str) -> str:
+    """A data set's title in the registry; an id without one is returned as it is."""
+    return DATASETS[dataset].title if dataset in DATASETS else dataset
+
+
+def paper_name(dataset: str) -> str:
+    """One of the paper's data sets by its name in Table 4."""
+    return next(row.name for row in TABLE_4 if row.dataset == dataset)
+
+
+def paper_dataset(dataset: str) -> str | None:
+    """The paper's data set to show beside ours: itself, the one it stands in for, or None (demo, ml-100k)."""
+    if any(row.dataset == dataset for row in PAPER):
+        return dataset
+    return STAND_INS.get(dataset)
+
+
+def comparable(dataset: str) -> bool:
+    """Whether the paper's numbers for this data set are about the same data as ours."""
+    return paper_dataset(dataset) == dataset
+
+
+def paper_row(dataset: str, model: str) -> PaperRow | None:
+    """The paper's row to show beside ``model`` on ``dataset`` (a stand-in gets its original's), or None."""
+    wanted = paper_dataset(dataset)
+    return next((row for row in PAPER if row.dataset == wanted and row.model == model), None)

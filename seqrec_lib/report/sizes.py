@@ -1,0 +1,116 @@
+"""Parameter counts in closed form, to see which settings explain the sizes that the paper prints.
+
+Symbols: d = width (64), N = ids in the embedding table (items + 1 for padding), L = maximal length. A linear
+layer from a to b has a b weights and b biases; a layer norm has 2 d.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from seqrec_lib.report.paper import PAPER, TABLE_4, PaperRow
+
+WIDTH = 64
+
+CATALOGUES_2014 = {"amazon-2023-beauty-and-personal-care": 12_101, "amazon-2023-video-games": 10_672}
+"""Items of the 5-core Amazon **2014** category (Beauty; Video Games) beside the paper's 2023 one."""
+
+
+def _linear(inputs: int, outputs: int, bias: bool = True) -> int:
+    return inputs * outputs + (outputs if bias else 0)
+
+
+def feed_forward(d: int = WIDTH) -> int:
+    """PFFN of width 4 d: two linear layers.
+
+    >>> feed_forward(64)
+    33088
+    """
+    return _linear(d, 4 * d) + _linear(4 * d, d)
+
+
+def sasrec(ids: int, length: int, d: int = WIDTH, layers: int = 2) -> int:
+    """SASRec in RecBole's form: item and position embeddings, a layer norm, then attention and PFFN with one
+    each.
+
+    >>> sasrec(3417, 50), sasrec(3417, 200)
+    (321984, 331584)
+    """
+    layer = 4 * _linear(d, d) + feed_forward(d) + 2 * 2 * d
+    return (ids + length) * d + 2 * d + layers * layer
+
+
+def hydra_body(d: int = WIDTH, state: int = 32, headdim: int = 64, conv: int = 7, expand: int = 2) -> int:
+    """Hydra4Rec without embeddings: one layer of the public Hydra block and a PFFN, three layer norms.
+
+    The block: input projection (z, x, and B, C, dt for both directions), depthwise convolution, per head A,
+    dt bias and D, the projection that makes D depend on the input, a gated norm, output projection.
+
+    >>> hydra_body()
+    68934
+    """
+    inner = expand * d
+    heads = inner // headdim
+    mixed = inner + 2 * 2 * state
+    block = (
+        _linear(d, inner + mixed + 2 * heads, bias=False)
+        + mixed * conv
+        + mixed
+        + 3 * heads
+        + _linear(inner, heads, bias=False)
+        + inner
+        + _linear(inner, d, bias=False)
+    )
+    return block + feed_forward(d) + 3 * 2 * d
+
+
+@dataclass(frozen=True)
+class SizeFinding:
+    """A printed parameter count and the numbers of ids that would explain it with d = 64 and a given body."""
+
+    row: PaperRow
+    body: float
+    ids_low: int
+    ids_high: int
+    ids_table_4: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the catalogue of Table 4 explains the printed count."""
+        return self.ids_low <= self.ids_table_4 <= self.ids_high
+
+
+def implied_ids(rows: tuple[PaperRow, ...] = PAPER, d: int = WIDTH) -> list[SizeFinding]:
+    """For each model with an item embedding: between how many ids the printed count lies, to correct
+    rounding.
+
+    The body is the paper's own count in parentheses (with its rounding), or `hydra_body` for Hydra4Rec, for
+    which none is printed.
+    """
+    findings = []
+    for row in rows:
+        if row.body is None and row.model != "hydra4rec":
+            continue
+        low, high = row.parameters.range()
+        body = (hydra_body(d), hydra_body(d)) if row.body is None else row.body.range()
+        middle = float(hydra_body(d)) if row.body is None else row.body.value
+        findings.append(
+            SizeFinding(
+                row,
+                middle,
+                math.ceil((low - body[1]) / d),
+                math.floor((high - body[0]) / d),
+                table_4_ids(row.dataset),
+            )
+        )
+    return findings
+
+
+def table_4_ids(dataset: str) -> int:
+    """Ids of the embedding table by Table 4, padding included.
+
+    The ML-1M row of Table 4 counts the padding id already (3,416 items after the 5-core); the others are
+    taken the same way. One id more or less changes no printed digit.
+    """
+    return next(row.items for row in TABLE_4 if row.dataset == dataset)

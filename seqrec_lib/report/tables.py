@@ -1,0 +1,301 @@
+"""Tables of a results page: accuracy beside the paper's, cost, paired tests, and where every number comes
+from.
+
+Accuracy is made in two steps: a pure function from runs to a pandas DataFrame of plain values (numbers,
+None), for whoever wants to go on computing, and one that formats the frame as HTML. A run that is missing
+shows as "not run", a failed one as "failed": never as a blank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from seqrec_lib.report.footer import hardware_name
+from seqrec_lib.report.html import NONE, Html, badge, bullets, details, note, paragraph, stack, stacked, table
+from seqrec_lib.report.paper import METRICS, comparable, dataset_name, paper_dataset, paper_row
+from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, compare_models, verdict
+
+METRIC_NAMES = {"ht": "HT", "ndcg": "NDCG", "mrr": "MRR"}
+_VERDICTS = {
+    "matches": ("=", "matches"),
+    "ours higher": ("▲", "higher"),
+    "ours lower": ("▼", "lower"),
+    "not run": ("○", "none"),
+    "other data": ("≠", "none"),
+    "not in the paper": ("·", "none"),
+}
+
+
+_JUDGED = ("matches", "ours higher", "ours lower")
+
+
+def verdict_badge(word: str) -> Html:
+    """A verdict with its sign, so that no reader depends on the colour."""
+    sign, kind = _VERDICTS[word]
+    return badge(f"{sign} {word}", kind)
+
+
+def metric_name(metric: str) -> str:
+    """A metric's key as a reader writes it: "ndcg@10" -> "NDCG@10"."""
+    name, _, cut = metric.partition("@")
+    return f"{METRIC_NAMES.get(name, name)}@{cut}"
+
+
+def accuracy_frame(runs: Sequence[ModelRuns], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+    """One row per metric and model.
+
+    Columns: metric, label, model, paper (`Printed` or None), planned, done, failed (numbers of runs), mean,
+    sd (over seeds, None below 2 runs), interval (`Interval` over users or None), difference (ours - paper,
+    None where there is no verdict on the number), verdict, masked_mean, masked_sd, masked_interval.
+    """
+    rows = []
+    for metric in metrics:
+        for own in runs:
+            row = paper_row(own.dataset, own.model)
+            paper = None if row is None else row.metric(metric)
+            mean, interval = own.mean(metric), _interval(own, metric)
+            word = verdict(paper, mean, interval, comparable=comparable(own.dataset))
+            judged = mean is not None and paper is not None and word in _JUDGED
+            rows.append(
+                {
+                    "metric": metric,
+                    "label": own.label,
+                    "model": own.model,
+                    "paper": paper,
+                    "planned": len(own.records),
+                    "done": len(own.complete),
+                    "failed": len(own.failed),
+                    "mean": mean,
+                    "sd": own.spread(metric),
+                    "interval": interval,
+                    "difference": mean - paper.value if judged and mean is not None and paper is not None else None,
+                    "verdict": word,
+                    "masked_mean": own.mean(f"masked_{metric}"),
+                    "masked_sd": own.spread(f"masked_{metric}"),
+                    "masked_interval": _interval(own, f"masked_{metric}"),
+                }
+            )
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _interval(runs: ModelRuns, metric: str) -> Interval | None:
+    values = runs.user_means(metric)
+    return None if values is None or len(values) < 2 else bootstrap_interval(values)
+
+
+def accuracy_tables(frame: pd.DataFrame, dataset: str) -> Html:
+    """One table per metric from `accuracy_frame`, one for masked ranking, then what the columns mean."""
+    parts = [_accuracy_table(str(metric), rows, dataset) for metric, rows in frame.groupby("metric", sort=False)]
+    if frame["masked_mean"].notna().any():
+        parts.append(_masked_table(frame, dataset))
+    parts.append(details("How to read these tables", bullets(_LEGEND)))
+    return stack(parts)
+
+
+_LEGEND = (
+    "Ours: mean ± standard deviation over seeds (number of runs), ranking all items, seen ones included.",
+    "95 % interval: BCa bootstrap over users, each with the mean over seeds. It covers which users there "
+    "are, not which seeds: that is the ±.",
+    "Difference: ours minus the paper's printed number.",
+    "Verdict: “matches” where our interval and the paper's number, rounding allowed, share a point; "
+    "else “ours higher” or “ours lower”. “Other data”: the paper's number is about "
+    "another collection.",
+    "Seen items masked: the same runs with the items of the user's history taken out of the ranking (the "
+    "target stays). The paper does not say which of the two it reports; the verdict uses the first.",
+)
+
+
+def _accuracy_table(metric: str, rows: pd.DataFrame, dataset: str) -> Html:
+    """The columns on the paper are left out where it has nothing on this data set."""
+    beside = rows["paper"].notna().any()
+    headers = ["Model", "Ours", "95 % interval", *(["Paper", "Difference", "Verdict"] if beside else [])]
+    body: list[list[str | Html]] = []
+    for row in rows.itertuples():
+        ours = [
+            row.label,
+            _ours(row.mean, row.sd, row.done, row.planned, row.failed),
+            format_interval(row.interval),
+        ]
+        paper = [
+            NONE if row.paper is None else str(row.paper),
+            NONE if row.difference is None else f"{row.difference:+.4f}",
+            verdict_badge(row.verdict),
+        ]
+        body.append(ours + (paper if beside else []))
+    caption = f"{metric_name(metric)} on {dataset_name(dataset)}, test split{', and the paper' if beside else ''}"
+    return table(headers, body, caption=caption, left=(0, 5))
+
+
+def _masked_table(frame: pd.DataFrame, dataset: str) -> Html:
+    metrics = list(dict.fromkeys(frame["metric"]))
+    body: list[list[str | Html]] = []
+    for label in dict.fromkeys(frame["label"]):
+        rows = frame[frame["label"] == label].itertuples()
+        cells = [(mean_and_spread(r.masked_mean, r.masked_sd), format_interval(r.masked_interval)) for r in rows]
+        body.append([label, *(stacked(above, below) for above, below in cells)])
+    caption = f"The same runs on {dataset_name(dataset)}, seen items masked"
+    return table(["Model", *map(metric_name, metrics)], body, caption=caption)
+
+
+def _ours(mean: float | None, sd: float | None, done: int, planned: int, failed: int) -> str | Html:
+    if mean is None:
+        return "failed" if failed else "not run"
+    return stacked(mean_and_spread(mean, sd), f"n={done}" if done == planned else f"n={done} of {planned}")
+
+
+def mean_and_spread(mean: float | None, sd: float | None) -> str:
+    """A mean with its spread over seeds; the spread is left out where there is none."""
+    if mean is None:
+        return NONE
+    return f"{mean:.4f}" if sd is None else f"{mean:.4f} ± {sd:.4f}"
+
+
+def format_interval(interval: Interval | None, signed: bool = False) -> str:
+    """The ends of an interval; in words where all users have one value."""
+    if interval is None:
+        return NONE
+    if interval.degenerate:
+        return "all users equal"
+    plus = "+" if signed else ""
+    return f"{interval.low:{plus}.4f} to {interval.high:{plus}.4f}"
+
+
+def summary(frame: pd.DataFrame, dataset: str) -> Html:
+    """What the accuracy frame says, in sentences: who leads, and where the paper's numbers hold."""
+    sentences = []
+    for metric, rows in frame.groupby("metric", sort=False):
+        ran = [row for row in rows.itertuples() if row.mean is not None]
+        if not ran:
+            continue
+        best = max(ran, key=lambda row: row.mean)
+        sentence = f"{metric_name(str(metric))}: {best.label} leads with {mean_and_spread(best.mean, best.sd)}"
+        words = {word: [row.label for row in ran if row.verdict == word] for word in _JUDGED}
+        found = [f"{word} for {', '.join(names)}" for word, names in words.items() if names]
+        beside = f" Beside the paper's numbers: {'; '.join(found)}." if found else ""
+        sentences.append(f"{sentence}.{beside}")
+    waiting = sorted({row.label for row in frame.itertuples() if row.mean is None})
+    if waiting:
+        sentences.append(f"Not run on {dataset_name(dataset)}: {', '.join(waiting)}.")
+    if not comparable(dataset):
+        sentences.append("None of this is a verdict on the paper, whose tables are about other data.")
+    return bullets(sentences)
+
+
+def data_note(dataset: str) -> Html:
+    """The remark that opens a results page: how the data relate to the paper's."""
+    if dataset == "demo":
+        return note(
+            "Simulated data.",
+            "These users and items do not exist: a simulator made them, to show the whole path in seconds. "
+            "The numbers say that the code works; they say nothing about the paper, nor about real people.",
+        )
+    original = paper_dataset(dataset)
+    if original is None:
+        return note("Not in the paper's tables.", f"{dataset_name(dataset)} has no row to compare with.")
+    if original != dataset:
+        return note(
+            "Other data than the paper's.",
+            f"{dataset_name(dataset)} stands in for {dataset_name(original)}: same shop and category, "
+            "another collection. The paper's numbers are shown for orientation, without a verdict.",
+        )
+    return note(
+        "The paper's data set.",
+        f"{dataset_name(dataset)}: numbers can be compared with the paper's, row by row.",
+    )
+
+
+def size_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
+    """Parameters of each model, with and without embeddings, and what the paper prints for it."""
+    rows = [(own, paper_row(own.dataset, own.model)) for own in runs]
+    body = [
+        [
+            own.label,
+            _count(_mean(own, "parameters")),
+            NONE if row is None else str(row.parameters),
+            _count(_mean(own, "parameters_without_embeddings")),
+            NONE if row is None or row.body is None else str(row.body),
+        ]
+        for own, row in rows
+    ]
+    headers = ["Model", "Parameters", "Paper", "Without embeddings", "Paper (without)"]
+    return table(headers, body, caption=f"Size on {dataset_name(dataset)}")
+
+
+def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
+    """What training cost: epochs, time and memory as means over runs; below, the hardware."""
+    body = []
+    for own in runs:
+        epochs, wall, memory = (_mean(own, key) for key in ("epochs", "wall_seconds", "peak_memory_bytes"))
+        seconds = [entry["seconds"] for run in own.complete for entry in run.history if "seconds" in entry]
+        body.append(
+            [
+                own.label,
+                NONE if epochs is None else f"{epochs:.0f}",
+                f"{np.mean(seconds):.1f}" if seconds else NONE,
+                NONE if wall is None else f"{wall / 60:.1f}",
+                NONE if not memory else f"{memory / 2**20:,.0f} MiB",
+                f"{len(own.complete)} of {len(own.records)}" if own.complete else "not run",
+            ]
+        )
+    devices = sorted({hardware_name(record) for own in runs for record in own.complete})
+    headers = ["Model", "Epochs", "Seconds per epoch", "Minutes in all", "Peak memory", "Runs"]
+    caption = f"Training cost on {dataset_name(dataset)}, means over runs"
+    notes = [f"Hardware: {'; '.join(devices)}."] if devices else []
+    return table(headers, body, caption=caption, notes=notes)
+
+
+def _mean(runs: ModelRuns, name: str) -> float | None:
+    values = [record.cost[name] for record in runs.complete if record.cost.get(name) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _count(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def paired_tests(runs: Sequence[ModelRuns], metric: str) -> list[PairedTest]:
+    """Every pair of models that ran, user by user (each user's mean over seeds), Holm-corrected."""
+    values = {own.label: own.user_means(metric) for own in runs}
+    return compare_models({label: array for label, array in values.items() if array is not None})
+
+
+def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: float = 0.05) -> Html:
+    """The paired tests as a table, or a sentence where fewer than two models ran."""
+    if not tests:
+        return paragraph("Fewer than two models have ranks here: nothing to compare.")
+    body = [
+        [
+            f"{test.a} − {test.b}",
+            f"{test.difference.estimate:+.4f}",
+            format_interval(test.difference, signed=True),
+            format_p(test.p_holm),
+            _reading(test, alpha),
+        ]
+        for test in tests
+    ]
+    remark = (
+        "Each user counts once, with the mean over seeds. p (Holm) is corrected for all pairs of this table, "
+        "the intervals are not. The test covers users, not seeds: see ± above."
+    )
+    return table(
+        ["Pair", "Difference", "95 % interval", "p (Holm)", "Reading"],
+        body,
+        caption=f"Paired bootstrap over users, {metric_name(metric)} on {dataset_name(dataset)}",
+        notes=[remark],
+        left=(0, 4),
+    )
+
+
+def _reading(test: PairedTest, alpha: float) -> str:
+    if test.p_holm > alpha:
+        return "not told apart"
+    return f"{test.a if test.difference.estimate > 0 else test.b} higher"
+
+
+def format_p(p: float) -> str:
+    """A p-value with three decimals, and no claim below what the resamples can show."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,314 @@
+"""The store of run records: finds, locks, writes and reads runs in two folders, of which only the first
+grows by running.
+
+``new`` (.runs, git-ignored) takes what runs here; ``published`` (results, committed) is only read, and grows
+only by `RunStore.publish`. Layout of both: ``<experiment>/<dataset>/<run-id>.json``, and beside it
+``<run-id>.<table>.parquet``. A record appears in one step and after its tables, so a kill at any moment
+leaves either all of a run or none of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.places import project_root
+from seqrec_lib.provenance import environment, fingerprint, hardware
+from seqrec_lib.record import (
+    RUN_ID,
+    RunRecord,
+    canonical_json,
+    now,
+    parse_record,
+    plain,
+    read_record,
+    run_key,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from seqrec_lib.transfer import Report
+
+__all__ = [
+    "RunRecord",
+    "RunStore",
+    "canonical_json",
+    "environment",
+    "fingerprint",
+    "hardware",
+    "now",
+    "parse_record",
+    "plain",
+    "read_record",
+    "run_key",
+]
+
+
+class RunStore:
+    """Runs in two folders; see the module's text for the layout.
+
+    Args:
+        new: folder that runs are written to, made when first needed; None: the environment variable
+            SEQREC_RUNS, or else .runs.
+        published: folder that is only read here. Relative paths start at the project's folder.
+    """
+
+    def __init__(self, new: Path | str | None = None, published: Path | str = "results") -> None:
+        root = project_root()
+        self.new = root / (new or os.environ.get("SEQREC_RUNS") or ".runs")
+        self.published = root / published
+
+    # Reading
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """The record of a run, or None. Complete beats failed, then the newest wins."""
+        best = self._best(run_id)
+        return best[1] if best else None
+
+    def records(self, experiment: str | None = None, dataset: str | None = None) -> list[RunRecord]:
+        """Records of both folders, one per run (the best, as `find` has it), by experiment, data set and
+        start."""
+        best: dict[str, RunRecord] = {}
+        for folder in (self.new, self.published):
+            for path in sorted(folder.glob(f"{experiment or '*'}/{dataset or '*'}/*.json")):
+                if _is_run_file(path, folder):
+                    record = read_at(path)
+                    known = best.get(record.run_id)
+                    best[record.run_id] = record if known is None else max(known, record, key=_rank)
+        return sorted(best.values(), key=lambda r: (r.experiment, r.dataset["name"], r.started, r.run_id))
+
+    def table(self, record: RunRecord, name: str) -> pa.Table:
+        """A table of a run, from the folder that holds this very record.
+
+        Raises:
+            SeqRecError: the run has no such table, or its file is missing or damaged.
+        """
+        import pyarrow.parquet as pq
+
+        if name not in record.tables:
+            has = ", ".join(record.tables) or "none"
+            raise SeqRecError(f"run {record.run_id} has no table {name!r}; it has {has}")
+        path = table_path(self.path(record), name)
+        try:
+            return pq.read_table(path)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+            raise SeqRecError(f"{path}: cannot be read ({error}); restore the file or delete the run") from None
+
+    def path(self, record: RunRecord) -> Path:
+        """Where the JSON file of ``record`` lies.
+
+        Raises:
+            SeqRecError: it lies in neither folder.
+        """
+        paths = [folder / relative_path(record) for folder in (self.new, self.published)]
+        for path in paths:
+            if path.is_file() and read_at(path) == record:
+                return path
+        raise SeqRecError(f"run {record.run_id} lies neither in {self.new} nor in {self.published}; read it again")
+
+    # Writing
+
+    def save(self, record: RunRecord, tables: Mapping[str, pa.Table] | None = None) -> None:
+        """Write a run to the new store, its record last; a complete run also loses its working folder.
+
+        A complete run is never overwritten: where there is one by now, nothing is written.
+
+        Raises:
+            SeqRecError: a field is wrong, the tables are not those that the record names, the run id is not
+                the one that its fields give, or the disk refuses.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = tables or {}
+        if set(tables) != set(record.tables):
+            raise SeqRecError(
+                f"run {record.run_id}: the record names tables {sorted(record.tables)}, given are {sorted(tables)}"
+            )
+        blobs = {}
+        for name, table in tables.items():
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd")
+            blobs[name] = sink.getvalue().to_pybytes()
+        self.save_bytes(record, blobs)
+
+    def save_bytes(self, record: RunRecord, tables: Mapping[str, bytes]) -> bool:
+        """`save` with the Parquet files as bytes; returns whether anything was written."""
+        text = record.to_json(f"run {record.run_id}")
+        check_key(record, f"run {record.run_id}")
+        path = self.new / relative_path(record)
+        with self.lock(record.run_id):
+            if path.is_file() and read_at(path).complete:
+                return False
+            write_run(path, text, tables)
+            if record.complete:
+                self._clear(record.run_id)
+        return True
+
+    def workdir(self, run_id: str) -> Path:
+        """Folder for what a run needs to go on after a kill (checkpoints); made if need be.
+
+        It is removed once the run is saved complete, all but its subfolder ``keep`` (see `kept`).
+        """
+        folder = self._work(run_id)
+        _attempt(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
+        return folder
+
+    def kept(self, run_id: str) -> Path | None:
+        """What a run left in ``keep`` of its working folder (weights, say), or None. Never exported nor
+        published."""
+        folder = self._work(run_id) / "keep"
+        return folder if folder.is_dir() else None
+
+    @contextmanager
+    def lock(self, run_id: str) -> Iterator[None]:
+        """Hold a run, across processes: a second one waits here. Ends with the process, whatever ends
+        that."""
+        with self._lock(run_id):
+            yield
+
+    def is_locked(self, run_id: str) -> bool:
+        """Whether another process or thread holds the run at this moment."""
+        from filelock import Timeout
+
+        lock = self._lock(run_id)
+        if lock.is_locked:
+            return False
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    # Moving (transfer.py)
+
+    def export(self, path: Path | str, **filters: Any) -> Report:
+        """Write runs to a tar; see `seqrec_lib.transfer.export_runs`."""
+        from seqrec_lib.transfer import export_runs
+
+        return export_runs(self, Path(path), **filters)
+
+    def import_(self, path: Path | str) -> Report:
+        """Read runs from a tar that `export` wrote; see `seqrec_lib.transfer.import_runs`."""
+        from seqrec_lib.transfer import import_runs
+
+        return import_runs(self, Path(path))
+
+    def publish(self, **filters: Any) -> Report:
+        """Copy complete runs to the published folder; see `seqrec_lib.transfer.publish_runs`."""
+        from seqrec_lib.transfer import publish_runs
+
+        return publish_runs(self, **filters)
+
+    # Helpers
+
+    def _best(self, run_id: str) -> tuple[Path, RunRecord] | None:
+        found = [
+            (path, read_at(path))
+            for folder in (self.new, self.published)
+            for path in folder.glob(f"*/*/{run_id}.json")
+            if _is_run_file(path, folder)
+        ]
+        return max(found, key=lambda pair: _rank(pair[1])) if found else None
+
+    def _work(self, run_id: str) -> Path:
+        if not RUN_ID.fullmatch(run_id):
+            raise SeqRecError(f"{run_id!r} is no run id; a run id has 16 hex digits")
+        return self.new / ".work" / run_id
+
+    def _clear(self, run_id: str) -> None:
+        folder = self._work(run_id)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name != "keep":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def _lock(self, run_id: str) -> Any:
+        from filelock import FileLock
+
+        path = self._work(run_id).parent.parent / ".locks" / f"{run_id}.lock"
+        _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
+        # A singleton can be taken again by the process that holds it: `save` inside `execute`.
+        return FileLock(path.resolve(), is_singleton=True)
+
+
+def relative_path(record: RunRecord) -> Path:
+    """``<experiment>/<dataset>/<run-id>.json``."""
+    return Path(record.experiment, record.dataset["name"], f"{record.run_id}.json")
+
+
+def table_path(path: Path, name: str) -> Path:
+    """The Parquet file of table ``name`` beside the record at ``path``."""
+    return path.with_name(f"{path.stem}.{name}.parquet")
+
+
+def read_at(path: Path) -> RunRecord:
+    """Read a record and check that it lies where it belongs and has the id that its fields give."""
+    record = read_record(path)
+    if path.parts[-3:] != relative_path(record).parts:
+        raise SeqRecError(f"{path}: the record is that of {relative_path(record)}; move the file there or delete it")
+    check_key(record, str(path))
+    return record
+
+
+def check_key(record: RunRecord, where: str) -> None:
+    """Raise SeqRecError where the run id is not the hash of what defines the run."""
+    key = run_key(record.experiment, record.config, record.revision, record.parents, record.hardware)
+    if key != record.run_id:
+        raise SeqRecError(
+            f"{where}: field run_id is {record.run_id}, its configuration gives {key}; do not edit records"
+        )
+
+
+def write_run(path: Path, text: str, tables: Mapping[str, bytes]) -> None:
+    """Write tables, then the record, each by a temporary file, fsync and rename.
+
+    The temporary names are fixed (the caller holds the run's lock), so what a kill leaves is overwritten
+    later.
+    """
+    files = [(table_path(path, name), blob) for name, blob in tables.items()] + [(path, text.encode())]
+    _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
+    for target, blob in files:
+        _attempt(target, lambda target=target, blob=blob: _write_file(target, blob))
+
+
+def _write_file(path: Path, blob: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(blob)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # the rename itself must reach the disk too
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _attempt(path: Path, action: Any) -> None:
+    try:
+        action()
+    except OSError as error:
+        reason = error.strerror or error
+        raise SeqRecError(f"cannot write {path}: {reason}; free space or permit writing, then repeat") from None
+
+
+def _is_run_file(path: Path, folder: Path) -> bool:
+    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _rank(record: RunRecord) -> tuple[bool, str]:
+    return record.complete, record.finished

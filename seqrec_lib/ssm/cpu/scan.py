@@ -1,0 +1,306 @@
+"""The selective scan on the CPU: one fused loop forward, one backward, states recomputed instead of stored.
+
+The state of d_inner x d_state numbers per token stays in the first-level cache: the forward loop keeps one per
+`SEGMENT` tokens, the backward loop recomputes a segment's states from there and runs the adjoint recurrence
+
+    g_t = dL/dh_t = C_t dy_t + exp(dt_{t+1} A) g_{t+1}
+
+over them in reverse. The innermost loops run over channels, so that B_t and C_t are scalars there and only the
+gradients of B and C need a sum across a vector.
+
+Glossary: L length, d_inner channels, N d_state; u the input, h the state, y the output before the gate z.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray, cfunc, njit
+
+from seqrec_lib.ssm.cpu.elementary import FAST, exp32, f32, sigmoid32, softplus32
+from seqrec_lib.ssm.cpu.threads import KERNEL, float32_at, int64_at, next_task, run
+
+SEGMENT = 16  # tokens between two stored states
+WIDTH = 64  # channels per task
+
+
+@njit(**FAST)
+def _advance(h, dt, x, A, b, c, y):  # type: ignore[no-untyped-def]
+    """One token: h <- exp(dt A) h + x b; y <- sum_n c_n h_n. Shapes: h, A (N, w); dt, x, y (w,); b, c (N,)."""
+    width = y.size
+    for d in range(width):
+        y[d] = f32(0.0)
+    for n in range(A.shape[0]):
+        hn, an, bn, cn = h[n], A[n], b[n], c[n]
+        for d in range(width):
+            state = exp32(dt[d] * an[d]) * hn[d] + bn * x[d]
+            hn[d] = state
+            y[d] += cn * state
+
+
+@njit(**FAST)
+def _advance_and_keep(h, new, decay, dt, x, A, b):  # type: ignore[no-untyped-def]
+    """As `_advance`, but writes the new state and the decays beside the old state. All (N, w)."""
+    width = dt.size
+    for n in range(A.shape[0]):
+        hn, new_n, decay_n, an, bn = h[n], new[n], decay[n], A[n], b[n]
+        for d in range(width):
+            e = exp32(dt[d] * an[d])
+            decay_n[d] = e
+            new_n[d] = e * hn[d] + bn * x[d]
+
+
+@njit(**FAST)
+def _retreat(g, h, previous, decay, dt, x, dy, A, b, c, dA, dx, ddt, db, dc):  # type: ignore[no-untyped-def]
+    """One token of the adjoint: adds to dA, sets dx, ddt; adds to db, dc; leaves exp(dt A) g in g."""
+    width = dt.size
+    for d in range(width):
+        dx[d] = f32(0.0)
+        ddt[d] = f32(0.0)
+    for n in range(A.shape[0]):
+        gn, hn, pn, en, an, dan = g[n], h[n], previous[n], decay[n], A[n], dA[n]
+        bn, cn = b[n], c[n]
+        sum_b, sum_c = f32(0.0), f32(0.0)
+        for d in range(width):
+            grad = gn[d] + cn * dy[d]
+            sum_c += dy[d] * hn[d]
+            sum_b += grad * x[d]
+            dx[d] += grad * bn
+            grad = grad * en[d]
+            gn[d] = grad
+            grad = grad * pn[d]  # gradient of dt A
+            dan[d] += grad * dt[d]
+            ddt[d] += grad * an[d]
+        db[n] += sum_b
+        dc[n] += sum_c
+
+
+@cfunc(KERNEL, cache=True, **FAST)
+def _forward(address):  # type: ignore[no-untyped-def]
+    k = carray(int64_at(address), (23,))
+    batch, length, channels, states, segments, blocks = k[2], k[3], k[4], k[5], k[6], k[7]
+    row_b, row_c, gated, keep = k[8], k[9], k[10], k[11]
+    u = carray(float32_at(k[12]), (batch, length, channels))
+    dt_raw = carray(float32_at(k[13]), (batch, length, channels))
+    A = carray(float32_at(k[14]), (states, channels))
+    B = carray(float32_at(k[15]), (batch, length, row_b))
+    C = carray(float32_at(k[16]), (batch, length, row_c))
+    D_bias = carray(float32_at(k[17]), (2, channels))
+    z = carray(float32_at(k[18]), (batch, length, channels))
+    span = carray(int64_at(k[19]), (2, batch))
+    out = carray(float32_at(k[20]), (batch, length, channels))
+    y_kept = carray(float32_at(k[21]), (batch, length, channels))
+    h_kept = carray(float32_at(k[22]), (batch, segments, states, channels))
+    state = np.empty((states, WIDTH), np.float32)
+    a_block = np.empty((states, WIDTH), np.float32)
+    rows = np.empty((3, WIDTH), np.float32)
+    while True:
+        task = next_task(address)
+        if task >= k[1]:
+            break
+        i, low = task // blocks, (task % blocks) * WIDTH
+        high = min(low + WIDTH, channels)
+        width = high - low
+        h, a = state, a_block
+        dt, x, y = rows[0, :width], rows[1, :width], rows[2, :width]
+        h[:, :] = f32(0.0)
+        a[:, :width] = A[:, low:high]
+        skip, bias = D_bias[0, low:high], D_bias[1, low:high]
+        start, stop = span[0, i], span[1, i]
+        out[i, :start, low:high] = f32(0.0)
+        out[i, stop:, low:high] = f32(0.0)
+        for t in range(start, stop):
+            if keep and (t - start) % SEGMENT == 0:
+                h_kept[i, (t - start) // SEGMENT, :, low:high] = h[:, :width]
+            ut, raw, ot, zt = (
+                u[i, t, low:high],
+                dt_raw[i, t, low:high],
+                out[i, t, low:high],
+                z[i, t, low:high],
+            )
+            for d in range(width):
+                dt[d] = softplus32(raw[d] + bias[d])
+                x[d] = dt[d] * ut[d]
+            _advance(h, dt, x, a, B[i, t], C[i, t], y)
+            if keep:
+                yt = y_kept[i, t, low:high]
+                for d in range(width):
+                    yt[d] = y[d]
+            if gated:
+                for d in range(width):
+                    ot[d] = (y[d] + skip[d] * ut[d]) * zt[d] * sigmoid32(zt[d])
+            else:
+                for d in range(width):
+                    ot[d] = y[d] + skip[d] * ut[d]
+
+
+@cfunc(KERNEL, cache=True, **FAST)
+def _backward(address):  # type: ignore[no-untyped-def]
+    k = carray(int64_at(address), (30,))
+    batch, length, channels, states, segments, blocks = k[2], k[3], k[4], k[5], k[6], k[7]
+    row_b, row_c, gated = k[8], k[9], k[10]
+    u = carray(float32_at(k[11]), (batch, length, channels))
+    dt_raw = carray(float32_at(k[12]), (batch, length, channels))
+    A = carray(float32_at(k[13]), (states, channels))
+    B = carray(float32_at(k[14]), (batch, length, row_b))
+    C = carray(float32_at(k[15]), (batch, length, row_c))
+    D_bias = carray(float32_at(k[16]), (2, channels))
+    z = carray(float32_at(k[17]), (batch, length, channels))
+    span = carray(int64_at(k[18]), (2, batch))
+    y_kept = carray(float32_at(k[19]), (batch, length, channels))
+    h_kept = carray(float32_at(k[20]), (batch, segments, states, channels))
+    dout = carray(float32_at(k[21]), (batch, length, channels))
+    du = carray(float32_at(k[22]), (batch, length, channels))
+    ddt_raw = carray(float32_at(k[23]), (batch, length, channels))
+    dA = carray(float32_at(k[24]), (batch, states, channels))
+    dB = carray(float32_at(k[25]), (blocks, batch, length, states))
+    dC = carray(float32_at(k[26]), (blocks, batch, length, states))
+    dD_dbias = carray(float32_at(k[27]), (batch, 2, channels))
+    dz = carray(float32_at(k[28]), (batch, length, channels))
+    kept_h = np.empty((SEGMENT + 1, states, WIDTH), np.float32)
+    kept_decay = np.empty((SEGMENT, states, WIDTH), np.float32)
+    kept_rows = np.empty((3, SEGMENT, WIDTH), np.float32)
+    blocks3 = np.empty((3, states, WIDTH), np.float32)
+    rows = np.empty((4, WIDTH), np.float32)
+    while True:
+        task = next_task(address)
+        if task >= k[1]:
+            break
+        i, block = task // blocks, task % blocks
+        low = block * WIDTH
+        high = min(low + WIDTH, channels)
+        width = high - low
+        g, a, da = blocks3[0], blocks3[1], blocks3[2]
+        dx, ddt, dskip, dbias = rows[0, :width], rows[1, :width], rows[2, :width], rows[3, :width]
+        g[:, :] = f32(0.0)
+        da[:, :] = f32(0.0)
+        dskip[:] = f32(0.0)
+        dbias[:] = f32(0.0)
+        a[:, :width] = A[:, low:high]
+        skip, bias = D_bias[0, low:high], D_bias[1, low:high]
+        start, stop = span[0, i], span[1, i]
+        for edge in range(2):
+            first, last = (0, start) if edge == 0 else (stop, length)
+            du[i, first:last, low:high] = f32(0.0)
+            ddt_raw[i, first:last, low:high] = f32(0.0)
+            dB[block, i, first:last] = f32(0.0)
+            dC[block, i, first:last] = f32(0.0)
+            if gated:
+                dz[i, first:last, low:high] = f32(0.0)
+        for segment in range((stop - start + SEGMENT - 1) // SEGMENT - 1, -1, -1):
+            first = start + segment * SEGMENT
+            tokens = min(SEGMENT, stop - first)
+            kept_h[0, :, :width] = h_kept[i, segment, :, low:high]
+            for s in range(tokens):  # forward again, keeping states and decays of this segment
+                t = first + s
+                dt, x, dy = kept_rows[0, s, :width], kept_rows[1, s, :width], kept_rows[2, s, :width]
+                ut, raw, dot = u[i, t, low:high], dt_raw[i, t, low:high], dout[i, t, low:high]
+                for d in range(width):
+                    dt[d] = softplus32(raw[d] + bias[d])
+                    x[d] = dt[d] * ut[d]
+                if gated:
+                    zt, dzt, yt = z[i, t, low:high], dz[i, t, low:high], y_kept[i, t, low:high]
+                    for d in range(width):
+                        gate = sigmoid32(zt[d])
+                        dy[d] = dot[d] * zt[d] * gate
+                        dzt[d] = (
+                            dot[d] * (yt[d] + skip[d] * ut[d]) * gate * (f32(1.0) + zt[d] * (f32(1.0) - gate))
+                        )
+                else:
+                    for d in range(width):
+                        dy[d] = dot[d]
+                _advance_and_keep(kept_h[s], kept_h[s + 1], kept_decay[s], dt, x, a, B[i, t])
+            for s in range(tokens - 1, -1, -1):
+                t = first + s
+                dt, x, dy = kept_rows[0, s, :width], kept_rows[1, s, :width], kept_rows[2, s, :width]
+                ut, raw = u[i, t, low:high], dt_raw[i, t, low:high]
+                dut, drt = du[i, t, low:high], ddt_raw[i, t, low:high]
+                db, dc = dB[block, i, t], dC[block, i, t]
+                db[:] = f32(0.0)
+                dc[:] = f32(0.0)
+                _retreat(
+                    g, kept_h[s + 1], kept_h[s], kept_decay[s],
+                    dt, x, dy, a, B[i, t], C[i, t], da, dx, ddt, db, dc,
+                )  # fmt: skip
+                for d in range(width):
+                    dut[d] = dx[d] * dt[d] + skip[d] * dy[d]
+                    change = (dx[d] * ut[d] + ddt[d]) * sigmoid32(raw[d] + bias[d])
+                    drt[d] = change
+                    dbias[d] += change
+                    dskip[d] += dy[d] * ut[d]
+        dA[i, :, low:high] = da[:, :width]
+        dD_dbias[i, 0, low:high] = dskip
+        dD_dbias[i, 1, low:high] = dbias
+
+
+def _rows(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """A (batch, length, n) tensor and the distance between its rows; copies only what is no slice of such a tensor."""
+    row = x.stride(1)
+    if x.shape[0] > 0 and x.stride(2) == 1 and row >= x.shape[2] and x.stride(0) == x.shape[1] * row:
+        return x, row
+    return x.contiguous(), x.shape[2]
+
+
+class SelectiveScan(torch.autograd.Function):
+    """y = (scan(u) + D u) silu(z) with dt = softplus(dt_raw + dt_bias); see `seqrec_lib.ssm.selective_scan`.
+
+    Shapes: u, dt_raw, z (batch, length, d_inner); A (d_inner, d_state); B, C (batch, length, d_state); D, dt_bias
+    (d_inner,); span (2, batch) int64, first and last-plus-one valid position. All float32. Outside the span outputs
+    and gradients are 0.
+    """
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(
+        ctx: Any,
+        u: torch.Tensor,
+        dt_raw: torch.Tensor,
+        A: torch.Tensor,
+        B: torch.Tensor,
+        C: torch.Tensor,
+        D: torch.Tensor,
+        dt_bias: torch.Tensor,
+        z: torch.Tensor | None,
+        span: torch.Tensor,
+    ) -> torch.Tensor:
+        batch, length, channels = u.shape
+        states = A.shape[1]
+        u, dt_raw = u.contiguous(), dt_raw.contiguous()
+        (B, row_b), (C, row_c) = _rows(B), _rows(C)
+        A_rows, D_bias = A.t().contiguous(), torch.stack([D, dt_bias])
+        gate = u if z is None else z.contiguous()
+        segments, blocks = -(-length // SEGMENT), -(-channels // WIDTH)
+        keep = any(ctx.needs_input_grad)
+        out = torch.empty_like(u)
+        y = torch.empty_like(u) if keep else out
+        h = u.new_empty(batch, segments, states, channels) if keep else out
+        sizes = (batch, length, channels, states, segments, blocks, row_b, row_c, int(z is not None))
+        run(
+            _forward, batch * blocks, *sizes, int(keep), u, dt_raw, A_rows, B, C, D_bias, gate, span, out, y, h
+        )  # fmt: skip
+        if keep:
+            ctx.save_for_backward(u, dt_raw, A_rows, B, C, D_bias, gate, span, y, h)
+            ctx.sizes = sizes
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        u = saved[0]
+        batch, length, channels, states, _, blocks = ctx.sizes[:6]
+        gated = bool(ctx.sizes[8])
+        du, ddt = torch.empty_like(u), torch.empty_like(u)
+        dz = torch.empty_like(u) if gated else du
+        dA = u.new_empty(batch, states, channels)
+        dBC = u.new_empty(2, blocks, batch, length, states)
+        dD_bias = u.new_empty(batch, 2, channels)
+        run(
+            _backward, batch * blocks, *ctx.sizes, *saved, dout.contiguous(), du, ddt, dA, dBC[0], dBC[1], dD_bias, dz
+        )  # fmt: skip
+        dB, dC = dBC[:, 0] if blocks == 1 else dBC.sum(1)
+        dD, dbias = dD_bias.sum(0)
+        return du, ddt, dA.sum(0).t(), dB, dC, dD, dbias, dz if gated else None, None

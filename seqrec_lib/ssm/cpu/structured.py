@@ -1,0 +1,174 @@
+"""The autograd function over the kernels of `semiseparable`: SSD in one direction, Hydra in two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from seqrec_lib.ssm.cpu import semiseparable as kernels
+from seqrec_lib.ssm.cpu.threads import run
+
+LONGEST_CHUNK = 72
+
+
+def chunking(length: int, longest: int = LONGEST_CHUNK) -> tuple[int, int]:
+    """(chunks, chunk length) for a history: the least padding, and among equals the longest chunk up to `longest`.
+
+    Chunks shorter than half of `longest` are not considered: their matrix products are too small.
+
+    >>> chunking(200), chunking(50), chunking(1000), chunking(97)
+    ((4, 50), (1, 50), (20, 50), (2, 49))
+    """
+    if length <= longest:
+        return 1, length
+    candidates = range(longest, longest // 2, -1)
+    best = min(candidates, key=lambda q: (-(-length // q) * q, -q))
+    return -(-length // best), best
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """What the backward pass needs of one direction (see the glossary of `semiseparable`)."""
+
+    dt: torch.Tensor  # (M, Q, H)
+    B: torch.Tensor  # (M, Q, N)
+    C: torch.Tensor  # (M, Q, N)
+    G: torch.Tensor  # (M, Q, Q)
+    entry: torch.Tensor  # (M, Q, H)
+    exit: torch.Tensor  # (M, Q, H)
+    total: torch.Tensor  # (M, H)
+    weighted: torch.Tensor | None  # (M, Q, H P), exit x
+    state: torch.Tensor | None  # (M, N, H P), at the chunk's beginning
+    across: torch.Tensor | None  # (M, Q, H P), C . state
+
+
+class Semiseparable(torch.autograd.Function):
+    """y = W x with W filled by one direction (lag 0, causal) or two (lag 1, the second reversed).
+
+    Shapes: x (batch, length, heads, width); delta, dt (batch, length, heads); A (heads,); B, C (batch, length, d_state).
+    length must be a multiple of the chunk length. With lag 1, C is shifted by the caller (row i holds C_(i-1), or
+    C_(i+1) in the reversed direction). All float32.
+    """
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(
+        ctx: Any,
+        chunk: int,
+        lag: int,
+        x: torch.Tensor,
+        delta: torch.Tensor,
+        A: torch.Tensor,
+        *directions: torch.Tensor,
+    ) -> torch.Tensor:
+        batch, length, heads, width = x.shape
+        chunks, per_history = batch * length // chunk, length // chunk
+        x = x.contiguous().view(chunks, chunk, heads * width)
+        delta, A = delta.contiguous(), A.contiguous()
+        W = x.new_empty(heads, chunks, chunk, chunk)
+        parts = []
+        for index in range(len(directions) // 3):
+            dt, B, C = (
+                part.contiguous().view(chunks, chunk, -1) for part in directions[3 * index : 3 * index + 3]
+            )
+            reverse, N = index, B.shape[2]
+            G = torch.bmm(C, B.mT)
+            entry, leave, total = torch.empty_like(dt), torch.empty_like(dt), dt.new_empty(chunks, heads)
+            shape = (chunks, chunk, heads, lag, reverse, int(index == 0))
+            run(kernels.weights_forward, chunks, *shape, G, dt, A, delta, W, entry, leave, total)
+            weighted = state = across = None
+            if per_history > 1:
+                weighted = torch.empty_like(x)
+                run(kernels.scale_rows, chunks, chunks, chunk, heads, width, x, leave, weighted)
+                state = torch.bmm(B.mT, weighted)
+                splits = _splits(batch, N)
+                sizes = (per_history, N, heads, width, reverse, splits, batch)
+                run(kernels.states_forward, batch * splits, *sizes, state, total)
+                across = torch.bmm(C, state)
+            parts.append(_Direction(dt, B, C, G, entry, leave, total, weighted, state, across))
+        inside = _per_head(torch.bmm, W, x, heads)
+        y = _gather(inside, [(part.entry, part.across) for part in parts])
+        if any(ctx.needs_input_grad):
+            ctx.x, ctx.A, ctx.W, ctx.parts = x, A, W, parts
+            ctx.lag, ctx.shape = lag, (batch, length, heads, width)
+        return y.view(batch, length, heads, width)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, A, W, parts = ctx.x, ctx.A, ctx.W, ctx.parts
+        batch, length, heads, width = ctx.shape
+        chunks, chunk = x.shape[:2]
+        per_history = chunks // batch
+        dy = dy.contiguous().view(chunks, chunk, heads * width)
+        dW = torch.empty_like(W)
+        for h in range(heads):
+            head = slice(h * width, (h + 1) * width)
+            torch.bmm(dy[..., head], x[..., head].mT, out=dW[h])
+        inside = _per_head(torch.bmm, W.mT, dy, heads)
+        dA, ddelta = torch.zeros_like(A), x.new_empty(chunks, chunk, heads)
+        across, gradients = [], []
+        for index, part in enumerate(parts):
+            N = part.B.shape[2]
+            dlog_entry, dexit = torch.zeros_like(part.dt), torch.zeros_like(part.dt)
+            splits = _splits(batch, N)
+            dlog_total = x.new_zeros(splits, chunks, heads)
+            dB = dC = dweighted = None
+            if per_history > 1:
+                sizes = (chunks, chunk, heads, width)
+                scaled = torch.empty_like(dy)
+                run(kernels.scale_rows, chunks, *sizes, dy, part.entry, scaled)
+                run(kernels.row_products, chunks, *sizes, 1, dy, part.across, part.entry, dlog_entry)
+                dC = torch.bmm(scaled, part.state.mT)
+                dstate = torch.bmm(part.C.mT, scaled)
+                run(
+                    kernels.states_backward, batch * splits, per_history, N, heads, width, index, splits, batch,
+                    dstate, part.total, part.state, dlog_total,
+                )  # fmt: skip
+                dweighted = torch.bmm(part.B, dstate)
+                dB = torch.bmm(part.weighted, dstate.mT)
+                run(kernels.row_products, chunks, *sizes, 0, x, dweighted, part.exit, dexit)
+            dG, ddt, dA_part = torch.empty_like(part.G), torch.empty_like(part.dt), x.new_empty(chunks, heads)
+            run(
+                kernels.weights_backward, chunks, chunks, chunk, heads, ctx.lag, index, int(index == 0), part.G, part.dt,
+                A, dW, dlog_entry, dexit, dlog_total, splits, dG, ddt, dA_part, ddelta,
+            )  # fmt: skip
+            dC = torch.bmm(dG, part.B) if dC is None else dC.baddbmm_(dG, part.B)
+            dB = torch.bmm(dG.mT, part.C) if dB is None else dB.baddbmm_(dG.mT, part.C)
+            dA += dA_part.sum(0)
+            across.append((part.exit, dweighted))
+            gradients += [
+                ddt.view(batch, length, heads),
+                dB.view(batch, length, N),
+                dC.view(batch, length, N),
+            ]
+        dx = _gather(inside, across).view(batch, length, heads, width)
+        return None, None, dx, ddelta.view(batch, length, heads), dA, *gradients
+
+
+def _splits(batch: int, states: int) -> int:
+    """Parts into which d_state is cut so that every thread has a task."""
+    return min(states, max(1, -(-torch.get_num_threads() // batch)))
+
+
+def _per_head(multiply: Any, W: torch.Tensor, x: torch.Tensor, heads: int) -> torch.Tensor:
+    """W[h] x_h for every head: (H, M, Q, Q) and (M, Q, H P) -> (H, M, Q, P)."""
+    width = x.shape[2] // heads
+    out = x.new_empty(heads, *x.shape[:2], width)
+    for h in range(heads):
+        multiply(W[h], x[..., h * width : (h + 1) * width], out=out[h])
+    return out
+
+
+def _gather(inside: torch.Tensor, across: list[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
+    """(H, M, Q, P) -> (M, Q, H P), plus what comes from across the chunk's border, scaled, in each direction."""
+    heads, chunks, chunk, width = inside.shape
+    out = inside.new_empty(chunks, chunk, heads * width)
+    terms = [(factor, value) for factor, value in across if value is not None]
+    filled = (terms + [(out, out)] * 2)[:2]
+    arguments = [tensor for pair in filled for tensor in pair]
+    run(kernels.gather, chunks, chunks, chunk, heads, width, len(terms), inside, *arguments, out)
+    return out

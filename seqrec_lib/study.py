@@ -1,0 +1,246 @@
+"""The study: study.yml says which notebook runs with which parameters; papermill executes them; book.py
+builds the book.
+
+A profile (demo, paper) is a list of notebooks with parameters and data sets; each pair of notebook and data
+set is one page, named ``<notebook>-<dataset>``. All pages of all profiles make the book: those of the chosen
+profile carry out what is missing, the others only read records. Everything in study.yml is checked before
+anything starts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqrec_lib import parameters
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.execution import Failure, execute_page
+from seqrec_lib.places import project_root
+from seqrec_lib.progress import duration
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One execution of a notebook: its name, the data set it is about (or None), all its parameters."""
+
+    notebook: str
+    dataset: str | None
+    parameters: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """``<notebook>-<dataset>``, or the notebook's name where no data set is given."""
+        return f"{self.notebook}-{self.dataset}" if self.dataset else self.notebook
+
+
+@dataclass(frozen=True)
+class Study:
+    """What study.yml says: the folder it lies in and, by profile, the pages."""
+
+    root: Path
+    profiles: Mapping[str, tuple[Page, ...]]
+
+    def pages(self) -> list[Page]:
+        """All pages, each once, in the order of study.yml."""
+        found: dict[str, Page] = {}
+        for pages in self.profiles.values():
+            for page in pages:
+                found.setdefault(page.name, page)
+        return list(found.values())
+
+    def select(self, profile: str, datasets: Sequence[str] = ()) -> list[Page]:
+        """Pages of a profile, all or those of some data sets (pages without a data set always belong).
+
+        Raises:
+            SeqRecError: no such profile, or it has no page of such a data set.
+        """
+        if profile not in self.profiles:
+            raise SeqRecError(f"unknown profile {profile!r}; {parameters.suggest(profile, self.profiles)}")
+        pages = self.profiles[profile]
+        there = list(dict.fromkeys(page.dataset for page in pages if page.dataset))
+        for dataset in datasets:
+            if dataset not in there:
+                hint = parameters.suggest(dataset, there)
+                raise SeqRecError(f"profile {profile!r} has no page on data set {dataset!r}; {hint}")
+        return [page for page in pages if not datasets or page.dataset is None or page.dataset in datasets]
+
+
+@dataclass
+class Result:
+    """What a study did: failed notebooks, failed runs (described), and the book's first page, or None: not
+    built."""
+
+    failures: list[Failure] = field(default_factory=list)
+    failed_runs: list[str] = field(default_factory=list)
+    index: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures and not self.failed_runs
+
+
+def load_study(root: Path | None = None) -> Study:
+    """Read and check study.yml.
+
+    Raises:
+        SeqRecError: no valid YAML, a key twice, an unknown key, notebook, data set or parameter, a parameter
+            of the wrong type, or two pages of one name in a profile.
+    """
+    root = root or project_root()
+    path = root / "study.yml"
+    content = read_yaml(path)
+    if not isinstance(content, dict) or set(content) != {"profiles"} or not isinstance(content["profiles"], dict):
+        raise SeqRecError(f"{path}: expected one key 'profiles' that maps names to lists; correct the file")
+    profiles = {}
+    for profile, entries in content["profiles"].items():
+        if not isinstance(entries, list):
+            raise SeqRecError(f"{path}: profile {profile!r} is {entries!r}, expected a list of notebooks")
+        pages = [page for entry in entries for page in _pages(root, f"{path}: profile {profile!r}", entry)]
+        names = [page.name for page in pages]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise SeqRecError(f"{path}: profile {profile!r} has the page {twice!r} twice; remove one")
+        profiles[str(profile)] = tuple(pages)
+    return Study(root, profiles)
+
+
+def _pages(root: Path, where: str, entry: Any) -> Iterator[Page]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("notebook"), str):
+        raise SeqRecError(f"{where}: {entry!r} names no notebook; write '- notebook: accuracy'")
+    for key in entry.keys() - {"notebook", "parameters", "datasets"}:
+        raise SeqRecError(f"{where}: unknown key {key!r}; use notebook, parameters, datasets")
+    notebook = entry["notebook"]
+    where = f"{where}, notebook {notebook!r}"
+    schema = parameters.schema(root / "notebooks" / f"{notebook}.ipynb")
+    choices = parameters.known_values(schema)
+    given = entry.get("parameters") or {}
+    datasets = entry.get("datasets")
+    if isinstance(datasets, list):
+        datasets = dict.fromkeys(datasets)
+    if not isinstance(given, dict) or not (datasets is None or isinstance(datasets, dict)):
+        raise SeqRecError(f"{where}: parameters is a mapping, datasets a list (or a mapping to parameters)")
+    if "dataset" in schema and not datasets:
+        raise SeqRecError(f"{where}: no data set is given; write 'datasets: [demo]'")
+    if "dataset" not in schema and datasets:
+        raise SeqRecError(f"{where}: it has no parameter 'dataset'; remove 'datasets'")
+    for dataset, special in (datasets or {None: None}).items():
+        own = {"dataset": dataset} if dataset is not None else {}
+        values = parameters.check({**given, **(special or {}), **own}, schema, choices, where)
+        yield Page(notebook, dataset, values)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file in which no mapping has a key twice (YAML itself would keep the last).
+
+    Raises:
+        SeqRecError: the file cannot be read or is not such YAML.
+    """
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    line = node.start_mark.line + 1
+                    raise SeqRecError(f"{path}: key {key!r} occurs twice in the mapping at line {line}; remove one")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Strict)
+    except OSError as error:
+        raise SeqRecError(f"{path}: cannot be read ({error.strerror}); run this in the project's folder") from None
+    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        raise SeqRecError(f"{path}: no valid YAML ({' '.join(str(error).split())}); correct it") from None
+
+
+def run_study(
+    profile: str,
+    datasets: Sequence[str] = (),
+    missing: str = "run",
+    *,
+    build: bool = True,
+    say: Say = print,
+) -> Result:
+    """Execute the profile's pages with ``missing``, render all other pages from records, and build the book.
+
+    Args:
+        profile: a profile of study.yml.
+        datasets: only these of its data sets; () for all.
+        missing: run | skip, for the chosen pages.
+        build: False leaves it at the chosen pages, without the others and the book (for a cluster job).
+        say: takes each line of progress.
+
+    Raises:
+        SeqRecError: study.yml or the arguments are wrong, or the book could not be built. A notebook that
+            fails is no exception but an entry of the result.
+    """
+    study = load_study()
+    chosen = study.select(profile, datasets)
+    others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
+    result = Result()
+    _execute_all(study, [(page, missing) for page in chosen], {}, result, say)
+    _execute_all(study, [(page, "skip") for page in others], {}, result, say)
+    if missing == "run":
+        result.failed_runs = _failed_runs(chosen)
+    if build:
+        result.index = _build(study, result, say)
+    return result
+
+
+def build_book(*, say: Say = print) -> Result:
+    """Render every page from records and build the book: no data, no weights, no training.
+
+    Pages on real data sets see published records only; those on the demo data, which is never published, what
+    this machine has run.
+    """
+    study = load_study()
+    result = Result()
+    with tempfile.TemporaryDirectory(prefix="seqrec-") as empty:
+        for page in study.pages():
+            environment = {} if page.dataset == "demo" else {"SEQREC_RUNS": empty}
+            _execute_all(study, [(page, "skip")], environment, result, say)
+        result.index = _build(study, result, say)
+    return result
+
+
+def _build(study: Study, result: Result, say: Say) -> Path:
+    from seqrec_lib.book import build
+
+    return build(study.root, study.pages(), {f.page.name: f.reason for f in result.failures}, say)
+
+
+def _failed_runs(pages: Sequence[Page]) -> list[str]:
+    """Failed runs of the pages' plans; their notebooks show them and are executed without an error."""
+    from seqrec_lib.experiments.base import describe
+    from seqrec_lib.plans import run_states
+    from seqrec_lib.results import RunStore
+
+    store = RunStore()
+    return [
+        f"{page.name}: {describe(state.config)}: {state.record.error}"
+        for page in pages
+        for state in run_states(page, store)
+        if state.record is not None and not state.record.complete
+    ]
+
+
+def _execute_all(
+    study: Study, pages: Sequence[tuple[Page, str]], environment: Mapping[str, str], result: Result, say: Say
+) -> None:
+    for page, missing in pages:
+        start = time.perf_counter()
+        say(f"{page.name}: {'running' if missing == 'run' else 'rendering from records'}")
+        failure = execute_page(study.root, page, missing, environment, say)
+        if failure is None:
+            say(f"{page.name}: done in {duration(time.perf_counter() - start)}")
+        else:
+            say(f"{page.name}: FAILED: {failure.reason}")
+            result.failures.append(failure)

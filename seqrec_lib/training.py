@@ -1,0 +1,277 @@
+"""The one training loop: batches, precision, clipping, averaging of weights, early stopping, checkpoints.
+
+Every position of a training window is a prediction (`objective="all-positions"`), or every prefix is a sample of
+its own whose loss is taken at its end (`objective="prefixes"`, the paper's way, needed for models not causal).
+
+A checkpoint holds the model, the optimizer, the averaged weights, the random state and the place in the epoch. It is
+written atomically, so a run that is killed at any moment and started again ends bit for bit as one that was not
+(on a CPU; on a GPU some reductions are not deterministic).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from seqrec_lib.checkpoint import Checkpoint, TrainingState, WeightAverage
+from seqrec_lib.data.sequences import (
+    Sequences,
+    Windows,
+    bucketed_batches,
+    cut_windows,
+    padding_share,
+    prefixes,
+)
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.losses import catalogue_cross_entropy
+from seqrec_lib.models.base import SequentialRecommender
+from seqrec_lib.ranking import gather_histories, rank_split
+from seqrec_lib.recipes import TrainingConfig
+
+CHECKPOINT = "checkpoint.pt"
+VALIDATION_METRIC = "ndcg@10"
+
+
+@dataclass
+class Progress:
+    """What a listener of :func:`train` hears after each step; ``epoch_entry`` is set when an epoch ended."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    epoch_entry: dict[str, float] | None = None
+
+
+@dataclass
+class TrainingResult:
+    """history: one dict per epoch; best_epoch, best_valid: of the kept weights; seconds: of training proper, without
+    validation; samples: targets trained."""
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    best_valid: float
+    seconds: float
+    stopped_early: bool
+    samples: int
+
+
+class _TrainingStep(nn.Module):
+    """Model and loss as one module, so that data-parallel wrappers see the whole step."""
+
+    def __init__(self, model: SequentialRecommender, softmax_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.softmax_dtype = model, softmax_dtype
+
+    def forward(self, items: Tensor, lengths: Tensor, at: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss at the flat positions ``at`` of (B, L) ``items``; targets: (len(at),)."""
+        hidden = self.model.hidden(items, lengths).flatten(0, 1)
+        chosen = hidden.index_select(0, at).float()
+        return catalogue_cross_entropy(chosen, self.model.item_embedding.weight, targets, dtype=self.softmax_dtype)
+
+
+class _Batches:
+    """An epoch's batches: a function of (seed, epoch) alone, so that any step can be found again."""
+
+    def __init__(
+        self, sequences: Sequences, config: TrainingConfig, device: torch.device, share: tuple[int, int]
+    ) -> None:
+        self.sequences, self.config, self.device, self.share = sequences, config, device, share
+        self.items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
+
+    def start_epoch(self, epoch: int) -> None:
+        config = self.config
+        rng = np.random.default_rng([config.seed, epoch])
+        if config.objective == "prefixes":
+            self.windows = prefixes(self.sequences, config.max_length)
+        else:
+            self.windows = cut_windows(self.sequences, config.max_length, stride=config.stride or None, rng=rng)
+        batches = bucketed_batches(self.windows.lengths, config.tokens_per_batch, rng)
+        self.padding = padding_share(self.windows.lengths, batches)
+        rank, world = self.share  # every process takes each world-th batch; all take equally many
+        self.batches = batches[rank : len(batches) - len(batches) % world : world]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def load(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """items (B, L), lengths (B,), flat fresh positions (P,), their targets (P,)."""
+        chosen = self.batches[step]
+        windows = Windows(*(x[chosen] for x in (self.windows.start, self.windows.fresh, self.windows.stop)))
+        start, fresh, stop = (torch.from_numpy(x).to(self.device) for x in (windows.start, windows.fresh, windows.stop))
+        items, lengths = gather_histories(self.items, start, stop, None)
+        position = start.unsqueeze(1) + torch.arange(items.shape[1], device=self.device)
+        trained = (position >= fresh.unsqueeze(1)) & (position < stop.unsqueeze(1))
+        return items, lengths, trained.flatten().nonzero().squeeze(1), self.items[position[trained] + 1]
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of this machine in a 1536^3 matrix product with the threads in use: the best of four."""
+    a = torch.full((1536, 1536), 0.5, device=device, dtype=dtype)  # no random draw: a resumed run must not see one
+    best = float("inf")
+    for _ in range(4):
+        _synchronise(device)
+        began = time.perf_counter()
+        a @ a
+        _synchronise(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * 1536**3 / best
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def make_accelerator(device: Literal["auto", "cpu", "cuda"] = "auto") -> Accelerator:
+    """Accelerate's view of devices and processes.
+
+    Raises:
+        SeqRecError: a GPU is asked for and there is none, or this process has already settled on another device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SeqRecError("device 'cuda' was asked for, and no GPU is visible to torch; use device 'auto' or 'cpu'")
+    accelerator = Accelerator(cpu=device == "cpu")
+    if device != "auto" and accelerator.device.type != device:
+        raise SeqRecError(f"this process already runs on {accelerator.device.type}; restart it to train on {device}")
+    return accelerator
+
+
+def _learning_rate(config: TrainingConfig, step: int) -> float:
+    return config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
+
+
+def train(
+    model: SequentialRecommender,
+    sequences: Sequences,
+    config: TrainingConfig,
+    workdir: Path,
+    *,
+    accelerator: Accelerator | None = None,
+    listen: Callable[[Progress], None] = lambda progress: None,
+    checkpoint_seconds: float = 60.0,
+    make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+) -> TrainingResult:
+    """Train ``model`` in place; it ends with the weights that validated best. Resumes from ``workdir`` if it can.
+
+    Args:
+        workdir: folder for the checkpoint; delete it to start afresh.
+        listen: called after every step (rank 0 only).
+        make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``.
+        checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
+
+    Raises:
+        SeqRecError: the loss is not finite, or the checkpoint belongs to another configuration.
+        ValueError: all positions are to be trained of a model that is not causal.
+    """
+    if config.objective == "all-positions" and not model.causal:
+        raise ValueError(f"{type(model).__name__} is not causal: train it with objective='prefixes'")
+    accelerator = accelerator or make_accelerator()
+    device = accelerator.device
+    torch.manual_seed(config.seed)
+    model.to(device)
+    softmax_dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
+    optimizer = (
+        make_optimizer(model.parameters())
+        if make_optimizer is not None
+        else torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+    )
+    step_module, optimizer = accelerator.prepare(_TrainingStep(model, softmax_dtype), optimizer)
+    batches = _Batches(sequences, config, device, (accelerator.process_index, accelerator.num_processes))
+    average = WeightAverage(model, config.average) if config.average else None
+    checkpoint = Checkpoint(workdir / CHECKPOINT, config, model, optimizer, average)
+    state = checkpoint.load()
+    rate = matmul_rate(device)
+    last_save = time.monotonic()
+
+    while not state.finished(config):
+        batches.start_epoch(state.epoch)
+        began, carried = time.perf_counter(), state.epoch_seconds
+        step_module.train()
+        while state.step < len(batches):
+            items, lengths, at, targets = batches.load(state.step)
+            for group in optimizer.param_groups:
+                group["lr"] = _learning_rate(config, state.total_steps)
+            with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    loss = step_module(items, lengths, at, targets)
+                accelerator.backward(loss)
+            if counter is not None:
+                state.flops = counter.get_total_flops() / items.numel()
+            accelerator.clip_grad_norm_(model.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            state.step += 1
+            state.total_steps += 1
+            if average is not None:
+                average.update(state.total_steps)
+            state.loss_sum = state.loss_sum + loss.detach().double() * len(targets)
+            state.targets += len(targets)
+            state.positions += items.numel()
+            state.epoch_seconds = carried + time.perf_counter() - began
+            if accelerator.is_main_process:
+                listen(Progress(state.epoch + 1, config.epochs, state.step, len(batches), state.mean_loss()))
+            if time.monotonic() - last_save > checkpoint_seconds:
+                checkpoint.save(state)
+                last_save = time.monotonic()
+        _synchronise(device)
+        state.epoch_seconds = carried + time.perf_counter() - began
+        entry = state.end_epoch(batches.padding, rate)
+        if not np.isfinite(entry["loss"]):
+            raise SeqRecError(
+                f"training diverged in epoch {state.epoch}: the loss is {entry['loss']}; lower learning_rate "
+                f"(now {config.learning_rate:g}) or clip (now {config.clip:g})"
+            )
+        if state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
+            _validate(model, average, state, entry, sequences, device)
+        checkpoint.save(state)
+        last_save = time.monotonic()
+        if accelerator.is_main_process:
+            listen(Progress(state.epoch, config.epochs, len(batches), len(batches), entry["loss"], entry))
+
+    model.load_state_dict(state.best_weights)
+    model.eval()
+    return TrainingResult(
+        history=state.history,
+        best_epoch=state.best_epoch,
+        best_valid=state.best_valid,
+        seconds=sum(entry["seconds"] for entry in state.history),
+        stopped_early=state.epoch < config.epochs,
+        samples=state.total_samples,
+    )
+
+
+def _validate(
+    model: SequentialRecommender,
+    average: WeightAverage | None,
+    state: TrainingState,
+    entry: dict[str, float],
+    sequences: Sequences,
+    device: torch.device,
+) -> None:
+    """Rank the validation split with the averaged weights; keep them if they are the best so far."""
+    if average is not None:
+        average.swap()
+    model.eval()
+    ranks = rank_split(model, sequences, sequences.split("valid"), device=device)
+    value = ranks.metrics()[VALIDATION_METRIC]
+    entry[f"valid_{VALIDATION_METRIC}"] = value
+    state.since_best += 1
+    if value > state.best_valid:
+        state.best_valid, state.best_epoch, state.since_best = value, state.epoch, 0
+        state.best_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+    if average is not None:
+        average.swap()

@@ -1,0 +1,260 @@
+"""Moving runs: to a tar and back (to run elsewhere), and into the published folder that is committed.
+
+A tar may come from anywhere, so nothing in it is believed: not its paths, its sizes, nor its run ids.
+Members are never unpacked by name; what passes the checks is written by the store like a run of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.provenance import git_state
+from seqrec_lib.record import RunRecord, parse_record
+from seqrec_lib.results import RunStore, check_key, read_at, relative_path, table_path, write_run
+
+PUBLISHED_LIMIT = 8_000_000  # bytes of results/ in all
+MEMBER = re.compile(
+    r"(?P<run>[a-z0-9][a-z0-9._+-]{0,79}/[a-z0-9][a-z0-9._+-]{0,79}/[0-9a-f]{16})"
+    r"(\.json|\.(?P<table>[a-z][a-z0-9_]{0,39})\.parquet)"
+)
+JSON_LIMIT, PARQUET_LIMIT, UNPACKED_LIMIT = 4_000_000, 64_000_000, 512_000_000  # bytes of one file
+MEMBERS_LIMIT = 100_000
+
+
+@dataclass
+class Report:
+    """What a transfer did, by run id: ``added``, ``known`` (there already), ``refused`` (name, reason)."""
+
+    added: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{len(self.added)} added, {len(self.known)} known, {len(self.refused)} refused"
+
+
+def publish_runs(
+    store: RunStore, experiment: str | None = None, dataset: str | None = None, limit: int = PUBLISHED_LIMIT
+) -> Report:
+    """Copy complete runs from the new to the published folder; repeating it changes nothing.
+
+    Runs on demo data and runs of uncommitted code are refused one by one, the others are copied.
+
+    Raises:
+        SeqRecError: no git checkout, one with uncommitted changes (results/ aside), or the folder would pass
+            ``limit`` bytes; then nothing is copied.
+    """
+    commit, dirty = git_state(store.published.resolve().parent)
+    if commit is None:
+        raise SeqRecError(
+            f"{store.published} is in no git checkout with a commit; publish from a clone of the repository"
+        )
+    if dirty:
+        raise SeqRecError("the tree has uncommitted changes outside results/; commit or stash them, then publish")
+    report = Report()
+    copies: list[tuple[str, Path, str, dict[str, bytes]]] = []
+    for record in _records_in(store.new, experiment, dataset):
+        target = store.published / relative_path(record)
+        reason = _unpublishable(record)
+        if record.complete and target.is_file() and read_at(target).complete:
+            report.known.append(record.run_id)
+        elif reason:
+            report.refused.append((record.run_id, reason))
+        else:
+            try:
+                tables = _table_bytes(store.new / relative_path(record), record)
+            except SeqRecError as error:
+                report.refused.append((record.run_id, str(error)))
+                continue
+            copies.append((record.run_id, target, record.to_json(), tables))
+    present = sum(path.stat().st_size for path in store.published.rglob("*") if path.is_file())
+    added = sum(len(text.encode()) + sum(map(len, tables.values())) for _, _, text, tables in copies)
+    if copies and present + added > limit:
+        raise SeqRecError(
+            f"{store.published} would grow from {present:,} to {present + added:,} bytes, "
+            f"the limit is {limit:,}; publish fewer runs (by experiment or data set)"
+        )
+    for run_id, target, text, tables in copies:
+        with store.lock(run_id):
+            write_run(target, text, tables)
+        report.added.append(run_id)
+    return report
+
+
+def _unpublishable(record: RunRecord) -> str | None:
+    if not record.complete:
+        return "the run failed; run it again"
+    if record.dataset["name"] == "demo":
+        return "it ran on the demo data, which is never published"
+    if record.environment.get("git_commit") is None:
+        return "it names no commit; run it again in a git checkout"
+    if record.environment.get("git_dirty") is not False:
+        return "it ran on uncommitted code; commit, then run it again"
+    return None
+
+
+def export_runs(
+    store: RunStore,
+    path: Path,
+    experiment: str | None = None,
+    dataset: str | None = None,
+    published: bool = False,
+) -> Report:
+    """Write the runs of the new folder (with ``published`` those of both) to a tar: same runs, same bytes.
+
+    Raises:
+        SeqRecError: nothing matches, or the file cannot be written.
+    """
+    folders = (store.new, store.published) if published else (store.new,)
+    found: dict[str, tuple[Path, RunRecord]] = {}
+    for folder in folders:
+        for record in _records_in(folder, experiment, dataset):
+            known = found.get(record.run_id)
+            if known is None or (record.complete, record.finished) > (known[1].complete, known[1].finished):
+                found[record.run_id] = folder, record
+    if not found:
+        wanted = " ".join(filter(None, [experiment, dataset])) or "new"
+        raise SeqRecError(f"no run to export ({wanted}) in {' or '.join(map(str, folders))}; see `seqrec status`")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as archive:
+            for folder, record in sorted(found.values(), key=lambda pair: relative_path(pair[1]).as_posix()):
+                name = relative_path(record)
+                _add(archive, name, record.to_json().encode())
+                for table, blob in _table_bytes(folder / name, record).items():
+                    _add(archive, table_path(name, table), blob)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SeqRecError(f"cannot write {path}: {error.strerror or error}; free space or permit writing") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return Report(added=sorted(found))
+
+
+def import_runs(store: RunStore, path: Path) -> Report:
+    """Read runs from a tar into the new folder; repeating it changes nothing.
+
+    Every run is checked as a whole and either added, known already, or refused with the reason.
+
+    Raises:
+        SeqRecError: the file is no tar, or has more than 100,000 members.
+    """
+    report = Report()
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for run, members in sorted(_by_run(archive, str(path), report).items()):
+                try:
+                    record, tables = _checked(archive, f"{path}: {run}.json", run, members)
+                except SeqRecError as error:
+                    report.refused.append((run, str(error)))
+                    continue
+                present = store.find(record.run_id)
+                if present is not None and (present.complete or not record.complete):
+                    report.known.append(record.run_id)
+                elif store.save_bytes(record, tables):
+                    report.added.append(record.run_id)
+                else:
+                    report.known.append(record.run_id)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise SeqRecError(f"{path}: cannot be read as a tar ({error}); export it again") from None
+    return report
+
+
+def _by_run(archive: tarfile.TarFile, where: str, report: Report) -> dict[str, dict[str | None, tarfile.TarInfo]]:
+    """Members by run and table name (None: the record itself); what does not fit the layout is refused by
+    name."""
+    runs: dict[str, dict[str | None, tarfile.TarInfo]] = {}
+    broken: set[str] = set()
+    for count, member in enumerate(archive):
+        if count >= MEMBERS_LIMIT:
+            raise SeqRecError(f"{where}: more than {MEMBERS_LIMIT:,} members; export fewer runs at a time")
+        match = MEMBER.fullmatch(member.name)
+        if match is None:
+            if not member.isdir():
+                report.refused.append((_printable(member.name), "not the path of a record or of its table"))
+            continue
+        run, table = match["run"], match["table"]
+        bound = JSON_LIMIT if table is None else PARQUET_LIMIT
+        if not member.isreg() or member.issparse():
+            report.refused.append((member.name, "not a plain file"))
+        elif member.size > bound:
+            report.refused.append((member.name, f"{member.size:,} bytes, more than {bound:,}"))
+        elif table in runs.setdefault(run, {}):
+            report.refused.append((member.name, "occurs twice"))
+        else:
+            runs[run][table] = member
+            continue
+        broken.add(run)
+    return {run: members for run, members in runs.items() if run not in broken}
+
+
+def _checked(
+    archive: tarfile.TarFile, where: str, run: str, members: dict[str | None, tarfile.TarInfo]
+) -> tuple[RunRecord, dict[str, bytes]]:
+    if None not in members:
+        raise SeqRecError(f"{run}: tables without their record")
+    try:
+        text = _bytes(archive, members[None]).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SeqRecError(f"{where}: not UTF-8 ({error})") from None
+    record = parse_record(text, where)
+    if relative_path(record).as_posix() != f"{run}.json":
+        raise SeqRecError(f"{where}: the record inside is that of {relative_path(record).as_posix()}")
+    check_key(record, where)
+    tables = {name: _bytes(archive, member) for name, member in members.items() if name is not None}
+    if set(tables) != set(record.tables):
+        raise SeqRecError(f"{where}: names the tables {sorted(record.tables)}, the archive has {sorted(tables)}")
+    for name, blob in tables.items():
+        _check_parquet(blob, f"{run}.{name}.parquet")
+    return record, tables
+
+
+def _check_parquet(blob: bytes, where: str) -> None:
+    import pyarrow.parquet as pq
+
+    try:
+        meta = pq.ParquetFile(io.BytesIO(blob)).metadata
+        unpacked = sum(meta.row_group(group).total_byte_size for group in range(meta.num_row_groups))
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise SeqRecError(f"{where}: not a Parquet file ({error})") from None
+    if unpacked > UNPACKED_LIMIT:
+        raise SeqRecError(f"{where}: {unpacked:,} bytes unpacked, more than {UNPACKED_LIMIT:,}")
+
+
+def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    blob = stream.read() if stream is not None else b""
+    if len(blob) != member.size:
+        raise SeqRecError(f"{member.name}: cut off after {len(blob):,} of {member.size:,} bytes")
+    return blob
+
+
+def _records_in(folder: Path, experiment: str | None, dataset: str | None) -> Iterator[RunRecord]:
+    yield from RunStore(folder, folder).records(experiment, dataset)
+
+
+def _table_bytes(path: Path, record: RunRecord) -> dict[str, bytes]:
+    try:
+        return {name: table_path(path, name).read_bytes() for name in record.tables}
+    except OSError as error:
+        raise SeqRecError(f"run {record.run_id}: a table cannot be read ({error}); run it again") from None
+
+
+def _add(archive: tarfile.TarFile, name: Path, blob: bytes) -> None:
+    member = tarfile.TarInfo(name.as_posix())
+    member.size, member.mode = len(blob), 0o644
+    archive.addfile(member, io.BytesIO(blob))
+
+
+def _printable(name: str) -> str:
+    return ascii(name)[1:-1][:120]

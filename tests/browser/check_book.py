@@ -1,0 +1,157 @@
+"""Opens every page of the built book in a real headless Chromium, from the disk, as a reader would.
+
+    python tests/browser/check_book.py _build/html --screenshots _build/screenshots
+
+For each page, at 1280 and 390 pixels, light and dark: no console error, no failed request, no request to another machine,
+nothing wider than the window, no serious finding of axe-core (WCAG 2.1 A and AA). Then the search is used once. The Chromium
+is the system's (``CHROMIUM``, or the first of chromium, chromium-browser, google-chrome on the PATH); playwright drives
+it through the Node that its own wheel carries, so that no Node has to be installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
+
+WIDTHS = (1280, 390)
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SEARCH_FIELDS = ".search-button__button, main form.bd-search, article form.bd-search"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TALLEST = 12_000  # pixels of a screenshot; longer pages are cut there
+AXE_RULES = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
+    "resultTypes": ["violations"],
+    "preload": False,  # it would fetch style sheets, which browsers refuse on file://
+}
+GRAVE = {"serious", "critical"}
+
+OVERFLOW = """() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return null;
+  const boxes = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > width + 1);
+  const box = boxes.find(e => ![...e.children].some(c => boxes.includes(c))) || document.documentElement;
+  return `${document.documentElement.scrollWidth} px of ${width}, for example <${box.tagName.toLowerCase()} class="${box.className}">`;
+}"""
+
+
+def find_chromium() -> str:
+    """Path of the browser. Raises SystemExit with a hint where there is none."""
+    named = os.environ.get("CHROMIUM")
+    found = named if named and Path(named).exists() else next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        sys.exit("error: no Chromium found; install it (apt-get install chromium) or name it: CHROMIUM=/path/to/chrome")
+    return found
+
+
+class View:
+    """A window of one width and theme, which goes from page to page and collects what goes wrong on each."""
+
+    def __init__(self, browser: Browser, width: int, theme: Literal["light", "dark"]) -> None:
+        self.width, self.theme = width, theme
+        self.problems: list[str] = []
+        self.page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme).new_page()
+        self.page.on("console", lambda m: m.type == "error" and self.problems.append(f"console: {m.text}"))
+        self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
+        self.page.on("requestfailed", lambda r: self.problems.append(f"request failed: {r.url} ({r.failure})"))
+        self.page.on("request", self._on_request)
+
+    def _on_request(self, request: Request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.problems.append(f"request to another machine: {request.url}")
+
+    def check(self, path: Path, screenshot: Path | None, axe: str) -> list[str]:
+        """Findings about one page; axe looks at the wide view, where everything shows."""
+        self.problems.clear()
+        page = self.page
+        page.goto(path.as_uri(), wait_until="load")
+        page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")  # formulae change the layout
+        found = []
+        shown = page.evaluate("() => document.documentElement.dataset.theme")
+        if shown != self.theme:
+            found.append(f"the page shows theme {shown!r}")
+        if overflow := page.evaluate(OVERFLOW):
+            found.append(f"wider than the window: {overflow}")
+        fields = page.locator(SEARCH_FIELDS).filter(visible=True).count()
+        if fields != 1 and path.name != "search.html":  # the search page has a field of its own
+            found.append(f"{fields} search fields")
+        for formula in page.locator("mjx-merror").all():
+            found.append(f"a formula that MathJax cannot read: {formula.get_attribute('data-mjx-error')}")
+        if screenshot is not None:
+            height = min(page.evaluate("() => document.documentElement.scrollHeight"), TALLEST)
+            page.screenshot(
+                path=screenshot, clip={"x": 0, "y": 0, "width": self.width, "height": height}, full_page=True
+            )
+        if self.width == WIDTHS[0]:
+            found += accessibility(page, axe)
+        return found + self.problems
+
+
+def accessibility(page: Page, axe: str) -> Iterator[str]:
+    """Serious and critical findings of axe-core, one line for each rule with its first place."""
+    page.evaluate(axe)
+    for violation in page.evaluate("(rules) => axe.run(document, rules)", AXE_RULES)["violations"]:
+        if violation["impact"] in GRAVE:
+            nodes = violation["nodes"]
+            yield f"axe {violation['id']} ({violation['impact']}, {len(nodes)} places): {nodes[0]['html'][:160]}"
+
+
+def check_search(browser: Browser, folder: Path, word: str) -> Iterator[str]:
+    """The search, from the disk: ``word`` must lead to at least one page."""
+    view = View(browser, WIDTHS[0], "light")
+    view.page.goto(f"{(folder / 'search.html').as_uri()}?q={word}", wait_until="load")
+    try:
+        view.page.wait_for_selector("#search-results li a", timeout=15_000)
+    except Error:
+        yield f"search.html: no result for {word!r}"
+    yield from (f"search.html: {problem}" for problem in view.problems)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the built book")
+    parser.add_argument("--screenshots", type=Path, help="folder for the pictures; emptied first")
+    parser.add_argument("--search", default="leave-one-out", help="a word that the search must find")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    pages = sorted(p for p in folder.rglob("*.html") if "_static" not in p.relative_to(folder).parts)
+    if not pages:
+        sys.exit(f"error: no page below {folder}; build the book first: make book")
+    if arguments.screenshots:
+        shutil.rmtree(arguments.screenshots, ignore_errors=True)
+        arguments.screenshots.mkdir(parents=True)
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    findings: list[str] = []
+    with sync_playwright() as playwright:
+        # a container's root has no sandbox, and its /dev/shm is small
+        options = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=options)
+        print(f"Chromium {browser.version}: {len(pages)} pages, {len(WIDTHS) * len(THEMES)} views each")
+        views = [View(browser, width, theme) for theme in THEMES for width in WIDTHS]
+        for path in pages:
+            name, before = path.relative_to(folder).as_posix(), len(findings)
+            for view in views:
+                picture = f"{name.removesuffix('.html').replace('/', '-')}-{view.width}-{view.theme}.png"
+                shot = arguments.screenshots / picture if arguments.screenshots else None
+                findings += [f"{name} ({view.width} px, {view.theme}): {what}" for what in view.check(path, shot, axe)]
+            print(f"  {'ok      ' if len(findings) == before else 'FINDINGS'} {name}")
+        findings += check_search(browser, folder, arguments.search)
+        browser.close()
+    for finding in findings:
+        print(finding)
+    print(
+        f"{len(pages)} pages, {len(findings)} findings"
+        + (f"; screenshots in {arguments.screenshots}" if arguments.screenshots else "")
+    )
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

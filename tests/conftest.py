@@ -1,0 +1,35 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seqrec_lib.data.sequences import Sequences
+
+
+def make_sequences(histories: list[list[int]], n_items: int, name: str = "tiny") -> Sequences:
+    """Sequences from lists of item ids (1..n_items), one list per user."""
+    lengths = [len(history) for history in histories]
+    items = np.array([item for history in histories for item in history], dtype=np.int32)
+    return Sequences(
+        name=name,
+        items=items,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        timestamps=np.arange(len(items), dtype=np.int64),
+        ratings=None,
+        titles=("", *(f"Title {i}" for i in range(1, n_items + 1))),
+        item_labels=("", *(str(i) for i in range(1, n_items + 1))),
+    )
+
+
+def random_sequences(seed: int, n_users: int = 30, n_items: int = 20, longest: int = 25) -> Sequences:
+    """Users with 3..longest items each, drawn uniformly."""
+    rng = np.random.default_rng(seed)
+    histories = [rng.integers(1, n_items + 1, rng.integers(3, longest + 1)).tolist() for _ in range(n_users)]
+    return make_sequences(histories, n_items)
+
+
+@pytest.fixture
+def sequences() -> Sequences:
+    return random_sequences(0)

@@ -1,0 +1,96 @@
+"""The list of data sets: every entry complete, unknown names helped along, identity by split hash."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from seqrec_lib.data.registry import DATASETS, get, verification
+from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.errors import SeqRecError
+
+NAMES = {
+    "demo",
+    "ml-100k",
+    "ml-1m",
+    "ml-latest-small",
+    "amazon-2014-beauty",
+    "amazon-2018-video-games",
+    "amazon-2023-video-games",
+    "amazon-2023-beauty-and-personal-care",
+}
+
+
+def test_the_study_s_data_sets_are_all_here():
+    assert set(DATASETS) == NAMES
+    assert all(spec.name == name for name, spec in DATASETS.items())
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"demo"}))
+def test_entries_are_complete(name):
+    spec = get(name)
+    assert spec.title
+    assert spec.licence
+    assert spec.citation
+    assert spec.homepage.startswith("https://")
+    assert any(source.downloads for source in spec.sources)
+    for source in spec.sources:
+        assert set(source.files) == {"ratings", "titles"}
+        for file in source.downloads:
+            assert file.url is not None
+            assert file.url.startswith("https://")
+            known = "md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}"
+            assert file.checksum is None or re.fullmatch(known, file.checksum)
+    assert spec.split_hash is None or re.fullmatch("[0-9a-f]{64}", spec.split_hash)
+
+
+def test_the_paper_s_counts_are_ours_plus_one_padding_id():
+    # Table 4 of the paper
+    printed = {
+        "Beauty and P.C.": (750_835, 211_452, 6_860_059),
+        "MovieLens-1M": (6_041, 3_417, 999_611),
+        "Video Games": (98_907, 26_355, 857_505),
+    }
+    ours = {spec.paper: spec.counts for spec in DATASETS.values() if spec.paper}
+    assert ours.keys() == printed.keys()
+    for name, counts in ours.items():
+        assert counts is not None
+        assert (counts[0] + 1, counts[1] + 1, counts[2]) == printed[name]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ml-1M", "ml-1m"),
+        ("ml_100k", "ml-100k"),
+        ("amazon-2023-games", "amazon-2023-video-games"),
+        ("Demo", "demo"),
+    ],
+)
+def test_an_unknown_name_gets_close_matches(typed, meant):
+    with pytest.raises(SeqRecError) as caught:
+        get(typed)
+    message = str(caught.value)
+    assert message.startswith(f"unknown data set {typed!r}; did you mean ")
+    assert meant in message
+    assert "\n" not in message
+
+
+def test_a_name_like_none_gets_the_whole_list():
+    with pytest.raises(SeqRecError, match="known ones: demo, ml-100k, ml-1m"):
+        get("netflix?!")
+
+
+def test_verification_compares_split_hashes(monkeypatch):
+    items = np.array([1, 2, 1], dtype=np.int32)
+    times, offsets = items.astype(np.int64), np.array([0, 3])
+    mine = Sequences("ml-1m", items, offsets, times, None, ("", "a", "b"), ("", "1", "2"))
+    assert verification(mine) == "unverified"
+    monkeypatch.setitem(DATASETS, "ml-1m", replace(get("ml-1m"), split_hash=mine.split_hash))
+    assert verification(mine) == "verified"
+    monkeypatch.setitem(DATASETS, "ml-1m", replace(get("ml-1m"), split_hash=None))
+    assert verification(mine) == "unverified"
+    assert verification(replace(mine, name="unknown")) == "unverified"

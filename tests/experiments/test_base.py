@@ -1,0 +1,201 @@
+"""execute: reads what is there, runs what is not, keeps what ended, whatever happens to the rest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import EXPERIMENTS, get
+from seqrec_lib.experiments.base import Context, execute, is_older, key
+from seqrec_lib.provenance import ROOT
+from seqrec_lib.results import RunStore
+from tests.fakes import Config, FakeExperiment
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "new", tmp_path / "published")
+
+
+def configs(*seeds: int) -> list[Config]:
+    return [Config("demo", seed) for seed in seeds]
+
+
+def test_runs_are_carried_out_once_and_read_afterwards(store: RunStore) -> None:
+    experiment = FakeExperiment()
+    first = execute(experiment, configs(0, 1, 1), store=store)
+    again = execute(experiment, configs(1, 0, 2), store=store)
+    assert experiment.calls == [0, 1, 2]
+    assert [r.config["seed"] for r in first if r] == [0, 1, 1]
+    assert again[:2] == [first[1], first[0]]
+    assert first[0] is not None
+    assert first[0].status == "complete"
+    assert first[0].cost["wall_seconds"] >= 0
+    assert store.table(first[0], "ranks")["rank"].to_pylist() == [1, 0]
+
+
+def test_a_raised_revision_is_another_run(store: RunStore) -> None:
+    experiment = FakeExperiment()
+    execute(experiment, configs(0), store=store)
+    experiment.REVISION = 2
+    execute(experiment, configs(0), store=store)
+    assert experiment.calls == [0, 0]
+    assert [r.revision for r in store.records()] == [1, 2]
+
+
+def test_skip_runs_nothing_and_says_what_is_not_run(store: RunStore) -> None:
+    experiment = FakeExperiment()
+    execute(experiment, configs(0), store=store)
+    records = execute(experiment, configs(0, 1), store=store, missing="skip")
+    assert records[0] is not None
+    assert records[1] is None
+    assert experiment.calls == [0]
+    with pytest.raises(SeqRecError, match="missing is 'no'; use run"):
+        execute(experiment, configs(0), store=store, missing="no")
+
+
+def test_a_failed_run_is_recorded_passed_over_and_tried_again(store: RunStore, capsys) -> None:
+    def act(config: Config, context: Context) -> None:
+        if config.seed == 1:
+            raise RuntimeError("out of\nmemory")
+
+    experiment = FakeExperiment(act)
+    records = execute(experiment, configs(0, 1, 2), store=store)
+    assert [r.status for r in records if r] == ["complete", "failed", "complete"]
+    assert records[1] is not None
+    assert records[1].error == "RuntimeError: out of memory"
+    assert "FAILED" in capsys.readouterr().err
+    assert "in act" in (store.workdir(records[1].run_id) / "traceback.txt").read_text()
+    assert execute(experiment, configs(1), store=store, missing="skip") == [records[1]]
+    experiment.act = lambda config, context: None
+    (record,) = execute(experiment, configs(1), store=store)
+    assert record is not None
+    assert record.complete
+    assert store.find(record.run_id) == record
+
+
+def test_an_expected_error_is_recorded_in_its_own_words(store: RunStore) -> None:
+    def act(config: Config, context: Context) -> None:
+        raise SeqRecError("no such data; fetch it")
+
+    (record,) = execute(FakeExperiment(act), configs(0), store=store)
+    assert record is not None
+    assert record.error == "no such data; fetch it"
+
+
+def test_numbers_that_are_not_finite_make_a_failed_run(store: RunStore, monkeypatch) -> None:
+    experiment = FakeExperiment()
+    run = experiment.run
+
+    def diverged(config: Config, context: Context):
+        outcome = run(config, context)
+        outcome.metrics["ht@10"] = float("nan")
+        return outcome
+
+    monkeypatch.setattr(experiment, "run", diverged)
+    (record,) = execute(experiment, configs(0), store=store)
+    assert record is not None
+    assert record.status == "failed"
+    assert "metrics.ht@10 is nan" in (record.error or "")
+
+
+def test_an_interruption_keeps_finished_runs_and_the_checkpoints(store: RunStore) -> None:
+    def act(config: Config, context: Context) -> None:
+        checkpoint = context.workdir / "checkpoint"
+        if config.seed == 1 and not checkpoint.exists():
+            checkpoint.write_text("half way")
+            raise KeyboardInterrupt
+
+    experiment = FakeExperiment(act)
+    with pytest.raises(KeyboardInterrupt):
+        execute(experiment, configs(0, 1, 2), store=store)
+    assert [r.config["seed"] for r in store.records()] == [0]
+    records = execute(experiment, configs(0, 1, 2), store=store)
+    assert [r is not None and r.complete for r in records] == [True] * 3
+    assert experiment.calls == [0, 1, 1, 2]
+
+
+def test_a_run_that_another_one_is_at_is_waited_for_then_read(store: RunStore, capsys) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(config: Config, context: Context) -> None:
+        began.set()
+        assert go_on.wait(20)
+
+    first, second = FakeExperiment(slow), FakeExperiment()
+    found: list = []
+    one = threading.Thread(target=lambda: execute(first, configs(0), store=store, progress=False))
+    two = threading.Thread(target=lambda: found.extend(execute(second, configs(0), store=store)))
+    one.start()
+    assert began.wait(20)
+    two.start()
+    while "waiting" not in capsys.readouterr().err:
+        assert two.is_alive()
+    go_on.set()
+    one.join(20)
+    two.join(20)
+    assert second.calls == []
+    assert found == [store.find(key(first, Config("demo", 0)))]
+
+
+def test_two_processes_carry_out_each_run_once(store: RunStore, tmp_path: Path) -> None:
+    code = """
+import sys, time
+from seqrec_lib.experiments.base import execute
+from seqrec_lib.results import RunStore
+from tests.fakes import Config, FakeExperiment
+experiment = FakeExperiment(lambda config, context: time.sleep(0.05))
+execute(experiment, [Config("demo", seed) for seed in range(8)], store=RunStore(sys.argv[1], sys.argv[2]))
+print(*experiment.calls)
+"""
+    command = [sys.executable, "-c", code, str(store.new), str(store.published)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    calls = [call for process in processes for call in process.communicate()[0].split()]
+    assert sorted(calls) == [str(seed) for seed in range(8)]
+    assert all(record.complete for record in store.records())
+
+
+def test_older_code_is_noticed(store: RunStore, monkeypatch) -> None:
+    experiment = FakeExperiment()
+    (record,) = execute(experiment, configs(0), store=store)
+    assert record is not None
+    assert not is_older(record, experiment)
+    experiment.SOURCES = ("seqrec_lib.places",)
+    assert is_older(record, experiment)
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(store: RunStore, capsys) -> None:
+    def act(config: Config, context: Context) -> None:
+        context.report("epoch 1/2")
+        context.report_share(0.5, "never shown in plain lines")
+
+    execute(FakeExperiment(act), configs(0), store=store)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["[1/1] fake: demo seed 0", "[1/1] fake: demo seed 0: epoch 1/2"]
+    assert lines[2].startswith("[1/1] fake: demo seed 0: done in ")
+    assert lines[3:] == ["1 run: 1 run"]
+    execute(FakeExperiment(act), configs(1), store=store, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_unknown_experiment_names_a_close_one() -> None:
+    with pytest.raises(SeqRecError, match="did you mean 'accuracy'"):
+        get("acuracy")
+
+
+def test_planning_imports_no_torch() -> None:
+    code = (
+        "import sys; from seqrec_lib.experiments import EXPERIMENTS, get;"
+        "[get(name) for name in EXPERIMENTS];"
+        "print(get('accuracy').plan({'dataset': 'demo', 'models': ['sasrec'], 'seeds': [0]}));"
+        "assert not {'torch', 'pandas', 'papermill'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert EXPERIMENTS

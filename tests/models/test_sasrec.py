@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from seqrec_lib.losses import catalogue_cross_entropy
+from seqrec_lib.models.sasrec import SASRec, SelfAttention
+
+
+def model(dropout: float = 0.0) -> SASRec:
+    torch.manual_seed(0)
+    return SASRec(30, 12, d_model=16, n_layers=2, n_heads=2, dropout=dropout)
+
+
+@pytest.mark.parametrize(("max_length", "expected"), [(50, 321_984), (200, 331_584)])
+def test_has_recboles_size_on_ml_1m(max_length: int, expected: int) -> None:
+    """3,417 x 64 item and max_length x 64 position embeddings, 2 layers of 49,984, one LayerNorm of 128."""
+    total, body = SASRec(3_416, max_length).parameter_counts()
+    assert total == expected and total - body == 3_417 * 64
+
+
+def test_attention_equals_the_textbook_in_float64() -> None:
+    torch.manual_seed(0)
+    attention = SelfAttention(8, 2).double()
+    x = torch.randn(3, 7, 8, dtype=torch.float64, requires_grad=True)
+    q, k, v = (part.view(3, 7, 2, 4).permute(0, 2, 1, 3) for part in attention.qkv(x).chunk(3, dim=-1))
+    weights = q @ k.transpose(-1, -2) / math.sqrt(4)
+    weights = weights.masked_fill(torch.ones(7, 7).triu(1).bool(), -torch.inf).softmax(-1)
+    expected = attention.out((weights @ v).permute(0, 2, 1, 3).reshape(3, 7, 8))
+    found = attention(x)
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(
+        torch.autograd.grad(found.square().sum(), (x, *attention.parameters()), retain_graph=True),
+        torch.autograd.grad(expected.square().sum(), (x, *attention.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_output_at_a_position_ignores_what_comes_later() -> None:
+    net = model().eval()
+    items = torch.randint(1, 31, (4, 12))
+    changed = items.clone()
+    changed[:, 7:] = torch.randint(1, 31, (4, 5))
+    lengths = torch.full((4,), 12)
+    torch.testing.assert_close(net.hidden(items, lengths)[:, :7], net.hidden(changed, lengths)[:, :7])
+
+
+def test_padding_does_not_leak() -> None:
+    net = model().eval()
+    lengths = torch.tensor([1, 5, 12, 3])
+    items = torch.zeros(4, 12, dtype=torch.int64)
+    for row, length in enumerate(lengths):
+        items[row, :length] = torch.randint(1, 31, (int(length),))
+    together = net.encode(items, lengths)
+    alone = [net.encode(items[r : r + 1, :n], torch.tensor([n])) for r, n in enumerate(lengths.tolist())]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_encoding_the_last_position_alone_equals_the_full_pass() -> None:
+    net = model().double().eval()
+    items, lengths = torch.randint(1, 31, (5, 12)), torch.tensor([12, 1, 4, 7, 12])
+    full = net.hidden(items, lengths)[torch.arange(5), lengths - 1]
+    torch.testing.assert_close(net.encode(items, lengths), full)
+
+
+def test_all_positions_and_prefixes_give_the_same_gradient() -> None:
+    """A causal model's loss at every position of a history is the sum of its prefixes' losses at their ends."""
+    net = model().double().train()
+    history = torch.randint(1, 31, (9,))
+    inputs, targets = history[:-1], history[1:]
+    hidden = net.hidden(inputs.unsqueeze(0), torch.tensor([8]))[0]
+    one_pass = catalogue_cross_entropy(hidden, net.item_embedding.weight, targets)
+
+    padded = torch.zeros(8, 8, dtype=torch.int64)
+    for row in range(8):
+        padded[row, : row + 1] = inputs[: row + 1]
+    ends = net.encode(padded, torch.arange(1, 9))
+    by_prefix = F.cross_entropy(ends @ net.item_embedding.weight[1:].T, targets - 1)
+
+    torch.testing.assert_close(one_pass, by_prefix)
+    parameters = list(net.parameters())
+    for a, b in zip(
+        torch.autograd.grad(one_pass, parameters, retain_graph=True),
+        torch.autograd.grad(by_prefix, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_scores_leave_padding_out() -> None:
+    net = model().eval()
+    scores = net.score(torch.tensor([[3, 4]]), torch.tensor([2]))
+    assert scores.shape == (1, 31) and scores[0, 0] == -torch.inf and torch.isfinite(scores[0, 1:]).all()
+
+
+def test_too_long_a_history_is_refused() -> None:
+    with pytest.raises(ValueError, match="13 items exceeds max_length 12"):
+        model().hidden(torch.ones(1, 13, dtype=torch.int64), torch.tensor([13]))

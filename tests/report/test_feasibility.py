@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from seqrec_lib.report import audit
+from seqrec_lib.report.feasibility import audit as audit_rows
+from seqrec_lib.report.feasibility import mrr_range, rounding_needed
+from seqrec_lib.report.paper import Printed
+from seqrec_lib.report.sizes import CATALOGUES_2014, WIDTH, hydra_body, implied_ids
+
+
+def printed(ht, ndcg, mrr, digits=3):
+    return {name: Printed(f"{value:.{digits}f}") for name, value in (("ht", ht), ("ndcg", ndcg), ("mrr", mrr))}
+
+
+def impossible(rounding):
+    return {(f.row.table, f.row.model) for f in audit_rows() if f.row.complete and not f.feasible(rounding)}
+
+
+def test_nine_rows_of_the_paper_are_impossible_at_half_a_unit_and_seven_at_a_whole_one():
+    half = {
+        *((1, model) for model in ("gpt4rec", "2mamba4rec", "llamarec")),
+        *((2, model) for model in ("mamrec", "gpt4rec", "2mamba4rec", "llamarec")),
+        *((3, model) for model in ("mamrec", "gpt4rec")),
+    }
+    assert impossible(0.5) == half
+    assert len(half) == 9
+    assert impossible(1.0) == half - {(1, "2mamba4rec"), (2, "2mamba4rec")}
+
+
+def test_numbers_that_come_from_ranks_are_possible():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        ranks = rng.geometric(rng.uniform(0.01, 0.9), 200)
+        hit = ranks <= 10
+        numbers = printed(hit.mean(), (hit / np.log2(ranks + 1)).mean(), (hit / ranks).mean())
+        assert rounding_needed(numbers) <= 0.5 + 1e-6
+
+
+def test_all_hits_at_rank_two_by_hand():
+    # h = 0.4, so NDCG = 0.4 / log2(3) = 0.2524 and MRR = 0.2
+    assert rounding_needed(printed(0.4, 0.2524, 0.2, 4)) <= 0.5
+    # the same HT and MRR need no more NDCG than ranks 1 and 10 spread wide, and no less than rank 2 alone;
+    # NDCG 0.30 lies above both
+    assert rounding_needed(printed(0.4, 0.30, 0.2)) > 10
+
+
+def test_the_least_rounding_is_the_brink_of_feasibility():
+    numbers = printed(0.048, 0.031, 0.028)
+    needed = rounding_needed(numbers)
+    _, high = mrr_range(numbers["ht"], numbers["ndcg"], needed + 1e-4)
+    assert high >= 0.028 - (needed + 1e-4) * 0.001
+    _, high = mrr_range(numbers["ht"], numbers["ndcg"], needed - 1e-2)
+    assert high < 0.028 - (needed - 1e-2) * 0.001
+
+
+def test_mrr_range_covers_what_ranks_give_and_sees_a_contradiction():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        ranks = rng.integers(1, 30, size=500)
+        hit = ranks <= 10
+        ht, ndcg = Printed(f"{hit.mean():.4f}"), Printed(f"{(hit / np.log2(ranks + 1)).mean():.4f}")
+        low, high = mrr_range(ht, ndcg)
+        assert low - 1e-9 <= (hit / ranks).mean() <= high + 1e-9
+    assert mrr_range(Printed("0.100"), Printed("0.200")) is None
+
+
+def test_hydras_printed_sizes_belong_to_the_2014_catalogues():
+    found = {(f.row.dataset, f.row.model): f for f in implied_ids()}
+    unexplained = [key for key, f in found.items() if not f.fits]
+    assert unexplained == [(name, "hydra4rec") for name in CATALOGUES_2014]
+    for name, items in CATALOGUES_2014.items():
+        finding = found[(name, "hydra4rec")]
+        assert finding.ids_low <= items + 1 <= finding.ids_high
+        low, high = finding.row.parameters.range()
+        assert low <= hydra_body() + WIDTH * (items + 1) <= high
+
+
+def test_the_page_says_what_the_program_finds():
+    rows = audit_rows()
+    assert "9 of the 20 complete rows" in audit.feasibility_sentence(rows, 0.5)
+    assert "7 of the 20 complete rows" in audit.feasibility_sentence(rows, 1.0)
+    words = [line.split("  ")[-1].strip() for line in audit.feasibility_table(rows, 0.5).text.splitlines()[2:]]
+    assert [words.count(word) for word in ("yes", "no", "yes (two numbers)")] == [11, 9, 1]
+    assert audit.sizes_table().text.count("(2014)") == 2
+    assert [line.split()[-1] for line in audit.sasrec_lengths().text.splitlines()[2:]] == ["yes", "no", "no"]
+    assert "256.00" in audit.latency_table().text
+
+
+@pytest.mark.parametrize(("rounding", "count"), [(0.0, 9), (11.0, 0)])
+def test_extremes_of_rounding(rounding, count):
+    # the rows that half a unit allows are possible to the digit, and 10.4 units explain the farthest row
+    assert len(impossible(rounding)) == count

@@ -1,0 +1,74 @@
+"""The notebooks as they are committed: their form, and that they work where nothing has been run."""
+
+import json
+
+import pytest
+
+from seqrec_lib.parameters import schema
+from seqrec_lib.places import project_root
+
+FOLDER = project_root() / "notebooks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+
+
+def read(name):
+    return json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_is_committed_without_outputs_and_for_any_kernel(name):
+    notebook = read(name)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+        assert len(source(cell).splitlines()) <= 25  # a screen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_opens_with_title_parameters_and_their_check(name):
+    cells = read(name)["cells"]
+    assert source(cells[0]).startswith("# ")
+    assert "parameters" in tags(cells[1])
+    assert f'check_notebook(globals(), "{name}")' in source(cells[2])
+    for parameter in schema(FOLDER / f"{name}.ipynb").values():
+        assert parameter.help, parameter.name
+    levels = [
+        len(line.split()[0])
+        for cell in cells
+        if cell["cell_type"] == "markdown"
+        for line in source(cell).splitlines()
+        if line.startswith("#")
+    ]
+    assert levels[0] == 1
+    assert set(levels[1:]) == {2}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dataset", ["demo", "amazon-2023-video-games"])
+def test_a_notebook_works_where_nothing_was_run(name, dataset, tmp_path, monkeypatch, capsys):
+    from seqrec_lib.results import RunStore
+
+    # An empty store, whatever this checkout has run or published.
+    monkeypatch.setattr(RunStore.__init__, "__defaults__", (tmp_path / "new", tmp_path / "published"))
+    namespace: dict = {}
+    for cell in read(name)["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        code = source(cell)
+        exec(compile(code, name, "exec"), namespace)
+        if "parameters" in tags(cell):
+            changed = {"dataset": dataset, "missing": "skip"}
+            namespace |= {key: value for key, value in changed.items() if key in namespace}
+    if "missing" in namespace:
+        assert repr(namespace["records"]).count("None") == len(namespace["records"])
+    assert "Traceback" not in capsys.readouterr().out

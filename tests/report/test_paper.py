@@ -1,0 +1,82 @@
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.report.claims import CLAIMS, ClaimVerdict, claim, latency_ratios, own_tables, places, verdicts
+from seqrec_lib.report.paper import (
+    MODEL_NAMES,
+    PAPER,
+    TABLE_4,
+    Printed,
+    comparable,
+    model_name,
+    paper_dataset,
+    paper_row,
+)
+
+
+def test_tables_have_the_papers_size_and_some_numbers_as_printed():
+    assert [sum(row.table == table for row in PAPER) for table in (1, 2, 3)] == [7, 7, 7]
+    assert {row.model for row in PAPER} == set(MODEL_NAMES) - {"popularity", "markov"}
+    row = paper_row("ml-1m", "2mamba4rec")
+    assert (str(row.ht), str(row.ndcg), str(row.mrr)) == ("0.340", "0.193", "0.148")
+    assert (row.latency.value, str(row.parameters), str(row.body)) == (0.0034, "300k", "80k")
+    missing = paper_row("ml-1m", "llamarec")
+    assert missing.mrr is None
+    assert not missing.complete
+    assert sum(row.complete for row in PAPER) == 20
+    # column sums, added by hand from the paper: a slip in any digit changes one
+    assert round(sum(row.ht.value for row in PAPER), 3) == 2.873
+    assert sum(row.reviews for row in TABLE_4) == 6_860_059 + 999_611 + 857_505
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "digits", "unit"),
+    [
+        ("0.040", 0.04, 3, 0.001),
+        ("0.0110", 0.011, 4, 0.0001),
+        ("2.51", 2.51, 2, 0.01),
+        ("14M", 14e6, 0, 1e6),
+        ("1.8M", 1.8e6, 1, 1e5),
+        ("290k", 290e3, 0, 1e4),
+        ("7B", 7e9, 0, 1e9),
+    ],
+)
+def test_a_printed_number_keeps_its_precision(text, value, digits, unit):
+    number = Printed(text)
+    assert number.value == pytest.approx(value)
+    assert number.digits == digits
+    assert number.unit == pytest.approx(unit)
+    assert number.range(0.5) == pytest.approx((value - unit / 2, value + unit / 2))
+    assert str(number) == text
+
+
+def test_only_the_same_data_are_comparable():
+    assert comparable("ml-1m")
+    assert not comparable("amazon-2018-video-games")
+    assert paper_dataset("amazon-2018-video-games") == "amazon-2023-video-games"
+    assert str(paper_row("amazon-2014-beauty", "hydra4rec").ht) == "0.070"
+    for other in ("demo", "ml-100k", "ml-latest-small"):
+        assert paper_dataset(other) is None
+        assert not comparable(other)
+        assert paper_row(other, "sasrec") is None
+    assert paper_row("ml-1m", "popularity") is None
+    assert model_name("llamarec+orpo") == "LlamaRec+orpo"
+
+
+def test_what_the_papers_tables_say_to_its_claims():
+    ratios = latency_ratios("mamba4rec", "hydra4rec")
+    assert [round(value, 1) for value in ratios.values()] == [1.8, 2.4, 4.0]
+    assert places("llamarec")["ml-1m"] == (7, 7)
+    assert "MovieLens-1M 4.0" in own_tables("speed-hydra")
+    assert own_tables("orpo") is None
+    with pytest.raises(SeqRecError, match="unknown claim 'fast'"):
+        claim("fast")
+
+
+def test_a_claim_without_a_finding_is_not_tested_yet():
+    assert len({c.id for c in CLAIMS}) == len(CLAIMS)
+    found = ClaimVerdict(claim("speed-hydra"), "partly", "on one of three", ("0" * 16,))
+    words = {verdict.claim.id: verdict.word for verdict in verdicts([found])}
+    assert words.pop("speed-hydra") == "partly"
+    assert set(words.values()) == {"not tested yet"}
+    assert len(words) == len(CLAIMS) - 1

@@ -1,0 +1,50 @@
+"""The README's table of results: written from published records, and never behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.plans import run_states
+from seqrec_lib.record import plain
+from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.readme import BEGIN, END, results_table, updated
+from seqrec_lib.results import RunStore
+from seqrec_lib.study import load_study
+from tests.fakes import make_record
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_the_readme_shows_what_the_published_records_say() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == updated(text, results_table(ROOT)), "run make readme"
+
+
+def test_without_records_the_table_says_so(tmp_path: Path) -> None:
+    assert results_table(ROOT, tmp_path) == "No run has been published yet.\n"
+
+
+def test_a_row_holds_the_papers_numbers_and_ours(tmp_path: Path) -> None:
+    page = next(p for p in load_study(ROOT).pages() if p.name == "accuracy-ml-1m")
+    store = RunStore(new=tmp_path, published=tmp_path)
+    configs = [state.config for state in run_states(page, store) if state.config.model == "sasrec"]
+    for config, value in zip(configs, (0.29, 0.31), strict=False):
+        store.save(
+            make_record(
+                config=plain(config),
+                metrics={"ht@10": value, "ndcg@10": value / 2, "masked_ndcg@10": value / 2 + 0.01},
+            )
+        )
+    (row,) = [line for line in results_table(ROOT, tmp_path).splitlines() if "SASRec" in line]
+    numbers = "0.224 | 0.3000 ± 0.0141 | 0.117 | 0.1500 ± 0.0071 | 0.1600 ± 0.0071 | 2 |"
+    assert row.startswith(f"| {dataset_name('ml-1m')} | SASRec | {numbers}")
+
+
+def test_only_the_part_between_the_markers_changes() -> None:
+    assert updated(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\n\nnew\n{END} b"
+    for broken in ("no markers", f"{END} {BEGIN}", BEGIN):
+        with pytest.raises(SeqRecError, match="markers"):
+            updated(broken, "new")

@@ -1,0 +1,128 @@
+"""Staging and building: no two pages share a label or title, a failed page says so, an old book is never
+shown as new."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from seqrec_lib.book import build, documents, expand_toc, fill
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.provenance import ROOT
+from seqrec_lib.study import Page
+from tests.fakes import make_project
+
+TOC = {
+    "format": "jb-book",
+    "root": "index",
+    "parts": [{"caption": "Results", "chapters": [{"file": "notebooks/n", "title": "N"}, {"file": "how"}]}],
+}
+LANGUAGE = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+PAGES = [Page("n", "demo", {}), Page("n", "ml-1m", {})]
+TEXT = """# Accuracy: {{ dataset_title }}
+
+(results)=
+## Results on {{dataset}}
+
+See {ref}`results`, {ref}`here <results>`, [there](results), [that](#results),
+{numref}`curve` and {eq}`loss`; not {ref}`elsewhere`, nor the word results.
+
+$$
+a = b
+$$ (loss)
+
+```{figure} x.png
+:name: other
+```
+"""
+
+
+def notebook(text: str = TEXT) -> dict:
+    figure = {"name": "curve", "caption": "{{ dataset }}"}
+    code = nbformat.v4.new_code_cell("1", metadata={"mystnb": {"figure": figure}})
+    cells = [nbformat.v4.new_markdown_cell(text), code]
+    return json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+
+
+def test_names_are_filled_in_and_labels_made_distinct() -> None:
+    filled = fill(notebook(), "ml-1m")
+    text = filled["cells"][0]["source"]
+    assert text.startswith("# Accuracy: MovieLens 1M\n\n(ml-1m-results)=\n## Results on ml-1m\n")
+    assert (
+        "See {ref}`ml-1m-results`, {ref}`here <ml-1m-results>`, [there](ml-1m-results), "
+        "[that](#ml-1m-results),\n{numref}`ml-1m-curve` and {eq}`ml-1m-loss`; "
+        "not {ref}`elsewhere`, nor the word results."
+    ) in text
+    assert "$$ (ml-1m-loss)" in text
+    assert ":name: ml-1m-other" in text
+    assert filled["cells"][1]["metadata"]["mystnb"]["figure"] == {"name": "ml-1m-curve", "caption": "ml-1m"}
+
+
+def test_a_page_without_a_data_set_keeps_its_labels() -> None:
+    text = TEXT.replace(": {{ dataset_title }}", "").replace(" on {{dataset}}", "")
+    assert fill(notebook(text), None)["cells"][0]["source"] == text
+
+
+def test_table_of_contents_has_one_entry_per_page() -> None:
+    toc = expand_toc(TOC, PAGES)
+    assert documents(toc) == ["index", "notebooks/n-demo", "notebooks/n-ml-1m", "how"]
+    assert TOC["parts"][0]["chapters"][0]["file"] == "notebooks/n"  # type: ignore[index]  # the input stays as it was
+    with pytest.raises(SeqRecError, match="names 'notebooks/n', which no profile"):
+        expand_toc(TOC, [])
+    with pytest.raises(SeqRecError, match="no 'file: notebooks/m'"):
+        expand_toc(TOC, [*PAGES, Page("m", None, {})])
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with this repository's own book configuration, two prose pages and two executed copies."""
+    make_project(tmp_path, {"n": ["# Accuracy: {{ dataset_title }}", "x: int = 1"]})
+    shutil.copy2(ROOT / "_config.yml", tmp_path)
+    for folder in ("_static", "_extensions"):
+        shutil.copytree(ROOT / "book" / folder, tmp_path / "book" / folder)
+    book = tmp_path / "book"
+    (book / "_toc.yml").write_text(json.dumps(TOC))
+    (book / "references.bib").write_text("")
+    (book / "index.md").write_text("# A book\n")
+    (book / "how.md").write_text("# How\n\nSee {ref}`demo-results`.\n")
+    executed = tmp_path / "_build" / "executed"
+    executed.mkdir(parents=True)
+    cell = nbformat.v4.new_markdown_cell("# Accuracy: {{ dataset_title }}\n\n(results)=\n## Results\n\n{ref}`results`")
+    code = nbformat.v4.new_code_cell("print(1)", execution_count=1)
+    code.outputs = [nbformat.v4.new_output("stream", text="the outcome\n")]
+    for page in PAGES:
+        content = nbformat.v4.new_notebook(cells=[cell, code], metadata=LANGUAGE)
+        nbformat.write(content, executed / f"{page.name}.ipynb")
+    return tmp_path
+
+
+def test_book_is_built_and_replaced_only_by_a_good_one(project: Path) -> None:
+    index = build(project, PAGES, {}, lambda line: None)
+    assert index == project / "_build/html/index.html"
+    html = project / "_build/html/notebooks"
+    assert "Accuracy: Demo (simulated)" in (html / "n-demo.html").read_text()
+    assert "the outcome" in (html / "n-ml-1m.html").read_text()
+
+    # a warning fails the build, and the old book stays as it was
+    (project / "book/how.md").write_text("# How\n\nSee {ref}`nowhere`.\n")
+    with pytest.raises(SeqRecError, match=r"the book was not built: how\.md:3: WARNING: .*nowhere.* previous book"):
+        build(project, PAGES, {}, lambda line: None)
+    assert "the outcome" in (html / "n-ml-1m.html").read_text()
+
+    # a failed notebook's page says so and shows nothing of an earlier execution
+    (project / "book/how.md").write_text("# How\n")
+    build(project, PAGES, {"n-ml-1m": "no luck; try again"}, lambda line: None)
+    text = (html / "n-ml-1m.html").read_text()
+    assert "Accuracy: MovieLens 1M" in text
+    assert "no luck; try again" in text
+    assert "the outcome" not in text
+
+
+def test_a_page_without_an_executed_copy_is_an_error(project: Path) -> None:
+    (project / "_build/executed/n-demo.ipynb").unlink()
+    with pytest.raises(SeqRecError, match=r"page n-demo has no executed copy .*; run `seqrec study`"):
+        build(project, PAGES, {}, lambda line: None)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from seqrec_lib import losses
+from seqrec_lib.losses import catalogue_cross_entropy
+
+
+def reference(h: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(h @ weight[1:].T, targets - 1)
+
+
+def gradients(loss: torch.Tensor, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(loss, inputs))
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-30))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    positions=st.integers(1, 40),
+    items=st.integers(1, 60),
+    chunk=st.integers(1, 3_000),
+    scale=st.sampled_from([0.1, 1.0, 10.0]),
+    seed=st.integers(0, 1_000),
+)
+def test_equals_torch_in_float32_for_any_chunking(
+    positions: int, items: int, chunk: int, scale: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    h = (torch.randn(positions, 8) * scale).requires_grad_()
+    weight = torch.randn(items + 1, 8, requires_grad=True)
+    targets = torch.randint(1, items + 1, (positions,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "_CHUNK_ELEMENTS", chunk)
+        loss = catalogue_cross_entropy(h, weight, targets)
+    expected = reference(h.double(), weight.double(), targets)
+    assert abs(loss.item() - expected.item()) <= 1e-5 * max(1.0, abs(expected.item()))
+    for ours, theirs in zip(gradients(3 * loss, h, weight), gradients(3 * expected, h, weight), strict=True):
+        # Where the softmax is saturated the true gradient is tiny: measure against the size of its terms.
+        assert (ours - theirs).norm() <= 1e-5 * (theirs.norm() + 1e-3)
+
+
+def test_padding_gets_no_probability_and_no_gradient() -> None:
+    h, weight = torch.randn(5, 4), torch.randn(7, 4)
+    weight[0] = 100.0  # would dominate every softmax
+    weight.requires_grad_()
+    loss = catalogue_cross_entropy(h, weight, torch.tensor([1, 2, 3, 4, 6]))
+    (gradient,) = gradients(loss, weight)
+    assert torch.isfinite(loss) and (gradient[0] == 0).all() and gradient[1:].abs().sum() > 0
+
+
+def test_extreme_logits_stay_finite() -> None:
+    h = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    loss = catalogue_cross_entropy(h, weight, torch.tensor([2]))
+    assert loss.item() == pytest.approx(2e4)
+    assert all(torch.isfinite(g).all() for g in gradients(loss, h, weight))
+
+
+def test_bfloat16_products_are_close() -> None:
+    torch.manual_seed(0)
+    h, weight = torch.randn(300, 64, requires_grad=True), (torch.randn(500, 64) * 0.3).requires_grad_()
+    targets = torch.randint(1, 500, (300,))
+    loss = catalogue_cross_entropy(h, weight, targets, dtype=torch.bfloat16)
+    expected = reference(h, weight, targets)
+    assert loss.item() == pytest.approx(expected.item(), rel=2e-3)
+    for ours, theirs in zip(gradients(loss, h, weight), gradients(expected, h, weight), strict=True):
+        assert ours.dtype == torch.float32 and distance(ours, theirs) < 1e-2
+
+
+def test_needs_a_position() -> None:
+    with pytest.raises(ValueError, match="at least one position"):
+        catalogue_cross_entropy(torch.empty(0, 4), torch.randn(3, 4), torch.empty(0, dtype=torch.int64))

@@ -1,0 +1,189 @@
+"""The notebook's parameters: how the cell is read, what is refused, and with which hint."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.parameters import check, check_notebook, parse, schema
+from seqrec_lib.provenance import ROOT
+from tests.fakes import make_project
+
+CELL = """dataset: str = "demo"  # a data set
+models: list[str] = ["sasrec"]  # model ids
+seeds: list[int] = [0]
+rate: float = 0.5  # learning rate
+rates: list[float] = [0.5]
+quick: bool = False
+depth: int = 2  # blocks; 2 = the paper's
+limit: int | None = None
+overrides: dict = {}  # of the recipe
+missing: str = "run"  # run | skip: what to do about missing runs
+"""
+
+
+def test_cell_is_read_with_types_defaults_help_and_choices() -> None:
+    found = parse(CELL, "x")
+    names = "dataset, models, seeds, rate, rates, quick, depth, limit, overrides, missing"
+    assert ", ".join(found) == names
+    assert (found["models"].type, found["models"].default, found["models"].help) == (
+        "list[str]",
+        ["sasrec"],
+        "model ids",
+    )
+    assert found["depth"].help == "blocks; 2 = the paper's"
+    assert (found["limit"].annotation, found["limit"].default) == ("int | None", None)
+    assert found["missing"].choices == ("run", "skip")
+    assert all(not p.choices for name, p in found.items() if name != "missing")
+
+
+def test_our_reading_is_papermills(tmp_path: Path) -> None:
+    from papermill import inspect_notebook
+
+    project = make_project(tmp_path, {"n": [CELL]})
+    theirs = inspect_notebook(project / "notebooks/n.ipynb")
+    ours = schema(project / "notebooks/n.ipynb")
+    # papermill drops a line whose comment has an equals sign, and does not know "int | None"
+    for name, parameter in ours.items():
+        if name not in {"depth", "limit"}:
+            assert theirs[name]["inferred_type_name"].replace(" ", "") == parameter.type
+            assert theirs[name]["help"].strip() == parameter.help
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x = 1", "write 'name: type = default"),
+        ("x: int", "write 'name: type = default"),
+        ("import os", "write 'name: type = default"),
+        ("x: set = 1", "a type that is not known"),
+        ("x: int = f()", "no literal default"),
+        ("x: int = 'a'", "expected int"),
+        ("x: int = (", "is no Python"),
+        ("x: str = 'z'  # a | b", "unknown value 'z'"),
+    ],
+)
+def test_a_cell_that_is_no_schema_is_refused(line: str, message: str) -> None:
+    with pytest.raises(SeqRecError, match="^n.ipynb: .*" + message):
+        parse(line, "n.ipynb")
+
+
+GOOD: list[dict[str, Any]] = [
+    {"dataset": "ml-1m", "models": ["a", "b"], "seeds": [1, 2], "rate": 0.1, "quick": True, "depth": 3},
+    {"limit": None},
+    {"limit": 3},
+    {"models": []},
+    {"overrides": {"dropout": 0.1}},
+    {"missing": "skip"},
+]
+
+
+@pytest.mark.parametrize("values", GOOD)
+def test_good_values_pass_unchanged(values: dict[str, Any]) -> None:
+    assert check(values, parse(CELL, "x")) == values
+
+
+def test_whole_numbers_become_floats_where_a_float_is_expected() -> None:
+    checked = check({"rate": 1, "rates": [1, 2]}, parse(CELL, "x"))
+    assert [type(v) for v in (checked["rate"], *checked["rates"])] == [float] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modles": ["a"]}, "unknown parameter 'modles'; did you mean 'models'"),
+        ({"zzz": 1}, "unknown parameter 'zzz'; known are dataset, "),
+        ({"seeds": "[0,1]"}, r"seeds is '\[0,1\]', expected list\[int\]; .* use -y 'seeds: \[0,1\]'"),
+        ({"models": "sasrec"}, r"-y 'models: \[sasrec\]'"),
+        ({"overrides": "{}"}, "use -y"),
+        ({"seeds": 0}, r"give a list, such as \[0\]"),
+        ({"seeds": [0, "1"]}, "element '1' is no int"),
+        ({"seeds": [True]}, "element True is no int"),
+        ({"seeds": [0.5]}, "element 0.5 is no int"),
+        ({"depth": 2.5}, "depth is 2.5, expected int"),
+        ({"depth": "2"}, "without quotes"),
+        ({"depth": None}, "give a value"),
+        ({"quick": 1}, "expected bool"),
+        ({"rate": True}, "expected float"),
+        ({"rate": float("nan")}, "expected float"),
+        ({"dataset": 1}, "give text"),
+        ({"missing": "skp"}, "unknown value 'skp'; did you mean 'skip'"),
+        ({"dataset": "ml-1n"}, "unknown value 'ml-1n'; did you mean 'ml-1m'"),
+        ({"models": ["sasrec", "sasrek"]}, "unknown value 'sasrek'; did you mean 'sasrec'"),
+    ],
+)
+def test_bad_values_are_refused_with_a_remedy(values: dict[str, Any], message: str) -> None:
+    choices = {"dataset": ["demo", "ml-1m"], "models": ["sasrec", "markov"]}
+    with pytest.raises(SeqRecError, match=message) as caught:
+        check(values, parse(CELL, "x"), choices)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variant_of_a_known_model_passes() -> None:
+    check({"models": ["llamarec+orpo"]}, parse(CELL, "x"), {"models": ["llamarec"]})
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = make_project(tmp_path, {"n": [CELL]})
+    monkeypatch.chdir(folder / "notebooks")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return folder
+
+
+def namespace_of(*cells: str) -> dict[str, Any]:
+    """The globals of a kernel that has executed these cells."""
+    namespace: dict[str, Any] = {"In": ["", *cells]}
+    for cell in cells:
+        exec(cell, namespace)
+    return namespace
+
+
+def test_notebook_checks_what_papermill_injected(project: Path) -> None:
+    namespace = namespace_of(CELL, "# Parameters\nrate = 1\nseeds = [1, 2]\n")
+    values = check_notebook(namespace, "n")
+    assert (values["rate"], values["seeds"], values["models"]) == (1.0, [1, 2], ["sasrec"])
+    assert type(namespace["rate"]) is float
+    for cell, message in {
+        "# Parameters\nmodel = ['sasrec']\n": "n: unknown parameter 'model'; did you mean 'models'",
+        '# Parameters\nseeds = "[0, 1]"\n': "use -y",
+        '# Parameters\ndataset = "ml-1"\n': "unknown value 'ml-1'",
+    }.items():
+        with pytest.raises(SeqRecError, match=message):
+            check_notebook(namespace_of(CELL, cell), "n")
+
+
+def test_variables_of_the_notebook_itself_are_no_parameters(project: Path) -> None:
+    namespace = namespace_of(CELL, "rows = [1]\nmodel = 'x'", CELL)  # all cells executed, then the first again
+    assert check_notebook(namespace, "n")["dataset"] == "demo"
+
+
+def test_a_parameter_that_is_not_defined_and_a_notebook_that_is_not_there(project: Path) -> None:
+    with pytest.raises(SeqRecError, match="parameter dataset is not defined; execute the first cell"):
+        check_notebook({}, "n")
+    with pytest.raises(SeqRecError, match=r"unknown notebook 'm' in .*; there are n"):
+        check_notebook({}, "m")
+
+
+def test_a_list_through_papermills_p_is_refused_with_a_hint_at_y(project: Path) -> None:
+    """The real thing: papermill's own command line, on a notebook whose second cell checks."""
+    path = project / "notebooks/n.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    source = "from seqrec_lib.parameters import check_notebook\ncheck_notebook(globals(), 'n')"
+    notebook.cells.append(nbformat.v4.new_code_cell(source))
+    nbformat.write(notebook, path)
+    command = [sys.executable, "-m", "papermill", str(path), str(project / "out.ipynb"), "--no-progress-bar"]
+    done = subprocess.run([*command, "-p", "seeds", "[0,1]"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "use -y 'seeds: [0,1]'" in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_studys_notebooks_have_a_schema(path: Path) -> None:
+    assert schema(path)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seqrec_lib.data import load
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import accuracy
+from seqrec_lib.experiments.base import execute
+from seqrec_lib.recommend import find_item, recommend
+from seqrec_lib.results import RunStore
+
+TITLES = ("", "Alpha (1999)", "Beta", "Beta II", "Gamma")
+
+
+def test_titles_are_found_by_case_or_part() -> None:
+    assert [find_item(t, TITLES) for t in ("beta", "ALPHA", "gam")] == [2, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("title", "message"),
+    [("bet", "2 titles contain 'bet'"), ("Gamna", "closest are Gamma"), ("zzz", "no title contains 'zzz'")],
+)
+def test_unclear_titles_are_one_clear_line(title: str, message: str) -> None:
+    with pytest.raises(SeqRecError, match=message):
+        find_item(title, TITLES)
+
+
+def test_recommends_unseen_titles_from_kept_weights(tmp_path: Path) -> None:
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    quick = {"epochs": 1, "d_model": 16}
+    plan = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0], "overrides": quick})
+    execute(accuracy, plan, store=store, progress=False)
+    history = list(load("demo").titles[3:6])
+    for model in ("markov", "sasrec"):
+        found = recommend(history, "demo", model, 5, store=store)
+        assert len(found) == 5 and not {title for title, _ in found} & set(history)
+        assert [score for _, score in found] == sorted((s for _, s in found), reverse=True)
+
+
+def test_says_when_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    demo = load("demo")
+    monkeypatch.setattr("seqrec_lib.data.load", lambda name: demo)
+    with pytest.raises(SeqRecError, match="no weights of sasrec on ml-1m are kept here"):
+        recommend([demo.titles[1]], "ml-1m", "sasrec", store=store)
+
+
+@pytest.mark.parametrize(("titles", "k", "message"), [([], 3, "empty history"), (["a"], 0, "k is 0")])
+def test_needs_a_history_and_a_count(titles: list[str], k: int, message: str) -> None:
+    with pytest.raises(SeqRecError, match=message):
+        recommend(titles, "demo", "markov", k)

@@ -1,0 +1,203 @@
+"""study.yml is checked before anything starts; pages are executed one by one, and a failed one stops no
+other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.execution import execute_page
+from seqrec_lib.provenance import ROOT
+from seqrec_lib.study import load_study, read_yaml, run_study
+from tests.fakes import make_project
+
+PARAMETERS = 'dataset: str = "demo"  # a data set\nlevel: int = 1\nmissing: str = "run"  # run | skip\n'
+GOOD = """
+profiles:
+  demo:
+    - notebook: bad
+      datasets: [demo]
+    - notebook: good
+      datasets: [demo]
+      parameters: {level: 2}
+  paper:
+    - notebook: good
+      datasets: {ml-1m: {level: 3}, ml-100k: }
+    - notebook: plain
+"""
+NOTEBOOKS = {
+    "good": [PARAMETERS, "print(dataset, level, missing)"],
+    "bad": [PARAMETERS, "from seqrec_lib.errors import SeqRecError\nraise SeqRecError('no luck; try again')"],
+    "plain": ["size: float = 1.0\n"],
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return make_project(tmp_path, NOTEBOOKS, GOOD)
+
+
+def printed(copy: Path) -> str:
+    cells = nbformat.read(copy, as_version=4).cells
+    return "".join(o.get("text", "") for c in cells for o in c.get("outputs", []))
+
+
+def test_pages_have_names_and_parameters(project: Path) -> None:
+    study = load_study()
+    assert [page.name for page in study.pages()] == [
+        "bad-demo",
+        "good-demo",
+        "good-ml-1m",
+        "good-ml-100k",
+        "plain",
+    ]
+    assert dict(study.pages()[2].parameters) == {"dataset": "ml-1m", "level": 3}
+    assert [p.name for p in study.select("paper", ["ml-100k"])] == ["good-ml-100k", "plain"]
+    with pytest.raises(SeqRecError, match="unknown profile 'papr'; did you mean 'paper'"):
+        study.select("papr")
+    with pytest.raises(SeqRecError, match=r"no page on data set 'ml-1k'; did you mean .*'ml-1m'"):
+        study.select("paper", ["ml-1k"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("profiles: {demo: [{notebook: goood, datasets: [demo]}]}", "unknown notebook 'goood'"),
+        (
+            "profiles: {demo: [{notebook: good, datasets: [demmo]}]}",
+            "unknown value 'demmo'; did you mean 'demo'",
+        ),
+        ("profiles: {demo: [{notebook: good}]}", "no data set is given"),
+        ("profiles: {demo: [{notebook: plain, datasets: [demo]}]}", "no parameter 'dataset'"),
+        (
+            "profiles: {demo: [{notebook: plain, parameters: {sise: 1}}]}",
+            "unknown parameter 'sise'; did you mean 'size'",
+        ),
+        ("profiles: {demo: [{notebook: plain, parameters: {size: a}}]}", "size is 'a', expected float"),
+        ("profiles: {demo: [{notebook: plain, datsets: []}]}", "unknown key 'datsets'"),
+        ("profiles: {demo: [{notebook: plain}, {notebook: plain}]}", "the page 'plain' twice"),
+        ("profiles: {demo: [{notebook: plain}], demo: []}", "key 'demo' occurs twice"),
+        (
+            "profiles: {demo: [{notebook: good, datasets: [demo], parameters: {level: 1, level: 2}}]}",
+            "'level' occurs twice",
+        ),
+        ("profiles: {demo: [plain]}", "names no notebook"),
+        ("profiles: {demo: plain}", "expected a list"),
+        ("profile: {}", "expected one key 'profiles'"),
+        ("profiles: [", "no valid YAML"),
+        ("", "expected one key 'profiles'"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_anything_starts(project: Path, text: str, message: str) -> None:
+    (project / "study.yml").write_text(text)
+    with pytest.raises(SeqRecError, match=message) as caught:
+        run_study("demo", say=lambda line: pytest.fail(f"started: {line}"))
+    assert "\n" not in str(caught.value)
+    assert not (project / "_build" / "executed").exists()
+
+
+def test_a_failed_notebook_does_not_stop_the_others(project: Path) -> None:
+    said: list[str] = []
+    result = run_study("demo", build=False, say=said.append)
+    (failure,) = result.failures
+    assert (failure.page.name, failure.reason) == ("bad-demo", "no luck; try again")
+    assert failure.copy == project / "_build/executed/bad-demo.failed.ipynb"
+    assert failure.copy.is_file()
+    assert not (project / "_build/executed/bad-demo.ipynb").exists()  # no book can take it for a page
+    assert not result.ok
+    assert printed(project / "_build/executed/good-demo.ipynb") == "demo 2 run\n"
+    assert not (project / "_build/executed/good-ml-1m.ipynb").exists()  # build=False leaves other pages alone
+    assert "bad-demo: FAILED: no luck; try again" in said
+
+
+def test_progress_of_a_page_is_passed_on_as_it_comes(project: Path) -> None:
+    code = """
+from seqrec_lib.experiments.base import execute
+from seqrec_lib.results import RunStore
+from tests.fakes import Config, FakeExperiment
+run = FakeExperiment(lambda config, context: context.report("epoch 1/1"))
+_ = execute(run, [Config("demo")], store=RunStore("new", "published"))
+"""
+    make_project(project, {"good": [PARAMETERS, code]}, GOOD)
+    said: list[str] = []
+    page = load_study().select("demo")[1]
+    assert execute_page(project, page, "run", {}, said.append) is None
+    assert said[:2] == ["  [1/1] fake: demo seed 0", "  [1/1] fake: demo seed 0: epoch 1/1"]
+    copy = nbformat.read(project / "_build/executed/good-demo.ipynb", as_version=4)
+    outputs = copy.cells[-1].outputs
+    assert len(outputs) == 1  # one display, updated in place, without a widget
+    assert list(outputs[0].data) == ["text/plain"]
+    assert outputs[0].data["text/plain"].endswith("1 run: 1 run")
+
+
+def test_an_interruption_ends_the_kernel_too(project: Path) -> None:
+    """SIGINT to the study alone, as a scheduler sends it: papermill and its kernel must not go on."""
+    wait = f"""
+import os, pathlib, time
+pathlib.Path({str(project / "pid")!r}).write_text(str(os.getpid()))
+time.sleep(600)
+"""
+    make_project(project, {"good": [PARAMETERS, wait], "bad": [PARAMETERS]}, GOOD)
+    code = "from seqrec_lib.cli import main; main()"
+    command = [sys.executable, "-c", code, "study", "--no-book"]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pid = project / "pid"
+    deadline = time.monotonic() + 120
+    while not (pid.is_file() and pid.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, error
+    assert "finished runs are kept; the same command goes on from here" in error
+    kernel = int(pid.read_text())
+    while _alive(kernel) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _alive(kernel)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.is_file() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_page_that_another_process_is_at_is_waited_for(project: Path) -> None:
+    from filelock import FileLock
+
+    page = load_study().select("demo")[1]
+    (project / "_build/executed").mkdir(parents=True)
+    said: list[str] = []
+    lock = FileLock(project / "_build/executed/.good-demo.lock", thread_local=False)
+    lock.acquire()
+
+    def say(line: str) -> None:
+        said.append(line)
+        lock.release()
+
+    assert execute_page(project, page, "skip", {}, say) is None
+    assert said == ["good-demo: another process is at it; waiting"]
+    assert printed(project / "_build/executed/good-demo.ipynb") == "demo 2 skip\n"
+
+
+def test_the_studys_own_file_is_valid() -> None:
+    study = load_study(ROOT)
+    assert set(study.profiles) >= {"demo", "paper"}
+    assert {page.dataset for page in study.profiles["demo"]} <= {"demo", None}
+
+
+def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SeqRecError, match="cannot be read"):
+        read_yaml(tmp_path / "none.yml")

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from seqrec_lib.checkpoint import WeightAverage
+from seqrec_lib.data.sequences import WindowDataset, cut_windows
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.ranking import rank_split
+from seqrec_lib.recipes import TrainingConfig
+from seqrec_lib.training import CHECKPOINT, Progress, _Batches, train
+from tests.conftest import make_sequences, random_sequences
+
+CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.9)
+
+
+def small_model(dropout: float = 0.2) -> SASRec:
+    torch.manual_seed(0)
+    return SASRec(20, 12, d_model=16, n_layers=1, n_heads=2, dropout=dropout)
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+def test_learns_a_rule_that_counting_last_items_cannot(tmp_path: Path) -> None:
+    """Users walk a cycle of 10 items forwards or backwards: the next item needs the last two."""
+    rng = np.random.default_rng(0)
+    histories = [((rng.integers(10) + rng.choice([-1, 1]) * np.arange(14)) % 10 + 1).tolist() for _ in range(300)]
+    sequences = make_sequences(histories, 10)
+    torch.manual_seed(0)
+    model = SASRec(10, 4, d_model=32, n_layers=1, n_heads=2, dropout=0.0)
+    config = TrainingConfig(max_length=4, tokens_per_batch=200, epochs=12, learning_rate=5e-3, average=0.0, patience=0)
+    train(model, sequences, config, tmp_path)
+    ranks = rank_split(model, sequences, sequences.split("test")).rank
+    assert (ranks == 1).mean() > 0.95
+
+
+def test_history_says_what_happened(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    sequences = random_sequences(0)
+    result = train(small_model(), sequences, CONFIG, tmp_path, listen=heard.append)
+    assert [entry["epoch"] for entry in result.history] == [1, 2, 3]
+    targets = int((sequences.lengths - 3).sum())
+    assert result.samples == 3 * targets
+    for entry in result.history:
+        assert entry["loss"] > 0 and 0 < entry["valid_ndcg@10"] < 1 and 0 <= entry["padding"] < 1
+        assert entry["samples_per_second"] == pytest.approx(targets / entry["seconds"])
+        assert 0 < entry["matmul_fraction"] < 1
+    assert sum(progress.epoch_entry is not None for progress in heard) == 3
+    assert {progress.epoch for progress in heard} == {1, 2, 3}
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path) -> None:
+    sequences = random_sequences(0)
+    found = []
+    for run, seed in enumerate((0, 0, 1)):
+        model = small_model()
+        train(model, sequences, replace(CONFIG, seed=seed), tmp_path / str(run))
+        found.append(weights(model))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+SCRIPT = """
+    import sys, torch
+    from pathlib import Path
+    torch.set_num_threads(1)
+    from tests.test_training import CONFIG, small_model, weights
+    from tests.conftest import random_sequences
+    from seqrec_lib.training import train
+    model = small_model()
+    print("begins", flush=True)
+    train(model, random_sequences(0, n_users=300), CONFIG, Path(sys.argv[1]), checkpoint_seconds=0.0,
+          listen=lambda p: print("step", flush=True))
+    torch.save(weights(model), sys.argv[2])
+"""
+
+
+def _start(workdir: Path, result: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(workdir), str(result)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+
+
+def test_kill_9_and_resume_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
+    undisturbed = _start(tmp_path / "a", tmp_path / "a.pt")
+    undisturbed.communicate()
+    assert undisturbed.returncode == 0
+
+    for steps in (7, 40):  # in the first epoch, and in a later one
+        process = _start(tmp_path / "b", tmp_path / "b.pt")
+        assert process.stdout is not None
+        for _ in range(steps):
+            process.stdout.readline()
+        time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / "b" / CHECKPOINT).exists() and not (tmp_path / "b.pt").exists()
+    resumed = _start(tmp_path / "b", tmp_path / "b.pt")
+    lines = resumed.communicate()[0].count("step")
+    assert resumed.returncode == 0
+    a, b = (torch.load(tmp_path / name, weights_only=True) for name in ("a.pt", "b.pt"))
+    assert torch.equal(a, b)
+    total = 3 * (len(_batches(300)) + 1)
+    assert lines < total, "the last process did the whole training again"
+
+
+def _batches(n_users: int) -> _Batches:
+    batches = _Batches(random_sequences(0, n_users=n_users), CONFIG, torch.device("cpu"), (0, 1))
+    batches.start_epoch(0)
+    return batches
+
+
+def test_a_batch_holds_the_windows_targets() -> None:
+    batches = _batches(30)
+    found = []
+    for step in range(len(batches)):
+        items, lengths, at, targets = batches.load(step)
+        rows, columns = at // items.shape[1], at % items.shape[1]
+        assert (columns < lengths[rows]).all() and len(at) == len(targets)
+        inner = columns + 1 < lengths[rows]  # where the next input is in the batch, it is the target
+        assert torch.equal(items[rows[inner], columns[inner] + 1], targets[inner])
+        found += targets.tolist()
+    sequences = random_sequences(0)
+    expected = np.concatenate(
+        [sequences.items[a + 1 : b - 2] for a, b in zip(sequences.offsets, sequences.offsets[1:], strict=False)]
+    )
+    assert sorted(found) == sorted(expected.tolist())
+
+
+def test_processes_share_an_epoch() -> None:
+    sequences = random_sequences(0)
+    shares = []
+    for rank in range(2):
+        batches = _Batches(sequences, CONFIG, torch.device("cpu"), (rank, 2))
+        batches.start_epoch(4)
+        shares.append(batches.batches)
+    assert len(shares[0]) == len(shares[1])
+    windows = np.concatenate([batch for share in shares for batch in share])
+    assert len(np.unique(windows)) == len(windows)
+
+
+def test_gradient_equals_a_plain_loop_over_an_unmodified_loader(tmp_path: Path) -> None:
+    """One step on everything: same loss as torch's cross-entropy on right-padded rows of a DataLoader."""
+    sequences = random_sequences(0)
+    config = replace(CONFIG, tokens_per_batch=10_000, epochs=1, max_length=25, average=0.0, clip=1e9)
+    torch.manual_seed(0)
+    model = SASRec(20, 25, d_model=16, n_layers=1, n_heads=2, dropout=0.0)
+    windows = cut_windows(sequences, 25)
+    inputs, targets = next(iter(DataLoader(WindowDataset(sequences, windows, 25), batch_size=100)))
+    hidden = model.hidden(inputs, torch.from_numpy(windows.lengths))
+    logits = hidden @ model.item_embedding.weight[1:].T
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten() - 1, ignore_index=-1)
+    result = train(model, sequences, config, tmp_path)
+    assert result.history[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_prefixes_train_the_same_targets(tmp_path: Path) -> None:
+    sequences = random_sequences(0)
+    config = replace(CONFIG, objective="prefixes", epochs=1)
+    result = train(small_model(), sequences, config, tmp_path)
+    assert result.samples == int((sequences.lengths - 3).sum())
+
+
+def test_stops_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    sequences = random_sequences(0)
+    model = small_model()
+    config = replace(CONFIG, epochs=60, patience=2, learning_rate=0.01)
+    result = train(model, sequences, config, tmp_path)
+    values = [entry["valid_ndcg@10"] for entry in result.history]
+    assert result.stopped_early and len(values) == result.best_epoch + 2
+    assert result.best_valid == max(values) == values[result.best_epoch - 1]
+    found = rank_split(model, sequences, sequences.split("valid")).metrics()["ndcg@10"]
+    assert found == pytest.approx(result.best_valid)
+
+
+def test_average_of_weights_is_an_exponential_mean() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = WeightAverage(layer, 0.9)
+    expected = layer.weight.item()
+    for step in range(1, 30):
+        with torch.no_grad():
+            layer.weight.fill_(step)
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    assert average.values[0].item() == pytest.approx(expected, rel=1e-5)
+    average.swap()
+    assert layer.weight.item() == pytest.approx(expected, rel=1e-5) and average.values[0].item() == 29
+
+
+def test_divergence_is_one_clear_line(tmp_path: Path) -> None:
+    config = replace(CONFIG, learning_rate=1e30, clip=1e30, average=0.0)
+    with pytest.raises(SeqRecError, match=r"training diverged in epoch 1.*lower learning_rate \(now 1e\+30\)"):
+        train(small_model(), random_sequences(0), config, tmp_path)
+
+
+def test_another_configurations_checkpoint_is_refused(tmp_path: Path) -> None:
+    train(small_model(), random_sequences(0), replace(CONFIG, epochs=1), tmp_path)
+    with pytest.raises(SeqRecError, match="another configuration; delete its folder"):
+        train(small_model(), random_sequences(0), replace(CONFIG, learning_rate=0.5), tmp_path)
+
+
+def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "harm"),))
+
+    (tmp_path / CHECKPOINT).write_bytes(pickle.dumps(Harm(), protocol=2))
+    with pytest.raises(SeqRecError, match=r"not a checkpoint .* delete it to start afresh"):
+        train(small_model(), random_sequences(0), CONFIG, tmp_path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_models_that_see_the_future_need_prefixes(tmp_path: Path) -> None:
+    model = small_model()
+    model.causal = False
+    with pytest.raises(ValueError, match="objective='prefixes'"):
+        train(model, random_sequences(0), CONFIG, tmp_path)

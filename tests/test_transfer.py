@@ -1,0 +1,236 @@
+"""Export, import, publish: what is moved arrives unchanged, what is not to be believed or published is
+refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from seqrec_lib import transfer
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.results import RunStore, relative_path
+from tests.fakes import make_checkout, make_record
+
+RANKS = pa.table({"rank": pa.array([3, 1, 2], pa.int32())})
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return make_checkout(tmp_path / "checkout")
+
+
+def new_store(folder: Path) -> RunStore:
+    return RunStore(folder / "new", folder / "results")
+
+
+def parquet(table: pa.Table = RANKS) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+            else:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts]
+
+
+def test_exported_runs_arrive_unchanged_and_only_once(tmp_path: Path) -> None:
+    there, here = new_store(tmp_path / "there"), new_store(tmp_path / "here")
+    done = make_record(tables=("ranks",))
+    failed = make_record(config={"seed": 1}, status="failed", error="boo", metrics={})
+    there.save(done, {"ranks": RANKS})
+    there.save(failed)
+    assert len(there.export(tmp_path / "a.tar").added) == 2
+    assert sorted(here.import_(tmp_path / "a.tar").added) == sorted([done.run_id, failed.run_id])
+    assert here.records() == there.records()
+    assert here.table(done, "ranks").equals(RANKS)
+    again = here.import_(tmp_path / "a.tar")
+    assert (again.added, sorted(again.known), again.refused) == ([], sorted([done.run_id, failed.run_id]), [])
+
+
+def test_export_is_deterministic_and_filtered(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.save(make_record(tables=("ranks",)), {"ranks": RANKS})
+    store.save(make_record(experiment="datasets"))
+    store.export(tmp_path / "a.tar")
+    store.export(tmp_path / "b.tar")
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    assert len(store.export(tmp_path / "c.tar", experiment="datasets").added) == 1
+    with pytest.raises(SeqRecError, match="no run to export"):
+        store.export(tmp_path / "d.tar", dataset="demo")
+    assert not (tmp_path / "d.tar").exists()
+
+
+def test_import_brings_a_complete_run_where_one_had_failed(tmp_path: Path) -> None:
+    there, here = new_store(tmp_path / "there"), new_store(tmp_path / "here")
+    there.save(make_record())
+    here.save(make_record(status="failed", error="boo", finished="2027-01-01T00:00:00+00:00"))
+    there.export(tmp_path / "a.tar")
+    assert here.import_(tmp_path / "a.tar").added == [make_record().run_id]
+    assert here.find(make_record().run_id) == make_record()
+
+
+def link(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    return member
+
+
+RECORD = make_record(tables=("ranks",))
+STEM = relative_path(RECORD).as_posix().removesuffix(".json")
+JSON, TABLE = RECORD.to_json().encode(), parquet()
+EDITED = JSON.replace(b'"seed": 0', b'"seed": 1')
+MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
+    "absolute": ({f"/{STEM}.json": JSON}, "not the path of a record"),
+    "upwards": ({f"../{STEM}.json": JSON}, "not the path of a record"),
+    "upwards within": ({STEM.replace("ml-1m", "..") + ".json": JSON}, "not the path of a record"),
+    "other file": ({STEM + ".py": b"import os"}, "not the path of a record"),
+    "hidden": ({".work/ml-1m/" + RECORD.run_id + ".json": JSON}, "not the path of a record"),
+    "link": ({f"{STEM}.json": link(f"{STEM}.json")}, "not a plain file"),
+    "table is a link": ({f"{STEM}.json": JSON, "x": link(f"{STEM}.ranks.parquet")}, "not a plain file"),
+    "edited": ({f"{STEM}.json": EDITED, f"{STEM}.ranks.parquet": TABLE}, "do not edit records"),
+    "other place": ({f"{STEM}.json".replace("ml-1m", "demo"): JSON}, "the record inside is that of"),
+    "no json": ({f"{STEM}.json": b"\xff{"}, "not UTF-8"),
+    "no record": ({f"{STEM}.json": b"{}"}, "field schema"),
+    "no table": ({f"{STEM}.json": JSON}, "the archive has []"),
+    "no parquet": ({f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": b"PAR1"}, "not a Parquet file"),
+    "table alone": ({f"{STEM}.ranks.parquet": TABLE}, "without their record"),
+    "foreign table": (
+        {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE, f"{STEM}.more.parquet": TABLE},
+        "the archive has ['more', 'ranks']",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALICIOUS)
+def test_malicious_members_are_refused_and_nothing_is_written(tmp_path: Path, case: str) -> None:
+    members, reason = MALICIOUS[case]
+    store = new_store(tmp_path / "here")
+    report = store.import_(write_tar(tmp_path / "a.tar", members))
+    assert report.added == []
+    assert any(reason in why for _, why in report.refused)
+    assert files(tmp_path) == [tmp_path / "a.tar"]
+
+
+def test_a_bad_member_does_not_keep_good_runs_out(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    members = {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE, "../../x.json": b"{}"}
+    report = store.import_(write_tar(tmp_path / "a.tar", members))
+    assert (report.added, len(report.refused)) == ([RECORD.run_id], 1)
+
+
+def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = new_store(tmp_path)
+    big = write_tar(tmp_path / "a.tar", {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE})
+    monkeypatch.setattr(transfer, "JSON_LIMIT", len(JSON) - 1)
+    assert "bytes, more than" in store.import_(big).refused[0][1]
+    monkeypatch.setattr(transfer, "JSON_LIMIT", len(JSON))
+    monkeypatch.setattr(transfer, "UNPACKED_LIMIT", 10)
+    assert "bytes unpacked" in store.import_(big).refused[0][1]
+    monkeypatch.setattr(transfer, "MEMBERS_LIMIT", 1)
+    with pytest.raises(SeqRecError, match="more than 1 members"):
+        store.import_(big)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar at all" * 100, None])
+def test_a_file_that_is_no_tar_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(SeqRecError, match="cannot be read as a tar"):
+        new_store(tmp_path).import_(tmp_path / "a.tar")
+
+
+def test_a_cut_off_tar_adds_no_half_run(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    whole = write_tar(tmp_path / "a.tar", {f"{STEM}.ranks.parquet": TABLE, f"{STEM}.json": JSON}).read_bytes()
+    start = whole.index(JSON[:20])
+    (tmp_path / "b.tar").write_bytes(whole[: start + 100])
+    with pytest.raises(SeqRecError, match="cannot be read as a tar"):
+        store.import_(tmp_path / "b.tar")
+    assert store.records() == []
+
+
+# publish
+
+
+def test_publish_copies_byte_for_byte_and_once(checkout: Path) -> None:
+    store = RunStore(checkout / ".runs", checkout / "results")
+    record = make_record(tables=("ranks",))
+    store.save(record, {"ranks": RANKS})
+    assert store.publish().added == [record.run_id]
+    for path in files(checkout / "results"):
+        assert path.read_bytes() == (store.new / path.relative_to(store.published)).read_bytes()
+    assert len(files(checkout / "results")) == 2
+    report = store.publish()  # results/ itself does not make the tree dirty
+    assert (report.added, report.known, report.refused) == ([], [record.run_id], [])
+
+
+UNPUBLISHABLE = {
+    "demo": ({"dataset": {"name": "demo"}}, "demo data"),
+    "failed": ({"status": "failed", "error": "boo"}, "the run failed"),
+    "dirty": ({"environment": {"git_commit": "c0ffee", "git_dirty": True}}, "uncommitted code"),
+    "no git": ({"environment": {"git_commit": None, "git_dirty": None}}, "names no commit"),
+}
+
+
+@pytest.mark.parametrize("case", UNPUBLISHABLE)
+def test_publish_refuses_a_run_with_its_reason_and_copies_the_others(checkout: Path, case: str) -> None:
+    changes, reason = UNPUBLISHABLE[case]
+    store = RunStore(checkout / ".runs", checkout / "results")
+    bad, good = make_record(config={"seed": 9}, **changes), make_record()
+    store.save(bad)
+    store.save(good)
+    report = store.publish()
+    assert report.added == [good.run_id]
+    assert [(run_id, reason in why) for run_id, why in report.refused] == [(bad.run_id, True)]
+    assert not (store.published / relative_path(bad)).exists()
+
+
+def test_publish_refuses_a_dirty_tree_and_no_tree(checkout: Path, tmp_path: Path) -> None:
+    store = RunStore(checkout / ".runs", checkout / "results")
+    store.save(make_record())
+    (checkout / "seqrec_lib/errors.py").write_text("x = 1\n")
+    with pytest.raises(SeqRecError, match="uncommitted changes outside results/"):
+        store.publish()
+    elsewhere = new_store(tmp_path / "elsewhere")
+    elsewhere.save(make_record())
+    with pytest.raises(SeqRecError, match="in no git checkout"):
+        elsewhere.publish()
+    assert files(checkout / "results") == []
+
+
+def test_publish_keeps_the_folder_small(checkout: Path) -> None:
+    store = RunStore(checkout / ".runs", checkout / "results")
+    store.save(make_record())
+    store.published.mkdir()
+    (store.published / "README").write_bytes(b"x" * 8_000_000)
+    with pytest.raises(SeqRecError, match="the limit is 8,000,000"):
+        store.publish()
+    assert [path.name for path in files(store.published)] == ["README"]
+
+
+def test_published_records_are_valid(tmp_path: Path) -> None:
+    """The records of this repository's own results/ are whole."""
+    store = RunStore(tmp_path)
+    for record in store.records():
+        assert json.loads(record.to_json())["status"] == "complete"
+        assert record.dataset["name"] != "demo"
+        for name in record.tables:
+            assert store.table(record, name).num_rows > 0
