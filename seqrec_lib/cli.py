@@ -125,9 +125,9 @@ def _finish(result: Any) -> None:
 def status(dataset: Dataset = None) -> None:
     """Runs planned by study.yml: done, missing, failed, of older code, and on which hardware."""
     from seqrec_lib.experiments.base import describe
-    from seqrec_lib.plans import run_states
     from seqrec_lib.results import RunStore
     from seqrec_lib.study import load_study
+    from seqrec_lib.study.plans import run_states
 
     store, planned, failed = RunStore(), set(), []
     table = _table("profile", "page", "planned", "done", "missing", "failed", "older code", "hardware")
@@ -161,7 +161,7 @@ def status(dataset: Dataset = None) -> None:
 @app.command()
 def doctor() -> None:
     """Versions, device, kernels, data found and where, free disk."""
-    from seqrec_lib.diagnosis import diagnose
+    from seqrec_lib.study.diagnosis import diagnose
 
     for title, rows in diagnose().items():
         table = _table(title, "", "")

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 _CHUNK_ELEMENTS = 2**21  # logits held at a time on a CPU: 4 to 8 MB, within the last-level cache
+_ROWS = 64  # positions of the last chunk are filled up to a multiple of this
 _CHUNK_ELEMENTS_CUDA = 2**28  # on a GPU large products matter more than the cache
 
 
@@ -30,18 +32,21 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         grad_w = torch.zeros(weight.shape, device=weight.device, dtype=torch.float32)
         total = torch.zeros((), device=h.device, dtype=torch.float64)
         for begin in range(0, n, size):
-            part = h[begin : begin + size].to(dtype)
             y = targets[begin : begin + size].unsqueeze(1)
+            rows = len(y)
+            # A remainder is filled up with zero rows: matrix kernels are built and cached per shape, and a shape of
+            # its own for each batch costs time and gigabytes. Zero rows add nothing to any sum below.
+            part = F.pad(h[begin : begin + size].to(dtype), (0, 0, 0, -rows % _ROWS if rows < size else 0))
             logits = part @ w.T
             logits[:, 0] = -torch.inf  # padding is no item
             top, at = logits.max(dim=1, keepdim=True)
             residual = torch.softmax(logits, dim=1)
             # log sum exp = top - log p(top): saves a pass over the logits, and p(top) >= 1/V cannot underflow
             log_sum_exp = top.double() - residual.gather(1, at).double().log()
-            total += (log_sum_exp - logits.gather(1, y)).sum()
+            total += (log_sum_exp[:rows] - logits[:rows].gather(1, y)).sum()
             # d loss / d logits = softmax - onehot(y)
-            residual.scatter_add_(1, y, torch.full_like(y, -1, dtype=dtype))
-            grad_h[begin : begin + size] = residual @ w
+            residual[:rows].scatter_add_(1, y, torch.full_like(y, -1, dtype=dtype))
+            grad_h[begin : begin + size] = (residual @ w)[:rows]
             grad_w += residual.T @ part
         ctx.save_for_backward(grad_h.div_(n), grad_w.div_(n).to(weight.dtype))
         return (total / n).to(h.dtype)

@@ -194,11 +194,12 @@ def train(
     average = WeightAverage(model, config.average) if config.average else None
     checkpoint = Checkpoint(workdir / CHECKPOINT, config, model, optimizer, average)
     state = checkpoint.load()
-    rate = matmul_rate(device)
+    rate = 0.0
     last_save = time.monotonic()
 
     while not state.finished(config):
         batches.start_epoch(state.epoch)
+        rate = max(rate, matmul_rate(device))  # again each epoch: other work on the machine only lowers it
         began, carried = time.perf_counter(), state.epoch_seconds
         step_module.train()
         while state.step < len(batches):

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from seqrec_lib import cli
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.execution import Failure
-from seqrec_lib.provenance import ROOT
+from seqrec_lib.study.execution import Failure
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import Page, Result
 from tests.fakes import make_project, make_record
@@ -116,7 +116,7 @@ def test_study_passes_its_options_and_lists_what_failed(monkeypatch: pytest.Monk
 def test_status_counts_what_the_study_plans(project: Path) -> None:
     from seqrec_lib.experiments import accuracy
     from seqrec_lib.experiments.base import key
-    from seqrec_lib.record import plain
+    from seqrec_lib.results.record import plain
 
     configs = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0, 1]})
     common = {"dataset": {"name": "demo"}, "revision": accuracy.REVISION, "environment": {"device": "a CPU"}}

@@ -12,7 +12,7 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.parameters import check, check_notebook, parse, schema
-from seqrec_lib.provenance import ROOT
+from seqrec_lib.results.provenance import ROOT
 from tests.fakes import make_project
 
 CELL = """dataset: str = "demo"  # a data set

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seqrec_lib.book import documents, expand_toc
+from seqrec_lib.study.book import documents, expand_toc
 from seqrec_lib.report.html_check import check_html
 from seqrec_lib.study import load_study, read_yaml
 

@@ -22,8 +22,8 @@ TORCH_OWN = re.compile(r"^(nvidia-|cuda-|triton$)")
 CPU_HEAD = """\
 # Every package of the study and of its tests, for Python 3.11 and later; torch {torch}.
 # Made by `make lock` from a real resolve on Python {python}, {machine}. No hashes: torch's CPU and CUDA builds of one
-# version are different files on different indexes (`make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the
-# small CPU build; without it, PyPI's build, which also runs on a CPU).
+# version are different files on different indexes: `make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes
+# the small CPU build; without it pip takes PyPI's build, which also runs on a CPU.
 """
 CUDA_HEAD = """\
 # The same set for an NVIDIA GPU: CPython 3.12, x86-64 Linux, torch {torch} (PyPI's build is the one for CUDA 13.0).

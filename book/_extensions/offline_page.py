@@ -1,8 +1,8 @@
 """A Sphinx extension that keeps the built pages free of what they do not need and cannot have offline.
 
-Jupyter Book adds thebe (which runs code on a public server) to every page although it is switched off, and loads every
-script below ``_static`` on every page, so that the vendored MathJax would run twice where there are formulae and once where
-there are none. Sphinx itself adds MathJax to the pages that need it.
+Jupyter Book adds thebe (which runs code on a public server) to every page although it is switched off, and loads
+every script below ``_static`` on every page, so that the vendored MathJax would run twice where there are formulae and
+once where there are none. Sphinx itself adds MathJax to the pages that need it.
 """
 
 from __future__ import annotations

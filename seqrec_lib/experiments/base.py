@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.progress import Reporter, duration
-from seqrec_lib.provenance import git_state
-from seqrec_lib.record import SLUG
 from seqrec_lib.results import RunRecord, RunStore, environment, fingerprint, hardware, now, plain, run_key
+from seqrec_lib.results.provenance import git_state
+from seqrec_lib.results.record import SLUG
 
 if TYPE_CHECKING:
     import pyarrow as pa

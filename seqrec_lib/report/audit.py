@@ -39,7 +39,7 @@ def feasibility_table(found: Sequence[Feasibility], rounding: float) -> Html:
             ]
         )
     return table(
-        ["Row", "HT@10", "NDCG@10", "MRR@10", "MRR allowed", "Rounding needed", "Possible?"],
+        ["Row", "HT@10", "NDCG@10", "MRR@10", "MRR allowed", "Rounding", "Possible?"],
         rows,
         caption=f"Can a row come from one ranking, each number off by up to {rounding:g} of its last digit?",
         left=(0, 6),

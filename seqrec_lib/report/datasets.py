@@ -94,6 +94,7 @@ def shape_table(record: RunRecord | None, dataset: str) -> Html:
         rows,
         caption=f"The shape of {dataset_name(dataset)}",
         left=(0, 2),
+        wrap=(2,),
     )
 
 

@@ -20,7 +20,7 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from seqrec_lib.report import html
 from seqrec_lib.report.paper import dataset_name
@@ -163,7 +163,9 @@ def length_histogram(first: np.ndarray, last: np.ndarray, users: np.ndarray, dat
     axis: Axes = axes.flat[0]
     axis.bar(first, users, width=last + 1 - first, align="edge", color="#0072B2", edgecolor="white", linewidth=0.5)
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(title=f"Length of users' histories, {dataset_name(dataset)}", xlabel="Interactions", ylabel="Users")
     return figure
 

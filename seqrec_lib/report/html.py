@@ -94,12 +94,8 @@ def stacked(above: str, below: str) -> Html:
     """Two lines in one cell of a table, the lower one smaller; one line where the lower has nothing to say."""
     if below == NONE:
         return Html(escape(above), above)
-    return Html(f"{escape(above)}<br><small>{escape(below)}</small>", f"{above} [{below}]")
-
-
-def badge(text: str, kind: str) -> Html:
-    """A word in a table that stands out; the book's style sheet colours ``verdict-<kind>``."""
-    return Html(f'<span class="verdict verdict-{kind}">{escape(text)}</span>', text)
+    lower = f'<span style="font-size:0.85em">{escape(below)}</span>'
+    return Html(f"{escape(above)}<br>{lower}", f"{above} [{below}]")
 
 
 def paragraph(text: str) -> Html:

@@ -1,8 +1,8 @@
-"""Static checks of the built book: what a browser, a reader without sight or a machine without a network would stumble over.
+"""Static checks of the built book: what a browser, a blind reader or a machine without a network would stumble over.
 
-``check_html(folder, pages)`` reads every page of a folder of HTML and returns findings, one line each. It runs after every
-build and in the tests; on its own: ``python -m seqrec_lib.report.html_check _build/html``. What only a browser can tell
-(console errors, overflow on a phone) is ``make check-book``'s part.
+``check_html(folder, pages)`` reads every page of a folder of HTML and returns findings, one line each. It runs after
+every build and in the tests; on its own: ``python -m seqrec_lib.report.html_check _build/html``. What only a browser
+can tell (console errors, overflow on a phone) is ``make check-book``'s part.
 """
 
 from __future__ import annotations

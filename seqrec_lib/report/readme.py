@@ -1,7 +1,7 @@
-"""The README's table of results, written from published records: ``python -m seqrec_lib.report.readme`` (``make readme``).
+"""The README's table of results, written from published records: ``make readme``.
 
-The table stands between two markers; all other text of the README is left alone. A test holds the two together: a README
-that lags behind the records fails it.
+The table stands between two markers; all other text of the README is left alone. A test holds the two together: a
+README that lags behind the records fails it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.plans import run_states
+from seqrec_lib.study.plans import run_states
 from seqrec_lib.report.paper import dataset_name, paper_dataset
 from seqrec_lib.report.runs import gather
 from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_name
@@ -57,8 +57,8 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
     lines = ["| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *rows)]
     stand_in = any(paper_dataset(str(page.dataset)) not in {page.dataset, None} for page in study.pages())
     note = (
-        "\nOurs: mean ± standard deviation over seeds, all items ranked. The book has intervals, tests, costs and the run"
-        " ids behind each number.\n"
+        "\nOurs: mean ± standard deviation over seeds, all items ranked. The book has intervals, tests, costs and the "
+        "run ids behind each number.\n"
     )
     if stand_in:
         note += "Where the verdict is “other data”, the paper's number is about another collection of the same kind.\n"

@@ -14,29 +14,21 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.report.footer import hardware_name
-from seqrec_lib.report.html import NONE, Html, badge, bullets, details, note, paragraph, stack, stacked, table
+from seqrec_lib.report.html import NONE, Html, bullets, details, note, paragraph, stack, stacked, table
 from seqrec_lib.report.paper import METRICS, comparable, dataset_name, paper_dataset, paper_row
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, compare_models, verdict
 
 METRIC_NAMES = {"ht": "HT", "ndcg": "NDCG", "mrr": "MRR"}
-_VERDICTS = {
-    "matches": ("=", "matches"),
-    "ours higher": ("▲", "higher"),
-    "ours lower": ("▼", "lower"),
-    "not run": ("○", "none"),
-    "other data": ("≠", "none"),
-    "not in the paper": ("·", "none"),
+_SIGNS = {
+    "matches": "=",
+    "ours higher": "▲",
+    "ours lower": "▼",
+    "not run": "○",
+    "other data": "≠",
+    "not in the paper": "·",
 }
-
-
 _JUDGED = ("matches", "ours higher", "ours lower")
-
-
-def verdict_badge(word: str) -> Html:
-    """A verdict with its sign, so that no reader depends on the colour."""
-    sign, kind = _VERDICTS[word]
-    return badge(f"{sign} {word}", kind)
 
 
 def metric_name(metric: str) -> str:
@@ -123,7 +115,7 @@ def _accuracy_table(metric: str, rows: pd.DataFrame, dataset: str) -> Html:
         paper = [
             NONE if row.paper is None else str(row.paper),
             NONE if row.difference is None else f"{row.difference:+.4f}",
-            verdict_badge(row.verdict),
+            f"{_SIGNS[row.verdict]} {row.verdict}",
         ]
         body.append(ours + (paper if beside else []))
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}, test split{', and the paper' if beside else ''}"

@@ -31,9 +31,7 @@ def choose(requested: str, x: Tensor) -> str:
         SeqRecError: an unknown backend, or one that does not work for this tensor.
     """
     if requested not in BACKENDS:
-        raise SeqRecError(
-            f"no backend {requested!r} for state-space mixers: choose one of {', '.join(BACKENDS)}"
-        )
+        raise SeqRecError(f"no backend {requested!r} for state-space mixers: choose one of {', '.join(BACKENDS)}")
     if requested in ("reference", "matrix"):
         return requested
     kernel = "cuda" if x.is_cuda else "cpu"
@@ -68,7 +66,9 @@ def missing(kernel: str) -> str | None:
         importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
     except Exception as error:  # a broken extension raises ImportError, OSError, RuntimeError ...
         package = "numba" if kernel == "cpu" else "mamba-ssm and causal-conv1d built for this PyTorch"
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}; install {package}"
+        return (
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}; install {package}"
+        )
     return None
 
 
@@ -87,9 +87,7 @@ def describe(device: torch.device | str) -> dict[str, str]:
     return found
 
 
-def preflight(
-    device: torch.device | str, *, length: int = 200, batch: int = 2, seed: int = 0
-) -> dict[str, Any]:
+def preflight(device: torch.device | str, *, length: int = 200, batch: int = 2, seed: int = 0) -> dict[str, Any]:
     """Compares the kernels that a run on `device` will use with the float64 reference, module by module.
 
     Each of Mamba, Mamba2 and Hydra, at the study's sizes, runs forward and backward on right-padded histories: the
@@ -131,9 +129,7 @@ def relative_error(got: Tensor, want: Tensor) -> float:
     return float((a - b).norm() / b.norm().clamp_min(1e-300))
 
 
-def _forward_and_backward(
-    module: torch.nn.Module, x: Tensor, lengths: Tensor, g: Tensor
-) -> dict[str, Tensor]:
+def _forward_and_backward(module: torch.nn.Module, x: Tensor, lengths: Tensor, g: Tensor) -> dict[str, Tensor]:
     """Output and every gradient of a mixer, cloned."""
     module.zero_grad(set_to_none=True)
     x = x.clone().requires_grad_()

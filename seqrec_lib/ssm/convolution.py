@@ -45,12 +45,8 @@ def short_convolution(
         from causal_conv1d import causal_conv1d_fn
 
         # Channels last needs strides that are multiples of 8; otherwise the kernel's channels-first path.
-        columns = (
-            v.transpose(1, 2) if v.shape[2] % 8 == 0 and v.is_contiguous() else v.transpose(1, 2).contiguous()
-        )
-        out = causal_conv1d_fn(columns, weight.to(v.dtype), bias.to(v.dtype), activation="silu").transpose(
-            1, 2
-        )
+        columns = v.transpose(1, 2) if v.shape[2] % 8 == 0 and v.is_contiguous() else v.transpose(1, 2).contiguous()
+        out = causal_conv1d_fn(columns, weight.to(v.dtype), bias.to(v.dtype), activation="silu").transpose(1, 2)
     elif v.is_cuda:
         columns = F.pad(v.transpose(1, 2), (past, taps - 1 - past))
         weight, bias = weight.to(v.dtype), bias.to(v.dtype)

@@ -1,4 +1,4 @@
-"""Which positions of a batch of histories are real.
+"""Which positions of a batch of histories are real, and moving them along.
 
 Every mixer takes histories of different lengths in one tensor and gives, for each of them, what it would give
 alone: real positions are contiguous (`start` to `stop`), all others are read as zeros and written as zeros.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec_lib.errors import SeqRecError
@@ -42,14 +43,10 @@ class Span:
         positions = torch.arange(length, device=x.device)
         if given.dtype == torch.bool:
             if given.shape != (batch, length):
-                raise SeqRecError(
-                    f"mask has shape {tuple(given.shape)}, not {(batch, length)}: give (batch, length)"
-                )
+                raise SeqRecError(f"mask has shape {tuple(given.shape)}, not {(batch, length)}: give (batch, length)")
             count = given.sum(1)
             # The first real position; 0 for an empty history.
-            start = (
-                torch.where(given, positions, length).amin(1).clamp(max=length - count) if length else count
-            )
+            start = torch.where(given, positions, length).amin(1).clamp(max=length - count) if length else count
             stop = start + count
             mask = given[..., None]
         else:
@@ -67,9 +64,7 @@ class Span:
                 )
             inside = (positions >= bounds[0, :, None]) & (positions < bounds[1, :, None])
             if not torch.equal(inside[..., None], mask):
-                raise SeqRecError(
-                    "a mask must mark one run of positions per history: move the padding to its ends"
-                )
+                raise SeqRecError("a mask must mark one run of positions per history: move the padding to its ends")
             if bool(mask.all()):
                 return cls(bounds, None)
         return cls(bounds, mask)
@@ -81,13 +76,12 @@ class Span:
         mask = self.mask.view(*self.mask.shape[:2], *[1] * (x.dim() - 2))
         return x.masked_fill(~mask, 0.0)
 
-    def extended(self, extra: int) -> Span:
-        """The span of the same histories with `extra` padded positions appended."""
-        if extra == 0:
-            return self
-        if self.mask is None:
-            batch, length = self.bounds.shape[1], int(self.bounds[1, 0]) if self.bounds.shape[1] else 0
-            mask = torch.ones(batch, length, 1, dtype=torch.bool, device=self.bounds.device)
-        else:
-            mask = self.mask
-        return Span(self.bounds, torch.nn.functional.pad(mask, (0, 0, 0, extra)))
+
+def delayed(x: Tensor, tokens: int = 1) -> Tensor:
+    """x (batch, length, ...) moved back by some tokens; zeros enter in front."""
+    return F.pad(x, (0, 0) * (x.dim() - 2) + (tokens, 0))[:, : x.shape[1]]
+
+
+def lengthened(x: Tensor, tokens: int) -> Tensor:
+    """x (batch, length, ...) with some tokens of zeros appended."""
+    return F.pad(x, (0, 0) * (x.dim() - 2) + (0, tokens)) if tokens else x

@@ -23,11 +23,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec_lib.ssm.convolution import convolution_step, cut_convolutions
-from seqrec_lib.ssm.padding import Span
+from seqrec_lib.ssm.padding import Span, delayed
 from seqrec_lib.ssm.ssd import ssd
 
 
@@ -61,18 +60,18 @@ def last_outputs(
     heads = dt.shape[-1]
     x, B, C = cut_convolutions(xBC, weight, bias, r, (xBC.shape[2] - 2 * GN, GN, GN), span, backend)
     x, B, C = x.unflatten(-1, (heads, -1)), B.unflatten(-1, (ngroups, -1)), C.unflatten(-1, (ngroups, -1))
-    C_before = _delayed(C[r - 1], 1)
+    C_before = delayed(C[r - 1], 1)
     # since[m] = sum of dt_k over T - r + m < k < T
     since = [torch.zeros_like(dt)]
     for s in range(1, r):
-        since.append(since[-1] + _delayed(dt, s))
+        since.append(since[-1] + delayed(dt, s))
     since.reverse()
-    main = ssd(_delayed(x[0], r), _delayed(dt, r), A, _delayed(B[0], r), C_before, None, backend, chunk)
+    main = ssd(delayed(x[0], r), delayed(dt, r), A, delayed(B[0], r), C_before, None, backend, chunk)
     y = torch.exp(A * since[0])[..., None] * main
     per_group = heads // ngroups
     for m in range(1, r):
-        match = (C_before * _delayed(B[m], r - m)).sum(-1).repeat_interleave(per_group, dim=-1)
-        y = y + (match * _delayed(dt, r - m) * torch.exp(A * since[m]))[..., None] * _delayed(x[m], r - m)
+        match = (C_before * delayed(B[m], r - m)).sum(-1).repeat_interleave(per_group, dim=-1)
+        y = y + (match * delayed(dt, r - m) * torch.exp(A * since[m]))[..., None] * delayed(x[m], r - m)
     newest = x[r]
     return (y + diagonal(newest.flatten(-2))[..., None] * newest).flatten(-2)
 
@@ -124,8 +123,3 @@ def last_output_step(
     total = newest * diagonal(newest.flatten(-2))[..., None] + (0.0 if y is None else y)
     state = {"conv": conv, "dt": torch.cat([newest_dt[:, 1:], dt[:, None]], dim=1), "ssm": h}
     return total.flatten(-2), state
-
-
-def _delayed(x: Tensor, tokens: int) -> Tensor:
-    """x (batch, length, ...) moved back by some tokens; zeros enter in front."""
-    return F.pad(x, (0, 0) * (x.dim() - 2) + (tokens, 0))[:, : x.shape[1]]

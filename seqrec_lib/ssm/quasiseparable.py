@@ -23,14 +23,9 @@ from seqrec_lib.ssm.backends import choose
 from seqrec_lib.ssm.convolution import short_convolution, taps_of
 from seqrec_lib.ssm.gated_norm import RMSNormGated
 from seqrec_lib.ssm.initialisation import dt_bias, undecayed
-from seqrec_lib.ssm.padding import Span
+from seqrec_lib.ssm.padding import Span, delayed, lengthened
 from seqrec_lib.ssm.projection import project_parts
 from seqrec_lib.ssm.ssd import heads_of, ssd, ssd_reference
-
-
-def shift(x: Tensor, tokens: int = 1) -> Tensor:
-    """x (batch, length, ...) delayed along its length; zeros enter in front."""
-    return F.pad(x, (0, 0) * (x.dim() - 2) + (tokens, 0))[:, : x.shape[1]]
 
 
 def quasiseparable_reference(
@@ -45,8 +40,8 @@ def quasiseparable_reference(
     Returns:
         y, shaped as x.
     """
-    forward = shift(ssd_reference(x, dt[0], A, B[0], C[0]))
-    backward = shift(ssd_reference(x.flip(1), dt[1].flip(1), A, B[1].flip(1), C[1].flip(1))).flip(1)
+    forward = delayed(ssd_reference(x, dt[0], A, B[0], C[0]))
+    backward = delayed(ssd_reference(x.flip(1), dt[1].flip(1), A, B[1].flip(1), C[1].flip(1))).flip(1)
     return forward + backward + delta[..., None] * x
 
 
@@ -71,14 +66,13 @@ def quasiseparable(
         extra = chunks * Q - length
         (Bf, Bb), (Cf, Cb) = ([m[:, :, 0] for m in pair] for pair in (B, C))
         # Row i of the strict triangles holds C of its neighbour.
-        parts = [x, delta, dt[0], Bf, shift(Cf), dt[1], Bb, shift(Cb.flip(1)).flip(1)]
-        if extra:
-            parts = [F.pad(v, (0, 0) * (v.dim() - 2) + (0, extra)) for v in parts]
+        parts = [x, delta, dt[0], Bf, delayed(Cf), dt[1], Bb, delayed(Cb.flip(1)).flip(1)]
+        parts = [lengthened(v, extra) for v in parts]
         y: Tensor = Semiseparable.apply(Q, 1, *parts[:2], A, *parts[2:])
         return y[:, :length]
     # Both directions as one batch of twice the size.
     both = [torch.cat([f, b.flip(1)]) for f, b in ((x, x), dt, B, C)]
-    forward, backward = shift(ssd(both[0], both[1], A, both[2], both[3], None, backend, chunk)).chunk(2)
+    forward, backward = delayed(ssd(both[0], both[1], A, both[2], both[3], None, backend, chunk)).chunk(2)
     return forward + backward.flip(1) + delta[..., None] * x
 
 

@@ -69,8 +69,7 @@ def selective_scan(
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
         rows = (
-            x.transpose(1, 2).contiguous()
-            for x in (u, dt_raw.to(u.dtype), B.to(u.dtype), C.to(u.dtype), z.to(u.dtype))
+            x.transpose(1, 2).contiguous() for x in (u, dt_raw.to(u.dtype), B.to(u.dtype), C.to(u.dtype), z.to(u.dtype))
         )
         u, dt_raw, B, C, z = rows
         y = selective_scan_fn(

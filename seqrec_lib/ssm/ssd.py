@@ -18,7 +18,7 @@ from seqrec_lib.ssm.backends import choose
 from seqrec_lib.ssm.convolution import convolution_step, short_convolution, taps_of
 from seqrec_lib.ssm.gated_norm import RMSNormGated
 from seqrec_lib.ssm.initialisation import dt_bias, undecayed
-from seqrec_lib.ssm.padding import Span
+from seqrec_lib.ssm.padding import Span, lengthened
 from seqrec_lib.ssm.projection import project_parts
 
 
@@ -40,9 +40,7 @@ def ssd_reference(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Ten
     h = x.new_zeros(batch, heads, width, B.shape[3])
     outputs = []
     for t in range(length):
-        B_t, C_t = (
-            m[:, t].repeat_interleave(per_group, dim=1)[:, :, None, :] for m in (B, C)
-        )  # (B, H, 1, N)
+        B_t, C_t = (m[:, t].repeat_interleave(per_group, dim=1)[:, :, None, :] for m in (B, C))  # (B, H, 1, N)
         decay = torch.exp(dt[:, t] * A)[:, :, None, None]
         h = decay * h + (dt[:, t, :, None] * x[:, t])[..., None] * B_t
         outputs.append((h * C_t).sum(-1))
@@ -71,10 +69,10 @@ def ssd_matrix(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: in
 
     Arguments and result as for `ssd_reference`; any length.
     """
-    batch, length, heads, width = x.shape
+    length, heads = x.shape[1:3]
     Q = max(1, min(chunk, length))
     extra = -length % Q
-    x, dt, B, C = (F.pad(v, (0, 0) * (v.dim() - 2) + (0, extra)).unflatten(1, (-1, Q)) for v in (x, dt, B, C))
+    x, dt, B, C = (lengthened(v, extra).unflatten(1, (-1, Q)) for v in (x, dt, B, C))
     B, C = (v.repeat_interleave(heads // B.shape[3], dim=3) for v in (B, C))  # (B, c, Q, H, N)
     a = (dt * A).transpose(2, 3)  # (B, c, H, Q)
     x = x * dt[..., None]
@@ -94,10 +92,8 @@ def ssd_matrix(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: in
     return y.flatten(1, 2)[:, :length]
 
 
-def ssd(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, backend: str, chunk: int
-) -> Tensor:
-    """y_t + D x_t by the given backend. Shapes as in `ssd_reference`; D (heads,) or None for 0; `chunk` is used on CUDA."""
+def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, backend: str, chunk: int) -> Tensor:
+    """y_t + D x_t by the given backend. Shapes as in `ssd_reference`; D (heads,), None for 0; `chunk`: on CUDA."""
     length = x.shape[1]
     if backend == "cuda":
         from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
@@ -112,8 +108,7 @@ def ssd(
         chunks, Q = chunking(length)
         extra = chunks * Q - length
         B, C = B[:, :, 0], C[:, :, 0]
-        if extra:
-            x, dt, B, C = (F.pad(v, (0, 0) * (v.dim() - 2) + (0, extra)) for v in (x, dt, B, C))
+        x, dt, B, C = (lengthened(v, extra) for v in (x, dt, B, C))
         delta = torch.zeros_like(dt) if D is None else D.expand(dt.shape)
         y = Semiseparable.apply(Q, 0, x, delta, A, dt, B, C)
         return y[:, :length]
@@ -166,12 +161,8 @@ class Mamba2(nn.Module):
         self.nheads = heads_of(self.d_inner, headdim)
         self.backend = backend
         conv_dim = self.d_inner + 2 * ngroups * d_state
-        self.in_proj = nn.Linear(
-            d_model, self.d_inner + conv_dim + self.nheads, bias=bias
-        )  # order: z, x, B, C, dt
-        self.conv1d = nn.Conv1d(
-            conv_dim, conv_dim, d_conv, groups=conv_dim, padding=d_conv - 1, bias=conv_bias
-        )
+        self.in_proj = nn.Linear(d_model, self.d_inner + conv_dim + self.nheads, bias=bias)  # order: z, x, B, C, dt
+        self.conv1d = nn.Conv1d(conv_dim, conv_dim, d_conv, groups=conv_dim, padding=d_conv - 1, bias=conv_bias)
         self.dt_bias = undecayed(dt_bias(self.nheads, dt_min, dt_max, dt_init_floor))
         self.A_log = undecayed(torch.log(torch.empty(self.nheads).uniform_(*A_init_range)))
         self.D = undecayed(torch.ones(self.nheads))
@@ -198,7 +189,7 @@ class Mamba2(nn.Module):
         return span.zero(self.out_proj(self.norm(y, z, span, backend)))
 
     def init_state(self, batch: int) -> dict[str, Tensor]:
-        """The state before the first token: conv (batch, d_inner + 2 G N, d_conv), ssm (batch, heads, headdim, N), zeros.
+        """The state before the first token, zeros: conv (batch, d_inner + 2 G N, d_conv), ssm (batch, heads, headdim, N).
 
         The layout is that of mamba-ssm's inference cache. Along the first axis states may be sliced and concatenated.
         """
@@ -220,9 +211,7 @@ class Mamba2(nn.Module):
         dt = F.softplus(dt_raw + self.dt_bias)
         u = u.unflatten(-1, (self.nheads, self.headdim))
         per_group = self.nheads // self.ngroups
-        B, C = (
-            m.unflatten(-1, (self.ngroups, -1)).repeat_interleave(per_group, 1)[:, :, None] for m in (B, C)
-        )
+        B, C = (m.unflatten(-1, (self.ngroups, -1)).repeat_interleave(per_group, 1)[:, :, None] for m in (B, C))
         decay = torch.exp(dt * -torch.exp(self.A_log))[..., None, None]
         h = decay * state["ssm"] + (dt[..., None] * u)[..., None] * B
         y = (h * C).sum(-1) + self.D[:, None] * u

@@ -2,10 +2,10 @@
 
     python tests/browser/check_book.py _build/html --screenshots _build/screenshots
 
-For each page, at 1280 and 390 pixels, light and dark: no console error, no failed request, no request to another machine,
-nothing wider than the window, no serious finding of axe-core (WCAG 2.1 A and AA). Then the search is used once. The Chromium
-is the system's (``CHROMIUM``, or the first of chromium, chromium-browser, google-chrome on the PATH); playwright drives
-it through the Node that its own wheel carries, so that no Node has to be installed.
+For each page, at 1280 and 390 pixels, light and dark: no console error, no failed request, no request to another
+machine, nothing wider than the window, no serious finding of axe-core (WCAG 2.1 A and AA). Then the search is used
+once. The Chromium is the system's (``CHROMIUM``, or the first of chromium, chromium-browser, google-chrome on the
+PATH); playwright drives it through the Node that its own wheel carries, so that no Node has to be installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 WIDTHS = (1280, 390)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -38,7 +38,8 @@ OVERFLOW = """() => {
   if (document.documentElement.scrollWidth <= width) return null;
   const boxes = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > width + 1);
   const box = boxes.find(e => ![...e.children].some(c => boxes.includes(c))) || document.documentElement;
-  return `${document.documentElement.scrollWidth} px of ${width}, for example <${box.tagName.toLowerCase()} class="${box.className}">`;
+  const tag = `<${box.tagName.toLowerCase()} class="${box.className}">`;
+  return `${document.documentElement.scrollWidth} px of ${width}, for example ${tag}`;
 }"""
 
 
@@ -58,10 +59,14 @@ class View:
         self.width, self.theme = width, theme
         self.problems: list[str] = []
         self.page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme).new_page()
-        self.page.on("console", lambda m: m.type == "error" and self.problems.append(f"console: {m.text}"))
+        self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         self.page.on("requestfailed", lambda r: self.problems.append(f"request failed: {r.url} ({r.failure})"))
         self.page.on("request", self._on_request)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.problems.append(f"console: {message.text}")
 
     def _on_request(self, request: Request) -> None:
         if not request.url.startswith(("file:", "data:", "blob:")):

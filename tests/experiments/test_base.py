@@ -12,7 +12,7 @@ import pytest
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import EXPERIMENTS, get
 from seqrec_lib.experiments.base import Context, execute, is_older, key
-from seqrec_lib.provenance import ROOT
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.results import RunStore
 from tests.fakes import Config, FakeExperiment
 

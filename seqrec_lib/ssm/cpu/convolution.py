@@ -166,7 +166,7 @@ class ConvolutionSiLU(torch.autograd.Function):
         ctx.past, ctx.cuts, ctx.widths = past, cuts, widths
         return parts
 
-    @staticmethod
+    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

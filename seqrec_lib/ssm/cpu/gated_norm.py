@@ -129,7 +129,7 @@ class GatedNorm(torch.autograd.Function):
         ctx.norm_first, ctx.tasks = norm_first, tasks
         return out
 
-    @staticmethod
+    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

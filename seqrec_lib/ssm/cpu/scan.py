@@ -205,9 +205,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
                     for d in range(width):
                         gate = sigmoid32(zt[d])
                         dy[d] = dot[d] * zt[d] * gate
-                        dzt[d] = (
-                            dot[d] * (yt[d] + skip[d] * ut[d]) * gate * (f32(1.0) + zt[d] * (f32(1.0) - gate))
-                        )
+                        dzt[d] = dot[d] * (yt[d] + skip[d] * ut[d]) * gate * (f32(1.0) + zt[d] * (f32(1.0) - gate))
                 else:
                     for d in range(width):
                         dy[d] = dot[d]
@@ -285,7 +283,7 @@ class SelectiveScan(torch.autograd.Function):
             ctx.sizes = sizes
         return out
 
-    @staticmethod
+    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -70,9 +70,7 @@ class Semiseparable(torch.autograd.Function):
         W = x.new_empty(heads, chunks, chunk, chunk)
         parts = []
         for index in range(len(directions) // 3):
-            dt, B, C = (
-                part.contiguous().view(chunks, chunk, -1) for part in directions[3 * index : 3 * index + 3]
-            )
+            dt, B, C = (part.contiguous().view(chunks, chunk, -1) for part in directions[3 * index : 3 * index + 3])
             reverse, N = index, B.shape[2]
             G = torch.bmm(C, B.mT)
             entry, leave, total = torch.empty_like(dt), torch.empty_like(dt), dt.new_empty(chunks, heads)
@@ -95,7 +93,7 @@ class Semiseparable(torch.autograd.Function):
             ctx.lag, ctx.shape = lag, (batch, length, heads, width)
         return y.view(batch, length, heads, width)
 
-    @staticmethod
+    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -75,9 +75,7 @@ def _openmp_libraries() -> list[str]:
     """Loaded OpenMP libraries, PyTorch's own first."""
     names = ("libgomp", "libiomp5", "libomp")
     try:
-        mapped = {
-            line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "omp" in line
-        }
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "omp" in line}
     except OSError:  # not Linux
         mapped = {str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*")}
     found = sorted(path for path in mapped if Path(path).name.startswith(names))

@@ -18,14 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.provenance import environment, fingerprint, hardware
-from seqrec_lib.record import (
+from seqrec_lib.results.record import (
     RUN_ID,
     RunRecord,
-    canonical_json,
-    now,
-    parse_record,
-    plain,
     read_record,
     run_key,
 )
@@ -33,21 +28,7 @@ from seqrec_lib.record import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from seqrec_lib.transfer import Report
-
-__all__ = [
-    "RunRecord",
-    "RunStore",
-    "canonical_json",
-    "environment",
-    "fingerprint",
-    "hardware",
-    "now",
-    "parse_record",
-    "plain",
-    "read_record",
-    "run_key",
-]
+    from seqrec_lib.results.transfer import Report
 
 
 class RunStore:
@@ -189,20 +170,20 @@ class RunStore:
     # Moving (transfer.py)
 
     def export(self, path: Path | str, **filters: Any) -> Report:
-        """Write runs to a tar; see `seqrec_lib.transfer.export_runs`."""
-        from seqrec_lib.transfer import export_runs
+        """Write runs to a tar; see `seqrec_lib.results.transfer.export_runs`."""
+        from seqrec_lib.results.transfer import export_runs
 
         return export_runs(self, Path(path), **filters)
 
     def import_(self, path: Path | str) -> Report:
-        """Read runs from a tar that `export` wrote; see `seqrec_lib.transfer.import_runs`."""
-        from seqrec_lib.transfer import import_runs
+        """Read runs from a tar that `export` wrote; see `seqrec_lib.results.transfer.import_runs`."""
+        from seqrec_lib.results.transfer import import_runs
 
         return import_runs(self, Path(path))
 
     def publish(self, **filters: Any) -> Report:
-        """Copy complete runs to the published folder; see `seqrec_lib.transfer.publish_runs`."""
-        from seqrec_lib.transfer import publish_runs
+        """Copy complete runs to the published folder; see `seqrec_lib.results.transfer.publish_runs`."""
+        from seqrec_lib.results.transfer import publish_runs
 
         return publish_runs(self, **filters)
 

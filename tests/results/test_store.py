@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.provenance import ROOT
-from seqrec_lib.results import RunStore, relative_path, write_run
+from seqrec_lib.results import RunStore
+from seqrec_lib.results.provenance import ROOT
+from seqrec_lib.results.store import relative_path, write_run
 from tests.fakes import make_record
 
 RANKS = pa.table({"rank": pa.array([3, 1, 2], pa.int32())})

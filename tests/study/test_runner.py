@@ -14,9 +14,9 @@ import nbformat
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.execution import execute_page
-from seqrec_lib.provenance import ROOT
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import load_study, read_yaml, run_study
+from seqrec_lib.study.execution import execute_page
 from tests.fakes import make_project
 
 PARAMETERS = 'dataset: str = "demo"  # a data set\nlevel: int = 1\nmissing: str = "run"  # run | skip\n'

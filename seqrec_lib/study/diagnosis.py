@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from seqrec_lib.places import project_root
-from seqrec_lib.provenance import environment
+from seqrec_lib.results.provenance import environment
 
 Row = tuple[str, str, str]  # what, its value, advice
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from seqrec_lib.book import build, documents, expand_toc, fill
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.provenance import ROOT
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import Page
+from seqrec_lib.study.book import build, documents, expand_toc, fill
 from tests.fakes import make_project
 
 TOC = {

@@ -21,7 +21,7 @@ from typing import Any
 
 from seqrec_lib.errors import SeqRecError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
     "torch",
     "numpy",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.record import canonical_json, parse_record, plain, run_key
+from seqrec_lib.results.record import canonical_json, parse_record, plain, run_key
 from tests.fakes import make_record
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seqrec_lib import transfer
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.results import RunStore, relative_path
+from seqrec_lib.results import RunStore, transfer
+from seqrec_lib.results.store import relative_path
 from tests.fakes import make_checkout, make_record
 
 RANKS = pa.table({"rank": pa.array([3, 1, 2], pa.int32())})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from seqrec_lib import parameters
 
 if TYPE_CHECKING:
-    from seqrec_lib.study import Page
+    from seqrec_lib.study.runner import Page
 
 
 @dataclass(frozen=True)

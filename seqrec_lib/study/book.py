@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib.errors import SeqRecError
 
 if TYPE_CHECKING:
-    from seqrec_lib.study import Page
+    from seqrec_lib.study.runner import Page
 
 PLACEHOLDER = re.compile(r"\{\{\s*(dataset|dataset_title)\s*\}\}")
 LABELS = (
@@ -238,7 +238,7 @@ def _failed_page(notebook: Path, page: Page, reason: str) -> str:
 
 
 def _read_toc(root: Path) -> dict[str, Any]:
-    from seqrec_lib.study import read_yaml
+    from seqrec_lib.study.runner import read_yaml
 
     toc = read_yaml(root / "book" / "_toc.yml")
     if not isinstance(toc, dict) or "root" not in toc:

@@ -18,9 +18,9 @@ from typing import Any
 
 from seqrec_lib import parameters
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.execution import Failure, execute_page
 from seqrec_lib.places import project_root
 from seqrec_lib.progress import duration
+from seqrec_lib.study.execution import Failure, execute_page
 
 Say = Callable[[str], None]
 
@@ -212,7 +212,7 @@ def build_book(*, say: Say = print) -> Result:
 
 
 def _build(study: Study, result: Result, say: Say) -> Path:
-    from seqrec_lib.book import build
+    from seqrec_lib.study.book import build
 
     return build(study.root, study.pages(), {f.page.name: f.reason for f in result.failures}, say)
 
@@ -220,8 +220,8 @@ def _build(study: Study, result: Result, say: Say) -> Path:
 def _failed_runs(pages: Sequence[Page]) -> list[str]:
     """Failed runs of the pages' plans; their notebooks show them and are executed without an error."""
     from seqrec_lib.experiments.base import describe
-    from seqrec_lib.plans import run_states
     from seqrec_lib.results import RunStore
+    from seqrec_lib.study.plans import run_states
 
     store = RunStore()
     return [

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.provenance import git_state
-from seqrec_lib.record import RunRecord, parse_record
-from seqrec_lib.results import RunStore, check_key, read_at, relative_path, table_path, write_run
+from seqrec_lib.results.provenance import git_state
+from seqrec_lib.results.record import RunRecord, parse_record
+from seqrec_lib.results.store import RunStore, check_key, read_at, relative_path, table_path, write_run
 
 PUBLISHED_LIMIT = 8_000_000  # bytes of results/ in all
 MEMBER = re.compile(

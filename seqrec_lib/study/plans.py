@@ -15,7 +15,7 @@ from seqrec_lib.places import project_root
 from seqrec_lib.results import RunRecord, RunStore
 
 if TYPE_CHECKING:
-    from seqrec_lib.study import Page
+    from seqrec_lib.study.runner import Page
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from seqrec_lib import provenance
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.provenance import ROOT, environment, fingerprint, git_state
+from seqrec_lib.results import provenance
+from seqrec_lib.results.provenance import ROOT, environment, fingerprint, git_state
 from tests.fakes import make_checkout
 
 CODE = '''"""Module."""
@@ -84,7 +84,7 @@ def test_a_package_stands_for_its_modules_and_an_unknown_one_is_an_error(tmp_pat
 
 def test_fingerprint_and_environment_load_nothing_heavy() -> None:
     code = (
-        "import sys; from seqrec_lib.provenance import environment, fingerprint; environment();"
+        "import sys; from seqrec_lib.results.provenance import environment, fingerprint; environment();"
         "fingerprint(('seqrec_lib.experiments.base', 'seqrec_lib.models'));"
         "print({'torch', 'pandas', 'transformers', 'papermill'} & set(sys.modules))"
     )

@@ -1,0 +1,62 @@
+"""The browser check finds what it names. Needs a Chromium; skipped where there is none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright drives the browser")
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.check_book import CHROMIUM_NAMES, View, find_chromium
+
+AXE = "window.axe = { run: async () => ({ violations: [] }) };"
+PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><title>A page</title></head>
+<body><main><button class="search-button__button">Search</button>{body}</main></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not any(map(shutil.which, CHROMIUM_NAMES)):
+        pytest.skip("no Chromium")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "finding"),
+    [
+        ("<p>Fine.</p>", None),
+        ("<script>console.error('broken')</script>", "console: broken"),
+        ("<script>throw new Error('broken')</script>", "exception: broken"),
+        ('<img src="missing.png" alt="x">', "request failed"),
+        ('<img src="http://127.0.0.1:9/x.png" alt="x">', "request to another machine"),
+        ('<div style="width: 3000px">wide</div>', "wider than the window"),
+        ('<button class="search-button__button">Search</button>', "2 search fields"),
+    ],
+)
+def test_each_fault_is_found(browser: Browser, tmp_path: Path, body: str, finding: str | None) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(PAGE.replace("{body}", body), encoding="utf-8")
+    found = View(browser, 1280, "light").check(page, tmp_path / "shot.png", AXE)
+    if finding is None:
+        assert found == []
+    else:
+        assert any(finding in line for line in found), found
+    assert (tmp_path / "shot.png").stat().st_size > 0
+
+
+def test_the_wrong_theme_and_axes_findings_are_told(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(PAGE.replace("{body}", ""), encoding="utf-8")
+    violation = "{ id: 'image-alt', impact: 'critical', nodes: [{ html: '<img>' }] }"
+    mild = "{ id: 'region', impact: 'moderate', nodes: [{ html: '<p>' }] }"
+    axe = f"window.axe = {{ run: async () => ({{ violations: [{violation}, {mild}] }}) }};"
+    found = View(browser, 1280, "dark").check(page, None, axe)
+    assert found == ["the page shows theme 'light'", "axe image-alt (critical, 1 places): <img>"]
