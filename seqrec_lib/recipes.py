@@ -100,8 +100,6 @@ def resolve(
     architecture |= {k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}
     known: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig) if field.name != "seed"}
     training = known | DATASET_TRAINING.get(dataset, {})
-    if not MODELS[model].causal:
-        training["objective"] = "prefixes"
     for name, value in (overrides or {}).items():
         if name in defaults:
             architecture[name] = _like(defaults[name], value, name)
@@ -112,6 +110,8 @@ def resolve(
             close = difflib.get_close_matches(name, choices, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"{model} has {', '.join(choices)}"
             raise SeqRecError(f"unknown override {name!r}; {hint}")
+    if not MODELS[model].causal(architecture):
+        training["objective"] = "prefixes"
     return architecture, TrainingConfig(**training, seed=seed)
 
 

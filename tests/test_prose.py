@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seqrec_lib.study.book import documents, expand_toc
 from seqrec_lib.report.html_check import check_html
 from seqrec_lib.study import load_study, read_yaml
+from seqrec_lib.study.book import documents, expand_toc
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -75,6 +75,15 @@ def test_the_pages_name_commands_that_exist() -> None:
         text = page.read_text(encoding="utf-8")
         assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets, page.name
         assert set(re.findall(r"`(?:\.venv/bin/)?seqrec ([a-z]+)", text)) <= commands, page.name
+
+
+def test_the_architecture_page_names_the_parts_that_exist() -> None:
+    text = (BOOK / "architecture.md").read_text(encoding="utf-8")
+    named = {ROOT / "seqrec_lib" / name for name in re.findall(r"^  (\w+(?:/|\.py)) ", text, re.MULTILINE)}
+    parts = [path for path in (ROOT / "seqrec_lib").iterdir() if not path.name.startswith("_")]
+    helpers = {ROOT / "seqrec_lib" / name for name in ("errors.py", "places.py")}
+    assert named <= set(parts)
+    assert {path for path in parts if path.suffix == ".py" or any(path.glob("*.py"))} <= named | helpers
 
 
 def test_mathjax_is_whole_and_has_its_licence() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
-from seqrec_lib.models import source_module
+from seqrec_lib.models import source_modules
 from seqrec_lib.recipes import TrainingConfig, resolve
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ WEIGHTS = "weights.safetensors"
 
 def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Modules whose code decides a run of ``config`` (as a record has it): another model's code is none of them."""
-    return (*SOURCES, source_module(config["model"]))
+    return (*SOURCES, *source_modules(config["model"]))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A trained model: where its class is, and its architecture's defaults (keyword arguments of the class)."""
+    """A trained model.
 
-    path: str  # "module:Class"
-    architecture: Mapping[str, Any] = field(default_factory=dict)
-    causal: bool = True
+    Attributes:
+        path: "module:Class"; the class takes (n_items, max_length) and the architecture as keyword arguments.
+        architecture: their defaults.
+        sources: modules beside the class's own whose code decides what the model computes.
+        causal: whether a model of that architecture can be trained on all positions of a window at once.
+    """
+
+    path: str
+    architecture: Mapping[str, Any]
+    sources: tuple[str, ...] = ()
+    causal: Callable[[Mapping[str, Any]], bool] = lambda architecture: True
 
 
 COUNTED: dict[str, str] = {  # floors without parameters, fitted by counting
@@ -31,10 +39,54 @@ COUNTED: dict[str, str] = {  # floors without parameters, fitted by counting
     "markov": "seqrec_lib.models.popularity:Markov",
 }
 
+_STATE_SPACE = ("seqrec_lib.models.state_space", "seqrec_lib.ssm")
+
 MODELS: dict[str, ModelSpec] = {
     "sasrec": ModelSpec(
         "seqrec_lib.models.sasrec:SASRec",
         {"d_model": 64, "n_layers": 2, "n_heads": 2, "dropout": 0.2},
+    ),
+    "mamba4rec": ModelSpec(
+        "seqrec_lib.models.mamba4rec:Mamba4Rec",
+        {
+            "d_model": 64,
+            "n_layers": 1,
+            "d_state": 32,
+            "d_conv": 4,
+            "expand": 2,
+            "dropout": 0.2,
+            "initialisation": "own",
+        },
+        _STATE_SPACE,
+    ),
+    "2mamba4rec": ModelSpec(
+        "seqrec_lib.models.mamba4rec:TwoMamba4Rec",
+        {
+            "d_model": 64,
+            "n_layers": 1,
+            "d_state": 128,
+            "d_conv": 4,
+            "expand": 2,
+            "headdim": 64,
+            "dropout": 0.2,
+            "initialisation": "own",
+        },
+        _STATE_SPACE,
+    ),
+    "hydra4rec": ModelSpec(
+        "seqrec_lib.models.hydra4rec:Hydra4Rec",
+        {
+            "d_model": 64,
+            "n_layers": 1,
+            "d_state": 32,
+            "d_conv": 7,
+            "expand": 2,
+            "headdim": 64,
+            "dropout": 0.2,
+            "initialisation": "own",
+        },
+        _STATE_SPACE,
+        causal=lambda architecture: architecture["n_layers"] == 1,
     ),
 }
 
@@ -52,9 +104,11 @@ def check(model: str) -> None:
         raise SeqRecError(f"unknown model {model!r}; {hint}")
 
 
-def source_module(model: str) -> str:
-    """The module that holds the model's class."""
-    return (COUNTED[model] if model in COUNTED else MODELS[model].path).partition(":")[0]
+def source_modules(model: str) -> tuple[str, ...]:
+    """The modules whose code decides what the model computes, its class's own first."""
+    if model in COUNTED:
+        return (COUNTED[model].partition(":")[0],)
+    return (MODELS[model].path.partition(":")[0], *MODELS[model].sources)
 
 
 def load_class(path: str) -> Any:

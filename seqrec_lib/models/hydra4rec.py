@@ -2,8 +2,8 @@
 
 Hydra sees the whole history in both directions, so in general a sample must be a prefix with its next item as target.
 Yet with one layer, read at the last position, the backward half contributes nothing there, and only the centred
-convolution looks past a position. :meth:`Hydra.forward_prefixes` cuts those taps and so gives every prefix's last output
-in one pass, exactly: a one-layer Hydra4Rec is a causal model and is trained on all positions.
+convolution looks past a position. :meth:`Hydra.forward_prefixes` cuts those taps and so gives every prefix's last
+output in one pass, exactly: a one-layer Hydra4Rec is a causal model and is trained on all positions.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Hydra4Rec(StateSpaceRecommender):
         return last_position(x, lengths)
 
     def step(self, items: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the base class; only with one layer, since a new item changes the earlier outputs that a second layer reads.
+        """As the base class; with one layer only: a new item changes the earlier outputs that a second layer reads.
 
         Raises:
             ValueError: the model has several layers.

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.study.plans import run_states
 from seqrec_lib.report.paper import dataset_name, paper_dataset
 from seqrec_lib.report.runs import gather
 from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_name
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
+from seqrec_lib.study.plans import run_states
 
 BEGIN = "<!-- results: begin (written by make readme; do not edit) -->"
 END = "<!-- results: end -->"

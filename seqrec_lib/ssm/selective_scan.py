@@ -25,7 +25,7 @@ def selective_scan_reference(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Ten
         h_t = exp(dt_t A) h_(t-1) + dt_t B_t u_t
         y_t = C_t . h_t + D u_t
 
-    dt, B and C depend on the token ("selective"): a large dt forgets the past and takes in u_t, a small one ignores u_t.
+    dt, B and C depend on the token ("selective"): a large dt forgets the past for u_t, a small one ignores u_t.
 
     Args:
         u, dt: (batch, length, d_inner), dt > 0.

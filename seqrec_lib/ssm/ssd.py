@@ -189,7 +189,7 @@ class Mamba2(nn.Module):
         return span.zero(self.out_proj(self.norm(y, z, span, backend)))
 
     def init_state(self, batch: int) -> dict[str, Tensor]:
-        """The state before the first token, zeros: conv (batch, d_inner + 2 G N, d_conv), ssm (batch, heads, headdim, N).
+        """The state before the first token, zeros: conv (batch, channels, d_conv), ssm (batch, heads, headdim, N).
 
         The layout is that of mamba-ssm's inference cache. Along the first axis states may be sliced and concatenated.
         """

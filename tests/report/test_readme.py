@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.study.plans import run_states
-from seqrec_lib.results.record import plain
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.readme import BEGIN, END, results_table, updated
 from seqrec_lib.results import RunStore
+from seqrec_lib.results.record import plain
 from seqrec_lib.study import load_study
+from seqrec_lib.study.plans import run_states
 from tests.fakes import make_record
 
 ROOT = Path(__file__).resolve().parent.parent.parent

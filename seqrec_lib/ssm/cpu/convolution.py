@@ -75,14 +75,14 @@ def _forward(address):  # type: ignore[no-untyped-def]
 
 @cfunc(KERNEL, cache=True, **FAST)
 def _backward(address):  # type: ignore[no-untyped-def]
-    k = carray(int64_at(address), (16,))
-    batch, length, channels, taps, past, cuts, blocks = k[2], k[3], k[4], k[5], k[6], k[7], k[8]
-    v_all = carray(float32_at(k[9]), (batch, length, channels))
-    w = carray(float32_at(k[10]), (taps + 1, channels))
-    span = carray(int64_at(k[11]), (2, batch))
-    ends = carray(int64_at(k[12]), (k[13],))
-    dv_all = carray(float32_at(k[14]), (batch, length, channels))
-    dw_all = carray(float32_at(k[15]), (batch, taps + 1, channels))
+    k = carray(int64_at(address), (15,))
+    batch, length, channels, taps, past, cuts = k[2], k[3], k[4], k[5], k[6], k[7]
+    v_all = carray(float32_at(k[8]), (batch, length, channels))
+    w = carray(float32_at(k[9]), (taps + 1, channels))
+    span = carray(int64_at(k[10]), (2, batch))
+    ends = carray(int64_at(k[11]), (k[12],))
+    dv_all = carray(float32_at(k[13]), (batch, length, channels))
+    dw_all = carray(float32_at(k[14]), (batch, taps + 1, channels))
     sums = np.empty(channels, np.float32)
     # dsums[row]: gradients of all the partial sums whose last tap is the row's, summed over the cuts that contain it.
     dsums = np.empty((cuts + 1, channels), np.float32)
@@ -102,7 +102,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
                 if cut < cuts:
                     _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, start, stop)
                 begin = 0
-                for part in range(k[13] // 2):
+                for part in range(k[12] // 2):
                     end = ends[2 * part]
                     width = end - begin
                     dy = carray(float32_at(ends[2 * part + 1]), (cuts + 1, batch, length, width))[cut, i, t]
@@ -166,17 +166,17 @@ class ConvolutionSiLU(torch.autograd.Function):
         ctx.past, ctx.cuts, ctx.widths = past, cuts, widths
         return parts
 
-    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
+    @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         v, w, span = ctx.saved_tensors
         batch, length, channels = v.shape
         taps = w.shape[0] - 1
         gradients = tuple(g.contiguous() for g in gradients)
         dv, dw = torch.empty_like(v), v.new_empty(batch, taps + 1, channels)
         run(
-            _backward, batch, batch, length, channels, taps, ctx.past, ctx.cuts, 0, v, w, span,
+            _backward, batch, batch, length, channels, taps, ctx.past, ctx.cuts, v, w, span,
             _ends(gradients, ctx.widths), 2 * len(gradients), dv, dw,
         )  # fmt: skip
         total = dw.sum(0)

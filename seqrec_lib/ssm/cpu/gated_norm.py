@@ -129,10 +129,10 @@ class GatedNorm(torch.autograd.Function):
         ctx.norm_first, ctx.tasks = norm_first, tasks
         return out
 
-    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
+    @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         y, z, w, scale = ctx.saved_tensors
         batch, length, channels = y.shape
         dy, dz, dw = torch.empty_like(y), torch.empty_like(y), y.new_empty(ctx.tasks, channels)

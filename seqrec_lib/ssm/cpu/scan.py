@@ -283,10 +283,10 @@ class SelectiveScan(torch.autograd.Function):
             ctx.sizes = sizes
         return out
 
-    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
+    @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         saved = ctx.saved_tensors
         u = saved[0]
         batch, length, channels, states, _, blocks = ctx.sizes[:6]

@@ -6,10 +6,10 @@ Per head, over a history of L tokens cut into chunks of Q:
 
 W is the part inside a chunk, h the state at the chunk's beginning. The matrix products are PyTorch's; the loops here
 fill the decays. A sum over a segment of dt A is built row by row, seg_ij = seg_(i-1)j + dt_i A, never as a difference
-of cumulative sums, which cancels: at dt A = -20 per token such a difference has lost every digit of its gradient.
+of cumulative sums: that cancels, and at dt A = -20 per token it has lost every digit of its gradient.
 The backward pass runs the adjoint of the same recurrence.
 
-`lag = 1` shifts the output by one token (row i holds y_(i-1); the caller shifts C), which makes the triangle strict, and
+`lag = 1` shifts the output by one token (row i holds y_(i-1); the caller shifts C), which makes the triangle strict;
 `reverse` mirrors time: Hydra fills the upper triangle of the same W with its second direction, and its diagonal
 with `delta`, so that one product applies both halves and the diagonal.
 

@@ -47,7 +47,7 @@ class _Direction:
 class Semiseparable(torch.autograd.Function):
     """y = W x with W filled by one direction (lag 0, causal) or two (lag 1, the second reversed).
 
-    Shapes: x (batch, length, heads, width); delta, dt (batch, length, heads); A (heads,); B, C (batch, length, d_state).
+    Shapes: x (batch, length, heads, width); delta, dt (batch, length, heads); A (heads,); B, C (batch, length, N).
     length must be a multiple of the chunk length. With lag 1, C is shifted by the caller (row i holds C_(i-1), or
     C_(i+1) in the reversed direction). All float32.
     """
@@ -93,10 +93,10 @@ class Semiseparable(torch.autograd.Function):
             ctx.lag, ctx.shape = lag, (batch, length, heads, width)
         return y.view(batch, length, heads, width)
 
-    @staticmethod  # type: ignore[override]  # the decorator's type hides the signature
+    @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         x, A, W, parts = ctx.x, ctx.A, ctx.W, ctx.parts
         batch, length, heads, width = ctx.shape
         chunks, chunk = x.shape[:2]
@@ -131,8 +131,8 @@ class Semiseparable(torch.autograd.Function):
                 run(kernels.row_products, chunks, *sizes, 0, x, dweighted, part.exit, dexit)
             dG, ddt, dA_part = torch.empty_like(part.G), torch.empty_like(part.dt), x.new_empty(chunks, heads)
             run(
-                kernels.weights_backward, chunks, chunks, chunk, heads, ctx.lag, index, int(index == 0), part.G, part.dt,
-                A, dW, dlog_entry, dexit, dlog_total, splits, dG, ddt, dA_part, ddelta,
+                kernels.weights_backward, chunks, chunks, chunk, heads, ctx.lag, index, int(index == 0), part.G,
+                part.dt, A, dW, dlog_entry, dexit, dlog_total, splits, dG, ddt, dA_part, ddelta,
             )  # fmt: skip
             dC = torch.bmm(dG, part.B) if dC is None else dC.baddbmm_(dG, part.B)
             dB = torch.bmm(dG.mT, part.C) if dB is None else dB.baddbmm_(dG.mT, part.C)

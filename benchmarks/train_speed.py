@@ -1,0 +1,279 @@
+"""How long does an epoch of SASRec take here, in RecTools and in RecBole? One run, one machine, the same data and size.
+
+    python benchmarks/train_speed.py --environments DIR          # DIR gets a virtual environment per package
+    python benchmarks/train_speed.py --environments DIR --save   # also writes benchmarks/results/train_speed.json
+
+Each side is a process of its own (peers/), with its own trainer and batches. They take turns of ``--turn`` seconds, so
+that another job on the machine slows all of them alike. A side's rate is what it trained in all its turns; how much
+faster ours is, is the median over rounds. The unit is the *trained target*, a position at which the loss is taken: an
+epoch of RecTools has fewer of them, as it drops what is older than a window. An epoch that did not fit the turns is
+extrapolated from the rate, and the record says how much of it was run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "train_speed.json"
+OURS = "ours"
+# Every environment also gets the torch release that this one has. `alone` is installed without what it asks for:
+# RecBole pins a ray release that no longer exists for this Python, and needs it for its parameter search only.
+ENVIRONMENTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "rectools": {"packages": ("RecTools[torch]==0.19.0",)},
+    "recbole": {
+        "alone": ("recbole==1.2.1",),
+        "packages": (
+            *("numpy<2", "pandas<3", "scipy", "scikit-learn", "colorlog==4.7.2", "colorama==0.4.4", "pyyaml", "tqdm"),
+            *("tabulate", "texttable", "thop", "psutil", "tensorboard", "plotly"),
+        ),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One contestant: its label, its worker under peers/, its environment (None: this one), settings of its own."""
+
+    label: str
+    worker: str
+    environment: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    goal: float | None = None  # how many times as fast ours should be, per trained target
+
+
+def sides(tokens: int, length: int, recbole_rows: int) -> dict[str, Side]:
+    """Who takes part. ``tokens`` are our positions per step: RecTools gets as many in its first row."""
+    equal = {"rows_per_batch": max(1, tokens // length)}
+    rectools = ("rectools_epoch.py", "rectools")
+    return {
+        OURS: Side("Ours (recipe: item softmax in bf16)", "seqrec_epoch.py", None, {"precision": "softmax-bf16"}),
+        "rectools": Side("RecTools, our size and batch", *rectools, equal, 3.0),
+        "ours-fp32": Side("Ours, fp32", "seqrec_epoch.py", None, {"precision": "fp32"}),
+        "recbole": Side("RecBole, our size", "recbole_epoch.py", "recbole", {"rows_per_batch": recbole_rows}, 50.0),
+        "rectools-default": Side(
+            "RecTools, its own blocks and batch", *rectools, {"rows_per_batch": 128, "d_inner": None}, None
+        ),
+    }
+
+
+def prepare_environment(folder: Path, name: str, torch: str) -> Path:
+    """Make the package's virtual environment, once; returns its Python."""
+    home = folder / name
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = json.dumps([ENVIRONMENTS[name], torch])
+    stamp = home / "ready.json"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return python
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    for package in ENVIRONMENTS[name].get("alone", ()):
+        subprocess.run([*pip, "--no-deps", package], check=True)
+    subprocess.run([*pip, f"torch=={torch}", *ENVIRONMENTS[name]["packages"]], check=True)
+    stamp.write_text(wanted)
+    return python
+
+
+def export(dataset: str, folder: Path) -> Path:
+    """All interactions as RecBole reads them (tab separated, typed header), in order.
+
+    The time is the position in the user's history: no other sort can then change our order of ties.
+    """
+    import numpy as np
+
+    from seqrec_lib.data import load
+
+    sequences = load(dataset)
+    users = np.repeat(np.arange(1, sequences.n_users + 1), sequences.lengths)
+    times = np.arange(len(users)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
+    path = folder / dataset / f"{dataset}.inter"
+    path.parent.mkdir(parents=True)
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    np.savetxt(path, np.stack([users, sequences.items, times], 1), "%d", "\t", header=header, comments="")
+    return path
+
+
+class Worker:
+    """A side's process: started, warmed up, then asked for one turn after another."""
+
+    def __init__(self, side: Side, python: Path, shared: dict[str, Any], log: IO[bytes]) -> None:
+        threads = str(shared["threads"])
+        self.process = subprocess.Popen(
+            [str(python), str(HERE / "peers" / side.worker), json.dumps(shared | side.settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        )
+
+    def report(self) -> dict[str, Any]:
+        """The next line from the worker."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args[1]} ended with {self.process.wait()}")  # type: ignore[index]
+        return json.loads(line)
+
+    def turn(self, seconds: float) -> dict[str, Any]:
+        """Train for about this long."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        return self.report()
+
+    def stop(self) -> None:
+        """End the process: it notices that its input is closed."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def rate(turn: dict[str, Any], clock: str = "seconds") -> float:
+    """Trained targets per second of a turn."""
+    return float(turn["targets"]) / float(turn[clock])
+
+
+def times_as_fast(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], clock: str = "seconds") -> float:
+    """Median over rounds of our rate in units of theirs.
+
+    >>> slow, fast = {"targets": 10, "seconds": 5.0}, {"targets": 60, "seconds": 3.0}
+    >>> times_as_fast([fast, fast, slow], [slow, slow, slow])
+    10.0
+    """
+    return statistics.median(rate(a, clock) / rate(b, clock) for a, b in zip(ours, theirs, strict=True))
+
+
+def summarise(facts: dict[str, Any], turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of the record, from what a worker said about itself and its turns."""
+    total = {key: sum(turn[key] for turn in turns) for key in turns[0]}
+    share = total["targets"] / facts["targets_per_epoch"]
+    return facts | {
+        "turns": len(turns),
+        "timed_seconds": round(total["seconds"], 2),
+        "timed_steps": total["steps"],
+        "share_of_epoch": round(share, 4),
+        "measured": share >= 1.0,
+        "targets_per_second": round(rate(total), 1),
+        "targets_per_cpu_second": round(rate(total, "cpu_seconds"), 1),
+        "epoch_seconds": round(facts["targets_per_epoch"] / rate(total) + facts["epoch_setup_seconds"], 1),
+        "padding": round(1 - total["tokens"] / total["positions"], 4),
+        "peak_memory_bytes": max(turn["peak_memory_bytes"] for turn in turns),
+    }
+
+
+def build_record(
+    contestants: dict[str, Side], facts: dict[str, dict[str, Any]], turns: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Rows and ratios. ``turns``: side -> one report per round."""
+    rows = []
+    for name, side in contestants.items():
+        row = {"name": name, "label": side.label, "goal": side.goal} | summarise(facts[name], turns[name])
+        for ours in (OURS, "ours-fp32"):
+            key = ours.replace("-", "_")
+            row[f"{key}_times_as_fast"] = round(times_as_fast(turns[ours], turns[name]), 2)
+            row[f"{key}_times_as_fast_cpu"] = round(times_as_fast(turns[ours], turns[name], "cpu_seconds"), 2)
+        rows.append(row)
+    return {"rows": rows}
+
+
+def main(
+    environments: Annotated[Path, typer.Option(help="folder for the packages' virtual environments")],
+    dataset: Annotated[str, typer.Option(help="data set")] = "ml-1m",
+    threads: Annotated[int, typer.Option(min=0, help="threads of every side; 0: all cores")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = 20,
+    turn: Annotated[float, typer.Option(min=0.1, help="seconds of a turn, at least one step")] = 10.0,
+    recbole_rows: Annotated[int, typer.Option(min=1, help="samples in a batch of RecBole (its default: 2048)")] = 512,
+    save: Annotated[bool, typer.Option("--save", help=f"write {RESULTS.name}")] = False,
+) -> None:
+    """Train side by side and compare trained targets per second."""
+    import torch
+
+    from seqrec_lib.recipes import resolve
+    from seqrec_lib.results import environment, now
+    from seqrec_lib.results.provenance import usable_cores
+
+    architecture, config = resolve(dataset, "sasrec", 0)
+    assert config is not None
+    threads = threads or usable_cores()
+    contestants = sides(config.tokens_per_batch, config.max_length, recbole_rows)
+    release = torch.__version__.partition("+")[0]
+    pythons = {name: prepare_environment(environments, name, release) for name in ENVIRONMENTS}
+    shared = {"dataset": dataset, "threads": threads, "length": config.max_length, "d_inner": 4 * architecture["d_model"]}
+    shared |= architecture | {"learning_rate": config.learning_rate}
+
+    workers: dict[str, Worker] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+    load = [os.getloadavg()[0]]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "workers.log"
+        shared["interactions"] = str(export(dataset, Path(folder)))
+        try:
+            with log.open("wb") as stream:
+                for name, side in contestants.items():
+                    python = pythons[side.environment] if side.environment else Path(sys.executable)
+                    workers[name] = Worker(side, python, shared, stream)
+                    facts[name] = workers[name].report()
+                    print(f"{name}: ready after {facts[name]['prepare_seconds']:.0f} s", flush=True)
+            for number in range(rounds):
+                for name in contestants if number % 2 == 0 else reversed(contestants):
+                    turns[name].append(workers[name].turn(turn))
+                rates = ", ".join(f"{name} {rate(done[-1]):,.0f}" for name, done in turns.items())
+                print(f"round {number + 1} of {rounds}, targets/s: {rates}", flush=True)
+        except RuntimeError as error:
+            raise SystemExit(f"error: {error}\n{log.read_text(errors='replace')[-3000:]}") from None
+        finally:
+            for worker in workers.values():
+                worker.stop()
+    load.append(os.getloadavg()[0])
+
+    size = {key: value for key, value in shared.items() if key not in ("interactions", "threads")}
+    record = {
+        "benchmark": "train_speed",
+        "date": now()[:10],
+        "environment": environment() | {"threads": threads, "load_average": [round(x, 1) for x in load]},
+        "setting": size | {"rounds": rounds, "turn_seconds": turn},
+        **build_record(contestants, facts, turns),
+    }
+    show(record)
+    if save:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        print(f"written to {RESULTS}")
+
+
+def show(record: dict[str, Any]) -> None:
+    """The record as a table in the terminal."""
+    table = Table("side", "epoch, s", "share run", "targets/s", "padding", "ours is x", "ours fp32 is x", "goal")
+    for row in record["rows"]:
+        table.add_row(
+            row["label"],
+            f"{row['epoch_seconds']:,.0f}",
+            f"{row['share_of_epoch']:.1%}",
+            f"{row['targets_per_second']:,.0f}",
+            f"{row['padding']:.1%}",
+            f"{row['ours_times_as_fast']:.2f}",
+            f"{row['ours_fp32_times_as_fast']:.2f}",
+            f">= {row['goal']:g}" if row["goal"] else "",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

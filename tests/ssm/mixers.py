@@ -1,0 +1,36 @@
+"""The three mixers at small sizes, with weights away from their initial values."""
+
+from __future__ import annotations
+
+import torch
+
+from seqrec_lib.ssm import Hydra, Mamba, Mamba2
+
+MIXERS = {
+    "mamba": lambda: Mamba(12, 5),
+    "mamba-biases": lambda: Mamba(12, 5, d_conv=3, bias=True, conv_bias=False),
+    "mamba2": lambda: Mamba2(16, 6, headdim=8),
+    "mamba2-groups": lambda: Mamba2(16, 6, headdim=8, ngroups=2, bias=True),
+    "hydra": lambda: Hydra(16, 6, headdim=8),
+    "hydra-short": lambda: Hydra(16, 6, d_conv=3, headdim=16, bias=True),
+    "hydra-groups": lambda: Hydra(16, 6, d_conv=5, headdim=8, ngroups=2),
+}
+STREAMING = [name for name in MIXERS if name != "mamba2-groups"]
+
+
+def make(name: str, dtype: torch.dtype = torch.float64, backend: str = "auto", seed: int = 0) -> torch.nn.Module:
+    """A mixer in evaluation mode; every parameter perturbed, dt_bias and A_log so that memories differ."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mixer = MIXERS[name]()
+        with torch.no_grad():
+            for parameter in mixer.parameters():
+                parameter += 0.3 * torch.randn_like(parameter)
+    mixer.backend = backend
+    return mixer.to(dtype).eval()
+
+
+def history(mixer: torch.nn.Module, batch: int, length: int, seed: int = 1) -> torch.Tensor:
+    """(batch, length, d_model) standard normal inputs in the mixer's dtype."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, length, mixer.d_model, generator=generator, dtype=torch.float64).to(mixer.A_log.dtype)
