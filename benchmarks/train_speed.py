@@ -8,6 +8,9 @@ that another job on the machine slows all of them alike. A side's rate is what i
 faster ours is, is the median over rounds. The unit is the *trained target*, a position at which the loss is taken: an
 epoch of RecTools has fewer of them, as it drops what is older than a window. An epoch that did not fit the turns is
 extrapolated from the rate, and the record says how much of it was run.
+
+On a machine that is busy with other jobs, wall time says little: ``--clock cpu --threads 1`` counts each process's own
+CPU seconds instead, and the record says so.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "train_speed.json"
-OURS = "ours"
+OURS, OURS_FP32 = "ours", "ours-fp32"
 # Every environment also gets the torch release that this one has. `alone` is installed without what it asks for:
 # RecBole pins a ray release that no longer exists for this Python, and needs it for its parameter search only.
 ENVIRONMENTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -61,7 +64,7 @@ def sides(tokens: int, length: int, recbole_rows: int) -> dict[str, Side]:
     return {
         OURS: Side("Ours (recipe: item softmax in bf16)", "seqrec_epoch.py", None, {"precision": "softmax-bf16"}),
         "rectools": Side("RecTools, our size and batch", *rectools, equal, 3.0),
-        "ours-fp32": Side("Ours, fp32", "seqrec_epoch.py", None, {"precision": "fp32"}),
+        OURS_FP32: Side("Ours, fp32", "seqrec_epoch.py", None, {"precision": "fp32"}),
         "recbole": Side("RecBole, our size", "recbole_epoch.py", "recbole", {"rows_per_batch": recbole_rows}, 50.0),
         "rectools-default": Side(
             "RecTools, its own blocks and batch", *rectools, {"rows_per_batch": 128, "d_inner": None}, None
@@ -108,14 +111,18 @@ def export(dataset: str, folder: Path) -> Path:
 class Worker:
     """A side's process: started, warmed up, then asked for one turn after another."""
 
-    def __init__(self, side: Side, python: Path, shared: dict[str, Any], log: IO[bytes]) -> None:
+    def __init__(
+        self, side: Side, pythons: dict[str, Path], shared: dict[str, Any], folder: Path, log: IO[bytes]
+    ) -> None:
         threads = str(shared["threads"])
+        python = pythons[side.environment] if side.environment else Path(sys.executable)
         self.process = subprocess.Popen(
             [str(python), str(HERE / "peers" / side.worker), json.dumps(shared | side.settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            cwd=folder if side.environment else None,  # RecBole leaves logs where it runs
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
 
@@ -127,10 +134,10 @@ class Worker:
             raise RuntimeError(f"{self.process.args[1]} ended with {self.process.wait()}")  # type: ignore[index]
         return json.loads(line)
 
-    def turn(self, seconds: float) -> dict[str, Any]:
+    def turn(self, clock: str, seconds: float) -> dict[str, Any]:
         """Train for about this long."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.write(f"{clock} {seconds}\n")
         self.process.stdin.flush()
         return self.report()
 
@@ -144,61 +151,63 @@ class Worker:
             self.process.kill()
 
 
-def rate(turn: dict[str, Any], clock: str = "seconds") -> float:
+def rate(turn: dict[str, Any], clock: str = "wall") -> float:
     """Trained targets per second of a turn."""
     return float(turn["targets"]) / float(turn[clock])
 
 
-def times_as_fast(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], clock: str = "seconds") -> float:
+def times_as_fast(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], clock: str = "wall") -> float:
     """Median over rounds of our rate in units of theirs.
 
-    >>> slow, fast = {"targets": 10, "seconds": 5.0}, {"targets": 60, "seconds": 3.0}
+    >>> slow, fast = {"targets": 10, "wall": 5.0}, {"targets": 60, "wall": 3.0}
     >>> times_as_fast([fast, fast, slow], [slow, slow, slow])
     10.0
     """
     return statistics.median(rate(a, clock) / rate(b, clock) for a, b in zip(ours, theirs, strict=True))
 
 
-def summarise(facts: dict[str, Any], turns: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(facts: dict[str, Any], turns: list[dict[str, Any]], clock: str = "wall") -> dict[str, Any]:
     """One row of the record, from what a worker said about itself and its turns."""
     total = {key: sum(turn[key] for turn in turns) for key in turns[0]}
     share = total["targets"] / facts["targets_per_epoch"]
     return facts | {
-        "turns": len(turns),
-        "timed_seconds": round(total["seconds"], 2),
-        "timed_steps": total["steps"],
+        "steps": total["steps"],
+        "wall_seconds": round(total["wall"], 2),
+        "cpu_seconds": round(total["cpu"], 2),
         "share_of_epoch": round(share, 4),
-        "measured": share >= 1.0,
-        "targets_per_second": round(rate(total), 1),
-        "targets_per_cpu_second": round(rate(total, "cpu_seconds"), 1),
-        "epoch_seconds": round(facts["targets_per_epoch"] / rate(total) + facts["epoch_setup_seconds"], 1),
+        "targets_per_second": round(rate(total, clock), 1),
+        "epoch_seconds": round(facts["targets_per_epoch"] / rate(total, clock) + facts["epoch_setup_seconds"], 1),
         "padding": round(1 - total["tokens"] / total["positions"], 4),
         "peak_memory_bytes": max(turn["peak_memory_bytes"] for turn in turns),
     }
 
 
-def build_record(
-    contestants: dict[str, Side], facts: dict[str, dict[str, Any]], turns: dict[str, list[dict[str, Any]]]
-) -> dict[str, Any]:
-    """Rows and ratios. ``turns``: side -> one report per round."""
-    rows = []
-    for name, side in contestants.items():
-        row = {"name": name, "label": side.label, "goal": side.goal} | summarise(facts[name], turns[name])
-        for ours in (OURS, "ours-fp32"):
-            key = ours.replace("-", "_")
-            row[f"{key}_times_as_fast"] = round(times_as_fast(turns[ours], turns[name]), 2)
-            row[f"{key}_times_as_fast_cpu"] = round(times_as_fast(turns[ours], turns[name], "cpu_seconds"), 2)
-        rows.append(row)
-    return {"rows": rows}
+def summaries(
+    contestants: dict[str, Side],
+    facts: dict[str, dict[str, Any]],
+    turns: dict[str, list[dict[str, Any]]],
+    clock: str = "wall",
+) -> list[dict[str, Any]]:
+    """A row per side, ours first. ``turns``: side -> one report per round."""
+    return [
+        {"name": name, "label": side.label, "goal": side.goal}
+        | summarise(facts[name], turns[name], clock)
+        | {
+            "ours_times_as_fast": round(times_as_fast(turns[OURS], turns[name], clock), 2),
+            "ours_fp32_times_as_fast": round(times_as_fast(turns[OURS_FP32], turns[name], clock), 2),
+        }
+        for name, side in sorted(contestants.items(), key=lambda item: not item[0].startswith(OURS))
+    ]
 
 
 def main(
     environments: Annotated[Path, typer.Option(help="folder for the packages' virtual environments")],
     dataset: Annotated[str, typer.Option(help="data set")] = "ml-1m",
     threads: Annotated[int, typer.Option(min=0, help="threads of every side; 0: all cores")] = 0,
+    clock: Annotated[str, typer.Option(help="wall | cpu: what is compared; cpu needs one thread")] = "wall",
     rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = 20,
     turn: Annotated[float, typer.Option(min=0.1, help="seconds of a turn, at least one step")] = 10.0,
-    recbole_rows: Annotated[int, typer.Option(min=1, help="samples in a batch of RecBole (its default: 2048)")] = 512,
+    recbole_rows: Annotated[int, typer.Option(min=1, help="samples in a batch of RecBole (its default: 2048)")] = 256,
     save: Annotated[bool, typer.Option("--save", help=f"write {RESULTS.name}")] = False,
 ) -> None:
     """Train side by side and compare trained targets per second."""
@@ -208,54 +217,67 @@ def main(
     from seqrec_lib.results import environment, now
     from seqrec_lib.results.provenance import usable_cores
 
+    threads = threads or usable_cores()
+    if clock not in ("wall", "cpu") or (clock == "cpu" and threads > 1):
+        raise SystemExit(f"error: clock {clock!r} with {threads} threads; use wall, or cpu with --threads 1")
     architecture, config = resolve(dataset, "sasrec", 0)
     assert config is not None
-    threads = threads or usable_cores()
     contestants = sides(config.tokens_per_batch, config.max_length, recbole_rows)
     release = torch.__version__.partition("+")[0]
     pythons = {name: prepare_environment(environments, name, release) for name in ENVIRONMENTS}
-    shared = {"dataset": dataset, "threads": threads, "length": config.max_length, "d_inner": 4 * architecture["d_model"]}
-    shared |= architecture | {"learning_rate": config.learning_rate}
+    size = architecture | {"d_inner": 4 * architecture["d_model"], "length": config.max_length}
+    shared = size | {"dataset": dataset, "threads": threads, "learning_rate": config.learning_rate}
 
-    workers: dict[str, Worker] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "workers.log"
         shared["interactions"] = str(export(dataset, Path(folder)))
-        try:
-            with log.open("wb") as stream:
-                for name, side in contestants.items():
-                    python = pythons[side.environment] if side.environment else Path(sys.executable)
-                    workers[name] = Worker(side, python, shared, stream)
-                    facts[name] = workers[name].report()
-                    print(f"{name}: ready after {facts[name]['prepare_seconds']:.0f} s", flush=True)
-            for number in range(rounds):
-                for name in contestants if number % 2 == 0 else reversed(contestants):
-                    turns[name].append(workers[name].turn(turn))
-                rates = ", ".join(f"{name} {rate(done[-1]):,.0f}" for name, done in turns.items())
-                print(f"round {number + 1} of {rounds}, targets/s: {rates}", flush=True)
-        except RuntimeError as error:
-            raise SystemExit(f"error: {error}\n{log.read_text(errors='replace')[-3000:]}") from None
-        finally:
-            for worker in workers.values():
-                worker.stop()
+        facts, turns = take_turns(contestants, pythons, shared, Path(folder), (clock, turn), rounds)
     load.append(os.getloadavg()[0])
 
-    size = {key: value for key, value in shared.items() if key not in ("interactions", "threads")}
     record = {
         "benchmark": "train_speed",
         "date": now()[:10],
         "environment": environment() | {"threads": threads, "load_average": [round(x, 1) for x in load]},
-        "setting": size | {"rounds": rounds, "turn_seconds": turn},
-        **build_record(contestants, facts, turns),
+        "setting": size | {"dataset": dataset, "clock": clock, "rounds": rounds, "turn_seconds": turn},
+        "rows": summaries(contestants, facts, turns, clock),
     }
     show(record)
     if save:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(f"written to {RESULTS}")
+
+
+def take_turns(
+    contestants: dict[str, Side],
+    pythons: dict[str, Path],
+    shared: dict[str, Any],
+    folder: Path,
+    length: tuple[str, float],
+    rounds: int,
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Start every worker, then go round: (facts per side, reports per side and round)."""
+    workers: dict[str, Worker] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+    log = folder / "workers.log"
+    try:
+        with log.open("wb") as stream:
+            for name, side in contestants.items():
+                workers[name] = Worker(side, pythons, shared, folder, stream)
+                facts[name] = workers[name].report()
+                print(f"{name}: ready after {facts[name]['prepare_seconds']:.0f} s", flush=True)
+        for number in range(rounds):
+            for name in contestants if number % 2 == 0 else reversed(contestants):
+                turns[name].append(workers[name].turn(*length))
+            rates = ", ".join(f"{name} {rate(done[-1], length[0]):,.0f}" for name, done in turns.items())
+            print(f"round {number + 1} of {rounds}, targets/s: {rates}", flush=True)
+    except RuntimeError as error:
+        raise SystemExit(f"error: {error}\n{log.read_text(errors='replace')[-3000:]}") from None
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    return facts, turns
 
 
 def show(record: dict[str, Any]) -> None:

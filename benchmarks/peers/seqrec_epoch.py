@@ -62,9 +62,7 @@ def main() -> None:
             draw(progress.epoch)
 
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            model, sequences, config, Path(folder), accelerator=accelerator, listen=listen, checkpoint_seconds=1e9
-        )
+        train(model, sequences, config, Path(folder), accelerator=accelerator, listen=listen, checkpoint_seconds=1e9)
 
 
 if __name__ == "__main__":

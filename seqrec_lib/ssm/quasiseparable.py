@@ -60,7 +60,7 @@ def quasiseparable(
     if backend == "reference":
         return quasiseparable_reference(x, dt, A, B, C, delta)
     if backend == "cpu" and B[0].shape[2] == 1 and length > 0:
-        from seqrec_lib.ssm.cpu.structured import Semiseparable, chunking
+        from seqrec_lib.ssm.cpu.structured import Semiseparable, chunking, half_wanted
 
         chunks, Q = chunking(length)
         extra = chunks * Q - length
@@ -68,7 +68,7 @@ def quasiseparable(
         # Row i of the strict triangles holds C of its neighbour.
         parts = [x, delta, dt[0], Bf, delayed(Cf), dt[1], Bb, delayed(Cb.flip(1)).flip(1)]
         parts = [lengthened(v, extra) for v in parts]
-        y: Tensor = Semiseparable.apply(Q, 1, *parts[:2], A, *parts[2:])
+        y: Tensor = Semiseparable.apply(Q, 1, half_wanted(), *parts[:2], A, *parts[2:])
         return y[:, :length]
     # Both directions as one batch of twice the size.
     both = [torch.cat([f, b.flip(1)]) for f, b in ((x, x), dt, B, C)]

@@ -103,14 +103,14 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None
         )  # fmt: skip
         return y
     if backend == "cpu" and B.shape[2] == 1 and length > 0:
-        from seqrec_lib.ssm.cpu.structured import Semiseparable, chunking
+        from seqrec_lib.ssm.cpu.structured import Semiseparable, chunking, half_wanted
 
         chunks, Q = chunking(length)
         extra = chunks * Q - length
         B, C = B[:, :, 0], C[:, :, 0]
         x, dt, B, C = (lengthened(v, extra) for v in (x, dt, B, C))
         delta = torch.zeros_like(dt) if D is None else D.expand(dt.shape)
-        y = Semiseparable.apply(Q, 0, x, delta, A, dt, B, C)
+        y = Semiseparable.apply(Q, 0, half_wanted(), x, delta, A, dt, B, C)
         return y[:, :length]
     form = ssd_reference if backend == "reference" else ssd_matrix
     y = form(x, dt, A, B, C)

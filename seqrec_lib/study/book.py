@@ -93,6 +93,8 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
+    # Methods chapters quote the library's own code.
+    shutil.copytree(root / "seqrec_lib", source / "code" / "seqrec_lib", ignore=shutil.ignore_patterns("__pycache__"))
     toc = expand_toc(_read_toc(root), pages)
     import yaml
 

@@ -25,6 +25,7 @@ WIDTHS = (1280, 390)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SEARCH_FIELDS = ".search-button__button, main form.bd-search, article form.bd-search"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 180_000  # milliseconds for one step of the browser: a busy machine is no finding
 TALLEST = 12_000  # pixels of a screenshot; longer pages are cut there
 AXE_RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
@@ -59,6 +60,7 @@ class View:
         self.width, self.theme = width, theme
         self.problems: list[str] = []
         self.page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme).new_page()
+        self.page.set_default_timeout(PATIENCE)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         self.page.on("requestfailed", lambda r: self.problems.append(f"request failed: {r.url} ({r.failure})"))
@@ -75,6 +77,12 @@ class View:
     def check(self, path: Path, screenshot: Path | None, axe: str) -> list[str]:
         """Findings about one page; axe looks at the wide view, where everything shows."""
         self.problems.clear()
+        try:
+            return self._look(path, screenshot, axe) + self.problems
+        except Error as error:
+            return [f"the browser gave up: {error.message.splitlines()[0]}", *self.problems]
+
+    def _look(self, path: Path, screenshot: Path | None, axe: str) -> list[str]:
         page = self.page
         page.goto(path.as_uri(), wait_until="load")
         page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")  # formulae change the layout
@@ -96,7 +104,7 @@ class View:
             )
         if self.width == WIDTHS[0]:
             found += accessibility(page, axe)
-        return found + self.problems
+        return found
 
 
 def accessibility(page: Page, axe: str) -> Iterator[str]:
@@ -113,7 +121,7 @@ def check_search(browser: Browser, folder: Path, word: str) -> Iterator[str]:
     view = View(browser, WIDTHS[0], "light")
     view.page.goto(f"{(folder / 'search.html').as_uri()}?q={word}", wait_until="load")
     try:
-        view.page.wait_for_selector("#search-results li a", timeout=15_000)
+        view.page.wait_for_selector("#search-results li a", timeout=60_000)
     except Error:
         yield f"search.html: no result for {word!r}"
     yield from (f"search.html: {problem}" for problem in view.problems)

@@ -1,0 +1,237 @@
+"""Tables of the speed page, from the records that benchmarks/ writes (benchmarks/results/<name>.json).
+
+A record that is not there shows as "not measured". Below each table stands the machine that it was measured on, with
+the versions, the day and the clock: a speed without them means nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.places import project_root
+from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
+from seqrec_lib.report.paper import dataset_name
+
+Record = Mapping[str, Any]
+MODEL_NAMES = {
+    "sasrec": "SASRec",
+    "mamba4rec": "Mamba4Rec",
+    "2mamba4rec": "2Mamba4Rec",
+    "hydra4rec": "Hydra4Rec",
+    "hydra4rec-all-positions": "Hydra4Rec, every position",
+}
+
+
+def read(folder: str, name: str) -> Record | None:
+    """The record of the benchmark ``name``, or None where it was not run; ``folder`` counts from the project.
+
+    Raises:
+        SeqRecError: the file is no JSON object.
+    """
+    path = project_root() / folder / f"{name}.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SeqRecError(f"{path} is no valid JSON ({error}); run benchmarks/{name}.py again") from None
+    if not isinstance(record, dict):
+        raise SeqRecError(f"{path} holds no JSON object; run benchmarks/{name}.py again")
+    return record
+
+
+def _missing(name: str) -> Html:
+    return paragraph(f"Not measured: there is no {name}.json. benchmarks/{name}.py makes it.")
+
+
+def training_table(record: Record | None) -> Html:
+    """An epoch of SASRec here, in RecTools and in RecBole, and by which factor ours trains a target faster."""
+    if record is None:
+        return _missing("train_speed")
+    setting, rows = record["setting"], record["rows"]
+    body = [
+        [
+            row["label"],
+            row["batch"],
+            f"{row['padding']:.1%}",
+            f"{row['targets_per_second']:,.0f}",
+            f"{row['targets_per_epoch']:,}",
+            _epoch(row),
+            _share(row["share_of_epoch"]),
+            f"{row['peak_memory_bytes'] / 2**30:.1f}",
+            *(
+                NONE if _is_ours(row) else f"{row[key]:.1f}"
+                for key in ("ours_times_as_fast", "ours_fp32_times_as_fast")
+            ),
+        ]
+        for row in rows
+    ]
+    headers = ["Side", "Batch", "Padding", "Targets/s", "Targets per epoch", "Epoch, s", "Of it run", "Memory, GiB"]
+    headers += ["Ours is faster by", "Ours in fp32 by"]
+    size = (
+        f"d = {setting['d_model']}, {setting['n_layers']} layers, {setting['n_heads']} heads, feed-forward "
+        f"{setting['d_inner']}, length {setting['length']}"
+    )
+    return table(
+        headers,
+        body,
+        caption=f"Training SASRec on {dataset_name(setting['dataset'])}: {size}",
+        notes=[
+            f"Turns of {setting['turn_seconds']:g} s, {setting['rounds']} of each side, in rotation; factors are "
+            "medians over rounds, per trained target. An epoch marked ≈ is extrapolated from the share that was run.",
+            _conditions(record),
+            f"Versions: {_versions(row['versions'] for row in rows)}.",
+        ],
+        left=(0, 1),
+    )
+
+
+def _is_ours(row: Record) -> bool:
+    return str(row["name"]).startswith("ours")
+
+
+def _epoch(row: Record) -> str:
+    return f"{'' if row['share_of_epoch'] >= 1 else '≈ '}{row['epoch_seconds']:,.0f}"
+
+
+def _share(value: float) -> str:
+    return "all" if value >= 1 else f"{value:.0%}" if value >= 0.1 else f"{value:.2%}"
+
+
+def training_goals(record: Record | None) -> Html:
+    """What the study aims at, and whether it got there."""
+    if record is None:
+        return _missing("train_speed")
+    lines = []
+    for row in record["rows"]:
+        if row["goal"] is None:
+            continue
+        got = row["ours_times_as_fast"]
+        word = "reached" if got >= row["goal"] else "missed"
+        lines.append(f"{row['label']}: at least {row['goal']:g} times as fast is the goal; it is {got:.1f}: {word}.")
+    return bullets(lines)
+
+
+def ranking_table(record: Record | None) -> Html:
+    """Ranking all users after encoding: counting, top-k and sorting; a table for each size."""
+    if record is None:
+        return _missing("ranking_speed")
+    return stack([_ranking_set(part) for part in record["sets"]] + [paragraph(_conditions(record))])
+
+
+def _ranking_set(part: Record) -> Html:
+    users, name = part["all_users"], dataset_name(part["dataset"])
+    body = []
+    for row in part["rows"]:
+        each = row["seconds"] / row["users"]
+        body.append(
+            [
+                row["label"],
+                f"{1e3 * each:,.3f}",
+                f"{row['users']:,}",
+                f"{'' if row['users'] == users else '≈ '}{each * users:,.1f}",
+                NONE if row["name"] == "counting" else f"{row['ours_times_as_fast']:.1f}",
+                f"{row['agreement']:.2%}",
+            ]
+        )
+    ours = part["rows"][0]
+    notes = [f"Encoding the {ours['users']:,} histories before took {part['encode_seconds']:,.1f} s."]
+    if part["goal_seconds"] is not None:
+        word = "reached" if ours["seconds"] < part["goal_seconds"] else "missed"
+        notes.append(f"The goal for counting is under {part['goal_seconds']:g} s on two cores: {word}.")
+    if part["peak_memory_bytes"] is not None:
+        notes.append(f"Counting took {part['peak_memory_bytes'] / 2**20:,.0f} MiB beyond data and model at its peak.")
+    if ours["users"] != users:
+        notes.append("Simulated histories and random weights at that set's size; times for all users are extrapolated.")
+    return table(
+        ["Method", "ms per user", "Users ranked", "All users, s", "Ours is faster by", "Same ranks"],
+        body,
+        caption=f"Ranking {users:,} users among {part['items']:,} items ({name}), unmasked and masked",
+        notes=notes,
+    )
+
+
+def mixer_tables(record: Record | None) -> Html:
+    """The state-space models beside SASRec, and their mixers beside transformers'; a pair of tables per shape."""
+    if record is None:
+        return _missing("ssm_speed")
+    parts = []
+    for shape in record["shapes"]:
+        size = f"{shape['batch']} histories of {shape['length']}"
+        models = [
+            [
+                MODEL_NAMES.get(name, name),
+                f"{row['milliseconds']:.1f}",
+                f"{row['ratio']:.2f}",
+                f"{row['product_gflop']:.2f}",
+                f"{row['attained']:.0%}",
+            ]
+            for name, row in shape["models"].items()
+        ]
+        headers = ["Model", "ms", "In units of SASRec", "GFLOP in products", "Of a large product's rate"]
+        parts.append(table(headers, models, caption=f"Forward and backward pass of {size}, without the item softmax"))
+        mixers = [
+            [name, f"{row['milliseconds']:.1f}", f"{row['theirs_milliseconds']:,.1f}", f"{row['times_as_fast']:.1f}"]
+            for name, row in shape["mixers"].items()
+        ]
+        headers = ["Mixer", "Ours, ms", "transformers, ms", "Ours is faster by"]
+        parts.append(table(headers, mixers, caption=f"The mixers alone, beside transformers', on {size}"))
+    return stack([*parts, paragraph(_conditions(record)), paragraph(f"Versions: {_versions([record['versions']])}.")])
+
+
+def loading_table(record: Record | None) -> Html:
+    """From raw files to sequences, stage by stage."""
+    if record is None:
+        return _missing("data_load")
+    stages = {"read": "Read", "filter": "Filter", "order": "Order", "total": "Together", "cached": "From the cache"}
+    body = [
+        [dataset_name(name), *(f"{seconds[stage]:.2f}" for stage in stages)]
+        for name, seconds in record["results"].items()
+    ]
+    return table(
+        ["Data set", *stages.values()],
+        body,
+        caption="Seconds from raw files to sequences (median)",
+        notes=[_conditions(record)],
+    )
+
+
+def _conditions(record: Record) -> str:
+    """Machine, threads, clock, load and day of a record, as far as it has them."""
+    where = record.get("environment") or record.get("machine") or {}
+    if isinstance(where, str):  # data_load's: the architecture alone
+        where = {"cpu": where, "cores": record.get("cores")}
+    parts = [str(where.get("cpu") or where.get("processor") or "unknown CPU")]
+    threads, cores = where.get("threads"), where.get("cores")
+    if cores is not None:
+        parts.append(_plural(cores, "core"))
+    if threads is not None:
+        parts.append(f"{_plural(threads, 'thread')} used")
+    if record.get("date"):
+        parts.append(str(record["date"]))
+    text = f"Measured on {', '.join(parts)}."
+    load = where.get("load_average")
+    if load and threads is not None and max(load) > threads + 0.5:
+        text += f" Other jobs ran too (load {' to '.join(f'{x:g}' for x in sorted(load))})."
+    if record.get("setting", {}).get("clock") == "cpu":
+        text += " Seconds are CPU seconds of the process, which other jobs do not count into."
+    return text
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _versions(versions: Any) -> str:
+    """All versions that were used, each once.
+
+    >>> _versions([{"torch": "2.13.0"}, {"torch": "2.13.0", "RecBole": "1.2.1"}])
+    'RecBole 1.2.1, torch 2.13.0'
+    """
+    found: Sequence[str] = sorted(
+        {f"{name} {value}" for each in versions for name, value in each.items()}, key=str.lower
+    )
+    return ", ".join(found)
