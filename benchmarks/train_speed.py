@@ -143,12 +143,11 @@ class Worker:
 
     def stop(self) -> None:
         """End the process: it notices that its input is closed."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
         try:
-            self.process.wait(timeout=60)
+            self.process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.communicate()
 
 
 def rate(turn: dict[str, Any], clock: str = "wall") -> float:
@@ -178,6 +177,7 @@ def summarise(facts: dict[str, Any], turns: list[dict[str, Any]], clock: str = "
         "targets_per_second": round(rate(total, clock), 1),
         "epoch_seconds": round(facts["targets_per_epoch"] / rate(total, clock) + facts["epoch_setup_seconds"], 1),
         "padding": round(1 - total["tokens"] / total["positions"], 4),
+        "positions_per_target": round(total["positions"] / total["targets"], 2),
         "peak_memory_bytes": max(turn["peak_memory_bytes"] for turn in turns),
     }
 

@@ -1,5 +1,8 @@
 """Full ranking of a split: every user's target among all items, in bounded memory.
 
+A rank is counted, not sorted: rank = 1 + #{items that score above the target} + #{other items that score the same},
+compared in float32. Ties count against the model: a model that gives every item one score ranks last, not first.
+
 Works for anything with ``score(items, lengths) -> (B, V)`` and a ``max_length``: neural models and counting baselines.
 """
 
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
-from seqrec_lib.metrics import rank_metrics, target_ranks
+from seqrec_lib.metrics import rank_metrics
 
 _SCORES_AT_A_TIME = 2**22  # entries of the score matrix held at once: 16 MB
 _USERS_AT_A_TIME = 256
@@ -43,6 +46,42 @@ class Ranks:
         """HT, NDCG, MRR at 5, 10, 20; the same with ``masked_`` in front for the masked ranks."""
         masked = {f"masked_{name}": value for name, value in rank_metrics(self.masked_rank).items()}
         return rank_metrics(self.rank) | masked
+
+
+def target_ranks(scores: Tensor, targets: Tensor, seen: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Ranks among all items, and among the items that the history does not contain.
+
+    Args:
+        scores: (B, V) float32; column 0 is -inf.
+        targets: (B,) int64 ids in 1..V-1.
+        seen: (rows, items), int64 pairs of a row of ``scores`` and an item of its history, repeats allowed. The target
+            stays a candidate even when it is in the history.
+
+    Returns:
+        (ranks, masked ranks), (B,) int64 each, from 1; equal when ``seen`` is None.
+
+    Raises:
+        ValueError: a score is NaN, the target's is not finite, or ``scores`` is not float32.
+
+    >>> scores = torch.tensor([[-torch.inf, 3.0, 2.0, 2.0, 1.0]])
+    >>> target_ranks(scores, torch.tensor([3]))[0]  # item 1 is above, item 2 ties
+    tensor([3])
+    >>> target_ranks(scores, torch.tensor([3]), (torch.tensor([0]), torch.tensor([1])))[1]  # item 1 was seen
+    tensor([2])
+    """
+    if scores.dtype != torch.float32:
+        raise ValueError(f"scores are compared in float32, got {scores.dtype}")
+    own = scores.gather(1, targets.unsqueeze(1))
+    not_below = scores >= own  # includes the target itself; False where a score is NaN
+    ranks = not_below.sum(1)
+    # NaN compares False both ways: then the two counts miss an item.
+    if not bool(torch.isfinite(own).all()) or int(ranks.sum() + (scores < own).sum()) != scores.numel():
+        raise ValueError("the model produced NaN or infinite scores: training has diverged")
+    if seen is None:
+        return ranks, ranks
+    not_below[seen] = False
+    not_below.scatter_(1, targets.unsqueeze(1), True)
+    return ranks, not_below.sum(1)
 
 
 def gather_histories(items: Tensor, start: Tensor, stop: Tensor, max_length: int | None) -> tuple[Tensor, Tensor]:

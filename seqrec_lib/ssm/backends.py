@@ -37,7 +37,8 @@ def choose(requested: str, x: Tensor) -> str:
     kernel = "cuda" if x.is_cuda else "cpu"
     if requested not in ("auto", kernel):
         raise SeqRecError(f"backend {requested!r} asked for a tensor on {x.device.type}: use 'auto'")
-    if x.dtype not in (torch.float32, torch.bfloat16) or x.device.type not in ("cpu", "cuda"):
+    dtypes = (torch.float32, torch.bfloat16) + ((torch.float16,) if x.is_cuda else ())
+    if x.dtype not in dtypes or x.device.type not in ("cpu", "cuda"):
         reason: str | None = f"{x.dtype} on {x.device.type} has no kernels"
         expected = True
     else:
@@ -56,7 +57,7 @@ def missing(kernel: str) -> str | None:
     """Why the "cpu" or "cuda" kernels cannot be used, in one line with what to do; None where they can."""
     try:
         if kernel == "cpu":
-            importlib.import_module("numba")
+            importlib.import_module("seqrec_lib.ssm.cpu.gated_norm")  # the smallest of them: compiles and is cached
             return None
         if not torch.cuda.is_available():
             return "no CUDA device is visible"
@@ -91,7 +92,9 @@ def preflight(device: torch.device | str, *, length: int = 200, batch: int = 2, 
     """Compares the kernels that a run on `device` will use with the float64 reference, module by module.
 
     Each of Mamba, Mamba2 and Hydra, at the study's sizes, runs forward and backward on right-padded histories: the
-    kernel in float32 on the device, the recurrence in float64 on the CPU, with the same weights.
+    kernel in float32 on the device, the recurrence in float64 on the CPU, with the same weights. On a GPU, Triton tunes
+    its kernels first (a minute; seconds with MAMBA_DETERMINISTIC=1), and its float32 products are TF32 (errors near
+    1e-3) unless TRITON_F32_DEFAULT=ieee.
 
     Returns:
         What `describe` says, plus for each module `{"output": e, "worst_gradient": e, "parameter": name}` with

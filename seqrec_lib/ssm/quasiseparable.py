@@ -64,7 +64,7 @@ def quasiseparable(
 
         chunks, Q = chunking(length)
         extra = chunks * Q - length
-        (Bf, Bb), (Cf, Cb) = ([m[:, :, 0] for m in pair] for pair in (B, C))
+        (Bf, Bb), (Cf, Cb) = ([m.squeeze(2) for m in pair] for pair in (B, C))
         # Row i of the strict triangles holds C of its neighbour.
         parts = [x, delta, dt[0], Bf, delayed(Cf), dt[1], Bb, delayed(Cb.flip(1)).flip(1)]
         parts = [lengthened(v, extra) for v in parts]

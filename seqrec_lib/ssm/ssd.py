@@ -107,7 +107,7 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None
 
         chunks, Q = chunking(length)
         extra = chunks * Q - length
-        B, C = B[:, :, 0], C[:, :, 0]
+        B, C = B.squeeze(2), C.squeeze(2)
         x, dt, B, C = (lengthened(v, extra) for v in (x, dt, B, C))
         delta = torch.zeros_like(dt) if D is None else D.expand(dt.shape)
         y = Semiseparable.apply(Q, 0, half_wanted(), x, delta, A, dt, B, C)

@@ -91,8 +91,12 @@ def _backward(address):  # type: ignore[no-untyped-def]
         if i >= k[1]:
             break
         start, stop, v, dv, dw = span[0, i], span[1, i], v_all[i], dv_all[i], dw_all[i]
-        dv[:, :] = f32(0.0)
-        dw[:, :] = f32(0.0)
+        for t in range(length):
+            for c in range(channels):
+                dv[t, c] = f32(0.0)
+        for tap in range(taps + 1):
+            for c in range(channels):
+                dw[tap, c] = f32(0.0)
         for t in range(start, stop):
             bias = w[taps]
             for c in range(channels):

@@ -121,7 +121,9 @@ def weights_backward(address):  # type: ignore[no-untyped-def]
         m = next_task(address)
         if m >= k[1]:
             break
-        dG_all[m] = f32(0.0)
+        for i in range(length):
+            for j in range(length):
+                dG_all[m, i, j] = f32(0.0)
         for h in range(heads):
             for j in range(length):
                 dt[j] = dt_all[m, j, h]
@@ -296,7 +298,9 @@ def states_backward(address):  # type: ignore[no-untyped-def]
         if task >= k[1]:
             break
         b, part = task // parts, task % parts
-        dlog_total[part, b] = f32(0.0)
+        for c in range(per_history):
+            for h in range(heads):
+                dlog_total[part, b, c, h] = f32(0.0)
         for n in range(part * states // parts, (part + 1) * states // parts):
             for h in range(heads):
                 for p in range(width):

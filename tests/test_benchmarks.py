@@ -1,0 +1,155 @@
+"""What the benchmarks compute around their timings; no test asserts on seconds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import ranking_speed, train_speed
+from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
+from seqrec_lib.ranking import target_ranks
+from seqrec_lib.models.sasrec import SASRec
+from tests.conftest import random_sequences
+
+PEERS = Path(train_speed.__file__).parent / "peers"
+
+
+def turn(targets: int, wall: float, cpu: float = 1.0) -> dict[str, float]:
+    return {
+        "wall": wall,
+        "cpu": cpu,
+        "steps": 2,
+        "targets": targets,
+        "positions": 100,
+        "tokens": 80,
+        "peak_memory_bytes": targets,
+    }
+
+
+def test_a_factor_is_the_median_over_rounds_of_the_rates() -> None:
+    ours = [turn(100, 1.0), turn(100, 2.0), turn(100, 10.0)]  # a disturbed last round: 100, 50 and 10 a second
+    theirs = [turn(50, 5.0, 10.0), turn(50, 5.0, 10.0), turn(50, 5.0, 10.0)]  # 10 a second, 5 a CPU second
+    assert times_as_fast(ours, theirs) == 5.0
+    assert times_as_fast(ours, theirs, "cpu") == 20.0
+    with pytest.raises(ValueError, match="zip"):
+        times_as_fast(ours[:2], theirs)
+
+
+def test_a_row_extrapolates_what_was_not_run_and_counts_the_padding() -> None:
+    facts = {"targets_per_epoch": 1000, "epoch_setup_seconds": 0.5}
+    contestants = {"ours": Side("Ours", ""), "peer": Side("Peer", "", goal=3.0), "ours-fp32": Side("Fp32", "")}
+    turns = {"ours": [turn(600, 1.0), turn(600, 1.0)], "peer": [turn(100, 2.0), turn(100, 2.0)]}
+    rows = summaries(contestants, dict.fromkeys(contestants, facts), turns | {"ours-fp32": turns["peer"]})
+    assert [row["name"] for row in rows] == ["ours", "ours-fp32", "peer"]
+    ours, _, peer = rows
+    assert ours["share_of_epoch"] == 1.2 and peer["share_of_epoch"] == 0.2
+    assert (peer["targets_per_second"], peer["epoch_seconds"]) == (50.0, 20.5)  # 1000 targets at 50/s, and the setup
+    assert (peer["padding"], peer["positions_per_target"]) == (0.2, 1.0)
+    assert (peer["ours_times_as_fast"], peer["ours_fp32_times_as_fast"], peer["goal"]) == (12.0, 1.0, 3.0)
+
+
+WORKER = f"""
+import sys
+sys.path.insert(0, {str(PEERS)!r})
+from turns import Turns, settings
+given = settings()
+print("noise that must not reach the benchmark")
+turns = Turns(targets_per_epoch=given["targets"])
+while True:
+    turns.step(given["targets"], 10, 8)
+"""
+
+
+def test_a_worker_warms_up_takes_turns_and_ends(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    with (tmp_path / "log").open("wb") as log:
+        worker = Worker(Side("Fake", str(script), "own"), {"own": Path(sys.executable)}, {"threads": 1, "targets": 3}, tmp_path, log)
+    facts = worker.report()
+    assert facts["targets_per_epoch"] == 3 and facts["prepare_seconds"] > 0
+    for clock in ("wall", "cpu", "cpu"):
+        report = worker.turn(clock, 0.001)
+        assert report[clock] >= 0.001
+        assert report["targets"] == 3 * report["steps"] > 0
+        assert report["positions"] == 10 * report["steps"] and report["tokens"] == 8 * report["steps"]
+    worker.stop()
+    assert worker.process.returncode == 0
+    assert "noise" in (tmp_path / "log").read_text()
+
+
+def test_a_worker_that_fails_is_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("raise SystemExit(3)")
+    with (tmp_path / "log").open("wb") as log:
+        worker = Worker(Side("Fake", str(script)), {}, {"threads": 1}, tmp_path, log)
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        worker.report()
+    worker.stop()
+
+
+def test_the_export_keeps_users_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = random_sequences(3, n_users=4)
+    monkeypatch.setattr("seqrec_lib.data.load", lambda name: sequences)
+    path = train_speed.export("tiny", tmp_path)
+    assert path == tmp_path / "tiny" / "tiny.inter"
+    header, *lines = path.read_text().splitlines()
+    assert header == "user_id:token\titem_id:token\ttimestamp:float"
+    rows = np.array([[int(x) for x in line.split("\t")] for line in lines])
+    assert (rows[:, 1] == sequences.items).all()
+    for user in range(4):
+        own = rows[rows[:, 0] == user + 1]
+        assert own[:, 2].tolist() == list(range(sequences.lengths[user]))
+
+
+def test_the_peers_get_our_positions_per_step() -> None:
+    sides = train_speed.sides(1600, 200, 256)
+    assert sides["rectools"].settings["rows_per_batch"] == 8
+    assert sides["recbole"].settings["rows_per_batch"] == 256
+    assert all((PEERS / side.worker).is_file() for side in sides.values())
+    assert {side.environment for side in sides.values()} == {None, *train_speed.ENVIRONMENTS}
+
+
+def test_all_ways_to_rank_agree_with_the_definition() -> None:
+    sequences = random_sequences(1, n_users=25, n_items=60)
+    histories = sequences.split("test")
+    torch.manual_seed(0)
+    model = SASRec(sequences.n_items, 10, d_model=8).eval()
+    encoded = ranking_speed.encode(model, sequences, histories)
+    ours = ranking_speed.by_counting(model, sequences, histories, encoded)
+    for user in range(len(histories)):
+        history = sequences.items[histories.start[user] : histories.stop[user]]
+        read = torch.from_numpy(history[-10:]).long().unsqueeze(0)
+        with torch.inference_mode():
+            scores = model.score(read, torch.tensor([read.shape[1]]))
+        seen = (torch.zeros(len(history), dtype=torch.long), torch.from_numpy(history).long())
+        expected = target_ranks(scores, torch.from_numpy(histories.targets[user : user + 1]).long(), seen)
+        assert (ours[0][user], ours[1][user]) == tuple(int(x) for x in expected)
+    sorted_ = ranking_speed.by_sorting(model, sequences, histories, encoded)
+    best = ranking_speed.by_top_k(model, sequences, histories, encoded)
+    for mine, theirs, top in zip(ours, sorted_, best, strict=True):
+        assert (mine == theirs).all()
+        assert (top == np.where(mine <= ranking_speed.TOP, mine, 0)).all()
+        assert ranking_speed.agreement(mine, top) == 1.0
+    assert ranking_speed.agreement(ours[0], replace_first(ours[0])) == 1 - 1 / len(ours[0])
+
+
+def replace_first(ranks: np.ndarray) -> np.ndarray:
+    changed = ranks.copy()
+    changed[0] += 1
+    return changed
+
+
+def test_the_large_set_is_simulated_at_the_papers_size() -> None:
+    sequences = ranking_speed.simulated(2000)
+    assert sequences.n_items + 1 == ranking_speed.BEAUTY["items"]
+    assert sequences.lengths.min() >= 5
+    # standard error of a mean of 2,000 geometric lengths: below 0.11
+    assert abs(sequences.lengths.mean() - 6_860_060 / 750_835) < 0.5
+    few = ranking_speed.first(sequences.split("test"), 7)
+    assert len(few) == 7
+    assert replace(few, targets=few.targets[:3]).targets.tolist() == sequences.items[few.stop[:3]].tolist()
