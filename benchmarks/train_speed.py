@@ -114,6 +114,7 @@ class Worker:
     def __init__(
         self, side: Side, pythons: dict[str, Path], shared: dict[str, Any], folder: Path, log: IO[bytes]
     ) -> None:
+        self.worker = side.worker
         threads = str(shared["threads"])
         python = pythons[side.environment] if side.environment else Path(sys.executable)
         self.process = subprocess.Popen(
@@ -131,7 +132,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args[1]} ended with {self.process.wait()}")  # type: ignore[index]
+            raise RuntimeError(f"{self.worker} ended with {self.process.wait()}")
         return json.loads(line)
 
     def turn(self, clock: str, seconds: float) -> dict[str, Any]:
@@ -282,10 +283,10 @@ def take_turns(
 
 def show(record: dict[str, Any]) -> None:
     """The record as a table in the terminal."""
-    table = Table("side", "epoch, s", "share run", "targets/s", "padding", "ours is x", "ours fp32 is x", "goal")
+    table = Table("side", "epoch, s", "run", "targets/s", "padding", "ours is x", "fp32 is x", "goal")
     for row in record["rows"]:
         table.add_row(
-            row["label"],
+            row["name"],
             f"{row['epoch_seconds']:,.0f}",
             f"{row['share_of_epoch']:.1%}",
             f"{row['targets_per_second']:,.0f}",

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks import ranking_speed, train_speed
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
-from seqrec_lib.ranking import target_ranks
 from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.ranking import target_ranks
 from tests.conftest import random_sequences
 
 PEERS = Path(train_speed.__file__).parent / "peers"
@@ -69,7 +69,9 @@ def test_a_worker_warms_up_takes_turns_and_ends(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     with (tmp_path / "log").open("wb") as log:
-        worker = Worker(Side("Fake", str(script), "own"), {"own": Path(sys.executable)}, {"threads": 1, "targets": 3}, tmp_path, log)
+        worker = Worker(
+            Side("Fake", str(script), "own"), {"own": Path(sys.executable)}, {"threads": 1, "targets": 3}, tmp_path, log
+        )
     facts = worker.report()
     assert facts["targets_per_epoch"] == 3 and facts["prepare_seconds"] > 0
     for clock in ("wall", "cpu", "cpu"):

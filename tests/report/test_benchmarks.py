@@ -1,0 +1,150 @@
+"""The tables of the speed page: from records alone, with goals judged and conditions named."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.places import project_root
+from seqrec_lib.report import benchmarks
+
+ROW = {
+    "name": "ours",
+    "label": "Ours",
+    "batch": "8 rows of 200",
+    "goal": None,
+    "padding": 0.012,
+    "positions_per_target": 1.25,
+    "targets_per_second": 20_000.0,
+    "targets_per_epoch": 981_491,
+    "epoch_seconds": 49.0,
+    "share_of_epoch": 1.5,
+    "peak_memory_bytes": 2**30,
+    "versions": {"torch": "2.13.0"},
+    "ours_times_as_fast": 1.0,
+    "ours_fp32_times_as_fast": 0.7,
+}
+PEER = ROW | {
+    "name": "rectools",
+    "label": "RecTools",
+    "goal": 3.0,
+    "epoch_seconds": 1234.0,
+    "share_of_epoch": 0.0123,
+    "ours_times_as_fast": 3.9,
+    "versions": {"torch": "2.13.0", "RecTools": "0.19.0"},
+}
+TRAINING = {
+    "date": "2026-11-23",
+    "environment": {"cpu": "Some CPU", "cores": 2, "threads": 1, "load_average": [0.5, 1.2]},
+    "setting": {
+        "dataset": "ml-1m",
+        "clock": "wall",
+        "rounds": 5,
+        "turn_seconds": 10.0,
+        "d_model": 64,
+        "n_layers": 2,
+        "n_heads": 2,
+        "d_inner": 256,
+        "length": 200,
+    },
+    "rows": [ROW, PEER],
+}
+RANKING = {
+    "date": "2026-11-23",
+    "environment": {"cpu": "Some CPU", "cores": 2, "threads": 2, "load_average": [0.1, 0.2]},
+    "setting": {"clock": "wall"},
+    "sets": [
+        {
+            "dataset": "ml-1m",
+            "all_users": 6040,
+            "items": 3416,
+            "encode_seconds": 9.0,
+            "goal_seconds": 2.0,
+            "peak_memory_bytes": 40 * 2**20,
+            "rows": [
+                {
+                    "name": "counting",
+                    "label": "Counting",
+                    "users": 302,
+                    "seconds": 0.05,
+                    "ours_times_as_fast": 1.0,
+                    "agreement": 1.0,
+                }
+            ],
+        }
+    ],
+}
+
+
+def test_training_shows_factors_versions_and_the_machine() -> None:
+    text = repr(benchmarks.training_table(TRAINING))
+    ours, peer = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("Ours", "RecTools"))
+    assert re.search(r"1\.2%\s+1\.2\s+20,000\s+49\s+all\s+1\.0\s+–\s+–$", ours)
+    assert re.search(r"≈ 1,234\s+1\.23%\s+1\.0\s+3\.9\s+0\.7$", peer)
+    assert "Some CPU, 2 cores, 1 thread used, 2026-11-23" in text
+    assert "RecTools 0.19.0, torch 2.13.0" in text
+    assert "Other jobs" not in text and "CPU seconds" not in text
+
+
+def test_a_busy_machine_and_the_cpu_clock_are_told() -> None:
+    record = copy.deepcopy(TRAINING)
+    record["environment"]["load_average"] = [7.0, 3.5]
+    record["setting"]["clock"] = "cpu"
+    text = repr(benchmarks.training_table(record))
+    assert "Other jobs ran too (load 3.5 to 7)" in text
+    assert "CPU seconds" in text
+
+
+@pytest.mark.parametrize(("factor", "word"), [(3.0, "reached"), (2.99, "missed")])
+def test_a_goal_is_reached_or_missed(factor: float, word: str) -> None:
+    record = TRAINING | {"rows": [ROW, PEER | {"ours_times_as_fast": factor}]}
+    (line,) = repr(benchmarks.training_goals(record)).splitlines()
+    assert line.startswith("- RecTools: at least 3 times")
+    assert line.endswith(f": {word}.")
+
+
+def test_ranking_extrapolates_to_all_users() -> None:
+    text = repr(benchmarks.ranking_table(RANKING))
+    assert re.search(r"Counting\s+0\.166\s+302\s+≈ 1\.0\s+–\s+100\.00%", text)  # 0.05 s x 6040 / 302
+    assert "under 2 s on two cores: reached" in text
+    assert "40 MiB beyond data and model" in text
+    assert "extrapolated" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "show"),
+    [
+        ("train_speed", benchmarks.training_table),
+        ("train_speed", benchmarks.training_goals),
+        ("ranking_speed", benchmarks.ranking_table),
+        ("ssm_speed", benchmarks.mixer_tables),
+        ("data_load", benchmarks.loading_table),
+    ],
+)
+def test_every_record_of_the_checkout_is_shown_and_a_missing_one_is_told(name, show) -> None:
+    assert repr(show(None)).startswith(f"Not measured: there is no {name}.json")
+    record = benchmarks.read("benchmarks/results", name)
+    if record is not None:
+        html = show(record).html
+        assert "<t" in html or "<li>" in html
+        assert "None" not in html and "nan" not in html
+
+
+def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
+    assert benchmarks.read(str(tmp_path), "train_speed") is None
+    for text in ("{", "[]"):
+        (tmp_path / "train_speed.json").write_text(text)
+        with pytest.raises(SeqRecError, match=r"train_speed\.json .*run benchmarks/train_speed\.py again") as caught:
+            benchmarks.read(str(tmp_path), "train_speed")
+        assert "\n" not in str(caught.value)
+
+
+def test_the_page_types_no_number_by_hand() -> None:
+    cells = json.loads((project_root() / "notebooks/speed.ipynb").read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert not re.search(r"\b\d", prose)  # bfloat16 is a name
