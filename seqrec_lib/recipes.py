@@ -64,17 +64,24 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
         "tokens_per_batch": 1600,
         "learning_rate": 2e-3,
         "warmup_steps": 200,
-        "epochs": 80,
     },
-    "ml-100k": {},
-    "ml-latest-small": {},
+    "ml-100k": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
+    "ml-latest-small": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
     "amazon-2014-beauty": {"max_length": 50, "precision": "softmax-bf16"},
     "amazon-2018-video-games": {"max_length": 50, "precision": "softmax-bf16"},
     "amazon-2023-video-games": {"max_length": 50, "precision": "softmax-bf16"},
     "amazon-2023-beauty-and-personal-care": {"max_length": 50, "precision": "softmax-bf16"},
 }
 
+MODEL_TRAINING: dict[str, dict[str, Any]] = {
+    # The length that the paper's parameter count of SASRec implies, and RecBole's default.
+    "sasrec": {"max_length": 50},
+}
+
 DATASET_ARCHITECTURE: dict[str, dict[str, Any]] = {
+    "ml-1m": {"dropout": 0.1},
+    "ml-100k": {"dropout": 0.4},
+    "ml-latest-small": {"dropout": 0.4},
     "amazon-2014-beauty": {"dropout": 0.4},
     "amazon-2018-video-games": {"dropout": 0.4},
     "amazon-2023-video-games": {"dropout": 0.4},
@@ -99,7 +106,7 @@ def resolve(
     architecture = dict(defaults)
     architecture |= {k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}
     known: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig) if field.name != "seed"}
-    training = known | DATASET_TRAINING.get(dataset, {})
+    training = known | DATASET_TRAINING.get(dataset, {}) | MODEL_TRAINING.get(model, {})
     for name, value in (overrides or {}).items():
         if name in defaults:
             architecture[name] = _like(defaults[name], value, name)

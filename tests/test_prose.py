@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 
 from seqrec_lib.report.html_check import check_html
 from seqrec_lib.study import load_study, read_yaml
-from seqrec_lib.study.book import documents, expand_toc
+from seqrec_lib.study.book import documents, expand_toc, stage
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -96,17 +95,11 @@ def test_mathjax_is_whole_and_has_its_licence() -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The prose built as the study builds it, with an empty page in place of each notebook."""
+    """The prose staged and built as the study does it, with a page that says so in place of each notebook."""
     folder = tmp_path_factory.mktemp("book")
     source = folder / "source"
-    shutil.copytree(BOOK, source)
-    shutil.copy(ROOT / "_config.yml", source)
-    toc = expand_toc(read_yaml(BOOK / "_toc.yml"), load_study(ROOT).pages())
-    (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
-    for name in documents(toc):
-        if name.startswith("notebooks/"):
-            (source / name).parent.mkdir(exist_ok=True)
-            (source / f"{name}.md").write_text(f"# {name}\n\nA formula: $x^2$.\n")
+    pages = load_study(ROOT).pages()
+    stage(ROOT, source, pages, {page.name: "not executed in this test" for page in pages})
     command = [sys.executable, "-c", "import sys; from jupyter_book.cli.main import main; sys.exit(main())"]
     command += ["build", str(source), "--path-output", str(folder), "-W", "-n", "--keep-going"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -94,7 +94,8 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
     # Methods chapters quote the library's own code.
-    shutil.copytree(root / "seqrec_lib", source / "code" / "seqrec_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    package = Path(__file__).resolve().parent.parent
+    shutil.copytree(package, source / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     toc = expand_toc(_read_toc(root), pages)
     import yaml
 

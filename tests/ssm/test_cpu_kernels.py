@@ -60,6 +60,7 @@ def test_any_number_of_threads_gives_the_same(pool: str, monkeypatch: pytest.Mon
 
 
 def _encode(connection: object, x: np.ndarray) -> None:
+    torch.set_num_threads(1)  # as a DataLoader's workers do: torch's own products hang in a forked child otherwise
     torch.manual_seed(0)
     with torch.no_grad():
         connection.send(Mamba(8, 4)(torch.from_numpy(x)).numpy())  # type: ignore[attr-defined]

@@ -200,118 +200,123 @@ def scale_rows(address):  # type: ignore[no-untyped-def]
                     to[p] = f * row[p]
 
 
+@njit(**FAST)
+def _link(m, per_history, offset):  # type: ignore[no-untyped-def]
+    """Where chunk m finds its link (see `structured`): link c - offset of its history, or -1 if it has none."""
+    link = m % per_history - offset
+    return link if 0 <= link < per_history - 1 else -1
+
+
 @cfunc(KERNEL, cache=True, **FAST)
 def gather(address):  # type: ignore[no-untyped-def]
-    """Task m: out[m, i, h, :] = inside[h, m, i, :] + sum over directions of factor[m, i, h] across[m, i, h, :]."""
-    k = carray(int64_at(address), (13,))
+    """Task m: out[m, i, h, :] = inside[h, m, i, :] + factor[m, i, h] across[link, b, i, h, :] of each direction."""
+    k = carray(int64_at(address), (17,))
     chunks, length, heads, width, directions = k[2], k[3], k[4], k[5], k[6]
-    inside = carray(float32_at(k[7]), (heads, chunks, length, width))
-    factor_a = carray(float32_at(k[8]), (chunks, length, heads))
-    across_a = carray(float32_at(k[9]), (chunks, length, heads, width))
-    factor_b = carray(float32_at(k[10]), (chunks, length, heads))
-    across_b = carray(float32_at(k[11]), (chunks, length, heads, width))
-    out = carray(float32_at(k[12]), (chunks, length, heads, width))
+    per_history, batch = k[7], k[8]
+    links = per_history - 1
+    inside = carray(float32_at(k[9]), (heads, chunks, length, width))
+    factor_a = carray(float32_at(k[10]), (chunks, length, heads))
+    across_a = carray(float32_at(k[11]), (links, batch, length, heads, width))
+    factor_b = carray(float32_at(k[13]), (chunks, length, heads))
+    across_b = carray(float32_at(k[14]), (links, batch, length, heads, width))
+    out = carray(float32_at(k[16]), (chunks, length, heads, width))
     while True:
         m = next_task(address)
         if m >= k[1]:
             break
+        b = m // per_history
+        link_a = _link(m, per_history, k[12]) if directions > 0 else -1
+        link_b = _link(m, per_history, k[15]) if directions > 1 else -1
         for i in range(length):
             for h in range(heads):
                 to, row = out[m, i, h], inside[h, m, i]
-                if directions == 0:
+                for p in range(width):
+                    to[p] = row[p]
+                if link_a >= 0:
+                    f, ra = factor_a[m, i, h], across_a[link_a, b, i, h]
                     for p in range(width):
-                        to[p] = row[p]
-                else:
-                    f, ra = factor_a[m, i, h], across_a[m, i, h]
-                    if directions == 1:
-                        for p in range(width):
-                            to[p] = row[p] + f * ra[p]
-                    else:
-                        g, rb = factor_b[m, i, h], across_b[m, i, h]
-                        for p in range(width):
-                            to[p] = row[p] + f * ra[p] + g * rb[p]
+                        to[p] += f * ra[p]
+                if link_b >= 0:
+                    f, rb = factor_b[m, i, h], across_b[link_b, b, i, h]
+                    for p in range(width):
+                        to[p] += f * rb[p]
 
 
 @cfunc(KERNEL, cache=True, **FAST)
 def row_products(address):  # type: ignore[no-untyped-def]
-    """Task m: out[m, i, h] = sum_p x[m, i, h, p] y[m, i, h, p], times factor[m, i, h] if `scaled`."""
-    k = carray(int64_at(address), (11,))
+    """Task m: out[m, i, h] = sum_p x[m, i, h, p] across[link, b, i, h, p], times factor[m, i, h] if `scaled`; or 0."""
+    k = carray(int64_at(address), (14,))
     chunks, length, heads, width, scaled = k[2], k[3], k[4], k[5], k[6]
-    x = carray(float32_at(k[7]), (chunks, length, heads, width))
-    y = carray(float32_at(k[8]), (chunks, length, heads, width))
-    factor = carray(float32_at(k[9]), (chunks, length, heads))
-    out = carray(float32_at(k[10]), (chunks, length, heads))
+    per_history, batch, offset = k[7], k[8], k[9]
+    x = carray(float32_at(k[10]), (chunks, length, heads, width))
+    across = carray(float32_at(k[11]), (per_history - 1, batch, length, heads, width))
+    factor = carray(float32_at(k[12]), (chunks, length, heads))
+    out = carray(float32_at(k[13]), (chunks, length, heads))
     while True:
         m = next_task(address)
         if m >= k[1]:
             break
+        link = _link(m, per_history, offset)
         for i in range(length):
             for h in range(heads):
-                a, b = x[m, i, h], y[m, i, h]
                 total = f32(0.0)
-                for p in range(width):
-                    total += a[p] * b[p]
+                if link >= 0:
+                    a, b = x[m, i, h], across[link, m // per_history, i, h]
+                    for p in range(width):
+                        total += a[p] * b[p]
                 out[m, i, h] = total * (factor[m, i, h] if scaled else f32(1.0))
 
 
 @cfunc(KERNEL, cache=True, **FAST)
 def states_forward(address):  # type: ignore[no-untyped-def]
-    """Task (history, part of d_state): replaces what each chunk adds to the state by the state at its beginning."""
+    """Task (history, part of d_state): turns what the giving chunk of each link adds into the state on the link."""
     k = carray(int64_at(address), (11,))
-    per_history, states, heads, width, reverse, parts = k[2], k[3], k[4], k[5], k[6], k[7]
-    batch = k[8]
-    S = carray(float32_at(k[9]), (batch, per_history, states, heads, width))
-    total = carray(float32_at(k[10]), (batch, per_history, heads))
-    state = np.empty(width, np.float32)
+    links, states, heads, width, reverse, parts, batch = k[2], k[3], k[4], k[5], k[6], k[7], k[8]
+    S = carray(float32_at(k[9]), (links, batch, states, heads, width))
+    total = carray(float32_at(k[10]), (batch, links + 1, heads))
     while True:
         task = next_task(address)
         if task >= k[1]:
             break
         b, part = task // parts, task % parts
-        for n in range(part * states // parts, (part + 1) * states // parts):
-            for h in range(heads):
-                for p in range(width):
-                    state[p] = f32(0.0)
-                for step in range(per_history):
-                    c = per_history - 1 - step if reverse else step
-                    row, decay = S[b, c, n, h], total[b, c, h]
+        for step in range(1, links):
+            link = links - 1 - step if reverse else step
+            before = link + 1 if reverse else link - 1
+            giving = link + 1 if reverse else link
+            for n in range(part * states // parts, (part + 1) * states // parts):
+                for h in range(heads):
+                    row, earlier, decay = S[link, b, n, h], S[before, b, n, h], total[b, giving, h]
                     for p in range(width):
-                        added = row[p]
-                        row[p] = state[p]
-                        state[p] = decay * state[p] + added
+                        row[p] += decay * earlier[p]
 
 
 @cfunc(KERNEL, cache=True, **FAST)
 def states_backward(address):  # type: ignore[no-untyped-def]
-    """Task (history, part of d_state): turns gradients of the states at the chunks' beginnings into those of what the
-    chunks add, in place; sets the gradient of log(total), one partial sum per part."""
+    """Task (history, part of d_state): turns gradients of the states on the links into those of what the giving chunks
+    add, in place; sets the gradient of log(total), one partial sum per part."""
     k = carray(int64_at(address), (13,))
-    per_history, states, heads, width, reverse, parts = k[2], k[3], k[4], k[5], k[6], k[7]
-    batch = k[8]
-    dS = carray(float32_at(k[9]), (batch, per_history, states, heads, width))
-    total = carray(float32_at(k[10]), (batch, per_history, heads))
-    S = carray(float32_at(k[11]), (batch, per_history, states, heads, width))
-    dlog_total = carray(float32_at(k[12]), (parts, batch, per_history, heads))
-    g = np.empty(width, np.float32)
+    links, states, heads, width, reverse, parts, batch = k[2], k[3], k[4], k[5], k[6], k[7], k[8]
+    dS = carray(float32_at(k[9]), (links, batch, states, heads, width))
+    total = carray(float32_at(k[10]), (batch, links + 1, heads))
+    S = carray(float32_at(k[11]), (links, batch, states, heads, width))
+    dlog_total = carray(float32_at(k[12]), (parts, batch, links + 1, heads))
     while True:
         task = next_task(address)
         if task >= k[1]:
             break
         b, part = task // parts, task % parts
-        for c in range(per_history):
+        for c in range(links + 1):
             for h in range(heads):
                 dlog_total[part, b, c, h] = f32(0.0)
-        for n in range(part * states // parts, (part + 1) * states // parts):
-            for h in range(heads):
-                for p in range(width):
-                    g[p] = f32(0.0)
-                for step in range(per_history - 1, -1, -1):
-                    c = per_history - 1 - step if reverse else step
-                    row, begin, decay = dS[b, c, n, h], S[b, c, n, h], total[b, c, h]
-                    change = f32(0.0)
+        for step in range(links - 1, 0, -1):
+            link = links - 1 - step if reverse else step
+            before = link + 1 if reverse else link - 1
+            giving = link + 1 if reverse else link
+            for n in range(part * states // parts, (part + 1) * states // parts):
+                for h in range(heads):
+                    g, state, to = dS[link, b, n, h], S[before, b, n, h], dS[before, b, n, h]
+                    decay, change = total[b, giving, h], f32(0.0)
                     for p in range(width):
-                        later = g[p]
-                        change += later * begin[p]
-                        g[p] = decay * later + row[p]
-                        row[p] = later
-                    dlog_total[part, b, c, h] += change * decay
+                        change += g[p] * state[p]
+                        to[p] += decay * g[p]
+                    dlog_total[part, b, giving, h] += change * decay

@@ -1,4 +1,9 @@
-"""The autograd function over the kernels of `semiseparable`: SSD in one direction, Hydra in two."""
+"""The autograd function over the kernels of `semiseparable`: SSD in one direction, Hydra in two.
+
+A history of c chunks has c - 1 links, each from a chunk that gives a state to a chunk that takes it: link s goes from
+chunk s to s + 1, reversed from s + 1 to s. What belongs to links is stored link by link, (links, batch, ...), so that
+no product is spent on the state before the first or after the last chunk.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +50,8 @@ class _Direction:
     exit: torch.Tensor  # (M, Q, H)
     total: torch.Tensor  # (M, H)
     weighted: torch.Tensor | None  # (M, Q, H P), exit x
-    state: torch.Tensor | None  # (M, N, H P), at the chunk's beginning
-    across: torch.Tensor | None  # (M, Q, H P), C . state
+    state: torch.Tensor | None  # (links, batch, N, H P)
+    across: torch.Tensor | None  # (links, batch, Q, H P), C . state of the taking chunk
 
 
 class Semiseparable(torch.autograd.Function):
@@ -87,14 +92,16 @@ class Semiseparable(torch.autograd.Function):
             if per_history > 1:
                 weighted = torch.empty_like(x)
                 run(kernels.scale_rows, chunks, chunks, chunk, heads, width, x, leave, weighted)
-                state = _product(B.mT, weighted, half)
+                give, take = _link_ends(index)
+                state = _per_link(B.mT, weighted, batch, give, give, half)
                 splits = _splits(batch, N)
-                sizes = (per_history, N, heads, width, reverse, splits, batch)
+                sizes = (per_history - 1, N, heads, width, reverse, splits, batch)
                 run(kernels.states_forward, batch * splits, *sizes, state, total)
-                across = _product(C, state, half)
+                across = _per_link(C, state, batch, take, None, half)
             parts.append(_Direction(dt, B, C, G, entry, leave, total, weighted, state, across))
         inside = _per_head(W, x, heads, half)
-        y = _gather(inside, [(part.entry, part.across) for part in parts])
+        taken = [(part.entry, part.across, _link_ends(i)[1]) for i, part in enumerate(parts)]
+        y = _gather(inside, taken, batch)
         if any(ctx.needs_input_grad):
             ctx.x, ctx.A, ctx.W, ctx.parts = x, A, W, parts
             ctx.lag, ctx.half, ctx.shape = lag, half, (batch, length, heads, width)
@@ -115,42 +122,46 @@ class Semiseparable(torch.autograd.Function):
             _product(dy[..., head], x[..., head].mT, half, out=dW[h])
         inside = _per_head(W.mT, dy, heads, half)
         dA, ddelta = torch.zeros_like(A), x.new_empty(chunks, chunk, heads)
-        across, gradients = [], []
+        given, gradients = [], []
         for index, part in enumerate(parts):
             N = part.B.shape[2]
             dlog_entry, dexit = torch.zeros_like(part.dt), torch.zeros_like(part.dt)
             splits = _splits(batch, N)
             dlog_total = x.new_zeros(splits, chunks, heads)
-            dB = dC = dweighted = None
+            dB_link = dC_link = dweighted = None
             if per_history > 1:
-                sizes = (chunks, chunk, heads, width)
+                give, take = _link_ends(index)
+                sizes, links = (chunks, chunk, heads, width), (per_history, batch)
                 scaled = torch.empty_like(dy)
                 run(kernels.scale_rows, chunks, *sizes, dy, part.entry, scaled)
-                run(kernels.row_products, chunks, *sizes, 1, dy, part.across, part.entry, dlog_entry)
-                dC = _product(scaled, part.state.mT, half)
-                dstate = _product(part.C.mT, scaled, half)
+                run(kernels.row_products, chunks, *sizes, 1, *links, take, dy, part.across, part.entry, dlog_entry)
+                dC_link = _per_link(scaled, part.state.mT, batch, take, None, half)
+                dstate = _per_link(part.C.mT, scaled, batch, take, take, half)
                 run(
-                    kernels.states_backward, batch * splits, per_history, N, heads, width, index, splits, batch,
+                    kernels.states_backward, batch * splits, per_history - 1, N, heads, width, index, splits, batch,
                     dstate, part.total, part.state, dlog_total,
                 )  # fmt: skip
-                dweighted = _product(part.B, dstate, half)
-                dB = _product(part.weighted, dstate.mT, half)
-                run(kernels.row_products, chunks, *sizes, 0, x, dweighted, part.exit, dexit)
+                dweighted = _per_link(part.B, dstate, batch, give, None, half)
+                dB_link = _per_link(part.weighted, dstate.mT, batch, give, None, half)
+                run(kernels.row_products, chunks, *sizes, 0, *links, give, x, dweighted, part.exit, dexit)
             dG, ddt, dA_part = torch.empty_like(part.G), torch.empty_like(part.dt), x.new_empty(chunks, heads)
             run(
                 kernels.weights_backward, chunks, chunks, chunk, heads, ctx.lag, index, int(index == 0), part.G,
                 part.dt, A, dW, dlog_entry, dexit, dlog_total, splits, dG, ddt, dA_part, ddelta,
             )  # fmt: skip
-            dC = _product(dG, part.B, half, plus=dC)
-            dB = _product(dG.mT, part.C, half, plus=dB)
+            dC, dB = _product(dG, part.B, half), _product(dG.mT, part.C, half)
+            if dC_link is not None and dB_link is not None:
+                give, take = _link_ends(index)
+                _add_links(dC, dC_link, take)
+                _add_links(dB, dB_link, give)
             dA += dA_part.sum(0)
-            across.append((part.exit, dweighted))
+            given.append((part.exit, dweighted, _link_ends(index)[0]))
             gradients += [
                 ddt.view(batch, length, heads),
                 dB.view(batch, length, N),
                 dC.view(batch, length, N),
             ]
-        dx = _gather(inside, across).view(batch, length, heads, width)
+        dx = _gather(inside, given, batch).view(batch, length, heads, width)
         return None, None, None, dx, ddelta.view(batch, length, heads), dA, *gradients
 
 
@@ -159,21 +170,41 @@ def _splits(batch: int, states: int) -> int:
     return min(states, max(1, -(-torch.get_num_threads() // batch)))
 
 
-def _product(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    half: bool,
-    *,
-    plus: torch.Tensor | None = None,
-    out: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """a b for batches of matrices, into `out` or added to `plus` (in place); by way of bfloat16 if `half`."""
+def _product(a: torch.Tensor, b: torch.Tensor, half: bool, out: torch.Tensor | None = None) -> torch.Tensor:
+    """a b for batches of matrices, into `out` if given; by way of bfloat16 if `half`."""
     if half:
         product = torch.bmm(a.bfloat16(), b.bfloat16())
-        if plus is not None:
-            return plus.add_(product)
         return product.float() if out is None else out.copy_(product)
-    return torch.bmm(a, b, out=out) if plus is None else plus.baddbmm_(a, b)
+    return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+
+
+def _link_ends(reverse: int) -> tuple[int, int]:
+    """(give, take): chunk c gives to link c - give and takes from link c - take."""
+    return (1, 0) if reverse else (0, 1)
+
+
+def _per_link(
+    a: torch.Tensor, b: torch.Tensor, batch: int, chunk_of_a: int, chunk_of_b: int | None, half: bool
+) -> torch.Tensor:
+    """a b for every link: (links, batch, rows, columns).
+
+    a is (M, ., .), read at chunk s + chunk_of_a of link s; b likewise, or (links, batch, ., .) if chunk_of_b is None.
+    """
+    a = a.unflatten(0, (batch, -1))
+    if chunk_of_b is not None:
+        b = b.unflatten(0, (batch, -1))
+    links = a.shape[1] - 1
+    out = a.new_empty(links, batch, a.shape[2], b.shape[3])
+    for s in range(links):
+        factor = b[s] if chunk_of_b is None else b[:, s + chunk_of_b]
+        _product(a[:, s + chunk_of_a], factor, half, out=out[s])
+    return out
+
+
+def _add_links(x: torch.Tensor, links: torch.Tensor, offset: int) -> None:
+    """Adds (links, batch, Q, N) to the chunks of x (M, Q, N) that they belong to, in place."""
+    count, batch = links.shape[:2]
+    x.unflatten(0, (batch, -1))[:, offset : offset + count] += links.transpose(0, 1)
 
 
 def _per_head(W: torch.Tensor, x: torch.Tensor, heads: int, half: bool) -> torch.Tensor:
@@ -185,12 +216,15 @@ def _per_head(W: torch.Tensor, x: torch.Tensor, heads: int, half: bool) -> torch
     return out
 
 
-def _gather(inside: torch.Tensor, across: list[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
-    """(H, M, Q, P) -> (M, Q, H P), plus what comes from across the chunk's border, scaled, in each direction."""
+def _gather(
+    inside: torch.Tensor, linked: list[tuple[torch.Tensor, torch.Tensor | None, int]], batch: int
+) -> torch.Tensor:
+    """(H, M, Q, P) -> (M, Q, H P), plus each direction's links, scaled: (factor, (links, batch, Q, H P), offset)."""
     heads, chunks, chunk, width = inside.shape
     out = inside.new_empty(chunks, chunk, heads * width)
-    terms = [(factor, value) for factor, value in across if value is not None]
-    filled = (terms + [(out, out)] * 2)[:2]
-    arguments = [tensor for pair in filled for tensor in pair]
-    run(kernels.gather, chunks, chunks, chunk, heads, width, len(terms), inside, *arguments, out)
+    terms = [(factor, values, offset) for factor, values, offset in linked if values is not None]
+    filled = (terms + [(out, out, 0)] * 2)[:2]
+    arguments = [argument for term in filled for argument in term]
+    sizes = (chunks, chunk, heads, width, len(terms), chunks // batch, batch)
+    run(kernels.gather, chunks, *sizes, inside, *arguments, out)
     return out
