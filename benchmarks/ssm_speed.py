@@ -159,14 +159,15 @@ def against_transformers(length: int, batch: int, rounds: int) -> dict[str, dict
         pairs["Mamba"] = (Mamba(D_MODEL, 32), theirs_1, 1)
     rows = {}
     for name, (ours, theirs, turns) in pairs.items():
-        step = mixer_step(ours, x)
+        step, peer = mixer_step(ours, x), mixer_step(theirs, x)
         step()  # ours compiles or loads its kernels
-        seconds = interleaved({"ours": step, "theirs": mixer_step(theirs, x)}, turns, warm_up=min(2, turns - 1))
-        rows[name] = {
-            "milliseconds": 1e3 * statistics.median(seconds["ours"]),
-            "theirs_milliseconds": 1e3 * statistics.median(seconds["theirs"]),
-            "times_as_fast": ratio(seconds["theirs"], seconds["ours"]),
-        }
+        steps = {"ours": step, "ours_bf16": in_bfloat16(step), "theirs": peer}
+        if turns > 1:
+            steps["theirs_bf16"] = in_bfloat16(peer)
+        seconds = interleaved(steps, turns, warm_up=min(2, turns - 1))
+        rows[name] = {f"{who}_milliseconds": 1e3 * statistics.median(taken) for who, taken in seconds.items()}
+        rows[name]["times_as_fast"] = ratio(seconds["theirs"], seconds["ours"])
+        rows[name]["times_as_fast_bf16"] = ratio(seconds["theirs"], seconds["ours_bf16"])
     return rows
 
 
@@ -201,8 +202,9 @@ def main() -> None:
             )
         for name, row in peers.items():
             print(
-                f"{name + ' alone':30}{row['milliseconds']:8.1f}   transformers {row['theirs_milliseconds']:.0f} ms: "
-                f"{row['times_as_fast']:.1f} times as fast (goal {PEERS:.0f})"
+                f"{name + ' alone':30}{row['ours_milliseconds']:8.1f}   "
+                f"transformers {row['theirs_milliseconds']:.0f} ms: {row['times_as_fast']:.1f} times as fast, "
+                f"{row['times_as_fast_bf16']:.1f} in bf16 (goal {PEERS:.0f})"
             )
         record["shapes"].append({"length": length, "batch": batch, "models": rows, "mixers": peers})  # type: ignore[attr-defined]
     options.output.parent.mkdir(parents=True, exist_ok=True)

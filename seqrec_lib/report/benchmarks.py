@@ -143,7 +143,8 @@ def _ranking_set(part: Record) -> Html:
         word = "reached" if ours["seconds"] < part["goal_seconds"] else "missed"
         notes.append(f"The goal for counting is under {part['goal_seconds']:g} s on two cores: {word}.")
     if part["peak_memory_bytes"] is not None:
-        notes.append(f"Counting took {part['peak_memory_bytes'] / 2**20:,.0f} MiB beyond data and model at its peak.")
+        peak = f"{part['peak_memory_bytes'] / 2**20:,.0f} MiB"
+        notes.append(f"Encoding and counting took {peak} beyond data and model at their peak.")
     if ours["users"] != users:
         notes.append("Simulated histories and random weights at that set's size; times for all users are extrapolated.")
     return table(

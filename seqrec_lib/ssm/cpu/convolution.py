@@ -23,35 +23,14 @@ ROWS = 64  # time steps per task
 
 
 @njit(**FAST)
-def _row(x, t, start, stop, zeros):  # type: ignore[no-untyped-def]
-    """x[t], or zeros where t is no real position."""
-    return x[t] if start <= t < stop else zeros
-
-
-@njit(**FAST)
-def _add_products(to, a, x, b, y):  # type: ignore[no-untyped-def]
-    """to += a x + b y. Two products a pass: half the traffic of the sums, and few enough arrays to be vectorised."""
-    for c in range(to.size):
-        to[c] += a[c] * x[c] + b[c] * y[c]
-
-
-@njit(**FAST)
-def _add_each(to_a, a, to_b, b, x):  # type: ignore[no-untyped-def]
-    """to_a += a x and to_b += b x."""
-    for c in range(x.size):
-        to_a[c] += a[c] * x[c]
-        to_b[c] += b[c] * x[c]
-
-
-@njit(**FAST)
-def _add_taps(sums, v, w, t, past, first, last, start, stop, zeros):  # type: ignore[no-untyped-def]
-    """sums += sum of w[tap] v[t + tap - past] over the taps first .. last - 1; v is 0 outside start .. stop - 1."""
-    for tap in range(first, last, 2):
-        x = _row(v, t + tap - past, start, stop, zeros)
-        if tap + 1 < last:
-            _add_products(sums, w[tap], x, w[tap + 1], _row(v, t + tap + 1 - past, start, stop, zeros))
-        else:
-            _add_products(sums, w[tap], x, zeros, zeros)
+def _add_taps(sums, v, w, t, past, first, last, start, stop):  # type: ignore[no-untyped-def]
+    """sums += sum of w[tap] v[t + tap - past] over the taps first .. last - 1 that fall inside start .. stop - 1."""
+    for tap in range(first, last):
+        source = t + tap - past
+        if start <= source < stop:
+            vt, wt = v[source], w[tap]
+            for c in range(sums.size):
+                sums[c] += wt[c] * vt[c]
 
 
 @cfunc(KERNEL, cache=True, **FAST)
@@ -62,7 +41,7 @@ def _forward(address):  # type: ignore[no-untyped-def]
     w = carray(float32_at(k[10]), (taps + 1, channels))  # the last row is the bias
     span = carray(int64_at(k[11]), (2, batch))
     ends = carray(int64_at(k[12]), (k[13],))  # end column and address of each output
-    sums, zeros = np.empty(channels, np.float32), np.zeros(channels, np.float32)
+    sums = np.empty(channels, np.float32)
     while True:
         task = next_task(address)
         if task >= k[1]:
@@ -75,10 +54,10 @@ def _forward(address):  # type: ignore[no-untyped-def]
                 bias = w[taps]
                 for c in range(channels):
                     sums[c] = bias[c]
-                _add_taps(sums, v, w, t, past, 0, taps - cuts, start, stop, zeros)
+                _add_taps(sums, v, w, t, past, 0, taps - cuts, start, stop)
             for cut in range(cuts, -1, -1):
                 if valid and cut < cuts:
-                    _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, start, stop, zeros)
+                    _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, start, stop)
                 begin = 0
                 for part in range(k[13] // 2):
                     end = ends[2 * part]
@@ -104,71 +83,56 @@ def _backward(address):  # type: ignore[no-untyped-def]
     ends = carray(int64_at(k[11]), (k[12],))
     dv_all = carray(float32_at(k[13]), (batch, length, channels))
     dw_all = carray(float32_at(k[14]), (batch, taps + 1, channels))
-    sums, zeros = np.empty(channels, np.float32), np.zeros(channels, np.float32)
-    # ring[t % taps, cut]: gradient of what position t's convolution adds with a tap that `cut` cuts and more leave in.
-    ring = np.empty((taps, cuts + 1, channels), np.float32)
+    sums = np.empty(channels, np.float32)
+    # dsums[row]: gradients of all the partial sums whose last tap is the row's, summed over the cuts that contain it.
+    dsums = np.empty((cuts + 1, channels), np.float32)
     while True:
         i = next_task(address)
         if i >= k[1]:
             break
         start, stop, v, dv, dw = span[0, i], span[1, i], v_all[i], dv_all[i], dw_all[i]
         for t in range(length):
-            if t < start or t >= stop:
-                for c in range(channels):
-                    dv[t, c] = f32(0.0)
+            for c in range(channels):
+                dv[t, c] = f32(0.0)
         for tap in range(taps + 1):
             for c in range(channels):
                 dw[tap, c] = f32(0.0)
-        for t in range(start, stop + past):
-            if t < stop:
-                bias = w[taps]
-                for c in range(channels):
-                    sums[c] = bias[c]
-                _add_taps(sums, v, w, t, past, 0, taps - cuts, start, stop, zeros)
-                for cut in range(cuts, -1, -1):
-                    if cut < cuts:
-                        _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, start, stop, zeros)
-                    begin = 0
-                    for part in range(k[12] // 2):
-                        end = ends[2 * part]
-                        width = end - begin
-                        dy = carray(float32_at(ends[2 * part + 1]), (cuts + 1, batch, length, width))[cut, i, t]
-                        x, ds = sums[begin:end], ring[t % taps, cut, begin:end]
-                        for c in range(width):
-                            gate = sigmoid32(x[c])
-                            ds[c] = dy[c] * gate * (f32(1.0) + x[c] * (f32(1.0) - gate))
-                        begin = end
-                for cut in range(1, cuts + 1):
-                    ds, less = ring[t % taps, cut], ring[t % taps, cut - 1]
-                    for c in range(channels):
-                        ds[c] += less[c]
-                for tap in range(0, taps - cuts, 2):
-                    x, ds = _row(v, t + tap - past, start, stop, zeros), ring[t % taps, cuts]
-                    if tap + 1 < taps - cuts:
-                        _add_each(dw[tap], x, dw[tap + 1], _row(v, t + tap + 1 - past, start, stop, zeros), ds)
-                    else:
-                        _add_products(dw[tap], x, ds, zeros, zeros)
-                for cut in range(cuts):
-                    x = _row(v, t + taps - cut - 1 - past, start, stop, zeros)
-                    _add_products(dw[taps - cut - 1], x, ring[t % taps, cut], zeros, zeros)
-                ds, dbias = ring[t % taps, cuts], dw[taps]
-                for c in range(channels):
-                    dbias[c] += ds[c]
-            s = t - past  # all the positions whose taps read this one are done
-            if s < start:
-                continue
-            to = dv[s]
+        for t in range(start, stop):
+            bias = w[taps]
             for c in range(channels):
-                to[c] = f32(0.0)
-            for tap in range(0, taps, 2):
-                p = s - tap + past
-                x = ring[p % taps, min(cuts, taps - 1 - tap)] if start <= p < stop else zeros
-                if tap + 1 < taps:
-                    q = p - 1
-                    y = ring[q % taps, min(cuts, taps - 2 - tap)] if start <= q < stop else zeros
-                    _add_products(to, w[tap], x, w[tap + 1], y)
-                else:
-                    _add_products(to, w[tap], x, zeros, zeros)
+                sums[c] = bias[c]
+            _add_taps(sums, v, w, t, past, 0, taps - cuts, start, stop)
+            for cut in range(cuts, -1, -1):
+                if cut < cuts:
+                    _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, start, stop)
+                begin = 0
+                for part in range(k[12] // 2):
+                    end = ends[2 * part]
+                    width = end - begin
+                    dy = carray(float32_at(ends[2 * part + 1]), (cuts + 1, batch, length, width))[cut, i, t]
+                    s, ds = sums[begin:end], dsums[cut, begin:end]
+                    for c in range(width):
+                        gate = sigmoid32(s[c])
+                        ds[c] = dy[c] * gate * (f32(1.0) + s[c] * (f32(1.0) - gate))
+                    begin = end
+            # A tap that only the less cut sums contain gets their gradients; the taps before it get all of them.
+            for cut in range(cuts + 1):
+                ds = dsums[cut]
+                if cut > 0:
+                    before = dsums[cut - 1]
+                    for c in range(channels):
+                        ds[c] += before[c]
+                first = 0 if cut == cuts else taps - cut - 1
+                for tap in range(first, taps - cut):
+                    source = t + tap - past
+                    if start <= source < stop:
+                        vt, wt, dvt, dwt = v[source], w[tap], dv[source], dw[tap]
+                        for c in range(channels):
+                            dvt[c] += ds[c] * wt[c]
+                            dwt[c] += ds[c] * vt[c]
+            ds, dbias = dsums[cuts], dw[taps]
+            for c in range(channels):
+                dbias[c] += ds[c]
 
 
 class ConvolutionSiLU(torch.autograd.Function):
