@@ -64,6 +64,7 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
         "tokens_per_batch": 1600,
         "learning_rate": 2e-3,
         "warmup_steps": 200,
+        "epochs": 60,
     },
     "ml-100k": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
     "ml-latest-small": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},

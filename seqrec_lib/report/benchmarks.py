@@ -175,10 +175,24 @@ def mixer_tables(record: Record | None) -> Html:
         headers = ["Model", "ms", "In units of SASRec", "GFLOP in products", "Of a large product's rate"]
         parts.append(table(headers, models, caption=f"Forward and backward pass of {size}, without the item softmax"))
         mixers = [
-            [name, f"{row['milliseconds']:.1f}", f"{row['theirs_milliseconds']:,.1f}", f"{row['times_as_fast']:.1f}"]
+            [
+                name,
+                f"{row['ours_milliseconds']:.1f}",
+                f"{row['ours_bf16_milliseconds']:.1f}",
+                f"{row['theirs_milliseconds']:,.1f}",
+                f"{row['times_as_fast']:.1f}",
+                f"{row['times_as_fast_bf16']:.1f}",
+            ]
             for name, row in shape["mixers"].items()
         ]
-        headers = ["Mixer", "Ours, ms", "transformers, ms", "Ours is faster by"]
+        headers = [
+            "Mixer",
+            "Ours, ms",
+            "Ours in bf16, ms",
+            "transformers, ms",
+            "Ours is faster by",
+            "Ours in bf16 is faster by",
+        ]
         parts.append(table(headers, mixers, caption=f"The mixers alone, beside transformers', on {size}"))
     return stack([*parts, paragraph(_conditions(record)), paragraph(f"Versions: {_versions([record['versions']])}.")])
 
