@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from seqrec_lib import cli
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.study.execution import Failure
-from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.results import RunStore
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import Page, Result
+from seqrec_lib.study.execution import Failure
 from tests.fakes import make_project, make_record
 
 COMMANDS = ["study", "book", "status", "doctor", "recommend", "data", "results"]

@@ -58,7 +58,7 @@ class Hydra4Rec(StateSpaceRecommender):
         The definition that :meth:`encode` must equal.
         """
         x = self.embed(items)
-        for layer in self.layers:
+        for layer in self.stack:
             x = layer.after_mixer(x, layer.mixer(x, lengths))
         return last_position(x, lengths)
 

@@ -10,7 +10,7 @@ Shapes: B histories, L positions, d = d_model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ State = list[dict[str, Tensor]]  # of each layer
 
 class StateSpaceLayer(nn.Module):
     """Mixer and feed-forward network, each with dropout and LayerNorm."""
+
+    mixer: Any  # a module of `seqrec_lib.ssm`: forward(x, lengths), init_state(batch), step(x, state)
 
     def __init__(self, mixer: nn.Module, d_model: int, dropout: float, residual: bool) -> None:
         super().__init__()
@@ -79,7 +81,7 @@ class StateSpaceRecommender(SequentialRecommender):
     def _initialise(self, how: Initialisation) -> None:
         if how == "own":
             initialise(self.item_embedding)
-            for layer in self.layers:
+            for layer in self.stack:
                 initialise(layer.feed_forward)
             return
         if how not in ("blanket", "blanket-but-dt"):
@@ -91,6 +93,11 @@ class StateSpaceRecommender(SequentialRecommender):
             for parameter, value in zip(spared, kept, strict=True):
                 parameter.copy_(value)
 
+    @property
+    def stack(self) -> list[StateSpaceLayer]:
+        """The layers, first to last."""
+        return cast("list[StateSpaceLayer]", list(self.layers))
+
     def embed(self, items: Tensor) -> Tensor:
         """Item ids to the first layer's input: (...) int64 -> (..., d)."""
         return self.norm(self.dropout(self.item_embedding(items)))
@@ -101,13 +108,13 @@ class StateSpaceRecommender(SequentialRecommender):
 
     def hidden(self, items: Tensor, lengths: Tensor) -> Tensor:
         x = self.embed(items)
-        for layer in self.layers:
+        for layer in self.stack:
             x = layer.after_mixer(x, self.mix(layer.mixer, x, lengths))
         return x
 
     def init_state(self, batch: int) -> State:
         """The state of ``batch`` users without history. States may be sliced, concatenated and saved along axis 0."""
-        return [layer.mixer.init_state(batch) for layer in self.layers]
+        return [layer.mixer.init_state(batch) for layer in self.stack]
 
     @torch.inference_mode()
     def step(self, items: Tensor, state: State) -> tuple[Tensor, State]:
@@ -121,7 +128,7 @@ class StateSpaceRecommender(SequentialRecommender):
         """
         x = self.embed(items)
         states: State = []
-        for layer, before in zip(self.layers, state, strict=True):
+        for layer, before in zip(self.stack, state, strict=True):
             mixed, after = layer.mixer.step(x, before)
             states.append(after)
             x = layer.after_mixer(x, mixed)

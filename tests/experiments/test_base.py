@@ -12,8 +12,8 @@ import pytest
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import EXPERIMENTS, get
 from seqrec_lib.experiments.base import Context, execute, is_older, key
-from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.results import RunStore
+from seqrec_lib.results.provenance import ROOT
 from tests.fakes import Config, FakeExperiment
 
 
