@@ -169,12 +169,26 @@ def summary(frame: pd.DataFrame, dataset: str) -> Html:
         found = [f"{word} for {', '.join(names)}" for word, names in words.items() if names]
         beside = f" Beside the paper's numbers: {'; '.join(found)}." if found else ""
         sentences.append(f"{sentence}.{beside}")
+    sentences += _price_of_seen_items(frame)
     waiting = sorted({row.label for row in frame.itertuples() if row.mean is None})
     if waiting:
         sentences.append(f"Not run on {dataset_name(dataset)}: {', '.join(waiting)}.")
     if not comparable(dataset):
         sentences.append("None of this is a verdict on the paper, whose tables are about other data.")
     return bullets(sentences)
+
+
+def _price_of_seen_items(frame: pd.DataFrame) -> list[str]:
+    """What each model would gain in NDCG@10 (else in the first metric) if its lists left out what the user has seen."""
+    metric = "ndcg@10" if (frame["metric"] == "ndcg@10").any() else str(frame["metric"].iloc[0])
+    rows = frame[(frame["metric"] == metric) & frame["mean"].notna() & frame["masked_mean"].notna()]
+    gains = [f"{row.label} {row.masked_mean - row.mean:+.4f}" for row in rows.itertuples()]
+    if not gains:
+        return []
+    return [
+        f"Taking seen items out of the ranking changes {metric_name(metric)} by: {', '.join(gains)}. "
+        "The unmasked ranking, which the paper's numbers seem to use, also asks a model to remember what it has read."
+    ]
 
 
 def data_note(dataset: str) -> Html:

@@ -85,6 +85,14 @@ def test_accuracy_tables_show_what_was_not_run(make):
     assert "Not run on MovieLens 1M: Mamba4Rec" in tables.summary(tables.accuracy_frame(made.runs), "ml-1m").text
 
 
+def test_the_summary_says_what_seen_items_cost(make):
+    frame = tables.accuracy_frame(make().runs, ["ndcg@10"])
+    row = next(r for r in frame.itertuples() if r.mean is not None)
+    text = tables.summary(frame, "ml-1m").text
+    assert f"{row.label} {row.masked_mean - row.mean:+.4f}" in text
+    assert "Mamba4Rec +" not in text  # not run
+
+
 def test_other_data_get_the_papers_number_but_no_verdict(make):
     frame = tables.accuracy_frame(make("amazon-2018-video-games").runs, ["ht@10"])
     assert str(frame.iloc[1].paper) == "0.119"
