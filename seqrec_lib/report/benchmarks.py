@@ -164,7 +164,7 @@ def mixer_tables(record: Record | None) -> Html:
         size = f"{shape['batch']} histories of {shape['length']}"
         models = [
             [
-                MODEL_NAMES.get(name, name),
+                _model(name),
                 f"{row['milliseconds']:.1f}",
                 f"{row['ratio']:.2f}",
                 f"{row['product_gflop']:.2f}",
@@ -195,6 +195,16 @@ def mixer_tables(record: Record | None) -> Html:
         ]
         parts.append(table(headers, mixers, caption=f"The mixers alone, beside transformers', on {size}"))
     return stack([*parts, paragraph(_conditions(record)), paragraph(f"Versions: {_versions([record['versions']])}.")])
+
+
+def _model(name: str) -> str:
+    """A contestant as a reader writes it.
+
+    >>> _model("2mamba4rec, bf16")
+    '2Mamba4Rec, bf16'
+    """
+    model, comma, precision = name.partition(",")
+    return MODEL_NAMES.get(model, model) + comma + precision
 
 
 def loading_table(record: Record | None) -> Html:
@@ -230,7 +240,7 @@ def _conditions(record: Record) -> str:
     text = f"Measured on {', '.join(parts)}."
     load = where.get("load_average")
     if load and threads is not None and max(load) > threads + 0.5:
-        text += f" Other jobs ran too (load {' to '.join(f'{x:g}' for x in sorted(load))})."
+        text += f" Other jobs ran too (load {' to '.join(f'{x:g}' for x in sorted(set(load)))})."
     if record.get("setting", {}).get("clock") == "cpu":
         text += " Seconds are CPU seconds of the process, which other jobs do not count into."
     return text
