@@ -10,13 +10,16 @@ import os
 import pickle
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.recipes import TrainingConfig
+
+if TYPE_CHECKING:
+    from seqrec_lib.training import BatchRule
 
 
 class WeightAverage:
@@ -92,9 +95,10 @@ class Checkpoint:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
+        batch_rule: BatchRule | None = None,
     ) -> None:
         self.path, self.config = path, config
-        self.model, self.optimizer, self.average = model, optimizer, average
+        self.model, self.optimizer, self.average, self.batch_rule = model, optimizer, average, batch_rule
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: TrainingState) -> None:
@@ -105,6 +109,7 @@ class Checkpoint:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.values if self.average else [],
+            "batch_rule": self.batch_rule.state_dict() if self.batch_rule else {},
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -125,13 +130,16 @@ class Checkpoint:
             reason = str(error).partition("\n")[0]
             raise SeqRecError(f"{self.path} is not a checkpoint ({reason}); delete it to start afresh") from None
         saved = TrainingConfig(**payload["config"])
-        if replace(saved, epochs=self.config.epochs, patience=self.config.patience) != self.config:
+        epochs = self.config.epochs if self.config.schedule == "constant" else saved.epochs  # else they shape the rate
+        if replace(saved, epochs=epochs, patience=self.config.patience) != self.config:
             raise SeqRecError(f"{self.path} was written by another configuration; delete its folder to start afresh")
         self.model.load_state_dict(payload["model"])
         self.optimizer.load_state_dict(payload["optimizer"])
         if self.average:
             for value, loaded in zip(self.average.values, payload["average"], strict=True):
                 value.copy_(loaded)
+        if self.batch_rule:
+            self.batch_rule.load_state_dict(payload["batch_rule"])
         torch.set_rng_state(payload["random"])
         if payload["random_cuda"]:
             torch.cuda.set_rng_state_all(payload["random_cuda"])

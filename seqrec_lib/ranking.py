@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
 from seqrec_lib.metrics import rank_metrics
@@ -37,10 +38,14 @@ class Recommender(Protocol):
 
 @dataclass(frozen=True)
 class Ranks:
-    """Per user, in user order: rank among all items, and among those not in the history. (n_users,) int32 each."""
+    """Per user, in user order: rank among all items, and among those not in the history. (n_users,) int32 each.
+
+    ``loss``: the mean of -log softmax(scores) at the target, where it was asked for.
+    """
 
     rank: np.ndarray
     masked_rank: np.ndarray
+    loss: float | None = None
 
     def metrics(self) -> dict[str, float]:
         """HT, NDCG, MRR at 5, 10, 20; the same with ``masked_`` in front for the masked ranks."""
@@ -106,9 +111,14 @@ def _seen_pairs(items: Tensor, start: Tensor, stop: Tensor) -> tuple[Tensor, Ten
 
 @torch.inference_mode()
 def rank_split(
-    model: Recommender, sequences: Sequences, histories: Histories, *, device: torch.device | str = "cpu"
+    model: Recommender,
+    sequences: Sequences,
+    histories: Histories,
+    *,
+    device: torch.device | str = "cpu",
+    loss: bool = False,
 ) -> Ranks:
-    """Rank every target of ``histories`` among all items.
+    """Rank every target of ``histories`` among all items; with ``loss``, its cross-entropy as well.
 
     Memory beyond the data: one batch of at most 256 users and about 4 million scores (but at least one user's).
 
@@ -119,6 +129,7 @@ def rank_split(
     size = max(1, min(_USERS_AT_A_TIME, _SCORES_AT_A_TIME // (sequences.n_items + 1)))
     rank = np.empty(len(histories), dtype=np.int32)
     masked_rank = np.empty(len(histories), dtype=np.int32)
+    total = torch.zeros((), dtype=torch.float64, device=device)
     for batch in user_batches(histories, size):
         start, stop, targets = (
             torch.from_numpy(x[batch]).to(device=device, dtype=torch.int64)
@@ -127,4 +138,6 @@ def rank_split(
         scores = model.score(*gather_histories(items, start, stop, model.max_length))
         plain, masked = target_ranks(scores, targets, _seen_pairs(items, start, stop))
         rank[batch], masked_rank[batch] = plain.cpu().numpy(), masked.cpu().numpy()
-    return Ranks(rank, masked_rank)
+        if loss:
+            total += F.cross_entropy(scores, targets, reduction="sum").double()
+    return Ranks(rank, masked_rank, float(total) / len(histories) if loss else None)

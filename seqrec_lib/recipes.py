@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, MODELS, check
+from seqrec_lib.results.record import ADDED_LATER
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class TrainingConfig:
         tokens_per_batch: padded positions of an optimizer step of one process.
         epochs, patience: training stops after ``epochs``, or after ``patience`` validations without a better NDCG@10.
         validate_every: epochs between validations.
-        learning_rate, weight_decay, warmup_steps: of AdamW; the rate is constant after a linear warm-up.
+        learning_rate, weight_decay, warmup_steps: of AdamW; the rate rises linearly over the warm-up.
+        schedule: of the rate after it, over ``epochs``: "constant", or "cosine" down to zero.
         clip: largest norm of the gradient.
         average: decay of the exponential moving average of the weights that is validated and kept; 0: none.
         precision: "softmax-bf16" takes the item softmax's products in bfloat16, "bf16" also the model's.
@@ -48,6 +50,7 @@ class TrainingConfig:
     average: float = 0.999
     precision: Literal["fp32", "softmax-bf16", "bf16"] = "fp32"
     seed: int = 0
+    schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
 
 
 DATASET_TRAINING: dict[str, dict[str, Any]] = {

@@ -10,12 +10,13 @@ written atomically, so a run that is killed at any moment and started again ends
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -44,7 +45,10 @@ VALIDATION_METRIC = "ndcg@10"
 
 @dataclass
 class Progress:
-    """What a listener of :func:`train` hears after each step; ``epoch_entry`` is set when an epoch ended."""
+    """What a listener of :func:`train` hears after each optimizer step; ``epoch_entry`` is set when an epoch ended.
+
+    step, steps: batches used and batches of the epoch.
+    """
 
     epoch: int
     epochs: int
@@ -52,6 +56,31 @@ class Progress:
     steps: int
     loss: float
     epoch_entry: dict[str, float] | None = None
+
+
+class BatchRule(Protocol):
+    """Decides, step by step, how many batches an optimizer step sums over (see ``seqrec_lib.optim``)."""
+
+    @property
+    def micro_batches(self) -> int:
+        """Batches of the next step, at least 1; an epoch's last step takes what is left."""
+        ...
+
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The gradient is there and clipped; the parameters have not moved yet."""
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The parameters have moved; the gradient is still there."""
+
+    def end_epoch(self) -> None:
+        """An epoch has ended."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values that a checkpoint keeps."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
 
 
 @dataclass
@@ -148,8 +177,11 @@ def make_accelerator(device: Literal["auto", "cpu", "cuda"] = "auto") -> Acceler
     return accelerator
 
 
-def _learning_rate(config: TrainingConfig, step: int) -> float:
-    return config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
+def _rate_factor(config: TrainingConfig, step: int, epochs: float) -> float:
+    """What the learning rate is multiplied by at optimizer step ``step``, after ``epochs`` epochs of training."""
+    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    decay = 1.0 if config.schedule == "constant" else (1 + math.cos(math.pi * epochs / config.epochs)) / 2
+    return warmup * decay
 
 
 def train(
@@ -162,13 +194,16 @@ def train(
     listen: Callable[[Progress], None] = lambda progress: None,
     checkpoint_seconds: float = 60.0,
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    batch_rule: BatchRule | None = None,
 ) -> TrainingResult:
     """Train ``model`` in place; it ends with the weights that validated best. Resumes from ``workdir`` if it can.
 
     Args:
         workdir: folder for the checkpoint; delete it to start afresh.
         listen: called after every step (rank 0 only).
-        make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``.
+        make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``. Warm-up and
+            schedule scale the ``lr`` of its parameter groups.
+        batch_rule: decides how many batches a step sums over; one each if there is none.
         checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
 
     Raises:
@@ -189,10 +224,11 @@ def train(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
     )
+    base_rates = [float(group["lr"]) for group in optimizer.param_groups]
     step_module, optimizer = accelerator.prepare(_TrainingStep(model, softmax_dtype), optimizer)
     batches = _Batches(sequences, config, device, (accelerator.process_index, accelerator.num_processes))
     average = WeightAverage(model, config.average) if config.average else None
-    checkpoint = Checkpoint(workdir / CHECKPOINT, config, model, optimizer, average)
+    checkpoint = Checkpoint(workdir / CHECKPOINT, config, model, optimizer, average, batch_rule)
     state = checkpoint.load()
     rate = 0.0
     last_save = time.monotonic()
@@ -203,25 +239,33 @@ def train(
         began, carried = time.perf_counter(), state.epoch_seconds
         step_module.train()
         while state.step < len(batches):
-            items, lengths, at, targets = batches.load(state.step)
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(config, state.total_steps)
-            with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                    loss = step_module(items, lengths, at, targets)
-                accelerator.backward(loss)
-            if counter is not None:
-                state.flops = counter.get_total_flops() / items.numel()
+            stop = min(state.step + (batch_rule.micro_batches if batch_rule else 1), len(batches))
+            parts = [batches.load(step) for step in range(state.step, stop)]
+            n_targets = sum(len(targets) for *_, targets in parts)
+            factor = _rate_factor(config, state.total_steps, state.epoch + state.step / len(batches))
+            for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = base * factor
+            for items, lengths, at, targets in parts:  # the gradient of the mean over all targets of the step
+                with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
+                    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                        loss = step_module(items, lengths, at, targets)
+                    accelerator.backward(loss if len(parts) == 1 else loss * (len(targets) / n_targets))
+                if counter is not None:
+                    state.flops = counter.get_total_flops() / items.numel()
+                state.loss_sum = state.loss_sum + loss.detach().double() * len(targets)
+                state.positions += items.numel()
             accelerator.clip_grad_norm_(model.parameters(), config.clip)
+            if batch_rule is not None:
+                batch_rule.before_step(optimizer)
             optimizer.step()
+            if batch_rule is not None:
+                batch_rule.after_step(optimizer)
             optimizer.zero_grad()
-            state.step += 1
+            state.step = stop
             state.total_steps += 1
+            state.targets += n_targets
             if average is not None:
                 average.update(state.total_steps)
-            state.loss_sum = state.loss_sum + loss.detach().double() * len(targets)
-            state.targets += len(targets)
-            state.positions += items.numel()
             state.epoch_seconds = carried + time.perf_counter() - began
             if accelerator.is_main_process:
                 listen(Progress(state.epoch + 1, config.epochs, state.step, len(batches), state.mean_loss()))
@@ -230,11 +274,13 @@ def train(
                 last_save = time.monotonic()
         _synchronise(device)
         state.epoch_seconds = carried + time.perf_counter() - began
+        if batch_rule is not None:
+            batch_rule.end_epoch()
         entry = state.end_epoch(batches.padding, rate)
         if not np.isfinite(entry["loss"]):
             raise SeqRecError(
                 f"training diverged in epoch {state.epoch}: the loss is {entry['loss']}; lower learning_rate "
-                f"(now {config.learning_rate:g}) or clip (now {config.clip:g})"
+                f"(now {base_rates[0]:g}) or clip (now {config.clip:g})"
             )
         if state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
             _validate(model, average, state, entry, sequences, device)
@@ -267,9 +313,9 @@ def _validate(
     if average is not None:
         average.swap()
     model.eval()
-    ranks = rank_split(model, sequences, sequences.split("valid"), device=device)
+    ranks = rank_split(model, sequences, sequences.split("valid"), device=device, loss=True)
     value = ranks.metrics()[VALIDATION_METRIC]
-    entry[f"valid_{VALIDATION_METRIC}"] = value
+    entry |= {f"valid_{VALIDATION_METRIC}": value, "valid_loss": float(ranks.loss or 0.0)}
     state.since_best += 1
     if value > state.best_valid:
         state.best_valid, state.best_epoch, state.since_best = value, state.epoch, 0

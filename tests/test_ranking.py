@@ -90,9 +90,23 @@ def test_equals_a_loop_over_users(max_length: int | None, at_a_time: int, monkey
         assert ranks.rank[user] == 1 + sum(scores[i] >= scores[target] for i in others)
         # The mask covers the whole history, also what the model does not read.
         assert ranks.masked_rank[user] == 1 + sum(scores[i] >= scores[target] for i in others if i not in history)
+    assert ranks.loss is None
     metrics = ranks.metrics()
     assert metrics["ht@10"] == rank_metrics(ranks.rank)["ht@10"]
     assert metrics["masked_mrr@20"] == rank_metrics(ranks.masked_rank)["mrr@20"]
+
+
+def test_the_loss_is_the_mean_over_users_of_minus_the_log_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "_SCORES_AT_A_TIME", 100)  # several batches
+    sequences = random_sequences(5)
+    histories = sequences.split("valid")
+    model = Recent(sequences.n_items, None)
+    losses = []
+    for start, stop, target in zip(histories.start, histories.stop, histories.targets, strict=True):
+        history = torch.from_numpy(sequences.items[start:stop]).unsqueeze(0)
+        scores = model.score(history, torch.tensor([stop - start]))[0, 1:].double().numpy()
+        losses.append(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[target - 1])
+    assert rank_split(model, sequences, histories, loss=True).loss == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def test_histories_keep_their_latest_items() -> None:

@@ -22,7 +22,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ranking import rank_split
 from seqrec_lib.recipes import TrainingConfig
-from seqrec_lib.training import CHECKPOINT, Progress, _Batches, train
+from seqrec_lib.training import CHECKPOINT, Progress, _Batches, _rate_factor, train
 from tests.conftest import make_sequences, random_sequences
 
 CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.9)
@@ -61,6 +61,7 @@ def test_history_says_what_happened(tmp_path: Path) -> None:
         assert entry["loss"] > 0 and 0 < entry["valid_ndcg@10"] < 1 and 0 <= entry["padding"] < 1
         assert entry["samples_per_second"] == pytest.approx(targets / entry["seconds"])
         assert 0 < entry["matmul_fraction"] < 1
+        assert 0 < entry["valid_loss"] < 2 * np.log(20)
     assert sum(progress.epoch_entry is not None for progress in heard) == 3
     assert {progress.epoch for progress in heard} == {1, 2, 3}
 
@@ -172,6 +173,71 @@ def test_gradient_equals_a_plain_loop_over_an_unmodified_loader(tmp_path: Path) 
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten() - 1, ignore_index=-1)
     result = train(model, sequences, config, tmp_path)
     assert result.history[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+class ThreeAtATime:
+    """A batch rule: three batches a step; remembers what it saw."""
+
+    micro_batches = 3
+
+    def __init__(self) -> None:
+        self.before: list[torch.Tensor] = []
+        self.after = self.epochs = 0
+
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.before.append(torch.cat([p.grad.flatten() for p in parameters]).clone())
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.after += 1
+
+    def end_epoch(self) -> None:
+        self.epochs += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"after": self.after, "epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.after, self.epochs = state["after"], state["epochs"]
+
+
+def test_a_batch_rule_sums_batches_into_the_gradient_of_their_mean(tmp_path: Path) -> None:
+    sequences = random_sequences(0)
+    config = replace(CONFIG, epochs=1, average=0.0, clip=1e9)
+    batches = _Batches(sequences, config, torch.device("cpu"), (0, 1))
+    batches.start_epoch(0)
+    model, rule = small_model(dropout=0.0), ThreeAtATime()
+    targets_of_step, loss = [], torch.zeros(())
+    for step in range(3):
+        items, lengths, at, targets = batches.load(step)
+        logits = model.hidden(items, lengths).flatten(0, 1)[at] @ model.item_embedding.weight[1:].T
+        loss = loss + F.cross_entropy(logits, targets - 1, reduction="sum")
+        targets_of_step += targets.tolist()
+    (loss / len(targets_of_step)).backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    result = train(small_model(dropout=0.0), sequences, config, tmp_path, batch_rule=rule)
+    torch.testing.assert_close(rule.before[0], expected, rtol=1e-4, atol=1e-7)
+    assert rule.after == len(rule.before) == -(-len(batches) // 3) and rule.epochs == 1
+    assert result.samples == int((sequences.lengths - 3).sum()), "the last step takes what is left"
+
+    resumed = ThreeAtATime()
+    train(small_model(dropout=0.0), sequences, replace(config, epochs=2), tmp_path, batch_rule=resumed)
+    assert resumed.epochs == 2 and resumed.after > rule.after, "the rule's state is in the checkpoint"
+
+
+def test_the_rate_rises_then_stays_or_falls_to_zero() -> None:
+    config = replace(CONFIG, warmup_steps=9, epochs=4)
+    assert [_rate_factor(config, step, 0.0) for step in (0, 4, 9, 500)] == [0.1, 0.5, 1.0, 1.0]
+    cosine = replace(config, schedule="cosine")
+    assert [_rate_factor(cosine, 500, epochs) for epochs in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_a_schedule_over_the_epochs_cannot_change_its_length(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, schedule="cosine")
+    train(small_model(), random_sequences(0), config, tmp_path)
+    with pytest.raises(SeqRecError, match="another configuration"):
+        train(small_model(), random_sequences(0), replace(config, epochs=2), tmp_path)
 
 
 def test_prefixes_train_the_same_targets(tmp_path: Path) -> None:

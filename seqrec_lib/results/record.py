@@ -26,6 +26,7 @@ SCHEMA = 1
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9._+-]{0,79}")
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+ADDED_LATER = {"added_later": True}  # metadata of a configuration's field, see `plain`
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,17 @@ def canonical_json(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """``value`` with NumPy and torch scalars as Python numbers, arrays and tuples as lists, dataclasses as
-    dicts."""
+    dicts.
+
+    A dataclass's field with ``metadata=ADDED_LATER`` is left out while it has its default: runs from before there was
+    such a field keep their ids.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
+        value = {
+            field.name: getattr(value, field.name)
+            for field in dataclasses.fields(value)
+            if not (field.metadata.get("added_later") and getattr(value, field.name) == field.default)
+        }
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

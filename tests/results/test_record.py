@@ -6,12 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.results.record import canonical_json, parse_record, plain, run_key
+from seqrec_lib.results.record import ADDED_LATER, canonical_json, parse_record, plain, run_key
 from tests.fakes import make_record
 
 
@@ -47,6 +48,21 @@ def test_canonical_json_refuses(value: object) -> None:
 def test_plain_turns_numpy_into_python() -> None:
     given = {"a": np.float64(0.5), "b": (np.int32(3), np.bool_(True)), "c": np.arange(2)}
     assert json.dumps(plain(given)) == '{"a": 0.5, "b": [3, true], "c": [0, 1]}'
+
+
+def test_a_field_that_was_added_later_does_not_change_older_runs() -> None:
+    @dataclass(frozen=True)
+    class Inner:
+        rate: float = 0.1
+        schedule: str = field(default="constant", metadata=ADDED_LATER)
+
+    @dataclass(frozen=True)
+    class Outer:
+        inner: Inner
+        seed: int = 0
+
+    assert plain(Outer(Inner())) == {"inner": {"rate": 0.1}, "seed": 0}
+    assert plain(Outer(Inner(schedule="cosine")))["inner"] == {"rate": 0.1, "schedule": "cosine"}
 
 
 def test_record_survives_writing_and_reading() -> None:
