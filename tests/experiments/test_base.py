@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,9 @@ def test_an_interruption_keeps_finished_runs_and_the_checkpoints(store: RunStore
     assert experiment.calls == [0, 1, 1, 2]
 
 
-def test_a_run_that_another_one_is_at_is_waited_for_then_read(store: RunStore, capsys) -> None:
+def test_a_run_that_another_one_is_at_is_waited_for_then_read(store: RunStore, monkeypatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("seqrec_lib.progress.Reporter.line", lambda self, line: lines.append(line))
     began, go_on = threading.Event(), threading.Event()
 
     def slow(config: Config, context: Context) -> None:
@@ -134,8 +137,9 @@ def test_a_run_that_another_one_is_at_is_waited_for_then_read(store: RunStore, c
     one.start()
     assert began.wait(20)
     two.start()
-    while "waiting" not in capsys.readouterr().err:
+    while not any("waiting" in line for line in lines):
         assert two.is_alive()
+        time.sleep(0.01)
     go_on.set()
     one.join(20)
     two.join(20)
