@@ -15,6 +15,8 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, MODELS, check
 from seqrec_lib.results.record import ADDED_LATER
 
+Precision = Literal["fp32", "softmax-bf16", "bf16"]
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -32,7 +34,8 @@ class TrainingConfig:
         schedule: of the rate after it, over ``epochs``: "constant", or "cosine" down to zero.
         clip: largest norm of the gradient.
         average: decay of the exponential moving average of the weights that is validated and kept; 0: none.
-        precision: "softmax-bf16" takes the item softmax's products in bfloat16, "bf16" also the model's.
+        precision: "softmax-bf16" takes the item softmax's products in bfloat16, "bf16" also the model's, each where the
+            processor has instructions for it (elsewhere it is many times slower; the record says which it was).
         seed: of initialisation, batches and dropout.
     """
 
@@ -48,7 +51,7 @@ class TrainingConfig:
     warmup_steps: int = 0
     clip: float = 5.0
     average: float = 0.999
-    precision: Literal["fp32", "softmax-bf16", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     seed: int = 0
     schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
 

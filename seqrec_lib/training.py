@@ -37,7 +37,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.ranking import gather_histories, rank_split
-from seqrec_lib.recipes import TrainingConfig
+from seqrec_lib.recipes import Precision, TrainingConfig
 
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_METRIC = "ndcg@10"
@@ -86,7 +86,7 @@ class BatchRule(Protocol):
 @dataclass
 class TrainingResult:
     """history: one dict per epoch; best_epoch, best_valid: of the kept weights; seconds: of training proper, without
-    validation; samples: targets trained."""
+    validation; samples: targets trained; precision: the one that was used."""
 
     history: list[dict[str, float]]
     best_epoch: int
@@ -94,6 +94,7 @@ class TrainingResult:
     seconds: float
     stopped_early: bool
     samples: int
+    precision: Precision
 
 
 class _TrainingStep(nn.Module):
@@ -143,6 +144,15 @@ class _Batches:
         position = start.unsqueeze(1) + torch.arange(items.shape[1], device=self.device)
         trained = (position >= fresh.unsqueeze(1)) & (position < stop.unsqueeze(1))
         return items, lengths, trained.flatten().nonzero().squeeze(1), self.items[position[trained] + 1]
+
+
+def usable_precision(asked: Precision, device: torch.device) -> Precision:
+    """``asked``, or "fp32" where the device has no instructions for bfloat16 products."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # avx512_bf16, amx_bf16 and their like on other processors
+        fast = any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
+    return asked if fast else "fp32"
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
@@ -216,7 +226,8 @@ def train(
     device = accelerator.device
     torch.manual_seed(config.seed)
     model.to(device)
-    softmax_dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
+    precision = usable_precision(config.precision, device)
+    softmax_dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     optimizer = (
         make_optimizer(model.parameters())
         if make_optimizer is not None
@@ -247,7 +258,7 @@ def train(
                 group["lr"] = base * factor
             for items, lengths, at, targets in parts:  # the gradient of the mean over all targets of the step
                 with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
-                    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                         loss = step_module(items, lengths, at, targets)
                     accelerator.backward(loss if len(parts) == 1 else loss * (len(targets) / n_targets))
                 if counter is not None:
@@ -298,6 +309,7 @@ def train(
         seconds=sum(entry["seconds"] for entry in state.history),
         stopped_early=state.epoch < config.epochs,
         samples=state.total_samples,
+        precision=precision,
     )
 
 

@@ -22,7 +22,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ranking import rank_split
 from seqrec_lib.recipes import TrainingConfig
-from seqrec_lib.training import CHECKPOINT, Progress, _Batches, _rate_factor, train
+from seqrec_lib.training import CHECKPOINT, Progress, _Batches, _rate_factor, train, usable_precision
 from tests.conftest import make_sequences, random_sequences
 
 CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.9)
@@ -231,6 +231,16 @@ def test_the_rate_rises_then_stays_or_falls_to_zero() -> None:
     assert [_rate_factor(config, step, 0.0) for step in (0, 4, 9, 500)] == [0.1, 0.5, 1.0, 1.0]
     cosine = replace(config, schedule="cosine")
     assert [_rate_factor(cosine, 500, epochs) for epochs in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(("has", "used"), [(True, "softmax-bf16"), (False, "fp32")])
+def test_bfloat16_only_where_the_processor_has_it(
+    has: bool, used: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": has})
+    assert usable_precision("fp32", torch.device("cpu")) == "fp32"
+    config = replace(CONFIG, epochs=1, precision="softmax-bf16")
+    assert train(small_model(), random_sequences(0), config, tmp_path).precision == used
 
 
 def test_a_schedule_over_the_epochs_cannot_change_its_length(tmp_path: Path) -> None:

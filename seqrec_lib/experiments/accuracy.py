@@ -133,7 +133,9 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         "parameters": total,
         "parameters_without_embeddings": body,
     }
-    return _outcome(sequences, ranks, result.best_valid, _rounded(result), cost)
+    outcome = _outcome(sequences, ranks, result.best_valid, _rounded(result), cost)
+    outcome.environment["precision"] = result.precision
+    return outcome
 
 
 def _outcome(

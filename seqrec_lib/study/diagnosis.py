@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
 
 from seqrec_lib.places import project_root
 from seqrec_lib.results.provenance import environment
@@ -51,11 +50,12 @@ def _commit(commit: str | None, dirty: bool | None) -> str:
 
 
 def _bf16() -> str:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "has AVX-512 BF16" if "avx512_bf16" in flags else "no AVX-512 BF16: bf16 may be slower than fp32"
+    import torch
+
+    from seqrec_lib.training import usable_precision
+
+    fast = usable_precision("bf16", torch.device("cpu")) == "bf16"
+    return "multiplies in bfloat16" if fast else "no instructions for bfloat16: trains in float32"
 
 
 def _data() -> list[Row]:
