@@ -107,6 +107,11 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
     from seqrec_lib.training import make_accelerator, train
 
     accelerator = make_accelerator(context.device)
+    kernels = {}
+    if "seqrec_lib.ssm" in source_modules(config.model):
+        from seqrec_lib import ssm
+
+        kernels = {"mixers": ssm.checked(accelerator.device.type)}
     torch.manual_seed(config.seed)
     model = build(config.model, sequences.n_items, training.max_length, config.architecture)
     if accelerator.device.type == "cuda":
@@ -134,7 +139,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         "parameters_without_embeddings": body,
     }
     outcome = _outcome(sequences, ranks, result.best_valid, _rounded(result), cost)
-    outcome.environment["precision"] = result.precision
+    outcome.environment |= {"precision": result.precision} | kernels
     return outcome
 
 

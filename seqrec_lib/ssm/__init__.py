@@ -5,7 +5,7 @@ the public implementations, and runs on compiled kernels on the CPU and on a GPU
 `quasiseparable` hold the recurrences to read; `backends` says which implementation runs, and checks it.
 """
 
-from seqrec_lib.ssm.backends import describe, preflight
+from seqrec_lib.ssm.backends import checked, describe, preflight
 from seqrec_lib.ssm.quasiseparable import Hydra, quasiseparable_reference
 from seqrec_lib.ssm.selective_scan import Mamba, selective_scan_reference
 from seqrec_lib.ssm.ssd import Mamba2, ssd_matrix, ssd_reference
@@ -14,6 +14,7 @@ __all__ = [
     "Hydra",
     "Mamba",
     "Mamba2",
+    "checked",
     "describe",
     "preflight",
     "quasiseparable_reference",

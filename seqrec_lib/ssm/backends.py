@@ -22,6 +22,7 @@ from torch import Tensor
 from seqrec_lib.errors import SeqRecError
 
 BACKENDS = ("auto", "reference", "matrix", "cpu", "cuda")
+MODULES = ("mamba", "mamba2", "hydra")
 
 
 def choose(requested: str, x: Tensor) -> str:
@@ -110,7 +111,7 @@ def preflight(device: torch.device | str, *, length: int = 200, batch: int = 2, 
     lengths = torch.linspace(length // 2, length, batch).long()
     x = torch.randn(batch, length, 64, generator=generator)
     g = torch.randn(batch, length, 64, generator=generator)
-    makers = {"mamba": (Mamba, 32), "mamba2": (Mamba2, 128), "hydra": (Hydra, 32)}
+    makers = dict(zip(MODULES, ((Mamba, 32), (Mamba2, 128), (Hydra, 32)), strict=True))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         modules = {name: cls(64, d_state=d_state) for name, (cls, d_state) in makers.items()}
@@ -123,6 +124,26 @@ def preflight(device: torch.device | str, *, length: int = 200, batch: int = 2, 
         output = errors.pop("output")
         worst = max(errors, key=lambda key: errors[key] if errors[key] == errors[key] else float("inf"))
         found[name] = {"output": output, "worst_gradient": errors[worst], "parameter": worst}
+    return found
+
+
+@functools.cache
+def checked(device_type: str) -> dict[str, Any]:
+    """What :func:`preflight` found on "cpu" or "cuda", measured once per process.
+
+    Raises:
+        SeqRecError: kernels and reference disagree: by more than 1e-4 on a CPU, 1e-3 on a GPU, 2e-2 there with TF32.
+    """
+    found = preflight(device_type)
+    tolerance = {"cpu": 1e-4, "cuda": 1e-3 if found.get("float32_dots") == "ieee" else 2e-2, "matrix": 0.0}
+    for name in MODULES if found["backend"] != "matrix" else ():
+        limit = tolerance[found["backend"]]
+        for error in (found[name]["output"], found[name]["worst_gradient"]):
+            if not error <= limit:  # NaN is not
+                raise SeqRecError(
+                    f"the {found['backend']} kernels of {name} are off by {error:.1e} from the float64 reference (limit "
+                    f"{limit:.0e}); reinstall numba, or mamba-ssm and causal-conv1d, for this machine"
+                )
     return found
 
 

@@ -70,6 +70,20 @@ def test_preflight_leaves_the_random_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_kernels_that_disagree_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = {"output": 1e-7, "worst_gradient": 1e-6, "parameter": "D"}
+    found = {"backend": "cpu", "mamba": good, "mamba2": good, "hydra": good | {"worst_gradient": float("nan")}}
+    monkeypatch.setattr(backends, "preflight", lambda device: found)
+    backends.checked.cache_clear()
+    try:
+        with pytest.raises(SeqRecError, match=r"cpu kernels of hydra are off by nan .* \(limit 1e-04\); reinstall"):
+            backends.checked("cpu")
+        found["hydra"] = good
+        assert backends.checked("cpu") is found
+    finally:
+        backends.checked.cache_clear()
+
+
 @pytest.mark.parametrize("cls", [Mamba, Mamba2, Hydra])
 def test_autocast_to_bfloat16_stays_close(cls: type[torch.nn.Module]) -> None:
     torch.manual_seed(0)
