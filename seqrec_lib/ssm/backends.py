@@ -141,8 +141,8 @@ def checked(device_type: str) -> dict[str, Any]:
         for error in (found[name]["output"], found[name]["worst_gradient"]):
             if not error <= limit:  # NaN is not
                 raise SeqRecError(
-                    f"the {found['backend']} kernels of {name} are off by {error:.1e} from the float64 reference (limit "
-                    f"{limit:.0e}); reinstall numba, or mamba-ssm and causal-conv1d, for this machine"
+                    f"the {found['backend']} kernels of {name} are off by {error:.1e} from the float64 reference "
+                    f"(limit {limit:.0e}); reinstall numba, or mamba-ssm and causal-conv1d, for this machine"
                 )
     return found
 
