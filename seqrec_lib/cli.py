@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -17,6 +18,7 @@ from typer.core import TyperGroup
 
 from seqrec_lib.errors import SeqRecError
 
+DEVICES = ("auto", "cpu", "cuda")
 INTERRUPTED = "interrupted: finished runs are kept; the same command goes on from here"
 
 
@@ -91,13 +93,32 @@ def study(
     dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; may repeat.")] = None,
     missing: Annotated[str, typer.Option(help="run: carry out missing runs; skip: show them as not run.")] = "run",
     book: Annotated[bool, typer.Option("--book/--no-book", help="Build the book afterwards.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda: where to train.")] = "auto",
+    time_budget: Annotated[
+        str | None, typer.Option(help="Such as 9m: only missing runs that fit, no notebooks, no book.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --time-budget: the tar that takes the new runs.")] = None,
 ) -> None:
     """Execute the notebooks of a profile by papermill, then build the book."""
-    from seqrec_lib.study import run_study
+    from seqrec_lib.study import run_missing, run_study
 
-    if missing not in {"run", "skip"}:
-        raise SeqRecError(f"--missing is {missing!r}; use run or skip")
-    _finish(run_study(profile, dataset or (), missing, build=book, say=_say))
+    for option, value, allowed in (("--missing", missing, ("run", "skip")), ("--device", device, DEVICES)):
+        if value not in allowed:
+            raise SeqRecError(f"{option} is {value!r}; use {' or '.join(allowed)}")
+    if time_budget is None:
+        if out is not None:
+            raise SeqRecError("--out goes with --time-budget; `seqrec results export` packs runs at any time")
+        _finish(run_study(profile, dataset or (), missing, build=book, device=device, say=_say))
+        return
+    from seqrec_lib.study.budget import parse_duration
+
+    seconds = parse_duration(time_budget)
+    report = run_missing(profile, dataset or (), seconds=seconds, out=out, device=cast("Any", device), say=_say)
+    _say(str(report))
+    for line in report.failed:
+        print(f"failed: {line}", file=sys.stderr)
+    if report.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

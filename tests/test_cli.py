@@ -53,6 +53,9 @@ def test_help_loads_nothing_heavy() -> None:
     [
         (["study", "--profile", "dmo"], "unknown profile 'dmo'; did you mean 'demo'?"),
         (["study", "--missing", "no"], "--missing is 'no'; use run or skip"),
+        (["study", "--device", "tpu"], "--device is 'tpu'; use auto or cpu or cuda"),
+        (["study", "--time-budget", "soon"], "time budget 'soon' is no duration; write 90s, 9m or 1h30m"),
+        (["study", "--out", "new.tar"], "--out goes with --time-budget"),
         (["study", "--dataset", "ml-1m"], "has no page on data set 'ml-1m'"),
         (["data", "stats", "ml-1n"], "unknown data set 'ml-1n'; did you mean ml-1m"),
         (["data", "fetch", "nothing"], "unknown data set 'nothing'"),

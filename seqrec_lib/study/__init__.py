@@ -1,6 +1,7 @@
 """The study: `runner` reads study.yml and executes its notebooks, `execution` is one papermill run, `book` stages and
-builds the book, `plans` knows what is done and missing, `diagnosis` what this machine has."""
+builds the book, `plans` knows what is done and missing, `budget` runs what fits into a time, `diagnosis` tells what
+this machine has."""
 
-from seqrec_lib.study.runner import Page, Result, Study, build_book, load_study, read_yaml, run_study
+from seqrec_lib.study.runner import Page, Result, Study, build_book, load_study, read_yaml, run_missing, run_study
 
-__all__ = ["Page", "Result", "Study", "build_book", "load_study", "read_yaml", "run_study"]
+__all__ = ["Page", "Result", "Study", "build_book", "load_study", "read_yaml", "run_missing", "run_study"]

@@ -12,15 +12,18 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_lib import parameters
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.progress import duration
 from seqrec_lib.study.execution import Failure, execute_page
+
+if TYPE_CHECKING:
+    from seqrec_lib.study.budget import BudgetReport
 
 Say = Callable[[str], None]
 
@@ -167,6 +170,7 @@ def run_study(
     missing: str = "run",
     *,
     build: bool = True,
+    device: str = "auto",
     say: Say = print,
 ) -> Result:
     """Execute the profile's pages with ``missing``, render all other pages from records, and build the book.
@@ -176,6 +180,7 @@ def run_study(
         datasets: only these of its data sets; () for all.
         missing: run | skip, for the chosen pages.
         build: False leaves it at the chosen pages, without the others and the book (for a cluster job).
+        device: auto | cpu | cuda, for the chosen pages that train.
         say: takes each line of progress.
 
     Raises:
@@ -183,7 +188,7 @@ def run_study(
             fails is no exception but an entry of the result.
     """
     study = load_study()
-    chosen = study.select(profile, datasets)
+    chosen = [_on_device(page, device, study.root) for page in study.select(profile, datasets)]
     others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
     result = Result()
     _execute_all(study, [(page, missing) for page in chosen], {}, result, say)
@@ -193,6 +198,40 @@ def run_study(
     if build:
         result.index = _build(study, result, say)
     return result
+
+
+def run_missing(
+    profile: str,
+    datasets: Sequence[str] = (),
+    *,
+    seconds: float,
+    out: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    say: Say = print,
+) -> BudgetReport:
+    """Carry out the profile's missing runs within ``seconds``, without notebooks or book (see `budget`), and pack every
+    run that is not published into the tar ``out``, whatever happens.
+
+    Raises:
+        SeqRecError: study.yml or the arguments are wrong, or ``out`` cannot be written.
+    """
+    from seqrec_lib.results import RunStore
+    from seqrec_lib.study.budget import missing_tasks, run_within
+
+    store = RunStore()
+    tasks = missing_tasks(load_study().select(profile, datasets), store)
+    say(f"{len(tasks)} runs are missing; {duration(seconds)} for them")
+    try:
+        return run_within(seconds, tasks, store, device=device, say=say)
+    finally:
+        if out is not None:
+            packed = store.export(out).added if any(store.new.glob("*/*/*.json")) else []
+            say(f"{out}: {len(packed)} runs" if packed else f"{out}: not written, there is no new run")
+
+
+def _on_device(page: Page, device: str, root: Path) -> Page:
+    trains = "device" in parameters.schema(root / "notebooks" / f"{page.notebook}.ipynb")
+    return replace(page, parameters={**page.parameters, "device": device}) if trains and device != "auto" else page
 
 
 def build_book(*, say: Say = print) -> Result:

@@ -1,0 +1,177 @@
+"""Runs within a time budget, for a machine that is at hand for minutes: the missing runs of a profile in the order of
+their value, in one process, none started that is unlikely to end in time, each stored as it ends.
+
+Value is the order of study.yml, and within a page the order of seeds: a second seed of one model comes after the first
+of all. How long a run takes is estimated from the records there are. When the time is up, the run under way stops where
+it is; its checkpoint stays, and a later call on this machine goes on from it.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.base import Experiment, describe, execute
+from seqrec_lib.progress import duration
+from seqrec_lib.results import RunRecord, RunStore, plain
+
+if TYPE_CHECKING:
+    from seqrec_lib.study.runner import Page
+
+MARGIN = 1.2  # a run is started where this many times its estimate is left
+UNKNOWN_SHARE = 0.5  # and one without an estimate where this share of the budget is left
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to carry out."""
+
+    experiment: Experiment
+    config: Any
+    run_id: str
+
+    @property
+    def name(self) -> str:
+        """Such as "accuracy: ml-1m sasrec seed 0"."""
+        return f"{self.experiment.NAME}: {describe(self.config)}"
+
+
+@dataclass
+class BudgetReport:
+    """What became of the tasks, by name: ``done``, ``failed``, ``stopped`` when the time was up, ``too_long`` for what
+    was left of it."""
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    too_long: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = {
+            "run": self.done,
+            "failed": self.failed,
+            "stopped": self.stopped,
+            "left, too long for the rest of the time": self.too_long,
+        }
+        return ", ".join(f"{len(names)} {word}" for word, names in counts.items() if names) or "nothing was missing"
+
+
+class OutOfTime(BaseException):
+    """The budget is spent; no `Exception`, so that a run does not record it as its failure."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90", "90s", "9m" or "1h30m".
+
+    Raises:
+        SeqRecError: anything else, or no time at all.
+
+    >>> parse_duration("1h30m")
+    5400.0
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", text)
+    seconds = float(sum(float(number) * _UNITS[unit or "s"] for number, unit in parts))
+    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+        raise SeqRecError(f"time budget {text!r} is no duration; write 90s, 9m or 1h30m")
+    return seconds
+
+
+def missing_tasks(pages: Sequence[Page], store: RunStore) -> list[Task]:
+    """The runs of the pages that have no complete record, most valuable first; each once."""
+    from seqrec_lib.experiments import get
+    from seqrec_lib.study.plans import run_states
+
+    tasks: dict[str, Task] = {}
+    for page in pages:
+        states = [state for state in run_states(page, store) if state.word != "done"]
+        for state in sorted(states, key=lambda state: plain(state.config).get("seed", 0)):
+            tasks.setdefault(state.run_id, Task(get(page.notebook), state.config, state.run_id))
+    return list(tasks.values())
+
+
+def estimate(task: Task, records: Sequence[RunRecord], device: str) -> float | None:
+    """Seconds that ``task`` will take on ``device``: the longest of the records that are most like it, or None.
+
+    Most alike is the same configuration but for the seed on the same device, then the same data set and model on it,
+    then those on another device.
+    """
+    config = plain(task.config)
+    kin = [
+        record
+        for record in records
+        if record.complete
+        and record.experiment == task.experiment.NAME
+        and all(record.config.get(name) == config.get(name) for name in ("dataset", "model"))
+    ]
+    here = [record for record in kin if record.environment.get("device") == device]
+    twins = [record for record in here if _seedless(record.config) == _seedless(config)]
+    times = [float(record.cost["wall_seconds"]) for record in twins or here or kin if "wall_seconds" in record.cost]
+    return max(times, default=None)
+
+
+def _seedless(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {name: _seedless(value) for name, value in config.items() if name != "seed"}
+    return config
+
+
+def run_within(
+    seconds: float,
+    tasks: Sequence[Task],
+    store: RunStore,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    say: Callable[[str], None] = print,
+) -> BudgetReport:
+    """Carry out ``tasks`` in their order until ``seconds`` have passed; see the module's text.
+
+    Must be called from the main thread, which the end of the time interrupts.
+    """
+    from seqrec_lib.results import hardware
+
+    began, name, report = time.monotonic(), hardware(), BudgetReport()
+    records = store.records()
+    for task in tasks:
+        left = seconds - (time.monotonic() - began)
+        needed = estimate(task, records, name)
+        if left <= 0 or (left < UNKNOWN_SHARE * seconds if needed is None else MARGIN * needed > left):
+            report.too_long.append(task.name)
+            continue
+        expected = "no estimate" if needed is None else f"about {duration(needed)}"
+        say(f"{task.name} ({expected}; {duration(left)} left)")
+        try:
+            with _alarm(left):
+                (record,) = execute(task.experiment, [task.config], store=store, device=device)
+        except OutOfTime:
+            report.stopped.append(task.name)
+            continue
+        if record is not None and record.complete:
+            report.done.append(task.name)
+            records.append(record)
+        else:
+            report.failed.append(f"{task.name}: {record.error if record else 'no record'}")
+    return report
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` in the block after ``seconds``."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,137 @@
+"""Runs within a time: the most valuable first, none that cannot end, nothing that ended lost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.base import Context, execute, key
+from seqrec_lib.results import RunStore, hardware
+from seqrec_lib.study import budget
+from seqrec_lib.study.budget import Task, estimate, missing_tasks, parse_duration, run_within
+from seqrec_lib.study.runner import Page, run_missing
+from tests.fakes import Config, FakeExperiment, make_record
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "new", tmp_path / "published")
+
+
+def tasks_of(experiment: FakeExperiment, *seeds: int) -> list[Task]:
+    configs = [Config("ml-1m", seed) for seed in seeds]
+    return [Task(experiment, config, key(experiment, config)) for config in configs]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1h30m", 5400), ("0.5m", 30)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "nine", "9x", "m9", "0", "-5m", "1h 30m"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(SeqRecError, match=r"time budget .* is no duration; write 90s, 9m or 1h30m"):
+        parse_duration(text)
+
+
+def record_of(seconds: float, device: str, **config: object):
+    values = {"dataset": "ml-1m", "model": "sasrec", "seed": 0, "training": {"epochs": 3, "seed": 0}} | config
+    return make_record(config=values, cost={"wall_seconds": seconds}, environment={"device": device})
+
+
+def test_estimates_come_from_the_records_most_alike() -> None:
+    records = [
+        record_of(500.0, "a CPU"),
+        record_of(20.0, "a GPU", training={"epochs": 9, "seed": 0}),
+        record_of(7.0, "a GPU"),
+        record_of(8.0, "a GPU", seed=2, training={"epochs": 3, "seed": 2}),
+        record_of(9.0, "a GPU", model="mamba4rec"),
+    ]
+
+    def seconds(device: str, **config: object) -> float | None:
+        experiment = FakeExperiment(NAME="accuracy")
+        return estimate(Task(experiment, record_of(0, "", **config).config, "0" * 16), records, device)
+
+    assert seconds("a GPU", seed=1, training={"epochs": 3, "seed": 1}) == 8.0  # the same but for the seed
+    assert seconds("a GPU", training={"epochs": 4}) == 20.0  # the same model with other settings
+    assert seconds("another GPU") == 500.0  # whatever device
+    assert seconds("a GPU", dataset="ml-100k") is None
+
+
+def test_what_fits_is_run_in_order_and_what_does_not_is_not_started(store: RunStore) -> None:
+    experiment = FakeExperiment()
+    (known,) = execute(experiment, [Config("ml-1m", 0)], store=store)
+    assert known is not None and known.environment["device"] == hardware()
+    lines: list[str] = []
+    slow = FakeExperiment(NAME="slow")
+    published = make_record(
+        experiment="slow",
+        config={"dataset": "ml-1m", "seed": 7},
+        cost={"wall_seconds": 1000.0},
+        environment={"device": hardware()},
+    )
+    store.save(published)
+    report = run_within(60, tasks_of(slow, 1) + tasks_of(experiment, 2, 1), store, say=lines.append)
+    assert report.done == ["fake: ml-1m seed 2", "fake: ml-1m seed 1"] and experiment.calls == [0, 2, 1]
+    assert report.too_long == ["slow: ml-1m seed 1"] and slow.calls == []
+    assert str(report) == "2 run, 1 left, too long for the rest of the time"
+    assert "no estimate" not in lines[0] and "left" in lines[0]
+
+
+def test_without_an_estimate_a_run_starts_only_early(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 40.0, 60.0])  # the beginning, then each task
+    monkeypatch.setattr(budget.time, "monotonic", lambda: next(clock))
+    report = run_within(
+        100, tasks_of(FakeExperiment(NAME="a"), 0) + tasks_of(FakeExperiment(NAME="b"), 0), store, say=lambda line: None
+    )
+    assert report.done == ["a: ml-1m seed 0"] and report.too_long == ["b: ml-1m seed 0"]
+
+
+def test_the_end_of_the_time_stops_a_run_and_a_later_call_goes_on(store: RunStore) -> None:
+    def act(config: Config, context: Context) -> None:
+        mark = context.workdir / "checkpoint"
+        if config.seed == 1 and not mark.exists():
+            mark.write_text("half way")
+            time.sleep(30)
+
+    experiment = FakeExperiment(act)
+    began = time.monotonic()
+    report = run_within(1.5, tasks_of(experiment, 0, 1, 2), store, say=lambda line: None)
+    assert time.monotonic() - began < 20
+    assert (report.done, report.stopped, report.failed) == (["fake: ml-1m seed 0"], ["fake: ml-1m seed 1"], [])
+    assert len(store.records()) == 1, "a run that was stopped has no record"
+    again = run_within(60, tasks_of(experiment, 1, 2), store, say=lambda line: None)
+    assert again.done == ["fake: ml-1m seed 1", "fake: ml-1m seed 2"]
+
+
+def test_a_failed_run_is_named_and_the_next_goes_on(store: RunStore) -> None:
+    def act(config: Config, context: Context) -> None:
+        if config.seed == 0:
+            raise SeqRecError("no luck; try again")
+
+    report = run_within(60, tasks_of(FakeExperiment(act), 0, 1), store, say=lambda line: None)
+    assert report.failed == ["fake: ml-1m seed 0: no luck; try again"] and report.done == ["fake: ml-1m seed 1"]
+
+
+def test_missing_runs_in_the_order_of_their_value(store: RunStore) -> None:
+    def page(dataset: str) -> Page:
+        return Page("accuracy", dataset, {"dataset": dataset, "models": ["popularity", "sasrec", "mamba4rec"]})
+
+    tasks = missing_tasks([page("ml-1m"), page("demo"), page("ml-1m"), Page("audit", None, {})], store)
+    names = [task.name.removeprefix("accuracy: ") for task in tasks]
+    first = ["popularity seed 0", "sasrec seed 0", "mamba4rec seed 0", "sasrec seed 1", "mamba4rec seed 1"]
+    assert names == [f"{dataset} {run}" for dataset in ("ml-1m", "demo") for run in first]
+
+
+def test_packs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQREC_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(budget, "missing_tasks", lambda pages, store: tasks_of(FakeExperiment(), 0, 1))
+    lines: list[str] = []
+    out = tmp_path / "new.tar"
+    report = run_missing("paper", ["ml-1m"], seconds=60, out=out, say=lines.append)
+    assert len(report.done) == 2 and lines[-1] == f"{out}: 2 runs"
+    other = RunStore(tmp_path / "elsewhere", tmp_path / "published")
+    assert len(other.import_(out).added) == 2
