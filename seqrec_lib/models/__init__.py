@@ -90,6 +90,17 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }
 
+VARIANTS: dict[str, ModelSpec] = {  # of the models above; rows of the ablation
+    f"{model}+residual": ModelSpec(
+        f"seqrec_lib.models.variants:Residual{MODELS[model].path.partition(':')[2]}",
+        MODELS[model].architecture,
+        (MODELS[model].path.partition(":")[0], *_STATE_SPACE),
+        MODELS[model].causal,
+    )
+    for model in ("mamba4rec", "2mamba4rec", "hydra4rec")
+}
+MODELS |= VARIANTS
+
 
 def names() -> list[str]:
     """All model ids that the accuracy experiment knows."""

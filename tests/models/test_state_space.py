@@ -8,6 +8,7 @@ from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.hydra4rec import Hydra4Rec
 from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
 from seqrec_lib.models.state_space import StateSpaceRecommender
+from seqrec_lib.models.variants import ResidualHydra4Rec, ResidualMamba4Rec, ResidualTwoMamba4Rec
 
 SMALL = {
     Mamba4Rec: {"d_model": 16, "d_state": 4},
@@ -135,3 +136,25 @@ def test_blanket_initialisation_erases_the_memory_of_mamba_and_spares_dt_on_requ
     torch.testing.assert_close(dt("blanket"), torch.full((32,), 0.6931), rtol=1e-3, atol=0)
     with pytest.raises(ValueError, match="'public'; use own"):
         model(Mamba4Rec, 1, initialisation="public")
+
+
+@pytest.mark.parametrize(
+    ("plain", "residual"),
+    [(Mamba4Rec, ResidualMamba4Rec), (TwoMamba4Rec, ResidualTwoMamba4Rec), (Hydra4Rec, ResidualHydra4Rec)],
+)
+def test_the_residual_variant_adds_the_mixers_input(
+    plain: type[StateSpaceRecommender], residual: type[StateSpaceRecommender]
+) -> None:
+    items, lengths = histories([4, 9])
+    torch.manual_seed(0)
+    base = plain(30, 12).eval()
+    torch.manual_seed(0)
+    changed = residual(30, 12).eval()
+    assert changed.causal == base.causal
+    x = base.embed(items)
+    (layer,) = base.stack
+    h = layer.mixer_norm(base.mix(layer.mixer, x, lengths) + x)
+    expected = layer.feed_forward_norm(layer.feed_forward(h) + h)
+    real = torch.arange(items.shape[1]) < lengths.unsqueeze(1)
+    torch.testing.assert_close(changed.hidden(items, lengths)[real], expected[real])
+    assert not torch.allclose(base.hidden(items, lengths)[real], expected[real], atol=1e-2)

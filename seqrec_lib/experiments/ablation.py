@@ -1,0 +1,117 @@
+"""Which of the state-space models' design decisions matter: one decision changed at a time, everything else as it is.
+
+The runs are those of the accuracy experiment with overrides, so that the two share records: what this module adds is
+the list of questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import accuracy
+from seqrec_lib.experiments.accuracy import NAME, REVISION, SOURCES, Config, run, sources
+
+__all__ = [
+    "NAME",
+    "QUESTIONS",
+    "REVISION",
+    "SOURCES",
+    "Config",
+    "Question",
+    "Variant",
+    "plan",
+    "questions",
+    "run",
+    "sources",
+]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model with overrides of its recipe; ``label`` says what is different, in a reader's words."""
+
+    label: str
+    model: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Pairs of a model as the study runs it and the same with one decision changed."""
+
+    id: str
+    title: str
+    pairs: tuple[tuple[Variant, Variant], ...]
+
+
+def _pairs(
+    names: Mapping[str, str], label: str, suffix: str = "", **overrides: Any
+) -> tuple[tuple[Variant, Variant], ...]:
+    return tuple(
+        (Variant(name, model), Variant(f"{name}, {label}", model + suffix, overrides)) for model, name in names.items()
+    )
+
+
+_NAMES = {"mamba4rec": "Mamba4Rec", "2mamba4rec": "2Mamba4Rec", "hydra4rec": "Hydra4Rec"}
+_MAMBA = {"mamba4rec": "Mamba4Rec"}
+
+QUESTIONS: dict[str, Question] = {
+    question.id: question
+    for question in (
+        Question(
+            "initialisation",
+            "The public code's initialisation",
+            (
+                *_pairs(_MAMBA, "everything redrawn", initialisation="blanket"),
+                *_pairs(_MAMBA, "everything but dt redrawn", initialisation="blanket-but-dt"),
+                *_pairs({"2mamba4rec": "2Mamba4Rec"}, "everything redrawn", initialisation="blanket"),
+            ),
+        ),
+        Question("layers", "Two layers", _pairs(_NAMES, "2 layers", n_layers=2)),
+        Question("residual", "A residual around the mixer", _pairs(_NAMES, "residual", "+residual")),
+        Question("objective", "Prefixes as samples", _pairs(_NAMES, "prefixes", objective="prefixes")),
+    )
+}
+
+
+def questions(ids: Sequence[str]) -> list[Question]:
+    """The questions of these ids.
+
+    Raises:
+        SeqRecError: there is no question of an id.
+    """
+    from seqrec_lib.parameters import suggest
+
+    for name in ids:
+        if name not in QUESTIONS:
+            raise SeqRecError(f"unknown question {name!r}; {suggest(name, QUESTIONS)}")
+    return [QUESTIONS[name] for name in ids]
+
+
+def configs_of(variant: Variant, parameters: Mapping[str, Any]) -> list[Config]:
+    """A variant's runs, one for each of ``seeds``; ``epochs`` above 0 replaces the recipe's for every variant alike."""
+    overrides = dict(variant.overrides) | ({"epochs": parameters["epochs"]} if parameters.get("epochs") else {})
+    return accuracy.plan(
+        {
+            "dataset": parameters["dataset"],
+            "models": [variant.model],
+            "seeds": parameters["seeds"],
+            "overrides": overrides,
+        }
+    )
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """Every run that the ``questions`` need on ``dataset``, each once.
+
+    Raises:
+        SeqRecError: an unknown question or data set.
+    """
+    found: list[Config] = []
+    for question in questions(parameters["questions"]):
+        for variant in (variant for pair in question.pairs for variant in pair):
+            found += [config for config in configs_of(variant, parameters) if config not in found]
+    return found

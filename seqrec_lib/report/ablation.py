@@ -1,0 +1,103 @@
+"""Tables of the ablation: each model as the study runs it beside the same with one decision changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from seqrec_lib.experiments.ablation import Question, Variant, configs_of
+from seqrec_lib.report.html import NONE, Html, bullets, table
+from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.runs import ModelRuns, gather
+from seqrec_lib.report.statistics import PairedTest, average_difference, bootstrap_interval, holm, paired_p_value
+from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
+from seqrec_lib.results import RunRecord, RunStore
+
+Found = Mapping[str, RunRecord | None]  # by run id
+
+
+def question_table(question: Question, found: Found, store: RunStore, parameters: Mapping[str, Any]) -> Html:
+    """One row for each pair: the base, the variant, and their difference over users (seeds averaged), Holm-corrected.
+
+    Args:
+        found: the records of the plan, by run id.
+        parameters: of the notebook: dataset, seeds, epochs, metric.
+    """
+    metric = str(parameters["metric"])
+    pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
+    tests = paired(pairs, metric)
+    body: list[list[str | Html]] = []
+    for (_, changed), (base, variant), test in zip(question.pairs, pairs, tests, strict=True):
+        compared = [NONE, NONE, NONE]
+        if test is not None:
+            gain = test.difference
+            compared = [f"{gain.estimate:+.4f}", format_interval(gain, signed=True), format_p(test.p_holm)]
+        values = [_value(base, metric), _value(variant, metric)]
+        body.append([changed.label, *values, *compared, _seconds(variant, base)])
+    return table(
+        ["Variant", "Unchanged", "Changed", "Difference", "95 % interval", "p (Holm)", "Time"],
+        body,
+        caption=f"{question.title}: {metric_name(metric)} on {dataset_name(str(parameters['dataset']))}",
+        notes=[
+            "Changed minus unchanged, user by user, each with the mean over its seeds; in brackets the number of "
+            "seeds. Time: seconds of training, as a multiple of the unchanged model's."
+        ],
+    )
+
+
+def paired(pairs: Sequence[tuple[ModelRuns, ModelRuns]], metric: str) -> list[PairedTest | None]:
+    """The paired bootstrap of each (base, variant), variant minus base; None where one of them has no runs."""
+    values = [(variant.user_means(metric), base.user_means(metric)) for base, variant in pairs]
+    present = [(a, b) for a, b in values if a is not None and b is not None]
+    raw = [paired_p_value(a, b) for a, b in present]
+    p_values = iter(zip(raw, holm(raw), strict=True))
+    tests: list[PairedTest | None] = []
+    for (base, variant), (a, b) in zip(pairs, values, strict=True):
+        if a is None or b is None:
+            tests.append(None)
+            continue
+        p, corrected = next(p_values)
+        interval = bootstrap_interval(average_difference(a, b))
+        tests.append(PairedTest(variant.label, base.label, interval, p, corrected))
+    return tests
+
+
+def readings(
+    question: Question, found: Found, store: RunStore, parameters: Mapping[str, Any], alpha: float = 0.05
+) -> Html:
+    """What the table says, a sentence for each pair."""
+    metric = str(parameters["metric"])
+    pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
+    sentences = []
+    for (_, changed), test in zip(question.pairs, paired(pairs, metric), strict=True):
+        if test is None:
+            sentences.append(f"{changed.label}: not run.")
+        elif test.p_holm > alpha:
+            sentences.append(f"{changed.label}: not told apart from the unchanged model.")
+        else:
+            sentences.append(f"{changed.label}: {'better' if test.difference.estimate > 0 else 'worse'}.")
+    return bullets(sentences)
+
+
+def _runs(variant: Variant, found: Found, store: RunStore, parameters: Mapping[str, Any]) -> ModelRuns:
+    from seqrec_lib.experiments import accuracy
+    from seqrec_lib.experiments.base import key
+
+    configs = configs_of(variant, parameters)
+    (runs,) = gather(configs, [found.get(key(accuracy, config)) for config in configs], store)
+    return runs
+
+
+def _value(runs: ModelRuns, metric: str) -> str:
+    mean = runs.mean(metric)
+    if mean is None:
+        return "failed" if runs.failed else "not run"
+    return f"{mean_and_spread(mean, runs.spread(metric))} ({len(runs.complete)})"
+
+
+def _seconds(variant: ModelRuns, base: ModelRuns) -> str:
+    times = [
+        [run.cost["train_seconds"] for run in own.complete if "train_seconds" in run.cost] for own in (variant, base)
+    ]
+    return f"{fmean(times[0]) / fmean(times[1]):.1f}×" if all(times) else NONE

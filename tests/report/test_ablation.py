@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from seqrec_lib.experiments import ablation
+from seqrec_lib.experiments.base import key
+from seqrec_lib.report.ablation import paired, question_table, readings
+from seqrec_lib.report.statistics import metric_values
+from seqrec_lib.results import RunRecord, RunStore
+from tests.report.conftest import make_record
+
+PARAMETERS = {"dataset": "ml-100k", "questions": ["residual"], "seeds": [0, 1], "epochs": 0, "metric": "ndcg@10"}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[ablation.Question, dict[str, RunRecord | None], RunStore, dict[str, np.ndarray]]:
+    """Mamba4Rec with a residual is much better, 2Mamba4Rec not at all, Hydra4Rec's variant is not run."""
+    store = RunStore(tmp_path / "new", tmp_path / "published")
+    (question,) = ablation.questions(["residual"])
+    found: dict[str, RunRecord | None] = {}
+    ranks_of: dict[str, np.ndarray] = {}
+    for number, (base, variant) in enumerate(question.pairs[:2]):
+        for side in (base, variant):
+            for config in ablation.configs_of(side, PARAMETERS):
+                rng = np.random.default_rng([number, config.seed])
+                ranks = rng.geometric(0.03, 400).astype(np.int32)
+                if number == 0 and side is variant:
+                    ranks = np.maximum(1, ranks // 4).astype(np.int32)
+                record = make_record(config, ranks)
+                assert record.run_id == key(ablation, config)
+                store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": ranks})})
+                found[record.run_id] = record
+                ranks_of[f"{config.model} {config.seed}"] = ranks
+    return question, found, store, ranks_of
+
+
+def test_differences_are_taken_user_by_user(made) -> None:
+    question, found, store, ranks = made
+    text = question_table(question, found, store, PARAMETERS).text
+    values = {
+        name: np.mean([metric_values(ranks[f"{name} {seed}"], "ndcg@10") for seed in (0, 1)], axis=0)
+        for name in ("mamba4rec", "mamba4rec+residual")
+    }
+    gain = (values["mamba4rec+residual"] - values["mamba4rec"]).mean()
+    assert f"{gain:+.4f}" in text and f"{values['mamba4rec'].mean():.4f}" in text
+    assert "+0.0000" in text, "equal ranks differ by nothing"
+    assert text.count("not run") == 2, "a missing pair says so on both sides"
+
+
+def test_sentences_say_what_the_table_says(made) -> None:
+    question, found, store, _ = made
+    text = readings(question, found, store, PARAMETERS).text
+    assert "Mamba4Rec, residual: better." in text
+    assert "2Mamba4Rec, residual: not told apart from the unchanged model." in text
+    assert "Hydra4Rec, residual: not run." in text
+
+
+def test_p_values_are_corrected_over_the_pairs_that_ran(made) -> None:
+    question, found, store, _ = made
+    from seqrec_lib.report.ablation import _runs
+
+    pairs = [tuple(_runs(side, found, store, PARAMETERS) for side in pair) for pair in question.pairs]
+    better, same, missing = paired(pairs, "ndcg@10")
+    assert missing is None and better.p_holm == pytest.approx(2 * better.p) and same.p_holm == same.p == 1.0
