@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 EXPERIMENTS: dict[str, str] = {
     "datasets": "seqrec_lib.experiments.datasets",
     "accuracy": "seqrec_lib.experiments.accuracy",
+    "latency": "seqrec_lib.experiments.latency",
+    "scaling": "seqrec_lib.experiments.scaling",
 }
 
 
