@@ -1,7 +1,8 @@
 """How long a model takes for one user's ten best items, all models in one run, so that their ratios are paired.
 
 One run is one (data set, device, threads) with all models and paths (`seqrec_lib.latency.contestants`). It starts
-``processes`` processes one after another; each times every contestant on the same users in interleaved random blocks, does
+``processes`` processes one after another; each times every contestant on the same users in interleaved random blocks,
+does
 its share of the paper's samples, and times batches. Weights are random: what a multiplication costs does not depend on
 the numbers.
 
@@ -265,16 +266,16 @@ def _facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
         mine = [part["facts"][place] for part in parts]
         times = np.concatenate(
             [
-                sum(part[f"column_{stage}"] for stage in ("encode", "score", "top_k"))[part["column_contestant"] == place]
+                sum(part[f"column_{stage}"] for stage in ("encode", "score", "top_k"))[
+                    part["column_contestant"] == place
+                ]
                 for part in parts
             ]
         )
         facts[f"{path}/{model}/median_us"] = round(float(np.median(times)) * 1e6, 2)
         facts[f"{path}/{model}/first_call_ms"] = round(max(f["first_call_seconds"] for f in mine) * 1e3, 2)
         facts[f"{path}/{model}/warm_up_calls"] = max(f["warm_up_calls"] for f in mine)
-        peak = mine[0].get("peak_memory_bytes")
-        if peak is not None:
-            facts[f"{path}/{model}/peak_memory_bytes"] = peak
+        for name in ("held_bytes", "peak_memory_bytes"):
+            if mine[0].get(name) is not None:
+                facts[f"{path}/{model}/{name}"] = mine[0][name]
     return facts
-
-

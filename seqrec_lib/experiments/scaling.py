@@ -1,12 +1,16 @@
 """How time and memory grow: with the history's length, for one more event, with the batch and with the catalogue.
 
-One run is one (device, threads) with all models, random weights and random histories: no data set. In each round every
-cell (a model on a path at one size) is timed once, in an order drawn anew, so that rounds are paired over cells.
+One run is all models with random weights on random histories; of the data set only the size of its catalogue is used.
+In
+each round every cell (a model on a path at one size) is timed once, in an order drawn anew, so that rounds are paired
+over cells.
 
 Tables:
-    times: ``kind`` (length | event | batch | catalogue), ``model``, ``path``, ``size`` (items read, histories of a batch,
+    times: ``kind`` (length | event | batch | catalogue), ``model``, ``path``, ``size`` (items read, histories of a
+    batch,
         or items of the catalogue), ``round``, ``time`` (microseconds per user)
-    memory: ``model``, ``path``, ``length``, ``peak`` (bytes by which memory rose while encoding), ``state`` (bytes that a
+    memory: ``model``, ``path``, ``length``, ``peak`` (bytes by which memory rose while encoding), ``state`` (bytes
+    that a
         user's state takes after that many items; 0 where there is none)
 
 Paths: ``module`` the model's own pass, ``served`` its server's, ``step`` one more event from a kept state (SASRec: a
@@ -45,12 +49,14 @@ class Config:
     """One run.
 
     Attributes:
+        dataset: whose number of items the catalogue has, where it is not what varies.
         models: ids of trained models, at their default architectures.
-        lengths: items read, for one history. catalogue: items, where it is not what varies.
+        lengths: items read, for one history.
         batches: histories of ``batch_length`` items each. catalogues: items; histories of ``catalogue_length``.
         rounds: how often each cell is timed. threads: of the CPU. seed: of weights, histories and orders.
     """
 
+    dataset: str
     models: tuple[str, ...]
     lengths: tuple[int, ...]
     batches: tuple[int, ...]
@@ -59,7 +65,6 @@ class Config:
     catalogue_length: int
     rounds: int
     threads: int
-    catalogue: int = 3_416
     seed: int = 0
 
 
@@ -76,8 +81,11 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """The one run of these parameters.
 
     Raises:
-        SeqRecError: a model without parameters, or a size below 1.
+        SeqRecError: an unknown data set, a model without parameters, or a size below 1.
     """
+    from seqrec_lib.data import registry
+
+    registry.get(parameters["dataset"])
     unknown = [model for model in parameters["models"] if model not in MODELS]
     if unknown:
         raise SeqRecError(f"{unknown[0]!r} is no trained model; scaling is about {', '.join(MODELS)}")
@@ -89,8 +97,11 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
             raise SeqRecError(f"{name} is {parameters[name]!r}; every value must be at least 1")
     return [
         Config(
+            dataset=parameters["dataset"],
             models=tuple(parameters["models"]),
-            **{name: tuple(sorted(parameters[name])) for name in sizes},
+            lengths=tuple(sorted(parameters["lengths"])),
+            batches=tuple(sorted(parameters["batches"])),
+            catalogues=tuple(sorted(parameters["catalogues"])),
             **{name: parameters[name] for name in numbers},
         )
     ]
@@ -101,15 +112,18 @@ def run(config: Config, context: Context) -> Outcome:
     import pyarrow as pa
     import torch
 
+    from seqrec_lib.data import load
+
+    sequences = load(config.dataset, progress=context.progress)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     rng = np.random.default_rng(config.seed)
     results = _Results()
     try:
         context.report("by the history's length")
-        _lengths(config, rng, results)
+        _lengths(config, sequences.n_items, rng, results)
         context.report("by the batch")
-        _batches(config, rng, results)
+        _batches(config, sequences.n_items, rng, results)
         for items in config.catalogues:
             context.report(f"a catalogue of {items:,} items")
             _catalogue(config, items, rng, results)
@@ -129,7 +143,13 @@ def run(config: Config, context: Context) -> Outcome:
     columns = ("model", "path", "length", "peak", "state")
     memory = pa.table(dict(zip(columns, map(list, zip(*results.memory, strict=True)), strict=True)))
     return Outcome(
-        dataset={"name": "none"},
+        dataset={
+            "name": sequences.name,
+            "n_users": sequences.n_users,
+            "n_items": sequences.n_items,
+            "n_interactions": sequences.n_interactions,
+            "split_sha256": sequences.split_hash,
+        },
         metrics={"cells": len({row[:4] for row in results.rows}), "rounds": config.rounds},
         tables={"times": times, "memory": memory},
         environment={"threads": config.threads, "device_type": "cpu"},
@@ -166,15 +186,15 @@ def _time(cells: Sequence[Cell], rounds: int, rng: np.random.Generator, results:
             results.rows.append((kind, model, path, size, turn, seconds))
 
 
-def _lengths(config: Config, rng: np.random.Generator, results: _Results) -> None:
+def _lengths(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
     from seqrec_lib.latency.clock import peak_memory
     from seqrec_lib.serving import SteppingServer, serve
 
-    models = _models(config, config.catalogue, max(config.lengths) + 1)
+    models = _models(config, n_items, max(config.lengths) + 1)
     servers = {name: serve(model) for name, model in models.items()}
     cells: list[Cell] = []
     for length in config.lengths:
-        history = _history(rng, length, config.catalogue)
+        history = _history(rng, length, n_items)
         for name, model in models.items():
             own, server = _module_pass(model, history[None]), servers[name]
             cells.append(("length", name, "module", length, own, 1))
@@ -215,11 +235,11 @@ def _one_event(server: Any, history: np.ndarray) -> Callable[[], Any]:
     return call
 
 
-def _batches(config: Config, rng: np.random.Generator, results: _Results) -> None:
-    models = _models(config, config.catalogue, config.batch_length)
+def _batches(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
+    models = _models(config, n_items, config.batch_length)
     cells: list[Cell] = []
     for size in config.batches:
-        histories = _history(rng, size * config.batch_length, config.catalogue).reshape(size, -1)
+        histories = _history(rng, size * config.batch_length, n_items).reshape(size, -1)
         for name, model in models.items():
             cells.append(("batch", name, "module", size, _module_pass(model, histories, scored=True), size))
     _time(cells, config.rounds, rng, results)

@@ -183,7 +183,9 @@ def contestants(
             found.append(Served(name, server))
         if name == twin:
             found.append(Served(name, server, "again"))
-        found += [Module(name, model, path) for path in ("module", "eager", "compiled") if path in paths and _net(model)]
+        found += [
+            Module(name, model, path) for path in ("module", "eager", "compiled") if path in paths and _net(model)
+        ]
         if "step" in paths and isinstance(server, SteppingServer):
             found.append(Stepping(name, server))
         if "graph" in paths and hasattr(server, "replay"):
@@ -193,3 +195,28 @@ def contestants(
 
 def _net(model: Any) -> bool:
     return isinstance(model, torch.nn.Module)
+
+
+def held_bytes(contestant: Any) -> int:
+    """Bytes of the weights and tables that a contestant keeps, each array once."""
+    seen: dict[int, int] = {}
+
+    def visit(thing: Any) -> None:
+        if isinstance(thing, torch.nn.Module):
+            for tensor in (*thing.parameters(), *thing.buffers()):
+                seen[tensor.data_ptr()] = tensor.nbytes
+        elif isinstance(thing, torch.Tensor):
+            seen[thing.data_ptr()] = thing.nbytes
+        elif isinstance(thing, np.ndarray):
+            seen[thing.ctypes.data] = thing.nbytes
+        elif isinstance(thing, Mapping):
+            for part in thing.values():
+                visit(part)
+        elif isinstance(thing, (list, tuple)):
+            for part in thing:
+                visit(part)
+        elif hasattr(thing, "__dict__"):
+            visit(vars(thing))
+
+    visit(getattr(contestant, "server", None) or getattr(contestant, "net", None))
+    return sum(seen.values())

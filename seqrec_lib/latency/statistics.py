@@ -1,6 +1,7 @@
 """Statistics of service times: the paper's estimand, and estimates whose intervals hold.
 
-A sample is one user's *service time*: the next request starts when the last one is done, so that no waiting in a queue is
+A sample is one user's *service time*: the next request starts when the last one is done, so that no waiting in a queue
+is
 in it. Times within a block of calls resemble each other, and so do blocks within a process (memory layout, clock, what
 else the machine does). The unit that is resampled is therefore not the call: it is the process where there are at least
 `FEWEST_PROCESSES`, else the block. Two contestants are compared by the ratio of their medians in each block, where both
@@ -187,7 +188,8 @@ def simulate_coverage(repetitions: int = 120, calls: int = 300, seed: int = 0) -
         for place, (values, statistic, truth) in enumerate(trials):
             found = interval(values, statistic, resamples=399, seed=repetition)
             held[place] += not found.excludes(truth)
-    return Coverage(*(held / repetitions).tolist(), repetitions, calls)
+    mean, trimmed, median = (held / repetitions).tolist()
+    return Coverage(mean, trimmed, median, repetitions, calls)
 
 
 def _simulated(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
     python -m seqrec_lib.latency.worker SETTINGS.json RESULT.npz
 
-Clocks drift, caches fill, other jobs come and go: what is timed later is timed in another world. So the contestants take
+Clocks drift, caches fill, other jobs come and go: what is timed later is timed in another world. So the contestants
+take
 turns within each block of users, in an order drawn anew for each block. Warm-up, with what is compiled or captured on
 the way, comes before and is reported apart.
 """
@@ -124,11 +125,13 @@ def _warm_up(
 
 def _measure_memory(field_: Sequence[Any], histories: Sequence[np.ndarray], job: Job, timed: Timed) -> None:
     from seqrec_lib.latency.clock import peak_memory
+    from seqrec_lib.latency.contestants import held_bytes
 
     if not job.memory:
         return
     longest = max(histories, key=len)
     for contestant, facts in zip(field_, timed.facts, strict=True):
+        facts["held_bytes"] = held_bytes(contestant)
         prepared = contestant.prepare(longest)
         facts["peak_memory_bytes"] = peak_memory(
             lambda c=contestant, p=prepared: c.serve(p, job.k, _silent(job.device)),  # type: ignore[misc]
@@ -179,7 +182,12 @@ def _samples(
 
 
 def _batches(
-    models: dict[str, Any], histories: Sequence[np.ndarray], job: Job, clock: Any, rng: np.random.Generator, timed: Timed
+    models: dict[str, Any],
+    histories: Sequence[np.ndarray],
+    job: Job,
+    clock: Any,
+    rng: np.random.Generator,
+    timed: Timed,
 ) -> None:
     """Seconds per user of the model's own pass by batch size: rows of (model, batch, seconds)."""
     import torch
@@ -207,17 +215,18 @@ def _batches(
 
 def save(timed: Timed, path: Path) -> None:
     """Write what came out; no pickle."""
-    arrays = {f"column_{name}": np.array(values) for name, values in timed.columns.items()}
-    np.savez(
-        path, paper=np.array(timed.paper, float).reshape(-1, 4), batch=np.array(timed.batch, float).reshape(-1, 3),
-        about=np.array(json.dumps({"names": timed.names, "facts": timed.facts})), **arrays,
-    )  # fmt: skip
+    arrays: dict[str, Any] = {f"column_{name}": np.array(values) for name, values in timed.columns.items()}
+    arrays["paper"] = np.array(timed.paper, float).reshape(-1, 4)
+    arrays["batch"] = np.array(timed.batch, float).reshape(-1, 3)
+    arrays["about"] = np.array(json.dumps({"names": timed.names, "facts": timed.facts}))
+    np.savez(path, **arrays)
 
 
 def main() -> None:
     """Read the job, do it, write what came out."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    job = Job(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    job = Job(**values)
     os.environ["OMP_NUM_THREADS"] = str(job.threads)
     save(work(job), Path(sys.argv[2]))
 

@@ -10,6 +10,7 @@ Glossary: L items, d = d_model, H heads; the cache is (layers, 2, max_length, d)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,7 +160,8 @@ class SASRecServer(SteppingServer):
     def _room(self, length: int) -> None:
         if self.max_length is not None and length >= self.max_length:
             raise SeqRecError(
-                f"a cache of {length} items is full at max_length {self.max_length}: one more item moves every position; "
+                f"a cache of {length} items is full at max_length {self.max_length}: one more item moves every "
+                f"position; "
                 "encode the window again"
             )
 
@@ -197,10 +199,10 @@ class _Tensors:
     def _normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
         return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
 
-    def _qkv(self, x: torch.Tensor, p: dict, low: int, high: int) -> torch.Tensor:  # type: ignore[type-arg]
+    def _qkv(self, x: torch.Tensor, p: dict[str, Any], low: int, high: int) -> torch.Tensor:
         return F.linear(x, p["attention.qkv.weight"][low:high], p["attention.qkv.bias"][low:high])
 
-    def _layer(self, x: torch.Tensor, qkv: torch.Tensor, p: dict) -> torch.Tensor:  # type: ignore[type-arg]
+    def _layer(self, x: torch.Tensor, qkv: torch.Tensor, p: dict[str, Any]) -> torch.Tensor:
         q, k, v = (part.unflatten(-1, (self._heads, -1)).transpose(0, 1)[None] for part in qkv.chunk(3, dim=-1))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)[0].transpose(0, 1).flatten(1)
         mixed = F.linear(mixed, p["attention.out.weight"], p["attention.out.bias"])

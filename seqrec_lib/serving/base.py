@@ -38,7 +38,8 @@ class Server:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for an encoding, without those of ``left_out`` (int64): (ids, scores), best first.
 
-        ``scores``, where given, is (n_items + 1,) float32 working space. Fewer than k items are followed by id 0 with -inf.
+        ``scores``, where given, is (n_items + 1,) float32 working space. Fewer than k items are followed by id 0 with
+        -inf.
         """
         return select(self.score(encoded, scores), k, left_out)
 

@@ -10,8 +10,8 @@ which needs no state at all. Hydra's last output is the same sum over j < T with
 as far as there are items (`seqrec_lib.ssm.prefixes`). Mamba has a decay for each channel and number of state: its
 recurrence is run.
 
-Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution; A2 = A log2(e).
-``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
+Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution,
+A2 = A log2(e). ``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def ssd_step(row, dt, window, taps, bias, A, D, h, y, xBC):  # type: ignore[no-u
 def hydra_step(row, dt, window, waiting, taps, bias, A, fc_D, D, h, y, xBC):  # type: ignore[no-untyped-def]
     """Hydra for one more item: as `ssd_step`; ``waiting`` (r, H) holds dt of the r items that h does not have yet.
 
-    The oldest of them enters h now, as its convolution has all its taps; the others are added with those that they have.
+    The oldest of them enters h now, as its convolution has all its taps; the others are added with those they have.
     """
     heads, width, states = h.shape
     channels, r = heads * width, waiting.shape[0]

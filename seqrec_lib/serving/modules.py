@@ -25,8 +25,10 @@ class ModuleServer(Server):
         if size is None:
             raise SeqRecError(f"{type(model).__name__} does not know its catalogue; give n_items")
         super().__init__(size, model.max_length, np.empty((0, 0), np.float32))
-        self.model = model.eval() if isinstance(model, torch.nn.Module) else model
-        self.device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
+        self.model: Any = model
+        self.device = torch.device("cpu")
+        if isinstance(model, torch.nn.Module):
+            self.model, self.device = model.eval(), next(model.parameters()).device
 
     @torch.inference_mode()
     def encode(self, history: np.ndarray) -> np.ndarray:
@@ -79,7 +81,9 @@ class GraphServer(Server):
     def encode(self, history: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             items = torch.from_numpy(history)[None].to(self.device)
-            encoded: np.ndarray = self.model.encode(items, torch.tensor([len(history)], device=self.device))[0].cpu().numpy()
+            encoded: np.ndarray = (
+                self.model.encode(items, torch.tensor([len(history)], device=self.device))[0].cpu().numpy()
+            )
         return encoded
 
     def score(self, encoded: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

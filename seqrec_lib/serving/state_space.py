@@ -65,7 +65,7 @@ def finish(y, out_proj, g1, b1, w1, c1, w2, c2, g2, b2, eps, out):  # type: igno
 
 
 class StateSpaceServer(SteppingServer):
-    """What the three have in common. A subclass packs its mixer and gives `_read` (history) and `_advance` (one item)."""
+    """What the three have in common. A subclass packs its mixer and gives `_read` (a history) and `_advance` (an item)."""
 
     path = "compiled loops"
 
@@ -106,8 +106,8 @@ class StateSpaceServer(SteppingServer):
     @torch.inference_mode()
     def _project(self, embedded: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Rows and step sizes of embedded items: (L, d) -> (L, row width), (L, H)."""
-        norm = [torch.from_numpy(part) for part in self._norm]
-        x = F.layer_norm(embedded, (embedded.shape[1],), *norm, float(self._eps))
+        weight, bias = (torch.from_numpy(part) for part in self._norm)
+        x = F.layer_norm(embedded, (embedded.shape[1],), weight, bias, float(self._eps))
         rows = F.linear(x, self._to_rows)
         if not len(self._to_dt):
             return rows.numpy(), np.empty((len(x), 0), np.float32)
