@@ -16,7 +16,7 @@ class Clock:
         return time.perf_counter()
 
     def device_seconds(self) -> float | None:
-        """Seconds between the first and the last mark since the previous call, on the device's own clock; None: none."""
+        """Seconds from the first to the last mark since the previous call, on the device's own clock; None: none."""
         return None
 
 

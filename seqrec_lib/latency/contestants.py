@@ -161,7 +161,7 @@ class Graphed:
 def make_model(
     model: str, n_items: int, max_length: int, architecture: Mapping[str, Any], seed: int, sequences: Any = None
 ) -> Any:
-    """A model with random weights: time does not depend on their values. Counting models are fitted to ``sequences``."""
+    """A model with random weights (time does not depend on them); a counting model is fitted to ``sequences``."""
     if model in COUNTED:
         return load_class(COUNTED[model])(sequences)
     torch.manual_seed(seed)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from seqrec_lib.latency.statistics import Coverage, false_difference_rate, outlier_shares
 from seqrec_lib.report.figures import _canvas, style
 from seqrec_lib.report.html import NONE, Html, bullets, note, paragraph, stack, table
-from seqrec_lib.report.paper import comparable, dataset_name, paper_row
+from seqrec_lib.report.paper import MOVIELENS, comparable, dataset_name, paper_row
 from seqrec_lib.report.timings import PATHS, STAGES, Timings, label, milliseconds, span, times
 
 LANGUAGE = ("gpt4rec", "mamrec", "llamarec")
@@ -129,7 +129,7 @@ def _paper_ratio(dataset: str, model: str) -> str:
 
 
 def ratio_table(timings: Timings | None, dataset: str) -> Html:
-    """SASRec in units of every other model, and Mamba4Rec in units of Hydra4Rec, paired; the paper's ratio beside it."""
+    """SASRec in units of every other model, and Mamba4Rec of Hydra4Rec, paired; the paper's ratio beside it."""
     if timings is None:
         return _nothing("Ratios")
     pairs = [("sasrec", other) for other in ("mamba4rec", "2mamba4rec", "hydra4rec")] + [("mamba4rec", "hydra4rec")]
@@ -270,7 +270,7 @@ def coverage_table(coverage: Coverage) -> Html:
     ]
     return table(
         ["Estimate", "Intervals that hold the truth"], rows,
-        caption=f"{coverage.repetitions} simulated studies of {coverage.calls} calls, BCa intervals meant to hold in 95 %",
+        caption=f"{coverage.repetitions} simulated studies of {coverage.calls} calls, nominal coverage 95 %",
     )  # fmt: skip
 
 
@@ -327,6 +327,8 @@ def goals(timings: Timings | None) -> Html:
     """What this study aims at for its state-space models at MovieLens-1M's size, and whether it got there."""
     if timings is None:
         return _nothing("Goals")
+    if timings.record.dataset["name"] != MOVIELENS:
+        return paragraph(f"This study's goals for such times are set at {dataset_name(MOVIELENS)}'s size.")
     lines = []
     for path, limit, what in (("served", 1500.0, "a recommendation at batch 1"), ("step", 200.0, "one more event")):
         for model in ("mamba4rec", "2mamba4rec", "hydra4rec"):
@@ -335,7 +337,9 @@ def goals(timings: Timings | None) -> Html:
                 got = timings.median(model, path, column).value
                 word = "reached" if got <= limit else "missed"
                 lines.append(f"{label(model)}, {what}: {milliseconds(got)} ms; the goal is {limit / 1e3:g} ms: {word}.")
-    return stack([note("Goals.", "At most these medians at MovieLens-1M's size, on two cores."), bullets(lines)])
+    return stack(
+        [note("Goals.", "At most these medians, at MovieLens-1M's size on a machine of two cores."), bullets(lines)]
+    )
 
 
 def _where(timings: Timings) -> str:

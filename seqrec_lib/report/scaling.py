@@ -282,7 +282,7 @@ def selection_share(scaling: Scaling | None) -> Html:
 
 
 def sasrec_test(scaling: Scaling | None) -> Html:
-    """Can attention explain the paper's 0.12 s for SASRec? From our curve: the ratio to Mamba4Rec at lengths of 50 and more."""
+    """Can attention explain the paper's 0.12 s for SASRec? Its ratio to Mamba4Rec here, by length."""
     if scaling is None or not {"sasrec", "mamba4rec"} <= set(scaling.models):
         return _missing()
     own, other = (scaling.curve("length", m, "module").median(axis=1) for m in ("sasrec", "mamba4rec"))

@@ -93,7 +93,7 @@ class Timings:
         return interval(self.units(model, path, column))
 
     def ratio(self, slow: tuple[str, str], fast: tuple[str, str]) -> Estimate | None:
-        """How many times as long ``slow`` (model, path) takes as ``fast``, paired by unit; None where one is missing."""
+        """How many times as long ``slow`` (model, path) takes as ``fast``, paired; None where one is missing."""
         if slow not in self.rows or fast not in self.rows:
             return None
         return ratio(self.units(*slow), self.units(*fast))

@@ -94,7 +94,7 @@ def project(x, weight, bias, out):  # type: ignore[no-untyped-def]
 
 
 class SASRecServer(SteppingServer):
-    """Full attention below the top layer by tensor operations; the top layer, and every cached step, by compiled loops."""
+    """The layers below the top by tensor operations; the top layer, and every cached step, by compiled loops."""
 
     path = "tensor operations, top layer compiled"
 

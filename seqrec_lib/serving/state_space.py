@@ -65,7 +65,7 @@ def finish(y, out_proj, g1, b1, w1, c1, w2, c2, g2, b2, eps, out):  # type: igno
 
 
 class StateSpaceServer(SteppingServer):
-    """What the three have in common. A subclass packs its mixer and gives `_read` (a history) and `_advance` (an item)."""
+    """What the three share. A subclass packs its mixer and gives `_read` (a history) and `_advance` (one item)."""
 
     path = "compiled loops"
 
