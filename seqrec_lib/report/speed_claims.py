@@ -102,9 +102,12 @@ def speed_claims_table(timings: Sequence[Timings | None]) -> Html:
     """The claims about speed with word and reason."""
     rows = [[v.claim.statement, v.claim.where, v.word, v.reason or NONE] for v in verdicts(timings)]
     return table(
-        ["What is claimed", "Section", "Verdict here", "Why"], rows, caption="The paper's claims about speed, on the data of this page",
-        left=(0, 1, 2, 3), wrap=(0, 3),
-    )  # fmt: skip
+        ["What is claimed", "Section", "Verdict here", "Why"],
+        rows,
+        caption="The paper's claims about speed, on the data of this page",
+        left=(0, 1, 2, 3),
+        wrap=(0, 3),
+    )
 
 
 def _name(timings: Timings) -> str:
