@@ -64,7 +64,9 @@ def recommend(
     history = [find_item(title, sequences.titles) for title in titles]
     recommender = _recommender(dataset, model, sequences, store)
     found = min(k, sequences.n_items - len(set(history)))
-    ids, scores = serve(recommender, sequences.n_items).recommend([history], found) if found else ([[]], [[]])
+    if not found:
+        return []
+    ids, scores = serve(recommender, sequences.n_items).recommend([history], found)
     return [
         (sequences.titles[item] or f"item {sequences.item_labels[item]}", score)
         for item, score in zip(map(int, ids[0]), map(float, scores[0]), strict=True)

@@ -81,7 +81,7 @@ def interval(
 ) -> Estimate:
     """``statistic`` of values (n,) with its BCa interval; without one where fewer than 3 values differ."""
     value = float(statistic(values))
-    if len(values) < 3 or np.ptp(values) == 0:
+    if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():
         return Estimate(value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)

@@ -104,7 +104,7 @@ def test_a_full_cache_says_what_to_do() -> None:
     assert isinstance(server, SteppingServer)
     state = server.start(np.arange(1, LONGEST))
     server.step(state, 1)
-    with pytest.raises(SeqRecError, match="full at max_length 40.*encode the window again"):
+    with pytest.raises(SeqRecError, match=r"full at max_length 40.*encode the window again"):
         server.step(state, 2)
 
 
@@ -165,7 +165,12 @@ def test_several_threads_answer_as_one_does() -> None:
 
 @pytest.mark.parametrize(
     ("histories", "k", "message"),
-    [([[]], 3, "empty history"), ([[1, 61]], 3, "item id 61 .* 1 to 60"), ([[0]], 3, "item id 0"), ([[1]], 0, "k is 0")],
+    [
+        ([[]], 3, "empty history"),
+        ([[1, 61]], 3, r"item id 61 .* 1 to 60"),
+        ([[0]], 3, "item id 0"),
+        ([[1]], 0, "k is 0"),
+    ],
 )
 def test_what_cannot_be_served_is_one_clear_line(histories: list[list[int]], k: int, message: str) -> None:
     with pytest.raises(SeqRecError, match=message):
