@@ -99,7 +99,7 @@ def test_the_verdicts_ask_both_programs() -> None:
 def test_goals_are_judged_at_their_size_only() -> None:
     assert latency.goals(make_timings()).text.count("reached") == 6
     assert "missed" in latency.goals(make_timings(factor=10.0)).text
-    assert "MovieLens-1M" in latency.goals(make_timings(dataset="demo")).text
+    assert "MovieLens 1M" in latency.goals(make_timings(dataset="demo")).text
     assert "reached" not in latency.goals(make_timings(dataset="demo")).text
 
 
