@@ -52,9 +52,8 @@ def recommend(
     Raises:
         SeqRecError: an unknown title, model or data set, an empty history, k < 1, or no trained weights.
     """
-    import torch
-
     from seqrec_lib.data import load
+    from seqrec_lib.serving import serve
 
     check(model)
     if not titles:
@@ -64,14 +63,13 @@ def recommend(
     sequences = load(dataset)
     history = [find_item(title, sequences.titles) for title in titles]
     recommender = _recommender(dataset, model, sequences, store)
-    read = history if recommender.max_length is None else history[-recommender.max_length :]
-    with torch.inference_mode():
-        scores = recommender.score(torch.tensor([read]), torch.tensor([len(read)]))[0].clone()
-        scores[history] = -torch.inf
-    best = scores.topk(min(k, sequences.n_items - len(set(history))))
+    found = min(k, sequences.n_items - len(set(history)))
+    if not found:
+        return []
+    ids, scores = serve(recommender, sequences.n_items).recommend([history], found)
     return [
         (sequences.titles[item] or f"item {sequences.item_labels[item]}", score)
-        for item, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        for item, score in zip(map(int, ids[0]), map(float, scores[0]), strict=True)
     ]
 
 

@@ -15,6 +15,8 @@ EXPERIMENTS: dict[str, str] = {
     "datasets": "seqrec_lib.experiments.datasets",
     "accuracy": "seqrec_lib.experiments.accuracy",
     "ablation": "seqrec_lib.experiments.ablation",
+    "latency": "seqrec_lib.experiments.latency",
+    "scaling": "seqrec_lib.experiments.scaling",
 }
 
 

@@ -1,0 +1,281 @@
+"""How long a model takes for one user's ten best items, all models in one run, so that their ratios are paired.
+
+One run is one (data set, device, threads) with all models and paths (`seqrec_lib.latency.contestants`). It starts
+``processes`` processes one after another; each times every contestant on the same users in interleaved random blocks,
+does
+its share of the paper's samples, and times batches. Weights are random: what a multiplication costs does not depend on
+the numbers.
+
+Tables:
+    calls: one row per timed call: ``model``, ``path``, ``process``, ``block``, ``length`` (items read), ``encode``,
+        ``score``, ``top_k`` (microseconds), and on a GPU ``device`` (microseconds by CUDA events)
+    paper: one row per sample of the paper's protocol: ``model``, ``path``, ``mean``, ``trimmed_mean`` (microseconds per
+        user, with and without outliers), ``removed`` (share of calls)
+    batches: ``model``, ``size``, ``process``, ``user`` (microseconds per user of the model's own pass)
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.models import COUNTED
+from seqrec_lib.places import project_root
+from seqrec_lib.recipes import resolve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from seqrec_lib.latency.worker import Job
+
+NAME = "latency"
+REVISION = 1
+TIMED = True
+SOURCES = (
+    "seqrec_lib.experiments.latency",
+    "seqrec_lib.latency",
+    "seqrec_lib.serving",
+    "seqrec_lib.models",
+    "seqrec_lib.ssm",
+)
+TWIN = "2mamba4rec"  # timed twice, as the A/A control
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    Attributes:
+        dataset: whose users and histories. models: ids; architectures: settings of each trained one.
+        max_length: items of a history that every model reads, the same for all.
+        device: cpu | cuda; threads: of the CPU.
+        processes, blocks, block_users: interleaved timing: blocks in each process, users in each block.
+        samples, sample_users: the paper's protocol. batches, batch_rounds: sizes and repeats, in each process.
+        k: items asked for. seed: of users and orders.
+    """
+
+    dataset: str
+    models: tuple[str, ...]
+    architectures: dict[str, dict[str, Any]]
+    max_length: int
+    device: Literal["cpu", "cuda"]
+    threads: int
+    processes: int
+    blocks: int
+    block_users: int
+    samples: int
+    sample_users: int
+    batches: tuple[int, ...]
+    batch_rounds: int
+    k: int = 10
+    seed: int = 0
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """One run for ``dataset`` on ``device`` with all ``models``.
+
+    Raises:
+        SeqRecError: an unknown data set or model, or a count below 1.
+    """
+    from seqrec_lib.data import registry
+
+    dataset = parameters["dataset"]
+    registry.get(dataset)
+    counts = ("threads", "processes", "blocks", "block_users", "samples", "sample_users", "batch_rounds")
+    for name in counts:
+        if parameters[name] < 1:
+            raise SeqRecError(f"{name} is {parameters[name]}; it must be at least 1")
+    architectures = {}
+    _, training = resolve(dataset, "mamba4rec", 0)
+    assert training is not None
+    for model in parameters["models"]:
+        architecture, trained = resolve(dataset, model, 0)
+        if trained is not None:
+            architectures[model] = architecture
+    return [
+        Config(
+            dataset=dataset,
+            models=tuple(parameters["models"]),
+            architectures=architectures,
+            max_length=training.max_length,
+            device=parameters["device"],
+            batches=tuple(parameters["batches"]),
+            **{name: parameters[name] for name in counts},
+        )
+    ]
+
+
+def run(config: Config, context: Context) -> Outcome:
+    """Start the processes one after another and gather what they timed."""
+    from seqrec_lib.data import load
+
+    if config.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise SeqRecError("device is cuda but no GPU is visible here; use device cpu")
+    sequences = load(config.dataset, progress=context.progress)
+    parts = []
+    for number in range(config.processes):
+        context.report(f"process {number + 1}/{config.processes}")
+        parts.append(run_process(_job(config, number), context.workdir / f"process-{number}"))
+    return Outcome(
+        dataset={
+            "name": sequences.name,
+            "n_users": sequences.n_users,
+            "n_items": sequences.n_items,
+            "n_interactions": sequences.n_interactions,
+            "split_sha256": sequences.split_hash,
+        },
+        metrics=_facts(parts),
+        tables={"calls": _calls(parts), "paper": _paper(parts), "batches": _batches(parts, config)},
+        environment={"threads": config.threads, "device_type": config.device},
+    )
+
+
+def _job(config: Config, number: int) -> Job:
+    from seqrec_lib.latency.contestants import CPU_PATHS, CUDA_PATHS
+    from seqrec_lib.latency.worker import Job
+
+    cuda = config.device == "cuda"
+    share = config.samples // config.processes + (number < config.samples % config.processes)
+    twin = TWIN if TWIN in config.models and not cuda else None
+    return Job(
+        dataset=config.dataset,
+        n_items=0,
+        models=tuple(m for m in config.models if not (cuda and m in COUNTED)),
+        architectures=config.architectures,
+        paths=CUDA_PATHS if cuda else CPU_PATHS,
+        twin=twin,
+        max_length=config.max_length,
+        k=config.k,
+        threads=config.threads,
+        device=config.device,
+        seed=1000 * config.seed + number,
+        blocks=config.blocks,
+        block_users=config.block_users,
+        samples=share,
+        sample_users=config.sample_users,
+        sample_paths=("eager", "graph") if cuda else ("module", "served"),
+        batches=config.batches,
+        batch_rounds=config.batch_rounds,
+        memory=number == 0,
+    )
+
+
+def run_process(job: Job, stem: Path) -> dict[str, Any]:
+    """Do a job in a process of its own; its arrays and facts.
+
+    Raises:
+        SeqRecError: the process failed; the message ends with its last line.
+    """
+    import os
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    settings, result = stem.with_suffix(".json"), stem.with_suffix(".npz")
+    settings.write_text(json.dumps(asdict(job)), encoding="utf-8")
+    threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "seqrec_lib.latency.worker", str(settings), str(result)],
+        capture_output=True, text=True, check=False, cwd=project_root(),
+        env={**os.environ, **threads, "PYTHONPATH": path},
+    )  # fmt: skip
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SeqRecError(f"a timing process ended with {done.returncode}: {last}; run the page again")
+    with np.load(result, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files} | json.loads(str(arrays["about"]))
+
+
+def _micro(seconds: np.ndarray) -> np.ndarray:
+    """Seconds as microseconds with ten bits of the fraction: what the clock resolves, and small on disk."""
+    return (np.round(np.asarray(seconds, np.float64) * 1e6 * 32) / 32).astype(np.float32)
+
+
+def _named(names: list[list[str]], places: np.ndarray) -> dict[str, Any]:
+    """Columns model and path from places in ``names``."""
+    import pyarrow as pa
+
+    places = places.astype(np.int32)
+    return {
+        column: pa.DictionaryArray.from_arrays(pa.array(places), [name[i] for name in names]).cast(pa.string())
+        for i, column in enumerate(("model", "path"))
+    }
+
+
+def _calls(parts: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    tables = []
+    for process, part in enumerate(parts):
+        places = part["column_contestant"]
+        columns = _named(part["names"], places) | {
+            "process": np.full(len(places), process, np.int8),
+            "block": part["column_block"].astype(np.int16),
+            "length": part["column_length"].astype(np.int16),
+            **{name: _micro(part[f"column_{name}"]) for name in ("encode", "score", "top_k")},
+        }
+        if np.isfinite(part["column_device"].astype(float)).any():
+            columns["device"] = _micro(part["column_device"].astype(float))
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def _paper(parts: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    tables = []
+    for part in parts:
+        place, mean, trimmed, removed = part["paper"].T
+        columns = {"mean": _micro(mean), "trimmed_mean": _micro(trimmed), "removed": removed.astype(np.float32)}
+        tables.append(pa.table(_named(part["names"], place) | columns))
+    return pa.concat_tables(tables)
+
+
+def _batches(parts: list[dict[str, Any]], config: Config) -> pa.Table:
+    import pyarrow as pa
+
+    timed = [name for name in config.models if not (config.device == "cuda" and name in COUNTED)]
+    tables = []
+    for process, part in enumerate(parts):
+        place, size, seconds = part["batch"].T
+        columns = {
+            "model": pa.array([timed[int(p)] for p in place], pa.string()),
+            "size": size.astype(np.int32),
+            "process": np.full(len(place), process, np.int8),
+            "user": _micro(seconds),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def _facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """By "path/model": median microseconds, first call, calls of warm-up, peak memory: small numbers for people."""
+    facts: dict[str, Any] = {}
+    for place, (model, path) in enumerate(parts[0]["names"]):
+        mine = [part["facts"][place] for part in parts]
+        times = np.concatenate(
+            [
+                sum(part[f"column_{stage}"] for stage in ("encode", "score", "top_k"))[
+                    part["column_contestant"] == place
+                ]
+                for part in parts
+            ]
+        )
+        facts[f"{path}/{model}/median_us"] = round(float(np.median(times)) * 1e6, 2)
+        facts[f"{path}/{model}/first_call_ms"] = round(max(f["first_call_seconds"] for f in mine) * 1e3, 2)
+        facts[f"{path}/{model}/warm_up_calls"] = max(f["warm_up_calls"] for f in mine)
+        for name in ("held_bytes", "peak_memory_bytes"):
+            if mine[0].get(name) is not None:
+                facts[f"{path}/{model}/{name}"] = mine[0][name]
+    return facts

@@ -1,0 +1,271 @@
+"""How time and memory grow: with the history's length, for one more event, with the batch and with the catalogue.
+
+One run is all models with random weights on random histories; of the data set only the size of its catalogue is used.
+In
+each round every cell (a model on a path at one size) is timed once, in an order drawn anew, so that rounds are paired
+over cells.
+
+Tables:
+    times: ``kind`` (length | event | batch | catalogue), ``model``, ``path``, ``size`` (items read, histories of a
+    batch,
+        or items of the catalogue), ``round``, ``time`` (microseconds per user)
+    memory: ``model``, ``path``, ``length``, ``peak`` (bytes by which memory rose while encoding), ``state`` (bytes
+    that a
+        user's state takes after that many items; 0 where there is none)
+
+Paths: ``module`` the model's own pass, ``served`` its server's, ``step`` one more event from a kept state (SASRec: a
+cache). Kind "event" compares ``step`` with reading the whole history again, which is kind "length", path "served".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.models import MODELS
+
+NAME = "scaling"
+REVISION = 1
+TIMED = True
+SOURCES = (
+    "seqrec_lib.experiments.scaling",
+    "seqrec_lib.latency",
+    "seqrec_lib.serving",
+    "seqrec_lib.models",
+    "seqrec_lib.ssm",
+)
+SHORTEST = 1e-3  # seconds that a cell is timed for in a round, at least
+K = 10
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    Attributes:
+        dataset: whose number of items the catalogue has, where it is not what varies.
+        models: ids of trained models, at their default architectures.
+        lengths: items read, for one history.
+        batches: histories of ``batch_length`` items each. catalogues: items; histories of ``catalogue_length``.
+        rounds: how often each cell is timed. threads: of the CPU. seed: of weights, histories and orders.
+    """
+
+    dataset: str
+    models: tuple[str, ...]
+    lengths: tuple[int, ...]
+    batches: tuple[int, ...]
+    batch_length: int
+    catalogues: tuple[int, ...]
+    catalogue_length: int
+    rounds: int
+    threads: int
+    seed: int = 0
+
+
+@dataclass
+class _Results:
+    rows: list[tuple[str, str, str, int, int, float]] = field(default_factory=list)
+    memory: list[tuple[str, str, int, int, int]] = field(default_factory=list)
+
+
+Cell = tuple[str, str, str, int, Callable[[], Any], int]  # kind, model, path, size, call, users
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """The one run of these parameters.
+
+    Raises:
+        SeqRecError: an unknown data set, a model without parameters, or a size below 1.
+    """
+    from seqrec_lib.data import registry
+
+    registry.get(parameters["dataset"])
+    unknown = [model for model in parameters["models"] if model not in MODELS]
+    if unknown:
+        raise SeqRecError(f"{unknown[0]!r} is no trained model; scaling is about {', '.join(MODELS)}")
+    sizes = ("lengths", "batches", "catalogues")
+    numbers = ("batch_length", "catalogue_length", "rounds", "threads")
+    for name in (*sizes, *numbers):
+        values = parameters[name] if name in sizes else [parameters[name]]
+        if not values or min(values) < 1:
+            raise SeqRecError(f"{name} is {parameters[name]!r}; every value must be at least 1")
+    return [
+        Config(
+            dataset=parameters["dataset"],
+            models=tuple(parameters["models"]),
+            lengths=tuple(sorted(parameters["lengths"])),
+            batches=tuple(sorted(parameters["batches"])),
+            catalogues=tuple(sorted(parameters["catalogues"])),
+            **{name: parameters[name] for name in numbers},
+        )
+    ]
+
+
+def run(config: Config, context: Context) -> Outcome:
+    """Time all cells."""
+    import pyarrow as pa
+    import torch
+
+    from seqrec_lib.data import load
+
+    sequences = load(config.dataset, progress=context.progress)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    rng = np.random.default_rng(config.seed)
+    results = _Results()
+    try:
+        context.report("by the history's length")
+        _lengths(config, sequences.n_items, rng, results)
+        context.report("by the batch")
+        _batches(config, sequences.n_items, rng, results)
+        for items in config.catalogues:
+            context.report(f"a catalogue of {items:,} items")
+            _catalogue(config, items, rng, results)
+    finally:
+        torch.set_num_threads(before)
+    kind, model, path, size, turn, seconds = zip(*results.rows, strict=True)
+    times = pa.table(
+        {
+            "kind": list(kind),
+            "model": list(model),
+            "path": list(path),
+            "size": np.array(size, np.int32),
+            "round": np.array(turn, np.int16),
+            "time": (np.array(seconds) * 1e6).astype(np.float32),
+        }
+    )
+    columns = ("model", "path", "length", "peak", "state")
+    memory = pa.table(dict(zip(columns, map(list, zip(*results.memory, strict=True)), strict=True)))
+    return Outcome(
+        dataset={
+            "name": sequences.name,
+            "n_users": sequences.n_users,
+            "n_items": sequences.n_items,
+            "n_interactions": sequences.n_interactions,
+            "split_sha256": sequences.split_hash,
+        },
+        metrics={"cells": len({row[:4] for row in results.rows}), "rounds": config.rounds},
+        tables={"times": times, "memory": memory},
+        environment={"threads": config.threads, "device_type": "cpu"},
+    )
+
+
+def _models(config: Config, n_items: int, max_length: int) -> dict[str, Any]:
+    from seqrec_lib.latency.contestants import make_model
+
+    return {
+        name: make_model(name, n_items, max_length, MODELS[name].architecture, config.seed) for name in config.models
+    }
+
+
+def _history(rng: np.random.Generator, length: int, n_items: int) -> np.ndarray:
+    return rng.integers(1, n_items + 1, size=length)
+
+
+def _time(cells: Sequence[Cell], rounds: int, rng: np.random.Generator, results: _Results) -> None:
+    """Warm every cell up, then time all of them in each round, in an order drawn anew."""
+    repeats = []
+    for _, _, _, _, call, _ in cells:
+        call()
+        start = time.perf_counter()
+        call()
+        repeats.append(int(np.clip(SHORTEST / max(time.perf_counter() - start, 1e-9), 1, 100)))
+    for turn in range(rounds):
+        for index in rng.permutation(len(cells)):
+            kind, model, path, size, call, users = cells[index]
+            start = time.perf_counter()
+            for _ in range(repeats[index]):
+                call()
+            seconds = (time.perf_counter() - start) / repeats[index] / users
+            results.rows.append((kind, model, path, size, turn, seconds))
+
+
+def _lengths(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
+    from seqrec_lib.latency.clock import peak_memory
+    from seqrec_lib.serving import SteppingServer, serve
+
+    models = _models(config, n_items, max(config.lengths) + 1)
+    servers = {name: serve(model) for name, model in models.items()}
+    cells: list[Cell] = []
+    for length in config.lengths:
+        history = _history(rng, length, n_items)
+        for name, model in models.items():
+            own, server = _module_pass(model, history[None]), servers[name]
+            cells.append(("length", name, "module", length, own, 1))
+            cells.append(("length", name, "served", length, lambda s=server, h=history: s.encode(h), 1))  # type: ignore[misc]
+            state = 0
+            if isinstance(server, SteppingServer):
+                cells.append(("event", name, "step", length, _one_event(server, history), 1))
+                state = server.state_bytes(length)
+            for path, call in (("module", own), ("served", cells[-2][4])):
+                results.memory.append((name, path, length, peak_memory(call, "cpu") or 0, state))
+    _time(cells, config.rounds, rng, results)
+
+
+def _module_pass(model: Any, histories: np.ndarray, scored: bool = False) -> Callable[[], Any]:
+    """The model's own pass over histories of one length (B, L); with ``scored``, on to the ten best items."""
+    import torch
+
+    items = torch.from_numpy(histories)
+    lengths = torch.full((len(items),), items.shape[1])
+
+    @torch.inference_mode()
+    def call() -> Any:
+        return model.score(items, lengths).topk(K) if scored else model.encode(items, lengths)
+
+    return call
+
+
+def _one_event(server: Any, history: np.ndarray) -> Callable[[], Any]:
+    """The next event after ``history``. The state moves on with every call, but for a cache, which is set back."""
+    state = server.start(history)
+    length = getattr(state, "length", None)
+
+    def call() -> Any:
+        if length is not None:
+            state.length = length
+        return server.step(state, int(history[-1]))
+
+    return call
+
+
+def _batches(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
+    models = _models(config, n_items, config.batch_length)
+    cells: list[Cell] = []
+    for size in config.batches:
+        histories = _history(rng, size * config.batch_length, n_items).reshape(size, -1)
+        for name, model in models.items():
+            cells.append(("batch", name, "module", size, _module_pass(model, histories, scored=True), size))
+    _time(cells, config.rounds, rng, results)
+
+
+def _catalogue(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
+    """From ids to the ten best, by the server and by the model's own pass; and the scoring and selection alone."""
+    from seqrec_lib.serving import serve
+    from seqrec_lib.serving.base import select
+
+    history = _history(rng, config.catalogue_length, n_items)
+    cells: list[Cell] = []
+    space = np.empty(n_items + 1, np.float32)
+    for name, model in _models(config, n_items, config.catalogue_length).items():
+        server = serve(model)
+
+        def served(server: Any = server) -> Any:
+            return server.best(server.encode(history), K, history, space)
+
+        cells.append(("catalogue", name, "served", n_items, served, 1))
+        cells.append(("catalogue", name, "module", n_items, _module_pass(model, history[None], scored=True), 1))
+        if name == config.models[0]:
+            encoded = server.encode(history)
+
+            def selection(server: Any = server, encoded: np.ndarray = encoded) -> Any:
+                return select(server.score(encoded, space), K, history)
+
+            cells.append(("catalogue", "any", "scores and top 10", n_items, selection, 1))
+    _time(cells, config.rounds, rng, results)

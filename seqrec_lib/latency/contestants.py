@@ -1,0 +1,222 @@
+"""What is timed: one model on one path, from a user's item ids to the ten best, by stages.
+
+Paths on a CPU:
+    served   `seqrec_lib.serving.serve(model)`: what `seqrec recommend` uses
+    module   the model's own tensor operations, eager, in inference mode
+    step     the state of the history is at hand and one more event comes (a cache of keys and values for SASRec)
+On a GPU: eager (= module), compiled (`torch.compile`), graph (a CUDA graph).
+
+A language model joins as another `Contestant`: its time per user goes into the same columns, and the tokens that it
+wrote into `Stages.tokens`, from which a column of its own is made. Both are never mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from seqrec_lib.latency.clock import Clock
+from seqrec_lib.models import COUNTED, build, load_class
+from seqrec_lib.serving import Server, SteppingServer, serve
+from seqrec_lib.serving.base import select
+
+CPU_PATHS = ("served", "module", "step")
+CUDA_PATHS = ("eager", "compiled", "graph")
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Seconds of one user's request; ``device`` on the GPU's clock; ``tokens`` that a language model wrote."""
+
+    encode: float
+    score: float
+    top_k: float
+    device: float | None = None
+    tokens: int = 0
+
+    @property
+    def total(self) -> float:
+        """The whole request."""
+        return self.encode + self.score + self.top_k
+
+
+class Contestant(Protocol):
+    """One row of a latency table."""
+
+    model: str
+    path: str
+
+    def prepare(self, history: np.ndarray) -> Any:
+        """What is at hand before the clock starts: (L,) int64 ids."""
+        ...
+
+    def serve(self, prepared: Any, k: int, clock: Clock) -> Stages:
+        """One request, timed."""
+        ...
+
+
+@dataclass
+class Served:
+    """By a server: encode, score, the k best without the items seen."""
+
+    model: str
+    server: Server
+    path: str = "served"
+
+    def __post_init__(self) -> None:
+        self._space = np.empty(self.server.n_items + 1, np.float32)
+
+    def prepare(self, history: np.ndarray) -> np.ndarray:
+        return history
+
+    def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
+        start = clock.mark()
+        encoded = self.server.encode(self.server.cut(prepared))
+        read = clock.mark()
+        scores = self.server.score(encoded, self._space)
+        scored = clock.mark()
+        select(scores, k, prepared)
+        done = clock.mark()
+        return Stages(read - start, scored - read, done - scored, clock.device_seconds())
+
+
+@dataclass
+class Stepping:
+    """One more event for a user whose state is at hand."""
+
+    model: str
+    server: SteppingServer
+    path: str = "step"
+
+    def __post_init__(self) -> None:
+        self._space = np.empty(self.server.n_items + 1, np.float32)
+
+    def prepare(self, history: np.ndarray) -> tuple[Any, np.ndarray]:
+        return self.server.start(self.server.cut(history)[:-1]), history
+
+    def serve(self, prepared: tuple[Any, np.ndarray], k: int, clock: Clock) -> Stages:
+        state, history = prepared
+        start = clock.mark()
+        encoded = self.server.step(state, int(history[-1]))
+        read = clock.mark()
+        scores = self.server.score(encoded, self._space)
+        scored = clock.mark()
+        select(scores, k, history)
+        done = clock.mark()
+        return Stages(read - start, scored - read, done - scored, clock.device_seconds())
+
+
+@dataclass
+class Module:
+    """By the model's own tensor operations; on a GPU with the copy to the device and back."""
+
+    model: str
+    net: Any
+    path: str = "module"
+
+    def __post_init__(self) -> None:
+        self._device = self.net.item_embedding.weight.device
+        self._encode = torch.compile(self.net.encode, dynamic=False) if self.path == "compiled" else self.net.encode
+
+    def prepare(self, history: np.ndarray) -> np.ndarray:
+        return history
+
+    @torch.inference_mode()
+    def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
+        start = clock.mark()
+        read = prepared[-self.net.max_length :]
+        items = torch.from_numpy(read)[None].to(self._device)
+        encoded = self._encode(items, torch.tensor([len(read)], device=self._device))
+        middle = clock.mark()
+        scores = self.net.scores(encoded)[0]
+        scored = clock.mark()
+        scores[torch.from_numpy(prepared).to(self._device)] = -torch.inf
+        scores.topk(k).indices.tolist()
+        done = clock.mark()
+        return Stages(middle - start, scored - middle, done - scored, clock.device_seconds())
+
+
+@dataclass
+class Graphed:
+    """By a CUDA graph, which is one launch: its stages are not apart, all of it counts as ``encode``."""
+
+    model: str
+    server: Any
+    path: str = "graph"
+
+    def prepare(self, history: np.ndarray) -> np.ndarray:
+        return history
+
+    def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
+        start = clock.mark()
+        ids, _ = self.server.replay(self.server.cut(prepared), k, prepared)
+        ids.tolist()
+        return Stages(clock.mark() - start, 0.0, 0.0, clock.device_seconds())
+
+
+def make_model(
+    model: str, n_items: int, max_length: int, architecture: Mapping[str, Any], seed: int, sequences: Any = None
+) -> Any:
+    """A model with random weights (time does not depend on them); a counting model is fitted to ``sequences``."""
+    if model in COUNTED:
+        return load_class(COUNTED[model])(sequences)
+    torch.manual_seed(seed)
+    return build(model, n_items, max_length, architecture).eval()
+
+
+def contestants(
+    models: Mapping[str, Any], n_items: int, paths: Sequence[str], twin: str | None = None
+) -> list[Contestant]:
+    """Every model on every path that it has; ``twin`` enters its served path twice, as the A/A control ("again").
+
+    Args:
+        models: id -> model, on the device to be timed. paths: of `CPU_PATHS` or `CUDA_PATHS`.
+    """
+    found: list[Contestant] = []
+    for name, model in models.items():
+        server = serve(model, n_items)
+        if "served" in paths:
+            found.append(Served(name, server))
+        if name == twin:
+            found.append(Served(name, server, "again"))
+        found += [
+            Module(name, model, path) for path in ("module", "eager", "compiled") if path in paths and _net(model)
+        ]
+        if "step" in paths and isinstance(server, SteppingServer):
+            found.append(Stepping(name, server))
+        if "graph" in paths and hasattr(server, "replay"):
+            found.append(Graphed(name, server))
+    return found
+
+
+def _net(model: Any) -> bool:
+    return isinstance(model, torch.nn.Module)
+
+
+def held_bytes(contestant: Any) -> int:
+    """Bytes of the weights and tables that a contestant keeps, each array once."""
+    seen: dict[int, int] = {}
+
+    def visit(thing: Any) -> None:
+        if isinstance(thing, torch.nn.Module):
+            for tensor in (*thing.parameters(), *thing.buffers()):
+                seen[tensor.data_ptr()] = tensor.nbytes
+        elif isinstance(thing, torch.Tensor):
+            seen[thing.data_ptr()] = thing.nbytes
+        elif isinstance(thing, np.ndarray):
+            seen[thing.ctypes.data] = thing.nbytes
+        elif isinstance(thing, Mapping):
+            for part in thing.values():
+                visit(part)
+        elif isinstance(thing, (list, tuple)):
+            for part in thing:
+                visit(part)
+        elif hasattr(thing, "__dict__"):
+            visit(vars(thing))
+
+    visit(getattr(contestant, "server", None) or getattr(contestant, "net", None))
+    return sum(seen.values())

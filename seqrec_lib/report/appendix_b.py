@@ -1,0 +1,128 @@
+"""The paper's Appendix B: latency against HT@10, a point for each model, ours with both intervals, the paper's hollow.
+
+Hardware differs, so latency is in units of SASRec's on the same machine, on a log axis: both SASRec points stand at 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seqrec_lib.latency.statistics import Estimate
+from seqrec_lib.report.figures import _canvas, style
+from seqrec_lib.report.paper import model_name, paper_row
+from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.statistics import Interval, bootstrap_interval
+from seqrec_lib.report.timings import Timings, times
+
+METRIC = "ht@10"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model: its latency in units of SASRec's and its HT@10, ours (None: not run) and the paper's (None: none)."""
+
+    model: str
+    latency: Estimate | None
+    accuracy: float | None
+    interval: Interval | None
+    paper_latency: float | None
+    paper_accuracy: float | None
+
+
+def points(runs: Sequence[ModelRuns], timings: Timings | None, dataset: str, path: str = "served") -> list[Point]:
+    """A point for each model of ``runs`` and each that the paper prints for ``dataset``."""
+    base = paper_row(dataset, "sasrec")
+    accuracy = {own.model: own for own in runs}
+    names = list(accuracy)
+    names += [m for m in ("gpt4rec", "mamrec", "llamarec") if paper_row(dataset, m) is not None and m not in names]
+    found = []
+    for model in names:
+        own, row = accuracy.get(model), paper_row(dataset, model)
+        values = None if own is None else own.user_means(METRIC)
+        printed = None if row is None or row.latency is None or base is None or base.latency is None else row.latency
+        unit = None if base is None or base.latency is None else base.latency.value
+        found.append(
+            Point(
+                model,
+                None if timings is None else timings.ratio((model, path), ("sasrec", path)),
+                None if own is None else own.mean(METRIC),
+                None if values is None or len(values) < 2 else bootstrap_interval(values),
+                None if printed is None or unit is None else printed.value / unit,
+                None if row is None or row.ht is None else row.ht.value,
+            )
+        )
+    return found
+
+
+def figure(found: Sequence[Point]) -> Figure | None:
+    """HT@10 over latency; None where no model has both numbers of ours."""
+    if not any(p.latency is not None and p.accuracy is not None for p in found):
+        return None
+    canvas, axes = _canvas(1, 1, 7.0, 4.2)
+    axis: Axes = axes.flat[0]
+    for point in found:
+        colour, marker = style(point.model)
+        drawn = False
+        if point.latency is not None and point.accuracy is not None:
+            x, y = point.latency.value, point.accuracy
+            if point.latency.low is not None and point.latency.high is not None:
+                axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.5)
+            if point.interval is not None:
+                axis.plot([x, x], [point.interval.low, point.interval.high], color=colour, linewidth=1.5)
+            axis.plot(x, y, marker, color=colour, markersize=7, label=model_name(point.model))
+            drawn = True
+        if point.paper_latency is not None and point.paper_accuracy is not None:
+            axis.plot(
+                point.paper_latency, point.paper_accuracy, marker, mfc="none", mec=colour, markersize=10, mew=1.5,
+                label=None if drawn else f"{model_name(point.model)} (paper only)",
+            )  # fmt: skip
+    axis.axvline(1.0, color="#7f7f7f", linestyle=":", linewidth=1)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set(xlabel="Latency in units of SASRec's (log scale)", ylabel="HT@10")
+    axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    canvas.supxlabel("filled: ours with 95 % intervals; hollow: the paper", fontsize=9, color="#444444")
+    return canvas
+
+
+def alt(found: Sequence[Point]) -> str:
+    """What `figure` shows, in words."""
+    parts = []
+    for p in found:
+        ours = (
+            "not run"
+            if p.latency is None or p.accuracy is None
+            else f"{times(p.latency.value)} times SASRec's latency, HT@10 {p.accuracy:.3f}"
+        )
+        paper = (
+            ""
+            if p.paper_latency is None or p.paper_accuracy is None
+            else f" (paper {times(p.paper_latency)}, {p.paper_accuracy:.3f})"
+        )
+        parts.append(f"{model_name(p.model)}: {ours}{paper}")
+    return "Scatter plot of HT@10 over latency. " + "; ".join(parts)
+
+
+def numbers(found: Sequence[Point]) -> pd.DataFrame:
+    """The numbers behind `figure`."""
+    return pd.DataFrame(
+        [
+            {
+                "model": model_name(p.model),
+                "latency / SASRec's": None if p.latency is None else p.latency.value,
+                "latency low": None if p.latency is None else p.latency.low,
+                "latency high": None if p.latency is None else p.latency.high,
+                "HT@10": p.accuracy,
+                "HT@10 low": None if p.interval is None else p.interval.low,
+                "HT@10 high": None if p.interval is None else p.interval.high,
+                "paper latency / SASRec's": p.paper_latency,
+                "paper HT@10": p.paper_accuracy,
+            }
+            for p in found
+        ]
+    )

@@ -1,0 +1,114 @@
+"""The verdicts on the paper's claims about speed, from latency records.
+
+A claim is about architectures, a measurement about a program. So both programs are asked: the models as they are
+served,
+and their own tensor operations ("module"). A claim is upheld where both say so on every data set measured, and partly
+where some do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seqrec_lib.latency.statistics import Estimate
+from seqrec_lib.report.claims import LANGUAGE, SSM, ClaimVerdict, Word, claim
+from seqrec_lib.report.html import NONE, Html, table
+from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.timings import Timings, label, span, times
+
+PROGRAMS = ("served", "module")
+
+
+def _word(held: Sequence[bool]) -> Word:
+    if not held:
+        return "not tested yet"
+    return "upheld" if all(held) else "partly" if any(held) else "not upheld"
+
+
+def _runs(timings: Sequence[Timings]) -> tuple[str, ...]:
+    return tuple(t.record.run_id for t in timings)
+
+
+def _found(timings: Timings, slow: str, fast: str) -> dict[str, Estimate]:
+    """The ratio by program, where both models were timed with it."""
+    both = {path: timings.ratio((slow, path), (fast, path)) for path in PROGRAMS}
+    return {path: estimate for path, estimate in both.items() if estimate is not None}
+
+
+def _in_words(path: str, estimate: Estimate) -> str:
+    return f"{times(estimate.value)} ({span(estimate, times)}) {'as served' if path == 'served' else 'by modules'}"
+
+
+def speed_ssm(timings: Sequence[Timings]) -> ClaimVerdict:
+    """Are state-space models faster than SASRec: is each ratio's interval above 1?"""
+    held, words = [], []
+    for one in timings:
+        for model in SSM:
+            found = _found(one, "sasrec", model)
+            held += [estimate.value > 1 and estimate.excludes(1.0) for estimate in found.values()]
+            if found:
+                text = ", ".join(_in_words(*item) for item in found.items())
+                words.append(f"{_name(one)}: SASRec takes {text} times as long as {label(model)}")
+    return ClaimVerdict(claim("speed-ssm"), _word(held), "; ".join(words), _runs(timings))
+
+
+def speed_hydra(timings: Sequence[Timings]) -> ClaimVerdict:
+    """Does Mamba4Rec take four to five times as long as Hydra4Rec: does each interval reach 4?"""
+    held, words = [], []
+    for one in timings:
+        found = _found(one, "mamba4rec", "hydra4rec")
+        held += [(estimate.high or estimate.value) >= 4 for estimate in found.values()]
+        if found:
+            text = ", ".join(_in_words(*item) for item in found.items())
+            words.append(f"{_name(one)}: Mamba4Rec takes {text} times as long as Hydra4Rec")
+    return ClaimVerdict(claim("speed-hydra"), _word(held), "; ".join(words), _runs(timings))
+
+
+def cpu(timings: Sequence[Timings]) -> ClaimVerdict:
+    """Are state-space models slow on a CPU: do they take longer than SASRec at the same length?"""
+    held, words = [], []
+    for one in timings:
+        for model in SSM:
+            found = _found(one, model, "sasrec")
+            held += [estimate.value > 1 and estimate.excludes(1.0) for estimate in found.values()]
+            if found:
+                text = ", ".join(_in_words(*item) for item in found.items())
+                words.append(f"{_name(one)}: {label(model)} takes {text} times as long as SASRec")
+    return ClaimVerdict(claim("cpu"), _word(held), "; ".join(words), _runs(timings))
+
+
+def against_language(timings: Sequence[Timings]) -> ClaimVerdict:
+    """The latency part of the claim on language models: is each faster? Not tested while none of them was timed."""
+    held, words = [], []
+    for one in timings:
+        served = [model for model in SSM if (model, "served") in one.rows]
+        for model in (m for m in LANGUAGE if (m, "served") in one.rows):
+            for space in served:
+                found = one.ratio((model, "served"), (space, "served"))
+                assert found is not None
+                held.append(found.value > 1 and found.excludes(1.0))
+                words.append(f"{_name(one)}: {label(model)} takes {times(found.value)} times as long as {label(space)}")
+    reason = "; ".join(words) or "latency: no language model has been timed beside them"
+    return ClaimVerdict(claim("ssm-against-llm"), _word(held), reason, _runs(timings) if held else ())
+
+
+def verdicts(timings: Sequence[Timings | None]) -> list[ClaimVerdict]:
+    """The verdicts of all claims about speed, from the runs that there are."""
+    present = [one for one in timings if one is not None]
+    return [judge(present) for judge in (speed_ssm, speed_hydra, cpu, against_language)]
+
+
+def speed_claims_table(timings: Sequence[Timings | None]) -> Html:
+    """The claims about speed with word and reason."""
+    rows = [[v.claim.statement, v.claim.where, v.word, v.reason or NONE] for v in verdicts(timings)]
+    return table(
+        ["What is claimed", "Section", "Verdict here", "Why"],
+        rows,
+        caption="The paper's claims about speed, on the data of this page",
+        left=(0, 1, 2, 3),
+        wrap=(0, 3),
+    )
+
+
+def _name(timings: Timings) -> str:
+    return dataset_name(timings.record.dataset["name"])

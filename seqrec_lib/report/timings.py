@@ -1,0 +1,149 @@
+"""Timing runs as a page reads them: found by configuration on whatever machine made them, units formed, ratios paired.
+
+A timing's key holds the hardware, so that a machine never passes off another's times as its own. A page that only reads
+may still show them: `found` falls back on the newest complete run of the same configuration from elsewhere, and the
+footer names the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqrec_lib.latency.statistics import Estimate, interval, paper_protocol, ratio, unit_name, units
+from seqrec_lib.report.paper import model_name
+from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
+
+PATHS = {
+    "served": "as served",
+    "module": "module",
+    "step": "one more event",
+    "again": "as served, again",
+    "eager": "GPU, eager",
+    "compiled": "GPU, compiled",
+    "graph": "GPU, CUDA graph",
+}
+STAGES = ("encode", "score", "top_k")
+
+
+def found(
+    configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore, experiment: str
+) -> list[RunRecord | None]:
+    """``records``, with what is missing taken from runs of the same configuration on other hardware."""
+    result: list[RunRecord | None] = []
+    for config, record in zip(configs, records, strict=True):
+        if record is None or not record.complete:
+            wanted = canonical_json(plain(config))
+            others = [r for r in store.records(experiment) if r.complete and canonical_json(r.config) == wanted]
+            record = max(others, key=lambda r: r.finished, default=record)
+        result.append(record)
+    return result
+
+
+@dataclass(frozen=True)
+class Timings:
+    """One latency run: ``calls`` has a column ``total`` beside the stages; microseconds throughout."""
+
+    record: RunRecord
+    calls: pd.DataFrame
+    paper: pd.DataFrame
+    batches: pd.DataFrame
+
+    @classmethod
+    def read(cls, record: RunRecord | None, store: RunStore) -> Timings | None:
+        """The tables of a complete record; None where there is none."""
+        if record is None or not record.complete:
+            return None
+        calls, paper, batches = (store.table(record, name).to_pandas() for name in ("calls", "paper", "batches"))
+        stages = calls[list(STAGES)].to_numpy(dtype=np.float64)
+        return cls(record, calls.assign(total=stages.sum(axis=1)), paper, batches)
+
+    @cached_property
+    def rows(self) -> list[tuple[str, str]]:
+        """(model, path) of every contestant, in the order in which they were entered."""
+        return [tuple(row) for row in self.calls[["model", "path"]].drop_duplicates().sort_index().to_numpy().tolist()]
+
+    def ordered(self, *paths: str) -> list[tuple[str, str]]:
+        """The rows of these paths, path by path, models in the configuration's order."""
+        models = list(self.record.config["models"])
+        chosen = [row for row in self.rows if row[1] in paths]
+        return sorted(chosen, key=lambda row: (paths.index(row[1]), models.index(row[0])))
+
+    def of(self, model: str, path: str) -> pd.DataFrame:
+        """The calls of one contestant."""
+        return self.calls[(self.calls["model"] == model) & (self.calls["path"] == path)]
+
+    def units(self, model: str, path: str, column: str = "total") -> np.ndarray:
+        """Median by block, averaged by process where there are enough: what is resampled, in a common order."""
+        mine = self.of(model, path)
+        return units(mine[column].to_numpy(np.float64), mine["process"].to_numpy(), mine["block"].to_numpy())
+
+    @property
+    def unit(self) -> str:
+        """ "process" or "block"."""
+        return unit_name(self.calls["process"].to_numpy())
+
+    def median(self, model: str, path: str, column: str = "total") -> Estimate:
+        """Mean over units of the blocks' medians, with its interval, in microseconds."""
+        return interval(self.units(model, path, column))
+
+    def ratio(self, slow: tuple[str, str], fast: tuple[str, str]) -> Estimate | None:
+        """How many times as long ``slow`` (model, path) takes as ``fast``, paired; None where one is missing."""
+        if slow not in self.rows or fast not in self.rows:
+            return None
+        return ratio(self.units(*slow), self.units(*fast))
+
+    def paper_estimate(self, model: str, path: str) -> tuple[Estimate, Estimate, float] | None:
+        """The paper's estimand: mean over samples without outliers, with them, and the share removed."""
+        mine = self.paper[(self.paper["model"] == model) & (self.paper["path"] == path)]
+        if mine.empty:
+            return None
+        trimmed, mean = (interval(mine[name].to_numpy(np.float64)) for name in ("trimmed_mean", "mean"))
+        return trimmed, mean, float(mine["removed"].mean())
+
+
+def label(model: str, path: str | None = None) -> str:
+    """A contestant as a reader writes it: "Mamba4Rec, as served"."""
+    return model_name(model) + (f", {PATHS.get(path, path)}" if path else "")
+
+
+def milliseconds(value: float | None, digits: int = 3) -> str:
+    """Microseconds as milliseconds, to significant digits.
+
+    >>> milliseconds(1234.5), milliseconds(41.7), milliseconds(250_000.0)
+    ('1.23', '0.0417', '250')
+    """
+    if value is None:
+        return "–"
+    number = value / 1e3
+    decimals = max(0, digits - 1 - int(np.floor(np.log10(max(number, 1e-12)))))
+    return f"{number:,.{decimals}f}"
+
+
+def span(estimate: Estimate | None, form: Any = milliseconds) -> str:
+    """The ends of an interval; a dash where there is none.
+
+    >>> span(Estimate(2000.0, 1000.0, 4000.0))
+    '1.00 to 4.00'
+    """
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "–"
+    return f"{form(estimate.low)} to {form(estimate.high)}"
+
+
+def times(value: float) -> str:
+    """A ratio to three significant digits.
+
+    >>> times(0.0312), times(4.567), times(123.4)
+    ('0.0312', '4.57', '123')
+    """
+    decimals = max(0, 2 - int(np.floor(np.log10(max(value, 1e-12)))))
+    return f"{value:,.{decimals}f}"
+
+
+__all__ = ["Timings", "found", "label", "milliseconds", "paper_protocol", "span", "times"]

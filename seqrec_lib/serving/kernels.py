@@ -1,0 +1,163 @@
+"""The pieces of one user's forward pass as compiled loops: products with a vector, norms, GELU, the ten best items.
+
+At batch 1 a model of this size does a few hundred thousand multiplications, which take less time than calling a dozen
+tensor operations: a forward pass that is one call has no such overhead. All arrays are float32, contiguous; weight
+matrices are stored transposed, (inputs, outputs), so that the innermost loop runs along memory and is vectorised.
+
+Glossary: d = d_model, V = n_items + 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
+
+from seqrec_lib.ssm.cpu.elementary import FAST, f32, sigmoid32
+
+# The compiled code lets go of the interpreter's lock, so that threads can serve several users at once.
+KERNEL: dict[str, Any] = {"cache": True, "nogil": True, **FAST}
+LOG2_E = 1.4426950408889634
+
+
+@intrinsic
+def _float_of(typing_context: Any, bits: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), code
+
+
+@intrinsic
+def _bits_of(typing_context: Any, value: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), code
+
+
+@njit(inline="always", **FAST)
+def exp2_negative(x):  # type: ignore[no-untyped-def]
+    """2^x for x <= 0, below -125 as at -125; relative error below 3e-7.
+
+    2^x = 2^k 2^r with |r| <= 1/2: a polynomial for 2^r, and k added to the exponent's bits.
+    """
+    x = f32(-125.0) if x < f32(-125.0) else x
+    k = np.floor(x + f32(0.5))
+    r = x - k
+    p = f32(1.5353362e-4)
+    p = p * r + f32(1.3398874e-3)
+    p = p * r + f32(9.6184372e-3)
+    p = p * r + f32(5.5503324e-2)
+    p = p * r + f32(2.4022648e-1)
+    p = p * r + f32(6.9314720e-1)
+    p = p * r + f32(1.0)
+    return _float_of(_bits_of(p) + (np.int32(k) << np.int32(23)))
+
+
+@njit(**KERNEL)
+def silu(x, out):  # type: ignore[no-untyped-def]
+    """out = x sigmoid(x)."""
+    for i in range(x.size):
+        out[i] = x[i] * sigmoid32(x[i])
+
+
+@njit(**KERNEL)
+def matvec(x, weight, out):  # type: ignore[no-untyped-def]
+    """out = x weight + out: (n,), (n, m), (m,)."""
+    n, m = x.size, out.size
+    for i in range(0, n - 3, 4):
+        a, b, c, e = x[i], x[i + 1], x[i + 2], x[i + 3]
+        wa, wb, wc, we = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
+        for j in range(m):
+            out[j] += a * wa[j] + b * wb[j] + c * wc[j] + e * we[j]
+    for i in range(n - n % 4, n):
+        a, wa = x[i], weight[i]
+        for j in range(m):
+            out[j] += a * wa[j]
+
+
+@njit(**KERNEL)
+def layer_norm(x, weight, bias, eps, out):  # type: ignore[no-untyped-def]
+    """(x - mean) / sqrt(variance + eps) weight + bias; x and out may be one array."""
+    n = x.size
+    mean, square = f32(0.0), f32(0.0)
+    for i in range(n):
+        mean += x[i]
+    mean /= f32(n)
+    for i in range(n):
+        square += (x[i] - mean) * (x[i] - mean)
+    scale = f32(1.0) / np.sqrt(square / f32(n) + eps)
+    for i in range(n):
+        out[i] = (x[i] - mean) * scale * weight[i] + bias[i]
+
+
+@njit(**KERNEL)
+def feed_forward(x, w1, b1, w2, b2, hidden, out):  # type: ignore[no-untyped-def]
+    """out = GELU(x w1 + b1) w2 + b2 with the exact GELU; hidden (4 d,) is working space."""
+    for i in range(hidden.size):
+        hidden[i] = b1[i]
+    matvec(x, w1, hidden)
+    for i in range(hidden.size):
+        hidden[i] = f32(0.5) * hidden[i] * (f32(1.0) + f32(math.erf(hidden[i] * f32(0.70710678))))
+    for i in range(out.size):
+        out[i] = b2[i]
+    matvec(hidden, w2, out)
+
+
+@njit(**KERNEL)
+def rms_norm(u, weight, eps):  # type: ignore[no-untyped-def]
+    """u <- weight u / sqrt(mean(u^2) + eps), in place."""
+    total = f32(0.0)
+    for i in range(u.size):
+        total += u[i] * u[i]
+    scale = f32(1.0) / np.sqrt(total / f32(u.size) + eps)
+    for i in range(u.size):
+        u[i] *= scale * weight[i]
+
+
+@njit(**KERNEL)
+def scores(embedding, encoded, out):  # type: ignore[no-untyped-def]
+    """out[i] = embedding[i] . encoded, and -inf for the padding item 0: (V, d), (d,), (V,)."""
+    d = encoded.size
+    for i in range(embedding.shape[0]):
+        row, total = embedding[i], f32(0.0)
+        for j in range(d):
+            total += row[j] * encoded[j]
+        out[i] = total
+    out[0] = -np.inf
+
+
+@njit(**KERNEL)
+def top_k(values, left_out, ids, best):  # type: ignore[no-untyped-def]
+    """The k largest of values (V,) in falling order, without the items of left_out; of equals the smaller id first.
+
+    Args:
+        values: scores; those of ``left_out`` become -inf. ids, best: (k,), filled with items and scores.
+
+    Returns:
+        How many there are: fewer than k where only -inf is left.
+    """
+    for i in left_out:
+        values[i] = -np.inf
+    k, found = ids.size, 0
+    floor = f32(-np.inf)
+    for i in range(values.size):
+        value = values[i]
+        if value <= floor:  # most items end here
+            continue
+        place = found if found < k else k - 1
+        while place > 0 and best[place - 1] < value:
+            if place < k:
+                best[place], ids[place] = best[place - 1], ids[place - 1]
+            place -= 1
+        best[place], ids[place] = value, i
+        if found < k:
+            found += 1
+        if found == k:
+            floor = best[k - 1]
+    return found

@@ -1,0 +1,142 @@
+"""The timing runs: what they plan, that every contestant meets the same users, and what their tables hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import latency, scaling
+from seqrec_lib.experiments.base import Context, execute, key
+from seqrec_lib.latency.contestants import contestants, held_bytes, make_model
+from seqrec_lib.latency.worker import save, work
+from seqrec_lib.models import MODELS
+from seqrec_lib.report.timings import found
+from seqrec_lib.results import RunStore
+
+SMALL: dict[str, Any] = {
+    "dataset": "demo",
+    "models": ["popularity", "sasrec", "2mamba4rec"],
+    "processes": 1,
+    "blocks": 3,
+    "block_users": 4,
+    "samples": 2,
+    "sample_users": 5,
+    "batches": [1, 3],
+    "batch_rounds": 1,
+    "threads": 1,
+    "device": "cpu",
+}
+SIZES: dict[str, Any] = {
+    "dataset": "demo",
+    "models": ["sasrec", "hydra4rec"],
+    "lengths": [20, 5],
+    "batches": [1, 2],
+    "batch_length": 5,
+    "catalogues": [50, 80],
+    "catalogue_length": 5,
+    "rounds": 2,
+    "threads": 1,
+}
+
+
+def test_a_run_holds_all_models_at_one_length() -> None:
+    (config,) = latency.plan(SMALL)
+    assert config.max_length == 50
+    assert set(config.architectures) == {"sasrec", "2mamba4rec"}
+    assert latency.TIMED
+    with pytest.raises(SeqRecError, match="blocks is 0"):
+        latency.plan(SMALL | {"blocks": 0})
+    with pytest.raises(SeqRecError, match="unknown model 'sasrek'"):
+        latency.plan(SMALL | {"models": ["sasrek"]})
+
+
+def test_processes_share_the_papers_samples_and_have_their_own_users() -> None:
+    (config,) = latency.plan(SMALL | {"processes": 4, "samples": 30})
+    jobs = [latency._job(config, number) for number in range(4)]
+    assert [job.samples for job in jobs] == [8, 8, 7, 7]
+    assert len({job.seed for job in jobs}) == 4
+    assert [job.memory for job in jobs] == [True, False, False, False]
+
+
+def test_every_contestant_serves_the_same_users_in_every_block(tmp_path: Path) -> None:
+    (config,) = latency.plan(SMALL)
+    timed = work(latency._job(config, 0))
+    assert timed.names == [
+        ("popularity", "served"),
+        ("sasrec", "served"), ("sasrec", "module"), ("sasrec", "step"),
+        ("2mamba4rec", "served"), ("2mamba4rec", "again"), ("2mamba4rec", "module"), ("2mamba4rec", "step"),
+    ]  # fmt: skip
+    columns = {name: np.array(values) for name, values in timed.columns.items()}
+    per_block = {
+        (int(c), int(b)): columns["length"][(columns["contestant"] == c) & (columns["block"] == b)].tolist()
+        for c in range(8)
+        for b in range(3)
+    }
+    assert all(per_block[c, b] == per_block[0, b] and len(per_block[0, b]) == 4 for c in range(8) for b in range(3))
+    orders = [columns["contestant"][columns["block"] == b][::4].tolist() for b in range(3)]
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) > 1  # an order of its own for each block
+    assert all((columns[stage] > 0).all() for stage in ("encode", "score", "top_k"))
+    assert len(timed.paper) == 2 * 5  # module and served of each sample
+    assert len(timed.batch) == 2 * 2  # two trained models, two sizes
+    save(timed, tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["column_block"], columns["block"])
+
+
+def test_a_run_in_processes_of_its_own_becomes_a_record_of_this_hardware(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "new", tmp_path / "published")
+    configs = latency.plan(SMALL)
+    (record,) = execute(latency, configs, store=store, progress=False)
+    assert record is not None and record.complete, record and record.error
+    assert record.hardware
+    calls = store.table(record, "calls").to_pandas()
+    assert len(calls) == 8 * 3 * 4
+    assert record.metrics["served/sasrec/held_bytes"] > record.metrics["module/sasrec/held_bytes"] / 2 > 0
+    median = calls.query("model == 'sasrec' and path == 'served'")[["encode", "score", "top_k"]].sum(axis=1).median()
+    assert record.metrics["served/sasrec/median_us"] == pytest.approx(median, rel=0.01)
+
+
+def test_a_timing_from_elsewhere_is_read_and_never_taken_for_this_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path / "new", tmp_path / "published")
+    configs = scaling.plan(SIZES)
+    (record,) = execute(scaling, configs, store=store, progress=False)
+    assert record is not None and record.complete, record and record.error
+    monkeypatch.setattr("seqrec_lib.experiments.base.hardware", lambda: "another CPU")
+    assert key(scaling, configs[0]) != record.run_id
+    (here,) = execute(scaling, configs, store=store, missing="skip", progress=False)
+    assert here is None
+    assert found(configs, [here], store, "scaling") == [record]
+    other = [replace(configs[0], rounds=3)]
+    assert found(other, [None], store, "scaling") == [None]
+
+
+def test_scaling_times_every_cell_in_every_round(tmp_path: Path) -> None:
+    (config,) = scaling.plan(SIZES)
+    assert config.lengths == (5, 20)
+    outcome = scaling.run(config, Context(tmp_path, progress=False))
+    times = outcome.tables["times"].to_pandas()
+    counts = times.groupby(["kind", "model", "path", "size"]).size()
+    assert (counts == 2).all()
+    assert set(times["kind"]) == {"length", "event", "batch", "catalogue"}
+    assert (times["time"] > 0).all()
+    memory = outcome.tables["memory"].to_pandas().set_index(["model", "path", "length"])["state"]
+    assert memory["sasrec", "served", 20] == 4 * memory["sasrec", "served", 5]
+    assert memory["hydra4rec", "served", 20] == memory["hydra4rec", "served", 5] > 0
+    with pytest.raises(SeqRecError, match="'popularity' is no trained model"):
+        scaling.plan(SIZES | {"models": ["popularity"]})
+    with pytest.raises(SeqRecError, match="lengths is"):
+        scaling.plan(SIZES | {"lengths": [0]})
+
+
+def test_what_a_contestant_holds_is_counted_once() -> None:
+    model = make_model("sasrec", 30, 10, MODELS["sasrec"].architecture, 0)
+    own, *_ = contestants({"sasrec": model}, 30, ["module"])
+    assert held_bytes(own) == 4 * sum(p.numel() for p in model.parameters())

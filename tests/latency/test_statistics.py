@@ -1,0 +1,89 @@
+"""Statistics of service times against hand-made numbers, SciPy and simulations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from seqrec_lib.latency.statistics import (
+    Estimate,
+    false_difference_rate,
+    interval,
+    outlier_shares,
+    paper_protocol,
+    ratio,
+    simulate_coverage,
+    unit_name,
+    units,
+    without_outliers,
+)
+
+
+def test_outliers_are_classified_by_tukeys_fences() -> None:
+    values = np.r_[np.arange(1.0, 101.0), 180.0, 400.0]  # quartiles 26.25 and 76.75: fences 152.5 and 228.25 above
+    assert outlier_shares(values) == (1 / 102, 1 / 102)
+    assert without_outliers(values).max() == 100.0
+
+
+def test_the_papers_estimand_is_the_mean_of_trimmed_means() -> None:
+    samples = [np.r_[np.full(8, 1.0), 3.0, 100.0], np.r_[np.full(9, 2.0), 50.0], np.full(10, 4.0)]
+    found = paper_protocol(samples)
+    assert found.trimmed.value == pytest.approx((1.0 + 2.0 + 4.0) / 3)
+    assert found.untrimmed.value == pytest.approx((11.1 + 6.8 + 4.0) / 3)
+    assert found.removed == pytest.approx(3 / 30)
+
+
+def test_an_interval_is_scipys_bca() -> None:
+    values = np.random.default_rng(1).exponential(size=40)
+    found = interval(values, resamples=999, seed=5)
+    want = stats.bootstrap(
+        (values,), np.mean, n_resamples=999, method="BCa", rng=np.random.default_rng(5)
+    ).confidence_interval  # fmt: skip
+    assert (found.low, found.high) == (want.low, want.high)
+    assert found.value == values.mean()
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0, 3.0], [2.0, 2.0, 2.0, 2.0]])
+def test_too_little_to_resample_has_no_interval(values: list[float]) -> None:
+    assert interval(np.array(values)) == Estimate(float(np.mean(values)))
+    assert not interval(np.array(values)).excludes(100.0)
+
+
+def test_units_are_block_medians_until_there_are_enough_processes() -> None:
+    values = np.array([1.0, 2.0, 9.0, 4.0, 4.0, 5.0])
+    process, block = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(units(values, process, block), [2.0, 4.0, 4.5])
+    shuffled = np.array([5, 2, 0, 3, 1, 4])
+    np.testing.assert_array_equal(units(values[shuffled], process[shuffled], block[shuffled]), [2.0, 4.0, 4.5])
+    many = np.repeat(np.arange(8), 2)
+    np.testing.assert_array_equal(
+        units(np.arange(16.0), many, np.tile([0, 1], 8)), np.arange(16.0).reshape(8, 2).mean(1)
+    )  # fmt: skip
+    assert (unit_name(process), unit_name(many)) == ("block", "process")
+
+
+def test_a_paired_ratio_sees_through_a_drift_that_hits_both() -> None:
+    rng = np.random.default_rng(2)
+    drift = np.exp(rng.normal(size=30))
+    slow, fast = 1.10 * drift * np.exp(0.01 * rng.normal(size=30)), drift * np.exp(0.01 * rng.normal(size=30))
+    found = ratio(slow, fast)
+    assert found.low is not None and found.high is not None
+    assert 1.08 < found.low < 1.10 < found.high < 1.12
+    unpaired = interval(np.log(slow)), interval(np.log(fast))
+    assert unpaired[0].low is not None and unpaired[1].high is not None
+    assert unpaired[0].low < unpaired[1].high  # without pairing the difference drowns
+
+
+def test_one_model_timed_twice_is_seldom_called_different() -> None:
+    rng = np.random.default_rng(3)
+    a, b = np.exp(0.1 * rng.normal(size=(2, 40)))
+    assert 0.01 < false_difference_rate(a, b, trials=200) < 0.12
+    assert false_difference_rate(a, a) == 0.0
+
+
+def test_removing_outliers_loses_the_mean_and_nothing_else_does() -> None:
+    found = simulate_coverage(repetitions=60)
+    assert found.mean_without_outliers < 0.1
+    assert found.mean > 0.85
+    assert found.median > 0.85
