@@ -20,7 +20,7 @@ class FlatGroup:
 
     Attributes:
         parameters, names: of the group, in order.
-        scalars: 0-dim tensors by name.
+        scalars: 0-dim tensors by name; flags: plain values by name.
         steps: finished steps.
     """
 
@@ -36,6 +36,7 @@ class FlatGroup:
         self.device = self.parameters[0].device
         self.dtype = torch.float64 if any(p.dtype == torch.float64 for p in self.parameters) else torch.float32
         self.scalars: dict[str, Tensor] = {}
+        self.flags: dict[str, bool] = {}
         self.steps = 0
         self.first_bad = torch.full((), -1, device=self.device)  # number of the first parameter with a bad gradient
         self._buffers: dict[str, Tensor] = {}
@@ -57,11 +58,13 @@ class FlatGroup:
     def allocate(self, *names: str) -> None:
         """Make buffers of zeros."""
         sizes = [p.numel() for p in self.parameters]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
         for name in names:
             buffer = torch.zeros(sum(sizes), device=self.device, dtype=self.dtype)
             self._buffers[name] = buffer
             self._views[name] = [
-                part.view(p.shape) for part, p in zip(buffer.split(sizes), self.parameters, strict=True)
+                buffer.narrow(0, start, p.numel()).view(p.shape)
+                for start, p in zip(starts, self.parameters, strict=True)
             ]
 
     def buffers(self) -> dict[str, list[Tensor]]:
@@ -70,9 +73,10 @@ class FlatGroup:
 
     def swap(self, a: str, b: str) -> None:
         """Exchange two buffers' names."""
-        for table in (self._buffers, self._views):
-            table[a], table[b] = table[b], table[a]  # type: ignore[index]
+        self._buffers[a], self._buffers[b] = self._buffers[b], self._buffers[a]
+        self._views[a], self._views[b] = self._views[b], self._views[a]
 
+    @torch.no_grad()
     def load_gradients(self, name: str) -> Tensor:
         """Copy the gradients into a buffer; a parameter without one counts as zero."""
         gradients = [p.grad for p in self.parameters]
@@ -121,6 +125,17 @@ class FlatGroup:
         """Take the parameters into the mean of x_1 .. x_steps."""
         torch._foreach_lerp_(self._views["average"], self._as_stored(), 1.0 / self.steps)
 
+    @torch.no_grad()
+    def load_parameters(self, name: str) -> Tensor:
+        """Copy the parameters into a buffer."""
+        torch._foreach_copy_(self._views[name], self.parameters)
+        return self._buffers[name]
+
+    @torch.no_grad()
+    def store_parameters(self, name: str) -> None:
+        """Copy a buffer into the parameters."""
+        torch._foreach_copy_(self.parameters, self._views[name])
+
     def exchange(self, name: str) -> None:
         """Exchange the parameters with a buffer's values."""
         keep = [p.detach().clone() for p in self.parameters]
@@ -157,7 +172,7 @@ def store_group(state: MutableMapping[Tensor, Any], flat: FlatGroup) -> None:
     """Put buffers and scalars where ``Optimizer.state_dict`` finds them."""
     for index, parameter in enumerate(flat.parameters):
         state[parameter] = {name: views[index] for name, views in flat.buffers().items() if name != "spare"}
-    state[flat.parameters[0]] |= {"scalars": dict(flat.scalars), "steps": flat.steps}
+    state[flat.parameters[0]] |= {"scalars": dict(flat.scalars), "flags": flat.flags, "steps": flat.steps}
 
 
 def restore_group(flat: FlatGroup, saved: Sequence[Mapping[str, Any]]) -> None:
@@ -169,6 +184,7 @@ def restore_group(flat: FlatGroup, saved: Sequence[Mapping[str, Any]]) -> None:
             if name != "spare":
                 views[index].copy_(values[name])
     flat.scalars = {name: value.to(flat.scalar(0.0)) for name, value in saved[0]["scalars"].items()}
+    flat.flags = dict(saved[0]["flags"])
     flat.steps = int(saved[0]["steps"])
 
 

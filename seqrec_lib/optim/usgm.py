@@ -61,7 +61,7 @@ class UniversalSGM(torch.optim.Optimizer):
             first moment in place of g in the step. H then starts as Adam with learning rate lr.
         betas, eps: of norm "adam".
         adapt_distance: D is the largest distance from the start so far, at least the given D (as in DoG, Ivgi et al.
-            2023); H D stays as it is when D grows.
+            2023); H D stays as it is when D grows. For norm "euclidean".
         average: also keep the mean of x_1 .. x_k, for which the theory's rates hold; see :meth:`swap_average`.
         check_every: on an accelerator, steps between two looks at whether all gradients were finite: each look waits
             for the device. On a CPU every step is checked.
@@ -69,7 +69,8 @@ class UniversalSGM(torch.optim.Optimizer):
     Sums, norms and H are float32 also for bfloat16 and float16 parameters, and float64 for float64 ones.
 
     Raises:
-        SeqRecError: a setting is out of range, lr is infinite without radius, or radius comes with norm "adam". From
+        SeqRecError: a setting is out of range, lr is infinite without radius, or radius or adapt_distance come with
+            norm "adam". From
             ``step``: a gradient that is not finite, by the parameter's name. On a CPU nothing has moved then. On an
             accelerator nothing has moved since, and the error comes with the next look.
     """
@@ -181,7 +182,7 @@ class UniversalSGM(torch.optim.Optimizer):
         s["H"] = s["H"] + usable.keep(excess / (s["D"] ** 2 + 0.5 * s["r2"]))
 
         if options["norm"] == "adam":
-            u, squared = self._adam_direction(flat, g, options)
+            u, squared = self._adam_direction(flat, g, options, flat["direction"])
             inner = torch.dot(g, u)
         else:
             flat.swap("direction", "spare")  # the gradient is the direction; the old one is free
@@ -205,14 +206,17 @@ class UniversalSGM(torch.optim.Optimizer):
             flat.average()
 
     @staticmethod
-    def _adam_direction(flat: FlatGroup, g: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """u = B^-1 m and ||u||_B^2, with B = diag(sqrt(v) + eps) and both moments freed of their start at zero."""
+    def _adam_direction(flat: FlatGroup, g: Tensor, options: dict[str, Any], b: Tensor) -> tuple[Tensor, Tensor]:
+        """u = B^-1 m and ||u||_B^2, with B = diag(sqrt(v) + eps) and both moments freed of their start at zero.
+
+        ``b`` takes B's diagonal; it may be u's own buffer, which is then overwritten.
+        """
         (beta1, beta2), t = options["betas"], flat.steps + 1
         m, v, u = flat["first"], flat["second"], flat["direction"]
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        torch.sqrt(v, out=u).mul_((1 - beta2**t) ** -0.5).add_(options["eps"])
-        torch.div(m, u, out=u).mul_(1 / (1 - beta1**t))
+        torch.sqrt(v, out=b).mul_((1 - beta2**t) ** -0.5).add_(options["eps"])
+        torch.div(m, b, out=u).mul_(1 / (1 - beta1**t))
         return u, torch.dot(m, u) / (1 - beta1**t)
 
     @staticmethod
@@ -278,6 +282,8 @@ def _check(group: dict[str, Any]) -> None:
     betas: Sequence[float] = group["betas"]
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise SeqRecError(f"betas is {betas!r}; give two numbers from 0 to below 1")
+    if group["adapt_distance"] and group["norm"] == "adam":
+        raise SeqRecError("adapt_distance with norm 'adam' is not supported: see ProbingUSGM, which measures D in it")
     if group["radius"] is None:
         if math.isinf(group["lr"]):
             raise SeqRecError("lr is infinite (H_0 = 0): the first step goes to the domain's edge; give its radius")

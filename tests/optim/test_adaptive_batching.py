@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +117,18 @@ def test_rule_paper_grows_until_the_noise_term_is_no_larger() -> None:
         m.append(rule.m)
         rule.line.add(1 / math.sqrt(rule.m), 1 + 3 / math.sqrt(rule.m))
         rule._decide()
-    assert m == [1, 2, 3, 4, 5, 6, 7, 8, *[9] * 7] or m == [1, 2, 3, 4, 5, 6, 7, 8, 9, *[10] * 6]  # equal but for rounding
+    assert m == [1, 2, 3, 4, 5, 6, 7, 8, *[9] * 7] or m == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        *[10] * 6,
+    ]  # equal but for rounding
     assert rule.plateau and rule.coefficients == pytest.approx((1.0, 3.0))
 
 
@@ -236,7 +248,7 @@ def test_the_training_loop_follows_it_and_resumes_bit_for_bit(rule: str, tmp_pat
             if heard > stop_after:
                 raise KeyboardInterrupt
 
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             train(
                 model,
                 sequences,
@@ -247,8 +259,6 @@ def test_the_training_loop_follows_it_and_resumes_bit_for_bit(rule: str, tmp_pat
                 checkpoint_seconds=0.0,
                 listen=listen,
             )
-        except KeyboardInterrupt:
-            pass
         return weights(model), batch_rule
 
     whole, watched = go("a")
@@ -257,6 +267,7 @@ def test_the_training_loop_follows_it_and_resumes_bit_for_bit(rule: str, tmp_pat
     resumed, second = go("b")
     assert torch.equal(whole, resumed)
     assert second.state_dict()["m"] == watched.state_dict()["m"]
+    assert 0 < len(second.sizes) < len(watched.sizes)
     # the step at whose end it was stopped had been saved by then or is done again
     assert first.sizes[: len(watched.sizes) - len(second.sizes)] + second.sizes == watched.sizes
 
