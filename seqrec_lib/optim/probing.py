@@ -60,7 +60,7 @@ class ProbingUSGM(UniversalSGM):
         largest_start: float = 1e-4,
         growth: float = 1.2,
         memory: float = 0.8,
-        back: float = 4.0,
+        back: float = 8.0,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         check_every: int = 100,
