@@ -41,13 +41,14 @@ class Grid:
     model: str = ""
 
 
+SHARE = 8.0  # noise that the working rule tolerates, in units of the signal: at 1 it asks for a third of an epoch
 LARGE = 8  # micro-batches of the large batch
 TUNED: dict[str, float] = {
     "adam": 3e-3,
     "adam-large": 1e-2,
     "adamw-cosine": 1e-2,
     "sgd": 1.0,
-    "usgm": 10.0,
+    "usgm": 100.0,
     "usgm-adam": 1e-2,
 }
 
@@ -96,10 +97,10 @@ ARMS: dict[str, Arm] = {
     "sgd": sgd(TUNED["sgd"]),
     "usgm": usgm(TUNED["usgm"]),
     "usgm-paper": usgm(TUNED["usgm"], label="USGM, paper's batching", rule="paper", lambda_=2.0),
-    "usgm-noise": usgm(TUNED["usgm"], label="USGM, working rule", rule="noise", lambda_=2.0),
+    "usgm-noise": usgm(TUNED["usgm"], label="USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
     "usgm-adam": usgm_adam(TUNED["usgm-adam"]),
     "probing": probing(),
-    "probing-noise": probing(label="Probing USGM, working rule", rule="noise", lambda_=2.0),
+    "probing-noise": probing(label="Probing USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
 }
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -133,13 +134,16 @@ GRIDS: dict[str, Grid] = {
         "USGM, paper's batching", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="paper", lambda_=x)
     ),
     "lambda-noise": _line(
-        "USGM, working rule", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="noise", lambda_=x)
+        "USGM, working rule", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="noise", lambda_=x, share=SHARE)
     ),
     "b0-paper": _line(
         "USGM, paper's batching", "B0", (400, 1600, 6400), lambda b: _with_b0(usgm(10.0, rule="paper", lambda_=2.0), b)
     ),
     "b0-noise": _line(
-        "USGM, working rule", "B0", (400, 1600, 6400), lambda b: _with_b0(usgm(10.0, rule="noise", lambda_=2.0), b)
+        "USGM, working rule",
+        "B0",
+        (400, 1600, 6400),
+        lambda b: _with_b0(usgm(10.0, rule="noise", lambda_=2.0, share=SHARE), b),
     ),
     "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
     "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),

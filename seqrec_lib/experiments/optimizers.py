@@ -297,7 +297,6 @@ class _Trace:
         self.context, self.rule = context, rule
         self.path = context.workdir / "trace.jsonl"
         context.workdir.mkdir(parents=True, exist_ok=True)
-        self.file = self.path.open("a", encoding="utf-8", buffering=1)
 
     def hear(self, progress: Progress) -> None:
         line = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
@@ -307,16 +306,15 @@ class _Trace:
         self.context.report_share((progress.epoch - 1 + progress.step / progress.steps) / progress.epochs, line)
         row: dict[str, float | None] = {"epoch": progress.epoch, "step": progress.step, "loss": progress.loss}
         row |= _state(self.optimizer) | _decisions(self.rule)
-        self.file.write(
-            json.dumps(
-                {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
-            )
-            + "\n"
-        )
+        finite = {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
+        self._append(json.dumps(finite))
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def rows(self) -> list[dict[str, float | None]]:
         """One row for each step, in order."""
-        self.file.flush()
         rows = {}
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:

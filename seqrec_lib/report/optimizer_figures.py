@@ -279,9 +279,7 @@ def batch_traces(found: Gathered, store: RunStore) -> Figure | None:
         trace = traces[name]
         axes[0, column].step(trace["row"], trace["m"], color="#000000", where="post")
         axes[0, column].set(title=title, ylabel="B, in batches of B₀" if column == 0 else "")
-        for (label, values), (colour, line) in zip(
-            compared[name], (("#0072B2", "-"), ("#D55E00", "--")), strict=True
-        ):
+        for (label, values), (colour, line) in zip(compared[name], (("#0072B2", "-"), ("#D55E00", "--")), strict=True):
             axes[1, column].plot(trace["row"], values(trace), color=colour, linestyle=line, label=label)
         axes[1, column].set(xlabel="Recorded steps")
         axes[1, column].axhline(0, color="#7f7f7f", linewidth=0.8)

@@ -57,7 +57,7 @@ def test_it_returns_to_the_start_exactly_and_is_then_adam_at_a_safe_rate() -> No
 
 
 def test_the_rate_is_as_large_as_the_way_to_the_solution_allows() -> None:
-    """Every weight has to go from 1 to 0, and Adam moves each by about its rate: the edge lies within a factor of ten."""
+    """Every weight goes from 1 to 0, and Adam moves each by about its rate: the edge is within a factor of ten."""
     for seed in range(3):
         problem = Quadratic(seed=seed)
         problem.until_settled()
