@@ -6,6 +6,7 @@ operation, whatever the number of parameters, and copies from and to the paramet
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -94,15 +95,15 @@ class FlatGroup:
 
     def finite(self, gradient: Tensor) -> Usable:
         """Look whether the gradient is finite: at once on a CPU, else as a tensor that the step is multiplied with."""
-        if self.checks_each_step:
-            if not bool(torch.isfinite(torch.dot(gradient, gradient))):
-                self._note_bad()
-                raise_not_finite(self)
-            return Usable(None)
-        self._note_bad()
-        usable = self.first_bad < 0
-        gradient.nan_to_num_(0.0, 0.0, 0.0)
-        return Usable(usable)
+        if not self.checks_each_step:
+            self._note_bad()
+            gradient.nan_to_num_(0.0, 0.0, 0.0)
+            return Usable(self.first_bad < 0, torch.dot(gradient, gradient))
+        squared = torch.dot(gradient, gradient)
+        if not math.isfinite(float(squared)):
+            self._note_bad()
+            raise_not_finite(self)
+        return Usable(None, squared)
 
     def _note_bad(self) -> None:
         """Remember the first parameter whose gradient is not finite (or too large to be squared)."""
@@ -147,10 +148,10 @@ class FlatGroup:
 
 
 class Usable:
-    """Whether a step counts: always (None), or by a tensor that only the device knows."""
+    """Whether a step counts: always (None), or by a tensor that only the device knows; squared: <g, g>."""
 
-    def __init__(self, flag: Tensor | None) -> None:
-        self.flag = flag
+    def __init__(self, flag: Tensor | None, squared: Tensor) -> None:
+        self.flag, self.squared = flag, squared
 
     def keep(self, value: Tensor) -> Tensor:
         """``value`` where the step counts, else 0."""

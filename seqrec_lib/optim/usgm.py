@@ -187,7 +187,7 @@ class UniversalSGM(torch.optim.Optimizer):
         else:
             flat.swap("direction", "spare")  # the gradient is the direction; the old one is free
             u = g
-            squared = inner = torch.dot(g, g)
+            squared = inner = usable.squared
         if options["radius"] is None:
             s["scale"] = usable.keep(-1.0 / s["H"])
             s["r2"] = s["scale"] ** 2 * squared
