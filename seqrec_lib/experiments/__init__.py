@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, str] = {
     "ablation": "seqrec_lib.experiments.ablation",
     "latency": "seqrec_lib.experiments.latency",
     "scaling": "seqrec_lib.experiments.scaling",
+    "optimizers": "seqrec_lib.experiments.optimizers",
 }
 
 

@@ -1,0 +1,164 @@
+"""What the optimizer study compares: the arms of Figure 3, the grids that tune them and test their robustness.
+
+Plain data, no part of a run's fingerprint: a run is defined by its configuration. An arm's tuned values are those with
+the least validation loss on its grid, at the study's first seed; every tuned arm has a grid of the same size. The page
+shows each grid and whether the value used here is still its best.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from seqrec_lib.errors import SeqRecError
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: see `optimizers.Config`; ``training`` are overrides of the recipe."""
+
+    label: str
+    optimizer: Mapping[str, Any]
+    batching: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "train"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Arms that differ in one or two settings.
+
+    tunes: the arm whose value this grid decides, or "" for a test of robustness; axes: names of the settings; points:
+    (values, arm); model: runs with this model instead of the page's, if not "".
+    """
+
+    title: str
+    axes: tuple[str, ...]
+    points: tuple[tuple[tuple[float, ...], Arm], ...]
+    tunes: str = ""
+    model: str = ""
+
+
+SHARE = 8.0  # noise that the working rule tolerates, in units of the signal: at 1 it asks for a third of an epoch
+LARGE = 8  # micro-batches of the large batch
+TUNED: dict[str, float] = {
+    "adam": 3e-3,
+    "adam-large": 1e-2,
+    "adamw-cosine": 1e-2,
+    "sgd": 1.0,
+    "usgm": 100.0,
+    "usgm-adam": 1e-2,
+}
+
+
+def adam(lr: float, label: str = "Adam") -> Arm:
+    """Adam at a constant rate (AdamW without decay), as the study's recipes use it."""
+    return Arm(label, {"name": "adamw"}, training={"learning_rate": lr})
+
+
+def adam_large(lr: float) -> Arm:
+    """Adam on a large fixed batch."""
+    return Arm("Adam, large batch", {"name": "adamw"}, {"rule": "fixed", "start": LARGE}, {"learning_rate": lr})
+
+
+def adamw_cosine(lr: float) -> Arm:
+    """AdamW with decay 0.01 and a cosine down to zero."""
+    decayed = {"learning_rate": lr, "weight_decay": 0.01, "schedule": "cosine"}
+    return Arm("AdamW, cosine", {"name": "adamw"}, training=decayed)
+
+
+def sgd(lr: float) -> Arm:
+    """Plain SGD."""
+    return Arm("SGD", {"name": "sgd", "lr": lr})
+
+
+def usgm(D: float, lr: float = 1.0, label: str = "USGM", **batching: Any) -> Arm:
+    """Algorithm 1, without projection."""
+    return Arm(label, {"name": "usgm", "lr": lr, "D": D}, batching)
+
+
+def usgm_adam(lr: float, D: float = 10.0) -> Arm:
+    """Algorithm 1 in Adam's norm."""
+    return Arm("USGM, Adam's norm", {"name": "usgm", "lr": lr, "D": D, "norm": "adam"})
+
+
+def probing(lr: float = 1e-4, label: str = "Probing USGM", **batching: Any) -> Arm:
+    """The variant that measures its rate and its distance."""
+    return Arm(label, {"name": "probing", "lr": lr}, batching)
+
+
+ARMS: dict[str, Arm] = {
+    "adam-default": adam(1e-3, "Adam, default"),
+    "adam": adam(TUNED["adam"], "Adam, tuned"),
+    "adam-large": adam_large(TUNED["adam-large"]),
+    "adamw-cosine": adamw_cosine(TUNED["adamw-cosine"]),
+    "sgd": sgd(TUNED["sgd"]),
+    "usgm": usgm(TUNED["usgm"]),
+    "usgm-paper": usgm(TUNED["usgm"], label="USGM, paper's batching", rule="paper", lambda_=2.0),
+    "usgm-noise": usgm(TUNED["usgm"], label="USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
+    "usgm-adam": usgm_adam(TUNED["usgm-adam"]),
+    "probing": probing(),
+    "probing-noise": probing(label="Probing USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
+}
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+WIDE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+DISTANCES = (0.1, 1.0, 10.0, 100.0)
+
+
+def _with_b0(arm: Arm, tokens: float) -> Arm:
+    return Arm(arm.label, arm.optimizer, arm.batching, {"tokens_per_batch": int(tokens)})
+
+
+def _line(title: str, axis: str, values: Iterable[float], make: Any, tunes: str = "", model: str = "") -> Grid:
+    return Grid(title, (axis,), tuple(((value,), make(value)) for value in values), tunes, model)
+
+
+def _plane(title: str, make: Any, model: str = "") -> Grid:
+    points = tuple(((lr, D), make(lr, D)) for lr in (1e-4, 1e-2, 1.0) for D in DISTANCES)
+    return Grid(title, ("lr0", "D"), points, "", model)
+
+
+GRIDS: dict[str, Grid] = {
+    "adam": _line("Adam", "lr", RATES, adam, "adam"),
+    "adam-large": _line("Adam, large batch", "lr", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), adam_large, "adam-large"),
+    "adamw-cosine": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "adamw-cosine"),
+    "sgd": _line("SGD", "lr", (0.1, 0.3, 1.0, 3.0, 10.0), sgd, "sgd"),
+    "usgm": _line("USGM, lr0 = 1", "D", (1.0, 3.0, 10.0, 30.0, 100.0), usgm, "usgm"),
+    "usgm-adam": _line("USGM, Adam's norm, D = 10", "lr0", WIDE, usgm_adam, "usgm-adam"),
+    "usgm-lr0": _line("USGM, D = 10", "lr0", WIDE, lambda lr: usgm(10.0, lr)),
+    "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4, 1e-2, 1.0), probing),
+    "lambda-paper": _line(
+        "USGM, paper's batching", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="paper", lambda_=x)
+    ),
+    "lambda-noise": _line(
+        "USGM, working rule", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="noise", lambda_=x, share=SHARE)
+    ),
+    "b0-paper": _line(
+        "USGM, paper's batching", "B0", (400, 1600, 6400), lambda b: _with_b0(usgm(10.0, rule="paper", lambda_=2.0), b)
+    ),
+    "b0-noise": _line(
+        "USGM, working rule",
+        "B0",
+        (400, 1600, 6400),
+        lambda b: _with_b0(usgm(10.0, rule="noise", lambda_=2.0, share=SHARE), b),
+    ),
+    "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
+    "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),
+    "sasrec-adamw": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "", "sasrec"),
+    "sasrec-probing": _line("Probing USGM", "lr0", (1e-8, 1e-4, 1.0), probing, "", "sasrec"),
+    "plane-usgm-sasrec": _plane("USGM", lambda lr, D: usgm(D, lr), "sasrec"),
+}
+
+NOISE = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")
+
+
+def check_names(names: Sequence[str], known: Mapping[str, Any], what: str) -> None:
+    """Raise SeqRecError for a name that is not known."""
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise SeqRecError(f"unknown {what} {name!r}; {hint}")

@@ -1,0 +1,379 @@
+"""USGM and adaptive batching beside Adam (the paper's section 3.6 and Figure 3), on one model and one budget of epochs.
+
+Two kinds of run. "train" trains a model from scratch with an optimizer and a rule for the batch, and keeps the history,
+the test metrics and a trace of what optimizer and rule saw. "noise" trains up to a point and measures there how
+beta depends on the batch, with nothing else changing: the question on which the paper's rule rests.
+
+Tables:
+    trace (of "train"): epoch, step (batches used), m (micro-batches), loss (mean of the epoch so far) and, where there
+    are such values, H, D, r, beta, c1, c2, signal, noise; at most `TRACE_ROWS` rows, evenly spread
+    noise (of "noise"): step ("real": d = -g / H; "fixed": d of one length), m, draw, beta, r
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.arms import ARMS, GRIDS, NOISE, Arm, check_names
+from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.models import source_modules
+from seqrec_lib.recipes import TrainingConfig, resolve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+    from torch import nn
+
+    from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.models.base import SequentialRecommender
+    from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
+    from seqrec_lib.training import Progress, TrainingResult
+
+NAME = "optimizers"
+REVISION = 1
+SOURCES = (  # of every run; `sources` adds what its model, optimizer and batches need
+    "seqrec_lib.experiments.optimizers",
+    "seqrec_lib.data.sequences",
+    "seqrec_lib.checkpoint",
+    "seqrec_lib.losses",
+    "seqrec_lib.metrics",
+    "seqrec_lib.models.base",
+    "seqrec_lib.models.layers",
+    "seqrec_lib.ranking",
+    "seqrec_lib.training",
+)
+USGM = ("seqrec_lib.optim.usgm", "seqrec_lib.optim.flat")
+TRACE_ROWS = 120
+SIZES = (1, 2, 4, 8, 16, 32)  # micro-batches at which beta is measured
+
+
+def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules whose code decides a run of ``config``: another model's or optimizer's code is none of them."""
+    name, noise = config["optimizer"]["name"], config["kind"] == "noise"
+    found = [*SOURCES, *source_modules(config["model"])]
+    if name in ("usgm", "probing") or config["batching"]:
+        found += USGM
+    if name == "probing":
+        found.append("seqrec_lib.optim.probing")
+    if noise:
+        found.append("seqrec_lib.experiments.beta")
+    elif config["batching"]:
+        found.append("seqrec_lib.optim.adaptive_batching")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    Attributes:
+        kind: "train" or "noise".
+        optimizer: ``name`` (adamw | sgd | usgm | probing) and its settings; AdamW's are in ``training``.
+        batching: ``rule`` and settings of `AdaptiveBatchSize`; empty: one batch a step. Of kind "noise": ``draws``.
+    """
+
+    dataset: str
+    model: str
+    seed: int
+    kind: str
+    optimizer: dict[str, Any]
+    batching: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
+    training: TrainingConfig | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a run stands on the page: an arm by name, or a point of a grid."""
+
+    config: Config
+    arm: str = ""
+    grid: str = ""
+    values: tuple[float, ...] = ()
+
+
+def cells(parameters: Mapping[str, Any]) -> list[Cell]:
+    """Everything that the page shows, with the run behind it; two places may rest on one run.
+
+    Raises:
+        SeqRecError: an unknown data set, model, arm, grid or override, or no seed.
+    """
+    from seqrec_lib.data import registry
+
+    registry.get(parameters["dataset"])
+    check_names(parameters["arms"], ARMS, "arm")
+    check_names(parameters["grids"], GRIDS, "grid")
+    seeds = parameters["seeds"]
+    if not seeds:
+        raise SeqRecError("seeds is empty; give at least one")
+
+    def config(arm: Arm, seed: int, grid: str = "") -> Config:
+        short = grid and not GRIDS[grid].tunes
+        epochs = parameters["grid_epochs"] if short else parameters["epochs"]
+        return _config(arm, parameters, seed, epochs, GRIDS[grid].model if grid else "")
+
+    found = [Cell(config(ARMS[name], seed), arm=name) for seed in seeds for name in parameters["arms"]]
+    found += [
+        Cell(config(arm, seeds[0], grid), grid=grid, values=values)
+        for grid in parameters["grids"]
+        for values, arm in GRIDS[grid].points
+    ]
+    if parameters["measure_beta"]:
+        point = replace(NOISE, batching=dict(NOISE.batching) | {"draws": parameters["draws"]})
+        found.append(Cell(_config(point, parameters, seeds[0], parameters["beta_epochs"], "")))
+    return found
+
+
+def _config(arm: Arm, parameters: Mapping[str, Any], seed: int, epochs: int, model: str) -> Config:
+    dataset, model = parameters["dataset"], model or parameters["model"]
+    overrides = dict(arm.training) | dict(parameters["overrides"]) | {"epochs": epochs, "patience": 0}
+    architecture, training = resolve(dataset, model, seed, overrides)
+    if training is None:
+        raise SeqRecError(f"model {model!r} counts and is not trained; use a model that is")
+    if arm.optimizer["name"] != "adamw":  # AdamW's settings decide nothing here
+        training = replace(training, learning_rate=1e-3, weight_decay=0.0)
+    training = replace(training, precision="fp32", warmup_steps=0)
+    return Config(dataset, model, seed, arm.kind, dict(arm.optimizer), dict(arm.batching), architecture, training)
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """The runs behind `cells`, each once: arms by seed, then grids, then the measurement of beta."""
+    configs: list[Config] = []
+    for cell in cells(parameters):
+        if cell.config not in configs:
+            configs.append(cell.config)
+    return configs
+
+
+def run(config: Config, context: Context) -> Outcome:
+    """Train, or measure beta at one point."""
+    from seqrec_lib.data import load
+
+    sequences = load(config.dataset)
+    return _measure(config, sequences, context) if config.kind == "noise" else _train(config, sequences, context)
+
+
+def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
+    from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
+    from seqrec_lib.ranking import rank_split
+
+    rule = AdaptiveBatchSize(**config.batching) if config.batching else None
+    trace = _Trace(context, rule)
+    model, result = _fit(config, sequences, context, trace, rule)
+    test = rank_split(model, sequences, sequences.split("test"), device=trace.device, loss=True)
+    steps = trace.steps_by_epoch()
+    history = [
+        {key: int(value) if key == "epoch" else float(f"{value:.6g}") for key, value in entry.items()}
+        | {"samples": result.samples // len(result.history), "steps": steps.get(int(entry["epoch"]), 0)}
+        for entry in result.history
+    ]
+    last = history[-1]
+    return Outcome(
+        dataset=_described(sequences),
+        metrics=test.metrics()
+        | {
+            "test_loss": float(test.loss or 0.0),
+            "loss": last["loss"],
+            "valid_loss": last["valid_loss"],
+            "best_valid_loss": min(entry["valid_loss"] for entry in history),
+            "valid_ndcg@10": result.best_valid,
+        },
+        history=history,
+        cost={"train_seconds": result.seconds, "steps": sum(steps.values()), "samples": result.samples},
+        tables={"trace": trace.table()},
+    )
+
+
+def _fit(
+    config: Config,
+    sequences: Sequences,
+    context: Context,
+    trace: _Trace,
+    rule: AdaptiveBatchSize | None,
+) -> tuple[SequentialRecommender, TrainingResult]:
+    """The model of a configuration, trained; resumes from the context's folder."""
+    import torch
+
+    from seqrec_lib.models import build
+    from seqrec_lib.training import make_accelerator, train
+
+    assert config.training is not None
+    accelerator = make_accelerator(context.device)
+    trace.device = accelerator.device
+    torch.manual_seed(config.seed)
+    model = build(config.model, sequences.n_items, config.training.max_length, config.architecture)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        trace.optimizer = build_optimizer(config.optimizer, [(names[id(p)], p) for p in parameters])
+        return trace.optimizer
+
+    result = train(
+        model,
+        sequences,
+        config.training,
+        context.workdir,
+        accelerator=accelerator,
+        make_optimizer=make if config.optimizer["name"] != "adamw" else None,
+        batch_rule=rule,
+        listen=trace.hear,
+    )
+    return model, result
+
+
+def _measure(config: Config, sequences: Sequences, context: Context) -> Outcome:
+    """Train as configured, then see how beta depends on the batch at the point reached, dropout on as in training."""
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from torch.utils.data import DataLoader
+
+    from seqrec_lib.data.sequences import WindowDataset, cut_windows
+    from seqrec_lib.experiments.beta import measure
+    from seqrec_lib.losses import catalogue_cross_entropy
+
+    assert config.training is not None
+    trace = _Trace(context, None)
+    model, result = _fit(config, sequences, context, trace, None)
+    length = config.training.max_length
+    windows = WindowDataset(sequences, cut_windows(sequences, length), length)
+    rows = max(1, config.training.tokens_per_batch // length)
+    torch.manual_seed(config.seed)
+    batches = list(DataLoader(cast(Any, windows), batch_size=rows, shuffle=True, drop_last=True))
+    model.train()
+
+    def backward(index: int) -> int:
+        inputs, targets = (part.to(trace.device) for part in batches[index])
+        hidden = model.hidden(inputs, (inputs > 0).sum(dim=1))
+        trained = targets > 0
+        loss = catalogue_cross_entropy(hidden[trained], model.item_embedding.weight, targets[trained])
+        (loss * trained.sum()).backward()
+        return int(trained.sum())
+
+    H = float(trace.rows()[-1]["H"] or 1.0)
+    rng = np.random.default_rng(config.seed)
+    found = measure(model, backward, len(batches), H=H, sizes=SIZES, draws=int(config.batching["draws"]), rng=rng)
+    columns = {name: [row[name] for row in found] for name in found[0]}
+    return Outcome(
+        dataset=_described(sequences),
+        metrics={"H": H, "windows_per_batch": rows, "batches": len(batches), "valid_ndcg@10": result.best_valid},
+        tables={"noise": pa.table(columns)},
+    )
+
+
+def build_optimizer(settings: Mapping[str, Any], parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    """The optimizer ``settings["name"]`` with the other settings.
+
+    Raises:
+        SeqRecError: no such optimizer, or a setting is out of range.
+    """
+    import torch
+
+    from seqrec_lib.optim.probing import ProbingUSGM
+    from seqrec_lib.optim.usgm import UniversalSGM
+
+    known: dict[str, Any] = {"sgd": torch.optim.SGD, "usgm": UniversalSGM, "probing": ProbingUSGM}
+    name = settings["name"]
+    if name not in known:
+        raise SeqRecError(f"unknown optimizer {name!r}; use adamw, {', '.join(known)}")
+    return known[name](parameters, **{key: value for key, value in settings.items() if key != "name"})
+
+
+class _Trace:
+    """Hears every step; each goes to a file at once, so that a run that was killed goes on with what it had.
+
+    A step that a resumed run takes again gives the same row again, which replaces the first.
+    """
+
+    device: torch.device
+    optimizer: torch.optim.Optimizer | None = None
+
+    def __init__(self, context: Context, rule: AdaptiveBatchSize | None) -> None:
+        self.context, self.rule = context, rule
+        self.path = context.workdir / "trace.jsonl"
+        context.workdir.mkdir(parents=True, exist_ok=True)
+
+    def hear(self, progress: Progress) -> None:
+        line = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
+        if progress.epoch_entry is not None:
+            self.context.report(f"{line}, validation loss {progress.epoch_entry['valid_loss']:.3f}")
+            return
+        self.context.report_share((progress.epoch - 1 + progress.step / progress.steps) / progress.epochs, line)
+        row: dict[str, float | None] = {"epoch": progress.epoch, "step": progress.step, "loss": progress.loss}
+        row |= _state(self.optimizer) | _decisions(self.rule)
+        finite = {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
+        self._append(json.dumps(finite))
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def rows(self) -> list[dict[str, float | None]]:
+        """One row for each step, in order."""
+        rows = {}
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:  # cut off by a kill; the step is done again
+                continue
+            rows[row["epoch"], row["step"]] = row
+        return [rows[place] for place in sorted(rows)]
+
+    def steps_by_epoch(self) -> dict[int, int]:
+        counts: dict[int, int] = {}
+        for row in self.rows():
+            counts[int(row["epoch"] or 0)] = counts.get(int(row["epoch"] or 0), 0) + 1
+        return counts
+
+    def table(self) -> pa.Table:
+        """At most `TRACE_ROWS` rows; columns without a value are left out."""
+        import pyarrow as pa
+
+        rows = self.rows()
+        stride = max(1, -(-len(rows) // TRACE_ROWS))
+        kept = [row for number, row in enumerate(rows) if number % stride == 0]
+        columns = {name: [row.get(name) for row in kept] for name in (kept[-1] if kept else {})}
+        types = {"epoch": pa.int32(), "step": pa.int32(), "m": pa.int32()}
+        return pa.table(
+            {
+                name: pa.array(values, types.get(name, pa.float32()))
+                for name, values in columns.items()
+                if any(value is not None for value in values)
+            }
+        )
+
+
+def _state(optimizer: torch.optim.Optimizer | None) -> dict[str, float]:
+    from seqrec_lib.optim.usgm import UniversalSGM
+
+    if not isinstance(optimizer, UniversalSGM):
+        return {}
+    return {
+        "H": float(optimizer.H),
+        "D": float(optimizer.D),
+        "r": float(optimizer.r),
+        "beta": float(optimizer.beta_hat),
+    }
+
+
+def _decisions(rule: AdaptiveBatchSize | None) -> dict[str, float | None]:
+    """What the rule saw after this step; m is of the next one."""
+    if rule is None:
+        return {"m": 1}
+    line = rule.coefficients or (None, None)
+    return {"m": rule.m, "c1": line[0], "c2": line[1], "signal": rule.signal, "noise": rule.noise}
+
+
+def _described(sequences: Sequences) -> dict[str, Any]:
+    return {
+        "name": sequences.name,
+        "n_users": sequences.n_users,
+        "n_items": sequences.n_items,
+        "n_interactions": sequences.n_interactions,
+        "split_sha256": sequences.split_hash,
+    }

@@ -1,0 +1,141 @@
+"""USGM without a rate to tune: probe, rewind, run.
+
+Algorithm 1 is robust on one side only. H never falls, so a first rate that is too large is mended and one that is too
+small stays; and D, a distance that nobody knows, decides how fast H grows. Here both are measured.
+
+Probe   From a tiny rate, H falls by a constant factor each step, as long as the slope along the last step survives it:
+        the mean of <g_{k+1}, u_k> over the last few steps stays above half of the mean of its absolute value. (USGM
+        itself lets H stand still while <g_{k+1}, u_k> is above half of <g_k, u_k>; but <g_k, u_k> contains the noise of
+        g_k, and its mean does not tell a good rate from a bad one. g_{k+1} comes from another batch than u_k.)
+Rewind  The probe ends a few steps after the rates have become too large. The parameters return to x_0, the moments to
+        zero, and H becomes ``back`` times what it was: a safe distance below the edge.
+Run     Algorithm 1 in Adam's norm, with D the largest distance from x_0 seen so far, the probe's included.
+
+Why the rewind: the probe's path is a bad start. On this study's models small steps first move every embedding along the
+items' popularity, and what follows stays on that plateau for epochs.
+
+Glossary, beside usgm's: z = x_k - x_0; ||z||_B / sqrt(sum b), the root mean square move of a weight, is what D is
+measured in, as B changes with the gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqrec_lib.optim.flat import FlatGroup, check_number
+from seqrec_lib.optim.usgm import UniversalSGM
+
+_LEAST_PROBES = 6  # averages over fewer steps mean nothing
+_MEASURE_EVERY = 10  # the distance grows slowly, and measuring it reads every weight
+
+
+class ProbingUSGM(UniversalSGM):
+    """Algorithm 1 in Adam's norm with measured H_0 and D.
+
+    While it probes, each step reads one number from the device; after that none is read (see ``check_every``).
+
+    Args:
+        params: parameters or groups; each group probes for itself.
+        lr: the rate that the probe begins with. The result does not depend on it as long as it is small.
+        largest_start: the probe begins at min(lr, largest_start), so that a large ``lr`` does no harm.
+        growth: factor of the rate from one probing step to the next.
+        memory: of the probe's averages, between 0 and 1.
+        back: how far below the rate at which the probe ended the run begins.
+        betas, eps: of Adam's norm.
+
+    Raises:
+        SeqRecError: a setting is out of range, or a gradient is not finite (see :class:`UniversalSGM`).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        *,
+        largest_start: float = 1e-4,
+        growth: float = 1.2,
+        memory: float = 0.8,
+        back: float = 8.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        check_every: int = 100,
+    ) -> None:
+        check_number("lr", lr, "above 0", lambda x: 0 < x < math.inf)
+        check_number("largest_start", largest_start, "above 0", lambda x: 0 < x < math.inf)
+        check_number("growth", growth, "above 1", lambda x: 1 < x < math.inf)
+        check_number("memory", memory, "from 0 to below 1", lambda x: 0 <= x < 1)
+        check_number("back", back, "at least 1", lambda x: 1 <= x < math.inf)
+        self.largest_start, self.growth, self.memory, self.back = largest_start, growth, memory, back
+        super().__init__(params, lr, norm="adam", betas=betas, eps=eps, check_every=check_every)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the first group is still looking for its rate."""
+        return self._group(0).flags["probing"]
+
+    def _group(self, index: int) -> FlatGroup:
+        new = index >= len(self._flat)
+        flat = super()._group(index)
+        if new:
+            flat.allocate("origin", "metric")
+            flat.load_parameters("origin")
+            flat.scalars |= {name: flat.scalar(0.0) for name in ("slope", "size", "weight", "D")}
+            flat.scalars["H"] = flat.scalar(1.0 / min(self.param_groups[index]["lr"], self.largest_start))
+            flat.flags["probing"] = True
+        return flat
+
+    def _step_group(self, flat: FlatGroup, options: dict[str, Any]) -> None:
+        s = flat.scalars
+        g = flat.load_gradients("spare")
+        usable = flat.finite(g)
+        slope = torch.dot(g, flat["direction"])  # <g_{k+1}, u_k>
+        s["beta"] = s["scale"] * slope - s["gradient_step"]
+        if flat.steps and flat.flags["probing"]:
+            if self._is_over(flat, slope):
+                self._rewind(flat)
+                return
+            s["H"] = s["H"] / self.growth
+        elif flat.steps:
+            excess = (s["beta"] - 0.5 * s["H"] * s["r2"]).clamp(min=0.0)
+            s["H"] = s["H"] + usable.keep(excess / (s["D"] ** 2 * s["weight"] + 0.5 * s["r2"]))
+
+        u, squared = self._adam_direction(flat, g, options, flat["metric"])
+        s["weight"] = flat["metric"].sum()
+        s["scale"] = usable.keep(-1.0 / s["H"])
+        s["r2"] = s["scale"] ** 2 * squared
+        s["gradient_step"] = s["scale"] * torch.dot(g, u)
+        flat.move(u, s["scale"], "spare")
+        flat.steps += 1
+        if flat.steps % _MEASURE_EVERY == 0:
+            self._measure_distance(flat)
+
+    def _is_over(self, flat: FlatGroup, slope: Tensor) -> bool:
+        """Whether the slope along the last steps does not survive them any more."""
+        s = flat.scalars
+        s["slope"] = torch.lerp(s["slope"], slope, 1 - self.memory)
+        s["size"] = torch.lerp(s["size"], slope.abs(), 1 - self.memory)
+        return flat.steps >= _LEAST_PROBES and bool(s["slope"] < 0.5 * s["size"])
+
+    def _rewind(self, flat: FlatGroup) -> None:
+        """Back to x_0, with H a safe factor above what the probe ended at; the gradient at hand is spent on it."""
+        s = flat.scalars
+        self._measure_distance(flat)
+        flat.store_parameters("origin")
+        for name in ("first", "second", "direction"):
+            flat[name].zero_()
+        s |= {name: torch.zeros_like(s["H"]) for name in ("scale", "gradient_step", "r2")}
+        s["H"] = s["H"] * self.back
+        flat.flags["probing"] = False
+        flat.steps = 0
+
+    @staticmethod
+    def _measure_distance(flat: FlatGroup) -> None:
+        """D = the largest root mean square move of a weight so far, weighted as B does."""
+        z = flat.load_parameters("spare").sub_(flat["origin"])
+        squared = torch.dot(z.square_(), flat["metric"]) / flat["metric"].sum()
+        flat.scalars["D"] = torch.maximum(flat.scalars["D"], squared.sqrt())

@@ -1,0 +1,297 @@
+"""Figures of the optimizer page, and the fits of beta that one of them draws.
+
+An arm keeps its colour, dash pattern and marker in every figure: colour and marker say which optimizer, the dash
+pattern how it batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from seqrec_lib.experiments.arms import GRIDS
+from seqrec_lib.report.figures import _canvas as canvas
+from seqrec_lib.report.optimizers import Gathered, Point
+from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.results import RunStore
+
+STYLES: dict[str, tuple[str, str, str]] = {  # colour, marker, line
+    "adam-default": ("#7f7f7f", "v", ":"),
+    "adam": ("#000000", "^", "-"),
+    "adam-large": ("#000000", "^", "--"),
+    "adamw-cosine": ("#0072B2", "o", "-"),
+    "sgd": ("#882255", "X", "-"),
+    "usgm": ("#D55E00", "s", "-"),
+    "usgm-paper": ("#D55E00", "s", "--"),
+    "usgm-noise": ("#D55E00", "s", ":"),
+    "usgm-adam": ("#E69F00", "D", "-"),
+    "probing": ("#009E73", "P", "-"),
+    "probing-noise": ("#009E73", "P", ":"),
+}
+AXES = (
+    ("epoch", "Epochs"),
+    ("samples", "Targets trained, in thousands"),
+    ("steps", "Optimizer steps"),
+    ("seconds", "Seconds of training"),
+)
+
+
+def _style(name: str) -> tuple[str, str, str]:
+    return STYLES.get(name, ("#332288", "h", "-"))
+
+
+def curve_numbers(found: Gathered, metric: str) -> pd.DataFrame:
+    """One row per arm and epoch: means over seeds of the metric and of all four axes, accumulated; low, high: over
+    seeds."""
+    rows = []
+    for own in found.arms:
+        histories = [record.history for record in own.complete]
+        for epoch in range(min(map(len, histories), default=0)):
+            values = [history[epoch][metric] for history in histories]
+            done = {
+                name: float(np.mean([sum(entry[name] for entry in history[: epoch + 1]) for history in histories]))
+                for name in ("samples", "steps", "seconds")
+            }
+            done["samples"] /= 1000
+            spread = {metric: float(np.mean(values)), "low": min(values), "high": max(values)}
+            rows.append({"arm": own.model, "label": own.label, "epoch": epoch + 1, **done, **spread})
+    return pd.DataFrame(rows)
+
+
+def curves(found: Gathered, metric: str, title: str) -> Figure | None:
+    """A metric against epochs, targets, steps and seconds: a panel each, a line for each arm, a band over its seeds."""
+    numbers = curve_numbers(found, metric)
+    if numbers.empty:
+        return None
+    figure, axes = canvas(2, 2, 7.4, 7.2)
+    for axis, (column, name) in zip(axes.flat, AXES, strict=True):
+        for arm, rows in numbers.groupby("arm", sort=False):
+            colour, marker, line = _style(str(arm))
+            axis.fill_between(rows[column], rows["low"], rows["high"], color=colour, alpha=0.12, linewidth=0)
+            axis.plot(
+                rows[column],
+                rows[metric],
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=4,
+                linewidth=1.4,
+                label=rows["label"].iloc[0],
+            )
+        axis.set(xlabel=name, ylabel=title)
+        if column in ("steps", "seconds"):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def curves_alt(found: Gathered, metric: str, title: str) -> str:
+    """The last value of each arm, in words."""
+    numbers = curve_numbers(found, metric)
+    if numbers.empty:
+        return "No run"
+    last = numbers.groupby("arm", sort=False).tail(1)
+    values = "; ".join(
+        f"{row['label']} {row[metric]:.3f} after {row['steps']:,.0f} steps" for _, row in last.iterrows()
+    )
+    return f"Four line plots of {title.lower()} against epochs, targets, steps and seconds. At the end: {values}"
+
+
+def grid_numbers(found: Gathered, names: Sequence[str], metric: str = "best_valid_loss") -> pd.DataFrame:
+    """grid, the value on each axis, and the metric; points that were not run are left out."""
+    rows = [
+        {"grid": GRIDS[name].title}
+        | dict(zip(GRIDS[name].axes, values, strict=True))
+        | {metric: record.metrics[metric]}
+        for name in names
+        for values, record in found.grids.get(name, [])
+        if record is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+def sensitivity(found: Gathered, panels: Mapping[str, Sequence[str]]) -> Figure | None:
+    """Best validation loss against a setting: one panel for each title, with its grids as lines."""
+    shown = {title: [n for n in names if _ran(found.grids.get(n, []))] for title, names in panels.items()}
+    shown = {title: names for title, names in shown.items() if names}
+    if not shown:
+        return None
+    figure, axes = canvas(-(-len(shown) // 2), min(2, len(shown)), 7.4, 3.4 * -(-len(shown) // 2))
+    for axis, (title, names) in zip(axes.flat, shown.items(), strict=False):
+        for number, name in enumerate(names):
+            points = _ran(found.grids[name])
+            colour, marker, line = _style(GRIDS[name].tunes or name.split("-")[0])
+            if not GRIDS[name].tunes and number:
+                line = ("--", ":", "-.")[number % 3]
+            axis.plot(
+                [values[0] for values, _ in points],
+                [loss for _, loss in points],
+                color=colour,
+                marker=marker,
+                linestyle=line,
+                label=GRIDS[name].title,
+            )
+        axis.set(title=title, xscale="log", xlabel=GRIDS[names[0]].axes[0], ylabel="Best validation loss")
+        axis.legend(frameon=False, fontsize=8)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def _ran(points: Sequence[Point]) -> list[tuple[tuple[float, ...], float]]:
+    return [(values, record.metrics["best_valid_loss"]) for values, record in points if record is not None]
+
+
+def plane(points: Sequence[Point], title: str, reference: float | None) -> Figure | None:
+    """A grid over lr0 and D as cells with their loss; those within 0.05 of the reference are framed."""
+    ran = _ran(points)
+    if not ran:
+        return None
+    rates = sorted({values[0] for values, _ in points})
+    distances = sorted({values[1] for values, _ in points})
+    losses = np.full((len(rates), len(distances)), np.nan)
+    for (rate, distance), loss in ran:
+        losses[rates.index(rate), distances.index(distance)] = loss
+    figure, axes = canvas(1, 1, 5.6, 0.6 * len(rates) + 1.6)
+    axis: Axes = axes.flat[0]
+    axis.grid(False)
+    axis.imshow(losses, cmap="Greys", vmin=np.nanmin(losses) - 0.2, vmax=np.nanmax(losses) + 0.6, aspect="auto")
+    for i, j in np.ndindex(losses.shape):
+        close = reference is not None and losses[i, j] <= reference + 0.05
+        text = "not run" if math.isnan(losses[i, j]) else f"{losses[i, j]:.3f}"
+        frame = {"edgecolor": "#0072B2", "facecolor": "white", "linewidth": 2} if close else {"visible": False}
+        axis.text(j, i, text, ha="center", va="center", color="black", bbox=frame)
+    axis.set_xticks(range(len(distances)), [f"{value:g}" for value in distances])
+    axis.set_yticks(range(len(rates)), [f"{value:g}" for value in rates])
+    axis.set(xlabel="D", ylabel="lr0", title=title)
+    return figure
+
+
+@dataclass(frozen=True)
+class Fit:
+    """beta = intercept + slope * axis through the mean at each m; r2: weighted; crossing: the B of c1 = c2 * axis."""
+
+    step: str
+    axis: str
+    intercept: float
+    slope: float
+    r2: float
+
+    @property
+    def crossing(self) -> str:
+        """In words: where the paper's rule would stop."""
+        if self.slope <= 0:
+            return "at once: no noise term"
+        if self.intercept <= 0:
+            return "never: c1 is not positive"
+        ratio = self.slope / self.intercept
+        return f"{ratio if self.axis == '1/m' else ratio**2:,.0f}"
+
+
+AXIS = {"1/m": lambda m: 1 / m, "1/sqrt(m)": lambda m: 1 / np.sqrt(m)}
+
+
+def beta_means(noise: pa.Table) -> pd.DataFrame:
+    """step, m, mean and standard error of beta, mean r."""
+    grouped = noise.to_pandas().groupby(["step", "m"], sort=True)
+    return pd.DataFrame(
+        {"beta": grouped["beta"].mean(), "error": grouped["beta"].sem(), "r": grouped["r"].mean()}
+    ).reset_index()
+
+
+def beta_fits(noise: pa.Table) -> dict[tuple[str, str], Fit]:
+    """Weighted least squares for both kinds of step and both axes."""
+    means = beta_means(noise)
+    fits = {}
+    for step in ("real", "fixed"):
+        rows = means[means["step"] == step]
+        y, weight = rows["beta"].to_numpy(), 1 / np.maximum(rows["error"].to_numpy(), 1e-30) ** 2
+        for axis, transform in AXIS.items():
+            x = transform(rows["m"].to_numpy(dtype=float))
+            slope, intercept = np.polyfit(x, y, 1, w=np.sqrt(weight))
+            centre = np.average(y, weights=weight)
+            r2 = 1 - np.sum(weight * (y - intercept - slope * x) ** 2) / np.sum(weight * (y - centre) ** 2)
+            fits[step, axis] = Fit(step, axis, float(intercept), float(slope), float(r2))
+    return fits
+
+
+def beta_figure(noise: pa.Table) -> Figure:
+    """Mean beta against m with both fits: real steps on the left, steps of one length on the right."""
+    means, fits = beta_means(noise), beta_fits(noise)
+    figure, axes = canvas(1, 2, 7.4, 3.6)
+    titles = {"real": "Real step, d = -g / H", "fixed": "Step of one length"}
+    for axis, (step, title) in zip(axes.flat, titles.items(), strict=True):
+        rows = means[means["step"] == step]
+        axis.errorbar(
+            rows["m"], rows["beta"], yerr=2 * rows["error"], fmt="o", color="#000000", capsize=3, label="measured"
+        )
+        m = np.geomspace(1, rows["m"].max(), 100)
+        for name, colour, line in (("1/m", "#0072B2", "-"), ("1/sqrt(m)", "#D55E00", "--")):
+            fit = fits[step, name]
+            label = f"c1 + c2 {'/ B' if name == '1/m' else '/ √B'}, R² = {fit.r2:.4f}"
+            axis.plot(m, fit.intercept + fit.slope * AXIS[name](m), color=colour, linestyle=line, label=label)
+        axis.set(title=title, xlabel="B, in batches of B₀", xscale="log")
+        axis.set_xticks(rows["m"], [f"{value}" for value in rows["m"]])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.legend(frameon=False, fontsize=8)
+    axes.flat[0].set_ylabel("β̂")
+    return figure
+
+
+def beta_alt(noise: pa.Table) -> str:
+    """What `beta_figure` shows, in words."""
+    parts = [f"{fit.step} step, axis {fit.axis}: R² {fit.r2:.4f}" for fit in beta_fits(noise).values()]
+    return "Two plots of mean beta against the batch with two fitted curves each. " + "; ".join(parts)
+
+
+def trace_numbers(own: ModelRuns | None, store: RunStore) -> pd.DataFrame:
+    """The trace of an arm's first complete run; empty without one."""
+    if own is None or not own.complete:
+        return pd.DataFrame()
+    frame = store.table(own.complete[0], "trace").to_pandas()
+    frame.insert(0, "row", np.arange(1, len(frame) + 1))
+    return frame
+
+
+def batch_traces(found: Gathered, store: RunStore) -> Figure | None:
+    """B over the steps of both rules, and below what each compares: c1 with c2 / sqrt(B), noise / B with signal."""
+    traces = {name: trace_numbers(found.arm(name), store) for name in ("usgm-paper", "usgm-noise")}
+    if any(trace.empty for trace in traces.values()):
+        return None
+    figure, axes = canvas(2, 2, 7.4, 5.6)
+    compared = {
+        "usgm-paper": (("c1", lambda t: t["c1"]), ("c2 / √B", lambda t: t["c2"] / np.sqrt(t["m"]))),
+        "usgm-noise": (("signal", lambda t: t["signal"]), ("noise / B", lambda t: t["noise"] / t["m"])),
+    }
+    for column, (name, title) in enumerate((("usgm-paper", "The paper's rule"), ("usgm-noise", "The working rule"))):
+        trace = traces[name]
+        axes[0, column].step(trace["row"], trace["m"], color="#000000", where="post")
+        axes[0, column].set(title=title, ylabel="B, in batches of B₀" if column == 0 else "")
+        for (label, values), (colour, line) in zip(compared[name], (("#0072B2", "-"), ("#D55E00", "--")), strict=True):
+            axes[1, column].plot(trace["row"], values(trace), color=colour, linestyle=line, label=label)
+        axes[1, column].set(xlabel="Recorded steps")
+        axes[1, column].axhline(0, color="#7f7f7f", linewidth=0.8)
+        axes[1, column].legend(frameon=False)
+    return figure
+
+
+def batch_traces_alt(found: Gathered, store: RunStore) -> str:
+    """How far B grew under both rules, in words."""
+    parts = []
+    for name in ("usgm-paper", "usgm-noise"):
+        trace = trace_numbers(found.arm(name), store)
+        if not trace.empty:
+            parts.append(f"{name}: B up to {trace['m'].max()} batches, {trace['m'].iloc[-1]} at the end")
+    return "Traces of the batch size and of what each rule compares. " + "; ".join(parts)

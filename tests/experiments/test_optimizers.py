@@ -1,0 +1,158 @@
+"""The optimizer study: its plan, its runs on demo data, and the measurement of beta where the answer is known."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import beta, optimizers
+from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED
+from seqrec_lib.experiments.base import Context, execute
+from seqrec_lib.results import RunStore
+
+QUICK = {"d_model": 8, "max_length": 20, "n_layers": 1}
+
+
+def parameters(**changes: object) -> dict[str, object]:
+    return {
+        "dataset": "demo",
+        "model": "sasrec",
+        "arms": ["adam", "usgm-paper"],
+        "grids": [],
+        "seeds": [0, 1],
+        "epochs": 1,
+        "grid_epochs": 1,
+        "measure_beta": False,
+        "draws": 1,
+        "beta_epochs": 1,
+        "overrides": QUICK,
+    } | changes
+
+
+def test_a_plan_has_each_run_once_though_two_places_show_it() -> None:
+    asked = parameters(grids=["adam"])
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    assert len(cells) == 2 * 2 + 5
+    assert len(configs) == 4 + 5 - 1  # the tuned rate is a point of the grid
+    assert all(configs.count(cell.config) == 1 for cell in cells)
+
+
+def test_grids_that_tune_have_equal_sizes_and_contain_what_is_used() -> None:
+    tuning = {grid.tunes: grid for grid in GRIDS.values() if grid.tunes}
+    assert set(tuning) == set(TUNED) and {len(grid.points) for grid in tuning.values()} == {5}
+    for name, grid in tuning.items():
+        used = [arm for (value,), arm in grid.points if value == TUNED[name]]
+        assert [(a.optimizer, a.batching, a.training) for a in used] == [
+            (ARMS[name].optimizer, ARMS[name].batching, ARMS[name].training)
+        ]
+
+
+def test_planning_needs_no_torch() -> None:
+    code = f"import sys; from seqrec_lib.experiments import optimizers as o; o.plan({parameters(grids=['usgm'])!r})"
+    subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": ["usgm-papr"]}, "unknown arm 'usgm-papr'; did you mean 'usgm-paper'"),
+        ({"grids": ["rate"]}, "unknown grid 'rate'"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"model": "popularity"}, "counts and is not trained"),
+        ({"overrides": {"dropuot": 0.1}}, "did you mean 'dropout'"),
+    ],
+)
+def test_bad_parameters_are_one_clear_line(change: dict[str, object], message: str) -> None:
+    with pytest.raises(SeqRecError, match=message):
+        optimizers.plan(parameters(**change))
+
+
+def test_only_the_code_that_decides_a_run_is_in_its_fingerprint() -> None:
+    found = {
+        name: optimizers.sources({"model": "sasrec", **vars(_config(name))})
+        for name in ("adam", "probing", "usgm-paper")
+    }
+    assert not any("optim." in source for source in found["adam"])
+    assert "seqrec_lib.optim.probing" in found["probing"] and "seqrec_lib.optim.probing" not in found["usgm-paper"]
+    assert "seqrec_lib.optim.adaptive_batching" in found["usgm-paper"]
+
+
+def _config(name: str):
+    class Plain:
+        pass
+
+    plain = Plain()
+    plain.kind, plain.optimizer, plain.batching = "train", ARMS[name].optimizer, ARMS[name].batching
+    return plain
+
+
+def test_runs_give_history_metrics_and_a_trace(tmp_path: Path) -> None:
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    asked = parameters(seeds=[0], arms=["adam", "usgm-paper", "probing"], measure_beta=True, epochs=2)
+    configs = optimizers.plan(asked)
+    records = execute(optimizers, configs, store=store, progress=False)
+    assert [record.error for record in records if record] == [None] * 4
+    adam, paper, probing, measured = records
+    assert adam is not None and paper is not None and probing is not None and measured is not None
+    for record in (adam, paper, probing):
+        assert [entry["epoch"] for entry in record.history] == [1, 2]
+        assert sum(entry["steps"] for entry in record.history) == record.cost["steps"]
+        assert sum(entry["samples"] for entry in record.history) == record.cost["samples"]
+        trace = store.table(record, "trace").to_pandas()
+        assert 0 < len(trace) <= optimizers.TRACE_ROWS
+        assert {"H", "D", "r", "beta"} <= set(trace) or record is adam
+    assert paper.cost["steps"] < adam.cost["steps"]
+    grown = store.table(paper, "trace")["m"].to_pylist()
+    assert grown[:3] == [2, 3, 4]
+    noise = store.table(measured, "noise").to_pandas()
+    assert set(noise["step"]) == {"real", "fixed"} and set(noise["m"]) >= {1, 2, 4}
+    fixed = noise[noise["step"] == "fixed"]["r"]
+    assert fixed.min() == pytest.approx(fixed.max(), rel=1e-5)
+
+
+def test_a_trace_survives_a_line_cut_off_by_a_kill(tmp_path: Path) -> None:
+    trace = optimizers._Trace(Context(tmp_path), None)
+    for step, loss in ((1, 2.0), (2, 1.0), (2, 1.5)):  # a resumed run repeats a step
+        trace._append(f'{{"epoch": 1, "step": {step}, "loss": {loss}, "m": 1}}')
+    trace._append('{"epoch": 1, "st')
+    assert [(row["step"], row["loss"]) for row in trace.rows()] == [(1, 2.0), (2, 1.5)]
+    assert trace.steps_by_epoch() == {1: 2}
+
+
+class Noisy(nn.Module):
+    """A quadratic with curvature L whose batches have gradients L x + noise of their own."""
+
+    def __init__(self, n_batches: int, n: int = 300) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.full((n,), 0.05))
+        rng = np.random.default_rng(0)
+        noise = rng.normal(size=(n_batches, n)) / np.sqrt(n)
+        self.noise = torch.from_numpy(noise - noise.mean(axis=0)).float()
+
+    def backward(self, index: int) -> int:
+        gradient = 0.5 * self.x.detach() + self.noise[index]
+        self.x.grad = gradient if self.x.grad is None else self.x.grad + gradient
+        return 1
+
+
+def test_beta_goes_as_the_axes_of_the_derivation() -> None:
+    """Real steps: a + b / m with a = L |f'|^2 / H^2, b = (1 / H + L / H^2) sigma^2; here L = 0.5, H = 2, sigma = 1."""
+    model = Noisy(600)
+    rows = beta.measure(model, model.backward, 600, H=2.0, sizes=(1, 4, 16), draws=30, rng=np.random.default_rng(1))
+    slope = float((0.5 * model.x.detach()).square().sum())
+    for m in (1, 4, 16):
+        real, fixed = (
+            np.mean([r["beta"] for r in rows if r["m"] == m and r["step"] == step]) for step in ("real", "fixed")
+        )
+        assert real == pytest.approx(0.5 * slope / 4 + (0.5 + 0.125) / m, rel=0.1)
+        length = next(r["r"] for r in rows if r["step"] == "fixed")
+        size = np.sqrt(slope + 1 / m)
+        assert fixed == pytest.approx(length / m / size + 0.5 * length**2, rel=0.1)
+    assert torch.equal(model.x.detach(), torch.full((300,), 0.05))

@@ -1,0 +1,138 @@
+"""The optimizer page's tables, figures and verdicts, from made-up records with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from seqrec_lib.experiments import optimizers
+from seqrec_lib.report import optimizer_figures as drawing
+from seqrec_lib.report import optimizers as report
+
+PARAMETERS = {
+    "dataset": "demo",
+    "model": "sasrec",
+    "arms": ["adam-default", "adam", "adamw-cosine", "usgm-paper"],
+    "grids": ["adam", "usgm", "usgm-lr0", "plane-usgm"],
+    "seeds": [0, 1, 2],
+    "epochs": 2,
+    "grid_epochs": 1,
+    "measure_beta": False,
+    "draws": 1,
+    "beta_epochs": 1,
+    "overrides": {},
+}
+
+
+class Record:
+    """As much of a `RunRecord` as a page reads."""
+
+    complete = True
+    run_id = "0" * 16
+
+    def __init__(self, loss: float, seed: int) -> None:
+        wobble = 0.01 * seed
+        self.metrics = {"loss": loss + wobble, "best_valid_loss": loss + wobble, "test_loss": loss}
+        self.metrics |= {"ndcg@10": 0.1, "ht@10": 0.2}
+        self.cost = {"train_seconds": 10.0, "steps": 40}
+        entry = {"loss": loss, "valid_loss": loss, "samples": 1000, "steps": 20, "seconds": 5.0}
+        self.history = [entry, entry]
+
+
+@pytest.fixture
+def found() -> report.Gathered:
+    cells, configs = optimizers.cells(PARAMETERS), optimizers.plan(PARAMETERS)
+    losses = {"adam-default": 6.2, "adam": 6.0, "adamw-cosine": 5.9, "usgm-paper": 6.1}
+    records: list = [None] * len(configs)
+    for cell in reversed(cells):  # a run shown twice keeps its arm's loss
+        if cell.arm:
+            value = losses[cell.arm]
+        elif cell.grid == "adam":
+            value = 6.3
+        else:
+            value = 7.0 + np.log10(cell.values[0])
+        records[configs.index(cell.config)] = Record(value, cell.config.seed)
+    return report.gather(cells, configs, records)
+
+
+def test_differences_are_paired_by_seed(found: report.Gathered) -> None:
+    a, b = found.arm("adam"), found.arm("adamw-cosine")
+    assert a is not None and b is not None
+    value = report.difference(a, b, "best_valid_loss")
+    assert value is not None and value.seeds == 3
+    assert value.estimate == pytest.approx(0.1) and value.low == pytest.approx(0.1)  # the seeds' wobble cancels
+    assert value.word == "higher"
+
+
+def test_the_interval_is_students() -> None:
+    from scipy import stats
+
+    from seqrec_lib.report.runs import ModelRuns
+
+    def runs(losses: list[float]) -> ModelRuns:
+        records = tuple(Record(loss, 0) for loss in losses)
+        return ModelRuns("demo", "x", "x", (0, 1, 2, 3), records, (None,) * 4, (None,) * 4)  # type: ignore[arg-type]
+
+    value = report.difference(runs([1.0, 1.3, 0.9, 1.1]), runs([1.0] * 4), "loss")
+    expected = stats.ttest_1samp([0.0, 0.3, -0.1, 0.1], 0.0).confidence_interval(0.95)
+    assert value is not None and (value.low, value.high) == pytest.approx((expected.low, expected.high))
+    assert value.word == "not told apart"
+
+
+def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
+    against, robust = report.verdicts(found)
+    assert against.word == "partly"  # below default Adam, above tuned Adam
+    assert robust.word == "upheld"  # four decades of lr0 and two of D range wider than Adam's grid
+    assert "USGM" in robust.reason
+
+
+def test_without_runs_everything_says_so() -> None:
+    cells, configs = optimizers.cells(PARAMETERS), optimizers.plan(PARAMETERS)
+    empty = report.gather(cells, configs, [None] * len(configs))
+    assert {verdict.word for verdict in report.verdicts(empty)} == {"not tested yet"}
+    assert "not run" in report.arms_table(empty).text and "not run" in report.tuning_table(empty).text
+    assert "Not run: " in report.summary(empty).text
+    assert drawing.curves(empty, "loss", "Training loss") is None
+    assert drawing.sensitivity(empty, {"x": ["adam"]}) is None
+    assert drawing.plane(empty.grids["plane-usgm"], "x", None) is None
+    assert report.beta_table(None).text == "beta at one point: not run."
+
+
+def test_the_tuning_table_says_whether_the_value_in_use_is_best(found: report.Gathered) -> None:
+    text = report.tuning_table(found).text
+    assert "yes" in text and "no" in text  # Adam's used rate has the arm's lower loss; USGM's best D is the smallest
+
+
+def test_figures_draw_what_ran(found: report.Gathered) -> None:
+    figure = drawing.curves(found, "valid_loss", "Validation loss")
+    assert figure is not None
+    assert [len(axis.lines) for axis in figure.axes] == [4] * 4
+    numbers = drawing.curve_numbers(found, "loss")
+    last = numbers[numbers["arm"] == "adam"].iloc[-1]
+    assert (last["samples"], last["steps"], last["seconds"]) == (2.0, 40, 10.0)
+    assert drawing.sensitivity(found, {"Adam": ["adam"], "USGM": ["usgm-lr0"]}) is not None
+    plane = drawing.plane(found.grids["plane-usgm"], "USGM", 5.9)
+    assert plane is not None and len(plane.axes[0].texts) == 12
+
+
+def noise_table(power: float, intercept: float) -> pa.Table:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"step": step, "m": m, "draw": i, "beta": intercept + m**-power + 1e-4 * rng.normal(), "r": 1.0}
+        for step in ("real", "fixed")
+        for m in (1, 2, 4, 8, 16)
+        for i in range(6)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def test_the_fits_find_the_axis_and_the_crossing() -> None:
+    fits = drawing.beta_fits(noise_table(1.0, 0.1))
+    right, wrong = fits["real", "1/m"], fits["real", "1/sqrt(m)"]
+    assert right.r2 > 0.999 > wrong.r2
+    assert (right.intercept, right.slope) == pytest.approx((0.1, 1.0), abs=1e-2) and right.crossing == "10"
+    assert wrong.intercept < 0 and wrong.crossing.startswith("never")
+    root = drawing.beta_fits(noise_table(0.5, 0.1))["fixed", "1/sqrt(m)"]
+    assert root.r2 > 0.999 and root.crossing in {"98", "99", "100", "101", "102"}
+    assert drawing.beta_figure(noise_table(1.0, 0.1)).axes[0].get_title().startswith("Real step")
