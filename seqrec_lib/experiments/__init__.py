@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 EXPERIMENTS: dict[str, str] = {
     "datasets": "seqrec_lib.experiments.datasets",
     "accuracy": "seqrec_lib.experiments.accuracy",
+    "generative": "seqrec_lib.experiments.generative",
 }
 
 

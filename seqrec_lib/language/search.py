@@ -18,6 +18,7 @@ import bm25s
 import numpy as np
 
 Results = np.ndarray  # item ids, best first
+LARGE = 20_000  # titles from which on compiling the scorer (a second for each index) is repaid
 
 
 def words(text: str) -> list[str]:
@@ -52,7 +53,8 @@ class TitleSearch:
         self.empty = not any(self.texts)
         if not self.empty:
             self.index.index(self.texts, show_progress=False)
-            self.index.activate_numba_scorer()
+            if len(self.texts) > LARGE:
+                self.index.activate_numba_scorer()
         self._found: dict[tuple[tuple[str, ...], int], Results] = {}
 
     def find(self, query: str, depth: int) -> Results:
