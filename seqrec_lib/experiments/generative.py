@@ -130,11 +130,18 @@ def _floor(config: Config, sequences: Sequences) -> Outcome:
         write, each = (lambda split: last_titles(sequences, split, titles)), setting.length
     else:
         write, each = (lambda split: following_titles(sequences, split, titles, setting.length)), 1
-    engine, constants = _tuned_search(catalogue, write(valid), valid.targets, setting, each)
+    some = _sample(len(valid), setting.constants_users, config.seed)
+    asked = write(valid)
+    engine, constants = _tuned_search(catalogue, [asked[u] for u in some], valid.targets[some], setting, each)
     queries = write(test)
     result = _Lists(sequences, test, catalogue, setting)
     result.search("", engine, queries, each)
     return result.outcome(constants, {"parameters": 0, "parameters_without_embeddings": 0})
+
+
+def _sample(users: int, count: int, seed: int) -> np.ndarray:
+    """The users whose queries choose BM25's constants."""
+    return np.sort(np.random.default_rng([seed, 0xB25]).permutation(users)[:count])
 
 
 def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Context) -> Outcome:
@@ -168,7 +175,7 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
 
     catalogue = Catalogue(encoder.titles, training_counts(sequences))
     valid, test = sequences.split("valid"), sequences.split("test")
-    some = np.sort(np.random.default_rng([config.seed, 0xB25]).permutation(len(valid))[: setting.constants_users])
+    some = _sample(len(valid), setting.constants_users, config.seed)
     writer = _Writer(model, encoder, config, sequences, context)
     trie = TitleTrie(encoder.answers(list(catalogue.items)), model.config.vocab_size)
     tries = trie.to(next(model.parameters()).device)
@@ -202,10 +209,13 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
 
 
 def _keep(workdir: Path, model: Any, tokenizer: Any) -> None:
+    from seqrec_lib.language.pretrained import quiet
+
     folder = workdir / "keep" / MODEL
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 class _Writer:

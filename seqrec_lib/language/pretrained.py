@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -301,6 +302,22 @@ def _folder(source: str) -> Path:
             f"{source}: not in the hub's cache, and the hub gave nothing ({reason}); where there is a network, run "
             f"`hf download {source} --local-dir {source.rpartition('/')[2]}` and give that folder, or use scratch:gpt2"
         ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within: transformers shows no bars and no remarks below an error (its own state is put back)."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def prompt_texts(titles: Sequence[str], *rendered: str) -> list[str]:

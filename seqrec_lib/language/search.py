@@ -55,13 +55,13 @@ class TitleSearch:
             self.index.index(self.texts, show_progress=False)
             if len(self.texts) > LARGE:
                 self.index.activate_numba_scorer()
-        self._found: dict[tuple[tuple[str, ...], int], Results] = {}
+        self._found: dict[tuple[str, int], Results] = {}
 
     def find(self, query: str, depth: int) -> Results:
         """Items for a query, best first, at most ``depth``; fewer where fewer titles share a word with it."""
-        key = (tuple(words(query)), depth)
+        key = (query, depth)
         if key not in self._found:
-            self._found[key] = self._search(list(key[0]), depth)
+            self._found[key] = self._search(words(query), depth)
         return self._found[key]
 
     def _search(self, query: list[str], depth: int) -> Results:

@@ -151,6 +151,7 @@ def tune(
     from transformers.trainer_utils import get_last_checkpoint
 
     from seqrec_lib.language.mixers import fast_mixers
+    from seqrec_lib.language.pretrained import quiet
 
     positions = getattr(language.model.config, "max_position_embeddings", None)
     needed = setting.prompt_tokens + setting.title_tokens + 1
@@ -200,7 +201,7 @@ def tune(
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    with fast_mixers(language.model):
+    with quiet(), fast_mixers(language.model):
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         trainer.train(resume_from_checkpoint=last)
     history = _history(trainer.state.log_history, epoch, watch.seconds)
