@@ -61,7 +61,7 @@ def list_names(own: ModelRuns) -> dict[str, str]:
     names = (
         {"": LISTS[""]} | {f"{m}_": f"{m[1:]} queries, K/{m[1:]} items each" for m in few} | {"trie_": LISTS["trie_"]}
     )
-    return {prefix: name for prefix, name in names.items() if f"{prefix}ht@10" in metrics}
+    return {prefix: name for prefix, name in names.items() if f"{prefix}list_length" in metrics}
 
 
 def lists(own: ModelRuns, store: RunStore) -> dict[str, ModelRuns]:
