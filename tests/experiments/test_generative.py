@@ -89,7 +89,7 @@ def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_pat
         assert values is not None and values.mean() == pytest.approx(part.mean("ht@10"))
     made = [record.environment["language_model"] for record in records[2:] if record is not None]
     assert made[0]["kind"] == "scratch"
-    assert abs(made[1]["parameters"] / made[0]["parameters"] - 1) < 0.05
+    assert abs(made[1]["parameters"] / made[0]["parameters"] - 1) < 0.1  # one layer: few sizes to choose from
     assert "MamRec" in str(language.writing_table(runs, "demo"))
     again = execute(generative, configs, store=store, missing="skip", progress=False)
     assert [record and record.run_id for record in again] == [record and record.run_id for record in records]
