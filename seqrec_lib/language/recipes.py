@@ -59,7 +59,7 @@ DATASETS: dict[str, dict[str, Any]] = {
         "prompt_tokens": 112,
         "title_tokens": 16,
         "epochs": 1,
-        "tokens_per_batch": 2048,
+        "tokens_per_batch": 3072,
         "learning_rate": 1e-2,
         "dropout": 0.0,
         "beams": 10,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import pretrained
@@ -82,6 +83,16 @@ def test_matched_sizes_differ_by_less_than_two_percent(size: Size) -> None:
     assert (other.d_model, other.vocabulary) == (size.d_model, size.vocabulary)
     assert abs(pretrained.count("mamba2", other) / wanted - 1) < 0.02
     assert matched(size, "gpt2") is size
+
+
+@pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "size", [Size(), Size(d_model=48, n_layers=2, heads=3, d_state=24, positions=64, vocabulary=300)]
+)
+def test_counts_are_those_of_the_models(architecture: str, size: Size) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(pretrained.configuration(architecture, size))
+    assert pretrained.count(architecture, size) == sum(p.numel() for p in model.parameters())
 
 
 def test_counts_and_geometry_of_the_papers_models() -> None:
