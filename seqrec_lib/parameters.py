@@ -167,7 +167,7 @@ def known_values(names: Collection[str]) -> dict[str, tuple[str, ...]]:
     if "model" in names or "models" in names:
         from seqrec_lib import models
 
-        values["model"] = values["models"] = tuple(models.names())
+        values["model"] = values["models"] = (*models.names(), *models.LANGUAGE)
     return {name: allowed for name, allowed in values.items() if name in names}
 
 

@@ -27,6 +27,8 @@ CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-f
 MODULES = {
     "yaml": "pyyaml",
     "llvmlite": "numba",
+    "tokenizers": "transformers",
+    "huggingface_hub": "transformers",
     "IPython": "ipython",
 }  # module -> the requirement that brings it
 

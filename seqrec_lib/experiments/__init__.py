@@ -18,6 +18,7 @@ EXPERIMENTS: dict[str, str] = {
     "latency": "seqrec_lib.experiments.latency",
     "scaling": "seqrec_lib.experiments.scaling",
     "optimizers": "seqrec_lib.experiments.optimizers",
+    "generative": "seqrec_lib.experiments.generative",
 }
 
 

@@ -62,6 +62,12 @@ CLAIMS: tuple[Claim, ...] = (
         ("accuracy", "language"),
     ),
     Claim(
+        "quality-mamrec",
+        "A Mamba-2 language model in GPT4Rec's place of GPT-2 performs better.",
+        "3.2",
+        ("generative",),
+    ),
+    Claim(
         "ssm-against-llm",
         "State space models can rank better than language models and are still faster.",
         "3.4.2",
@@ -164,6 +170,14 @@ def _quality_llamarec() -> str:
     )
 
 
+def _quality_mamrec() -> str:
+    parts = {}
+    for name, rows in _rows().items():
+        gains = [_value(rows["mamrec"], metric) - _value(rows["gpt4rec"], metric) for metric in METRICS]
+        parts[name] = ", ".join(f"{metric.upper()} {gain:+.3f}" for metric, gain in zip(METRICS, gains, strict=True))
+    return "MamRec minus GPT4Rec: " + _by_dataset(parts)
+
+
 def _ssm_against_llm() -> str:
     best = {}
     for name, rows in _rows().items():
@@ -178,6 +192,7 @@ _OWN_TABLES: dict[str, Callable[[], str]] = {
     "quality-hydra": _quality_hydra,
     "quality-ssm": _quality_ssm,
     "quality-llamarec": _quality_llamarec,
+    "quality-mamrec": _quality_mamrec,
     "ssm-against-llm": _ssm_against_llm,
 }
 

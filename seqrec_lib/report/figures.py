@@ -30,6 +30,8 @@ from seqrec_lib.report.tables import metric_name
 STYLES = {
     "popularity": ("#7f7f7f", "v"),
     "markov": ("#000000", "^"),
+    "bm25-last": ("#A6761D", "d"),
+    "title-markov": ("#4B5320", "p"),
     "sasrec": ("#0072B2", "o"),
     "mamba4rec": ("#D55E00", "s"),
     "2mamba4rec": ("#E69F00", "D"),

@@ -182,6 +182,8 @@ STAND_INS = {"amazon-2014-beauty": BEAUTY, "amazon-2018-video-games": VIDEO_GAME
 MODEL_NAMES = {
     "popularity": "Popularity",
     "markov": "Markov",
+    "bm25-last": "BM25, last title",
+    "title-markov": "Markov, as queries",
     "sasrec": "SASRec",
     "mamba4rec": "Mamba4Rec",
     "2mamba4rec": "2Mamba4Rec",
@@ -190,7 +192,7 @@ MODEL_NAMES = {
     "mamrec": "MamRec",
     "llamarec": "LlamaRec",
 }
-"""Model ids as a reader writes them; the first two are floors that the paper does not have."""
+"""Model ids as a reader writes them; the first four are floors that the paper does not have."""
 
 
 def model_name(model: str) -> str:

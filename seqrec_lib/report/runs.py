@@ -37,6 +37,8 @@ class ModelRuns:
     records: tuple[RunRecord | None, ...]
     ranks: tuple[np.ndarray | None, ...]
     masked_ranks: tuple[np.ndarray | None, ...]
+    other_model: bool = False
+    """Whether this is another model than the paper's of that name (one from scratch): no verdict on its number then."""
 
     @property
     def complete(self) -> list[RunRecord]:

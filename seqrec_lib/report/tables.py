@@ -26,6 +26,7 @@ _SIGNS = {
     "ours lower": "▼",
     "not run": "○",
     "other data": "≠",
+    "other model": "≠",
     "not in the paper": "·",
 }
 _JUDGED = ("matches", "ours higher", "ours lower")
@@ -50,7 +51,9 @@ def accuracy_frame(runs: Sequence[ModelRuns], metrics: Sequence[str] = METRICS) 
             row = paper_row(own.dataset, own.model)
             paper = None if row is None else row.metric(metric)
             mean, interval = own.mean(metric), _interval(own, metric)
-            word = verdict(paper, mean, interval, comparable=comparable(own.dataset))
+            word: str = verdict(paper, mean, interval, comparable=comparable(own.dataset))
+            if own.other_model and paper is not None and mean is not None:
+                word = "other model"
             judged = mean is not None and paper is not None and word in _JUDGED
             rows.append(
                 {
@@ -95,7 +98,7 @@ _LEGEND = (
     "Difference: ours minus the paper's printed number.",
     "Verdict: “matches” where our interval and the paper's number, rounding allowed, share a point; "
     "else “ours higher” or “ours lower”. “Other data”: the paper's number is about "
-    "another collection.",
+    "another collection. “Other model”: it is about a pretrained model, ours was trained from scratch.",
     "Seen items masked: the same runs with the items of the user's history taken out of the ranking (the "
     "target stays). The paper does not say which of the two it reports; the verdict uses the first.",
 )

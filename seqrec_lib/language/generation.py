@@ -1,0 +1,168 @@
+"""From histories to lists of items by way of queries: what GPT4Rec, MamRec and their floors share.
+
+A *writer* gives each user some queries, best first: a language model's beams, the last title, or the titles that most
+often followed it. `TitleSearch` finds items for each, and `merged` makes one list. With constrained beams every query
+is a
+title, and the list holds the items of that title: no search is needed.
+
+A list ranks its own items only. A target that is not in the list has rank n_items + 1, one place below the catalogue:
+no metric at a cut-off up to the list's length can tell the difference, and no rank is made up.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from seqrec_lib.data.sequences import Histories, Sequences
+from seqrec_lib.language.search import TitleSearch, merged, words
+
+
+class Catalogue:
+    """Items by what is written of them.
+
+    Args:
+        titles: (n_items + 1,) as a model writes them (`Encoder.titles`, cut where they are too long).
+        popularity: (n_items + 1,) training interactions; the more popular of two items with one title comes first.
+    """
+
+    def __init__(self, titles: Sequence[str], popularity: np.ndarray) -> None:
+        self.titles, self.popularity = tuple(titles), popularity
+        self.items: dict[str, list[int]] = {}
+        for item in sorted(range(1, len(titles)), key=lambda item: (-popularity[item], item)):
+            self.items.setdefault(titles[item], []).append(item)
+        self.words = [frozenset(words(title)) for title in titles]
+
+    @property
+    def n_items(self) -> int:
+        return len(self.titles) - 1
+
+    def engine(self, k1: float = 1.5, b: float = 0.75) -> TitleSearch:
+        """BM25 over the titles."""
+        return TitleSearch(self.titles, self.popularity, k1, b)
+
+    def is_title(self, query: str) -> bool:
+        """Whether a query is exactly the title of some item."""
+        return query in self.items
+
+
+def training_counts(sequences: Sequences) -> np.ndarray:
+    """(n_items + 1,) training interactions of each item."""
+    user = np.repeat(np.arange(sequences.n_users), sequences.lengths)
+    training = np.arange(sequences.n_interactions) < sequences.offsets[1:][user] - 2
+    return np.bincount(sequences.items[training], minlength=sequences.n_items + 1)
+
+
+def last_titles(sequences: Sequences, histories: Histories, titles: Sequence[str]) -> list[list[str]]:
+    """One query for each history: its last title."""
+    return [[titles[item]] for item in sequences.items[histories.stop - 1]]
+
+
+def following_titles(sequences: Sequences, histories: Histories, titles: Sequence[str], count: int) -> list[list[str]]:
+    """``count`` queries for each history: the titles that followed its last one most often in training.
+
+    Ties, and what is missing, by popularity. A title that two items share counts for both: a language model could not
+    tell them apart either.
+    """
+    texts = {text: number for number, text in enumerate(dict.fromkeys(titles))}
+    names = list(texts)
+    code = np.array([texts[title] for title in titles])  # item -> number of its title
+    popularity = np.bincount(code, weights=training_counts(sequences), minlength=len(names))
+    popular = np.lexsort((np.arange(len(names)), -popularity))
+    popular = popular[popularity[popular] > 0]
+    followers: list[dict[int, int]] = [{} for _ in names]
+    for begin, end in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
+        own = code[sequences.items[begin : end - 2]].tolist()
+        for item, next_ in itertools.pairwise(own):
+            followers[item][next_] = followers[item].get(next_, 0) + 1
+    ranked: dict[int, list[str]] = {}
+    queries = []
+    for item in code[sequences.items[histories.stop - 1]].tolist():
+        if item not in ranked:
+            order = sorted(followers[item], key=lambda other: (-followers[item][other], -popularity[other], other))
+            ranked[item] = [names[other] for other in dict.fromkeys([*order, *popular.tolist()[: 2 * count]])][:count]
+        queries.append(ranked[item])
+    return queries
+
+
+def searched(
+    engine: TitleSearch,
+    queries: Sequence[Sequence[str]],
+    length: int,
+    *,
+    each: int = 1,
+    seen: Sequence[Collection[int]] | None = None,
+) -> list[list[int]]:
+    """Each user's list of at most ``length`` items, from BM25's results for the user's queries.
+
+    ``each``: items that a query gives in its turn (see `merged`). ``seen``: items of each user to pass over.
+    """
+    depth = length + (max(map(len, seen), default=0) if seen is not None else 0)
+    return [
+        merged(
+            [engine.find(query, depth) for query in own],
+            length,
+            each=each,
+            without=seen[user] if seen is not None else (),
+        )
+        for user, own in enumerate(queries)
+    ]
+
+
+def named(
+    catalogue: Catalogue,
+    queries: Sequence[Sequence[str]],
+    length: int,
+    *,
+    seen: Sequence[Collection[int]] | None = None,
+) -> list[list[int]]:
+    """Each user's list where queries are titles: the items of each title in turn."""
+    lists = []
+    for user, own in enumerate(queries):
+        without = set(seen[user]) if seen is not None else set()
+        items = (item for query in own for item in catalogue.items.get(query, ()) if item not in without)
+        lists.append(list(dict.fromkeys(items))[:length])
+    return lists
+
+
+def list_ranks(lists: Sequence[Sequence[int]], targets: np.ndarray, n_items: int) -> np.ndarray:
+    """The place of each target in its list, from 1; n_items + 1 where it is not there. (n_users,) int32.
+
+    >>> list_ranks([[4, 2], [3]], np.array([2, 9]), 9)
+    array([ 2, 10], dtype=int32)
+    """
+    ranks = [
+        own.index(target) + 1 if target in own else n_items + 1
+        for own, target in zip(map(list, lists), targets.tolist(), strict=True)
+    ]
+    return np.array(ranks, dtype=np.int32)
+
+
+def seen_items(sequences: Sequences, histories: Histories) -> list[set[int]]:
+    """The items of each history, without its target (which stays a candidate, as in the other models' ranking)."""
+    return [
+        set(sequences.items[start:stop].tolist()) - {target}
+        for start, stop, target in zip(histories.start, histories.stop, histories.targets.tolist(), strict=True)
+    ]
+
+
+def diversity(catalogue: Catalogue, lists: Sequence[Sequence[int]], k: int) -> float:
+    """How different the titles of a list are: the mean over users of the mean Jaccard distance of two titles' words.
+
+    GPT4Rec measures this over categories and brands, which our data sets do not all have. 0 where all titles of the
+    lists have the same words, 1 where no two share one. Users with fewer than two items are left out.
+    """
+    means = []
+    for own in lists:
+        bags = [catalogue.words[item] for item in own[:k]]
+        distances = [1 - len(a & b) / len(a | b) if a | b else 0.0 for i, a in enumerate(bags) for b in bags[i + 1 :]]
+        if distances:
+            means.append(sum(distances) / len(distances))
+    return float(np.mean(means)) if means else 0.0
+
+
+def coverage(lists: Sequence[Sequence[int]], k: int, n_items: int) -> float:
+    """The share of the catalogue that somebody's first ``k`` items contain."""
+    return len({item for own in lists for item in own[:k]}) / n_items

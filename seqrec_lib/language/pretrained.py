@@ -1,0 +1,333 @@
+"""A causal language model and its tokenizer, from one of three places, and which one it was.
+
+A *source* is one text:
+
+    gpt2, AntonV/mamba2-130m-hf, EleutherAI/pythia-160m ...   an id on the Hugging Face hub
+    models/my-gpt2                                            a folder in the hub's own format
+    scratch:gpt2, scratch:mamba2, scratch:llama               random weights, a tokenizer trained on the titles
+
+A result from scratch must never pass for one of a pretrained model, so `LanguageModel.provenance` goes into every
+record and stands beside every number. Weights are read from safetensors only, and no code of a checkpoint is
+executed.
+
+From scratch, all architectures share one byte-level BPE, which is trained on the data set's titles and the prompt's
+words (so that any title in any script can be written, and none is unknown), and `matched` makes their sizes equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from seqrec_lib.errors import SeqRecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+END = "<|endoftext|>"  # begins nothing, ends every text; GPT-2's own token
+ARCHITECTURES = ("gpt2", "mamba2", "llama")
+CHUNK = (
+    64  # tokens of a chunk in Mamba-2: transformers' CPU path holds (chunk x chunk) per head, 256 would be 16 times it
+)
+
+Kind = Literal["hub", "folder", "scratch"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Dimensions of a model from scratch.
+
+    Attributes:
+        d_model, n_layers: width and depth. heads: attention heads, or those of Mamba-2 (d_inner = 2 d_model channels
+            shared among them).
+        d_state: numbers of state per channel (Mamba-2 only).
+        positions: longest text (learned positions of GPT-2; Mamba-2 has none).
+        vocabulary: tokens, at most (few titles give fewer).
+        dropout: of GPT-2's residual, embedding and attention dropouts (Mamba-2 and Llama have none).
+    """
+
+    d_model: int = 128
+    n_layers: int = 3
+    heads: int = 4
+    d_state: int = 64
+    positions: int = 256
+    vocabulary: int = 2048
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model (``transformers.PreTrainedModel``), its fast tokenizer, and where they come from.
+
+    ``provenance``: kind (hub | folder | scratch), name, architecture, parameters, parameters_without_embeddings and,
+    where there were weights, their sha256. Plain values, for a record.
+    """
+
+    model: Any
+    tokenizer: Any
+    provenance: dict[str, Any]
+
+
+def kind(source: str) -> Kind:
+    """What a source is.
+
+    >>> kind("scratch:gpt2"), kind("openai-community/gpt2"), kind("./models/gpt2")
+    ('scratch', 'hub', 'folder')
+    """
+    if source.startswith("scratch:"):
+        return "scratch"
+    return "folder" if source.startswith((".", "/", "~")) or Path(source).is_dir() else "hub"
+
+
+def load(source: str, *, texts: Iterable[str] = (), size: Size | None = None, seed: int = 0) -> LanguageModel:
+    """The language model at ``source``.
+
+    Args:
+        texts, size, seed: for a model from scratch: what its tokenizer is trained on, its size, its initial weights.
+
+    Raises:
+        SeqRecError: an unknown architecture; a folder without a model; an id that is neither cached nor reachable.
+    """
+    if kind(source) == "scratch":
+        return from_scratch(source.partition(":")[2], texts, size or Size(), seed)
+    return _from_checkpoint(source)
+
+
+def from_scratch(architecture: str, texts: Iterable[str], size: Size, seed: int) -> LanguageModel:
+    """Random weights of an architecture, and a byte-level BPE trained on ``texts``."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if architecture not in ARCHITECTURES:
+        raise SeqRecError(f"no architecture {architecture!r} from scratch; there are {', '.join(ARCHITECTURES)}")
+    tokenizer = train_tokenizer(texts, size.vocabulary)
+    config = configuration(architecture, replace(size, vocabulary=len(tokenizer)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+    tokenizer.model_max_length = size.positions
+    return LanguageModel(model, tokenizer, _provenance("scratch", f"scratch:{architecture}", model))
+
+
+def configuration(architecture: str, size: Size) -> Any:
+    """transformers' configuration of an architecture at a size; the output layer is tied to the embedding."""
+    from transformers import GPT2Config, LlamaConfig, Mamba2Config
+
+    special: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": size.vocabulary}
+    if architecture == "gpt2":
+        return GPT2Config(
+            n_embd=size.d_model,
+            n_layer=size.n_layers,
+            n_head=size.heads,
+            n_positions=size.positions,
+            resid_pdrop=size.dropout,
+            embd_pdrop=size.dropout,
+            attn_pdrop=size.dropout,
+            **special,
+        )
+    if architecture == "llama":
+        return LlamaConfig(
+            hidden_size=size.d_model,
+            num_hidden_layers=size.n_layers,
+            num_attention_heads=size.heads,
+            intermediate_size=8 * size.d_model // 3,
+            max_position_embeddings=size.positions,
+            tie_word_embeddings=True,
+            **special,
+        )
+    return Mamba2Config(
+        hidden_size=size.d_model,
+        num_hidden_layers=size.n_layers,
+        num_heads=size.heads,
+        head_dim=2 * size.d_model // size.heads,
+        state_size=size.d_state,
+        n_groups=1,
+        chunk_size=CHUNK,
+        initializer_range=0.02,  # with a tied output layer the default 0.1 starts at a loss far above log V
+        tie_word_embeddings=True,
+        **special,
+    )
+
+
+def matched(size: Size, architecture: str, reference: str = "gpt2") -> Size:
+    """The size at which ``architecture`` has about as many parameters as ``reference`` has at ``size``.
+
+    Width and vocabulary stay; the number of layers is chosen, then for Mamba-2 the state size (a multiple of 8).
+    """
+    if architecture == reference:
+        return size
+    wanted = count(reference, size)
+    layers = min(
+        range(1, 8 * size.n_layers + 1), key=lambda n: abs(count(architecture, replace(size, n_layers=n)) - wanted)
+    )
+    if architecture != "mamba2":
+        return replace(size, n_layers=layers)
+    options = [
+        replace(size, n_layers=n, d_state=state)
+        for n in {layers, max(1, layers - 1), layers + 1}
+        for state in range(max(8, size.d_state // 2), 3 * size.d_state // 2 + 1, 8)
+    ]
+    return min(options, key=lambda s: (abs(count(architecture, s) - wanted), abs(s.d_state - size.d_state)))
+
+
+def count(architecture: str, size: Size) -> int:
+    """Parameters of an architecture at a size, by arithmetic (a test compares with the models themselves)."""
+    d, N, H = size.d_model, size.d_state, size.heads
+    if architecture == "gpt2":
+        return (size.vocabulary + size.positions + 2) * d + size.n_layers * (12 * d + 13) * d
+    if architecture == "llama":
+        return (size.vocabulary + 1) * d + size.n_layers * (2 * d + 4 * d * d + 3 * d * (8 * d // 3))
+    inner, channels = 2 * d, 2 * d + 2 * N
+    mixer = d * (inner + channels + H) + 5 * channels + 3 * H + inner + inner * d  # in, convolution, A D dt, norm, out
+    return (size.vocabulary + 1) * d + size.n_layers * (d + mixer)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    """A byte-level BPE trained on ``texts``, as a fast tokenizer of transformers; the same texts give the same one.
+
+    Texts come first in order of frequency, so their order does not matter. Every byte is a token: no text is unknown.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(sorted(texts), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=END, eos_token=END, pad_token=END)
+
+
+def next_token_logits(model: Any, ids: Tensor, lengths: Tensor, columns: Tensor | None = None) -> Tensor:
+    """Logits for what follows each right-padded text, read at its last real token.
+
+    One forward pass; the output layer sees one position of each text, not all of them.
+
+    Args:
+        ids: (B, L). lengths: (B,), at least 1. columns: token ids (K,) of interest, all by default.
+
+    Returns:
+        (B, V) or (B, K), float32.
+    """
+    import torch
+
+    mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+    out = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=(lengths - 1)[:, None])
+    logits = out.logits[:, 0].float()
+    return logits if columns is None else logits[:, columns]
+
+
+def parameter_counts(model: Any) -> tuple[int, int]:
+    """(all parameters, those without the token embedding and, where it is not tied, the output layer)."""
+    total = sum(p.numel() for p in model.parameters())
+    outside = {
+        id(part.weight): part.weight.numel() for part in (model.get_input_embeddings(), model.get_output_embeddings())
+    }
+    return total, total - sum(outside.values())
+
+
+def _provenance(kind: Kind, name: str, model: Any, digest: str | None = None) -> dict[str, Any]:
+    total, body = parameter_counts(model)
+    found = {
+        "kind": kind,
+        "name": name,
+        "architecture": model.config.model_type,
+        "parameters": total,
+        "parameters_without_embeddings": body,
+    }
+    return found | ({"weights_sha256": digest} if digest else {})
+
+
+def _from_checkpoint(source: str) -> LanguageModel:
+    folder, digest = _folder(source), None
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise SeqRecError(f"{source}: no config.json with *.safetensors there; point to a folder in the hub's format")
+    fixed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **fixed)
+        if config.model_type == "mamba2":
+            config.chunk_size = min(config.chunk_size, CHUNK)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, use_safetensors=True, dtype="float32", **fixed
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **fixed)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SeqRecError(f"{source}: cannot be loaded as a causal language model ({reason}); get it anew") from None
+    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
+        raise SeqRecError(f"{source}: its tokenizer is not a fast one with an end of text; add a tokenizer.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so no new token (and no new row) is needed
+    hashed = hashlib.sha256()
+    for path in weights:
+        with path.open("rb") as stream:
+            hashed.update(hashlib.file_digest(stream, "sha256").digest())
+    digest = hashed.hexdigest()
+    where = kind(source)
+    name = source if where == "hub" else Path(source).expanduser().resolve().name  # a path is no one else's business
+    return LanguageModel(model.eval(), tokenizer, _provenance(where, name, model, digest))
+
+
+def _folder(source: str) -> Path:
+    """The folder with a source's files, fetched from the hub where it is an id that is not cached."""
+    if kind(source) == "folder":
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            raise SeqRecError(f"{source}: there is no such folder; give an existing one, a hub id, or scratch:gpt2")
+        return folder
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=True))
+    except Exception:  # not cached; the next call says why it cannot be had
+        pass
+    try:
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise OSError("HF_HUB_OFFLINE is 1")
+        return Path(snapshot_download(source, allow_patterns=wanted, etag_timeout=5))
+    except Exception as error:  # the hub's client raises many kinds; none of them matters to the reader
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise SeqRecError(
+            f"{source}: not in the hub's cache, and the hub gave nothing ({reason}); where there is a network, run "
+            f"`hf download {source} --local-dir {source.rpartition('/')[2]}` and give that folder, or use scratch:gpt2"
+        ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within: transformers shows no bars and no remarks below an error (its own state is put back)."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def prompt_texts(titles: Sequence[str], *rendered: str) -> list[str]:
+    """What a tokenizer from scratch is trained on: each title as it stands behind a space, and rendered prompts.
+
+    A prompt is repeated as often as there are titles, so that its words become tokens of their own. For a ranker,
+    pass the letters as they stand behind the prompt as well (" A B C"): each is then one token (`corpus.answer_ids`
+    checks).
+    """
+    return [f" {title}." for title in titles] + [text for text in rendered for _ in titles]

@@ -1,0 +1,116 @@
+"""How the models that write queries are made, tuned and decoded on each data set. Nothing here imports torch.
+
+A run's settings are the defaults of `Size`, `Tuning` and `Writing`, then the data set's entry, then the reader's
+overrides.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language.pretrained import Size
+from seqrec_lib.language.tuning import Tuning
+
+ARCHITECTURES = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
+"""The language models of the two: what they are from scratch."""
+
+FLOORS = ("bm25-last", "title-markov")
+"""Queries without a language model: the last title; the titles that most often followed the last one."""
+
+PRETRAINED: dict[str, Any] = {"learning_rate": 1e-4, "epochs": 3, "weight_decay": 0.01, "prompt_tokens": 512}
+"""Settings of a model that is not from scratch, before the reader's own."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """From a tuned model to lists of items.
+
+    Attributes:
+        beams, steps, length_penalty: of the beam search (`beams.Search`).
+        length: K, items of a list. The list of the tables takes one new item from each of K queries.
+        fewer: numbers m of queries; for each, another list takes K/m items from each of the first m.
+        constants_users: validation users whose queries choose k1 and b, at most.
+        k1, b: what is tried for BM25's constants.
+    """
+
+    beams: int = 20
+    steps: int = 24
+    length_penalty: float = 0.0
+    length: int = 20
+    fewer: tuple[int, ...] = (10, 5)
+    constants_users: int = 256
+    k1: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
+    b: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "demo": {
+        "d_model": 32,
+        "n_layers": 1,
+        "heads": 2,
+        "d_state": 32,
+        "vocabulary": 1024,
+        "positions": 160,
+        "history": 8,
+        "prompt_tokens": 112,
+        "title_tokens": 16,
+        "epochs": 1,
+        "tokens_per_batch": 3072,
+        "learning_rate": 1e-2,
+        "dropout": 0.0,
+        "beams": 10,
+        "length": 10,
+        "fewer": (5,),
+        "steps": 14,
+        "constants_users": 64,
+    },
+    # MovieLens-100K has about a million tokens of titles for each epoch: a few epochs of a few hundred thousand weights
+    # are what a core can train in minutes.
+    "ml-100k": {"d_model": 64, "n_layers": 3, "heads": 2, "tokens_per_batch": 1024, "epochs": 5, "title_tokens": 24},
+    "ml-1m": {"d_model": 128, "n_layers": 3, "vocabulary": 4096, "epochs": 2, "title_tokens": 24},
+    "amazon-2014-beauty": {"d_model": 128, "n_layers": 3, "vocabulary": 4096, "epochs": 8, "prompt_tokens": 220},
+}
+
+
+def resolve(
+    dataset: str, model: str, source: str, overrides: Mapping[str, Any] | None = None
+) -> tuple[Size | None, Tuning, Writing]:
+    """(size, tuning, writing) of a run; a pretrained source has a size of its own: None.
+
+    Raises:
+        SeqRecError: an override is none of their fields, or has a wrong type.
+    """
+    scratch = source.startswith("scratch:")
+    defaults = {"size": asdict(Size()), "tuning": asdict(Tuning()), "writing": asdict(Writing())}
+    given = dict(DATASETS.get(dataset, {})) if scratch or dataset == "demo" else {}
+    given |= {} if scratch else PRETRAINED
+    known = {name: part for part, values in defaults.items() for name in values}
+    for name, value in (overrides or {}).items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"{model} has {', '.join(known)}"
+            raise SeqRecError(f"unknown override {name!r}; {hint}")
+        given[name] = _like(defaults[known[name]][name], value, name)
+    for name, value in given.items():
+        defaults[known[name]][name] = value
+    size = Size(**defaults["size"]) if scratch else None
+    return size, Tuning(**defaults["tuning"]), Writing(**defaults["writing"])
+
+
+def _like(default: Any, value: Any, name: str) -> Any:
+    """``value`` if it has the default's type; whole numbers pass as floats, lists as tuples.
+
+    >>> _like((10, 5), [4], "fewer")
+    (4,)
+    """
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        return tuple(_like(default[0], element, name) for element in value)
+    if type(value) is not type(default):
+        raise SeqRecError(f"override {name} is {value!r}; expected {type(default).__name__}, such as {default!r}")
+    return value

@@ -1,0 +1,108 @@
+"""The search engine of GPT4Rec and MamRec: a query in words, the catalogue's titles ranked by BM25.
+
+A title scores sum over the query's words of idf(w) tf (k1 + 1) / (tf + k1 (1 - b + b length / mean length)), Lucene's
+form, whose idf is positive: every title with a word of the query scores above zero, the others are not found. Scores
+tie often (two titles of one length that share a word); then the item with more training interactions comes first,
+then the lower id. Words are runs of letters and digits in any script, without case; no word is left out, as "It" is a
+film.
+
+`merged` makes one list out of several queries' results.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+import bm25s
+import numpy as np
+
+Results = np.ndarray  # item ids, best first
+LARGE = 20_000  # titles from which on compiling the scorer (a second for each index) is repaid
+
+
+def words(text: str) -> list[str]:
+    """The words of a text.
+
+    >>> words("Se7en (1995): Дозор")
+    ['se7en', '1995', 'дозор']
+    """
+    return re.findall(r"\w+", text.casefold())
+
+
+class TitleSearch:
+    """BM25 over titles.
+
+    Args:
+        titles: (n_items + 1,), index 0 unused.
+        popularity: (n_items + 1,) training interactions, for ties.
+        k1, b: BM25's saturation and length normalisation.
+    """
+
+    def __init__(self, titles: Sequence[str], popularity: np.ndarray, k1: float = 1.5, b: float = 0.75) -> None:
+        ids = np.arange(1, len(titles))
+        self.items = ids[np.lexsort((ids, -popularity[1:]))]  # document -> item: documents stand as ties are broken
+        self.texts = [words(titles[item]) for item in self.items]
+        self.tune(k1, b)
+
+    def tune(self, k1: float, b: float) -> None:
+        """Index again with other constants."""
+        self.k1, self.b = k1, b
+        self.index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numba")
+        # An index without a single word cannot be made: then nothing is ever found.
+        self.empty = not any(self.texts)
+        if not self.empty:
+            self.index.index(self.texts, show_progress=False)
+            if len(self.texts) > LARGE:
+                self.index.activate_numba_scorer()
+        self._found: dict[tuple[str, int], Results] = {}
+
+    def find(self, query: str, depth: int) -> Results:
+        """Items for a query, best first, at most ``depth``; fewer where fewer titles share a word with it."""
+        key = (query, depth)
+        if key not in self._found:
+            self._found[key] = self._search(words(query), depth)
+        return self._found[key]
+
+    def _search(self, query: list[str], depth: int) -> Results:
+        known = [] if self.empty or not query else self.index.get_tokens_ids(query)
+        if not known:
+            return np.empty(0, dtype=np.int64)
+        scores = self.index.get_scores_from_ids(known)
+        found = np.flatnonzero(scores > 0)
+        if len(found) > depth:
+            found = found[scores[found] >= np.partition(scores[found], -depth)[-depth]]
+        return self.items[found[np.argsort(-scores[found], kind="stable")[:depth]]]
+
+
+def merged(results: Sequence[Results], length: int, *, each: int = 1, without: Collection[int] = ()) -> list[int]:
+    """One list of at most ``length`` items from the results of several queries.
+
+    In rounds: in each, every query in its turn gives its best ``each`` items that are not in the list yet. GPT4Rec's "K
+    queries, one item each" is ``each=1`` with K queries; "K/m per query" is ``each=K/m`` with m. Rounds go on until the
+    list is full or no query has an item left. Items of ``without`` are passed over.
+
+    >>> merged([np.array([4, 7]), np.array([4, 9, 2])], 3)
+    [4, 9, 7]
+    >>> merged([np.array([4, 7]), np.array([4, 9, 2])], 4, each=2)
+    [4, 7, 9, 2]
+    """
+    taken: dict[int, None] = {}
+    passed = set(without)
+    waiting = [iter(result.tolist()) for result in results]
+    while waiting and len(taken) < length:
+        still = []
+        for queue in waiting:
+            given = 0
+            for item in queue:
+                if item not in taken and item not in passed:
+                    taken[item] = None
+                    given += 1
+                    if given == each or len(taken) == length:
+                        break
+            if given == each:
+                still.append(queue)
+            if len(taken) == length:
+                break
+        waiting = still
+    return list(taken)

@@ -1,0 +1,293 @@
+"""Fine-tuning a language model on next titles: GPT4Rec's and MamRec's training, by transformers' Trainer.
+
+A training text is a stretch of a user's training history in GPT4Rec's prompt and the title that came next. Stretches
+are those of `cut_windows`, drawn anew each epoch, so that every training interaction is predicted once an epoch, in
+the history of some text or as its answer. The loss is taken on all tokens, or on the answer only ("answer"): a
+pretrained model needs no lesson in the prompt, one from scratch learns most from the titles inside it.
+
+Batches hold texts of similar length and are drawn once, from the seed; the Trainer walks through them in order. So a
+run that was interrupted goes on with the very batch that came next, from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from seqrec_lib.data.sequences import Sequences, bucketed_batches, cut_windows
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language.corpus import Encoded, Encoder, collate
+
+if TYPE_CHECKING:
+    from seqrec_lib.language.pretrained import LanguageModel
+
+VALIDATION_USERS = 512  # whose next title gives the validation loss, at most
+LORA_TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"], "mamba2": ["in_proj"]}  # others: all linear layers
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a language model is fine-tuned.
+
+    Attributes:
+        epochs: passes over the training interactions. history: titles of a text, at most. prompt_tokens: tokens of its
+            prompt, at most (older titles are left out). title_tokens: tokens of one title, at most.
+        tokens_per_batch: padded tokens of an optimizer step.
+        learning_rate, warmup, weight_decay: of AdamW; linear rise over the share ``warmup`` of the steps, then linear
+            decay.
+        loss_on: "all" tokens or the "answer" only.
+        lora_rank: 0 trains all weights, else low-rank adapters (peft), which are merged afterwards.
+    """
+
+    epochs: int = 4
+    history: int = 20
+    prompt_tokens: int = 200
+    title_tokens: int = 32
+    tokens_per_batch: int = 2048
+    learning_rate: float = 2e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    loss_on: Literal["all", "answer"] = "all"
+    lora_rank: int = 0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """history: one entry for each epoch (epoch, loss, valid_loss, seconds). seconds: of the steps of this process."""
+
+    history: list[dict[str, float]]
+    seconds: float
+
+
+class Batches:
+    """Batches of texts as a data set of the Trainer, each encoded when it is asked for."""
+
+    def __init__(self, encoder: Encoder, tasks: Sequence[tuple[np.ndarray, int]], loss_on: str) -> None:
+        self.encoder, self.tasks, self.loss_on = encoder, tasks, loss_on
+        self.batches: list[np.ndarray] = []
+
+    def add(self, lengths: np.ndarray, tokens: int, first: int, rng: np.random.Generator | None) -> None:
+        """Tasks ``first`` onwards, with these (estimated) lengths, in batches of similar length."""
+        self.batches += [first + batch for batch in bucketed_batches(lengths, tokens, rng)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        tasks = [self.tasks[i] for i in self.batches[index]]
+        texts = self.encoder.examples(
+            [history.tolist() for history, _ in tasks], [self.encoder.titles[target] for _, target in tasks]
+        )
+        return self.collated(texts)
+
+    def collated(self, texts: Sequence[Encoded]) -> dict[str, Any]:
+        """Right-padded token ids, mask and labels."""
+        return dict(collate(texts, self.encoder.tokenizer.pad_token_id, loss_on=self.loss_on))
+
+
+def training_batches(sequences: Sequences, encoder: Encoder, setting: Tuning, seed: int) -> Batches:
+    """All batches of a training, epoch after epoch."""
+    rng = np.random.default_rng([seed, 0x717E5])
+    tasks: list[tuple[np.ndarray, int]] = []
+    batches = Batches(encoder, tasks, setting.loss_on)
+    for _ in range(setting.epochs):
+        windows = cut_windows(sequences, setting.history, rng=rng)
+        first = len(tasks)
+        for start, stop in zip(windows.start.tolist(), windows.stop.tolist(), strict=True):
+            tasks.append((sequences.items[start:stop], int(sequences.items[stop])))
+        batches.add(_lengths(encoder, tasks[first:]), setting.tokens_per_batch, first, rng)
+    return batches
+
+
+def validation_batches(sequences: Sequences, encoder: Encoder, setting: Tuning, seed: int) -> Batches:
+    """The next title of some users, drawn by the seed, after their training history."""
+    split = sequences.split("valid")
+    rng = np.random.default_rng([seed, 0x7A11D])
+    users = np.sort(rng.permutation(len(split))[:VALIDATION_USERS])
+    tasks = [
+        (sequences.items[max(split.start[u], split.stop[u] - setting.history) : split.stop[u]], int(split.targets[u]))
+        for u in users
+    ]
+    batches = Batches(encoder, tasks, "answer")
+    batches.add(_lengths(encoder, tasks), 2 * setting.tokens_per_batch, 0, None)
+    return batches
+
+
+def _lengths(encoder: Encoder, tasks: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
+    """Tokens of texts, from the sizes of their titles."""
+    frame = len(encoder.prompts([[]])[0])
+    sizes = [encoder.sizes[history].sum() + encoder.sizes[target] for history, target in tasks]
+    return frame + np.minimum(np.array(sizes, dtype=np.int64), encoder.prompt_tokens)
+
+
+def tune(
+    language: LanguageModel,
+    sequences: Sequences,
+    encoder: Encoder,
+    setting: Tuning,
+    seed: int,
+    workdir: Path,
+    *,
+    device: str = "auto",
+    report: Callable[[str], None] | None = None,
+    report_share: Callable[[float, str], None] | None = None,
+) -> tuple[Any, Tuned]:
+    """Fine-tune; going on from the last checkpoint in ``workdir``, where there is one.
+
+    Returns:
+        the model with the weights of the epoch whose validation loss was lowest (adapters merged), and what it took.
+
+    Raises:
+        SeqRecError: the prompt and an answer are longer than the model's positions, or the loss became NaN.
+    """
+    import torch
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
+
+    from seqrec_lib.language.mixers import fast_mixers
+    from seqrec_lib.language.pretrained import quiet
+
+    positions = getattr(language.model.config, "max_position_embeddings", None)
+    needed = setting.prompt_tokens + setting.title_tokens + 1
+    if positions is not None and needed > positions:
+        raise SeqRecError(
+            f"prompt_tokens {setting.prompt_tokens} and title_tokens {setting.title_tokens} need {needed} positions, "
+            f"the model has {positions}; lower them"
+        )
+    batches = training_batches(sequences, encoder, setting, seed)
+    epoch = max(1, len(batches) // setting.epochs)  # steps; the few batches beyond whole epochs are left out
+    model = with_adapters(language.model, setting.lora_rank) if setting.lora_rank else language.model
+    watch = _watch(epoch, setting.epochs, report, report_share)
+    folder = workdir / "tuning"
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=1,  # an item of the data set is a whole batch
+        per_device_eval_batch_size=1,
+        max_steps=epoch * setting.epochs,
+        train_sampling_strategy="sequential",
+        learning_rate=setting.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=int(setting.warmup * epoch * setting.epochs),
+        max_grad_norm=1.0,
+        eval_strategy="steps",
+        eval_steps=epoch,
+        save_strategy="steps",
+        save_steps=epoch,
+        save_total_limit=1,  # and the best one
+        logging_strategy="steps",
+        logging_steps=epoch,
+        prediction_loss_only=True,
+        load_best_model_at_end=True,
+        seed=seed,
+        use_cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()),
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to=[],
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=batches,
+        eval_dataset=validation_batches(sequences, encoder, setting, seed),
+        data_collator=_only,
+        optimizers=(_optimizer(model, setting), None),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    with quiet(), fast_mixers(language.model):
+        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        trainer.train(resume_from_checkpoint=last)
+    history = _history(trainer.state.log_history, epoch, watch.seconds)
+    if not all(np.isfinite(entry["loss"]) and np.isfinite(entry["valid_loss"]) for entry in history):
+        raise SeqRecError(f"the loss became NaN or infinite at a learning rate of {setting.learning_rate}; lower it")
+    model = model.merge_and_unload() if setting.lora_rank else model
+    return model.eval(), Tuned(history, sum(watch.seconds.values()))
+
+
+def with_adapters(model: Any, rank: int) -> Any:
+    """The model with low-rank adapters (peft) on its linear layers; only those are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    kind = model.config.model_type
+    setting = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.05,
+        target_modules=LORA_TARGETS.get(kind, "all-linear"),
+        fan_in_fan_out=kind == "gpt2",  # its layers hold their weights transposed
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():  # peft reads an attribute of transformers that is being renamed
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        return get_peft_model(model, setting)
+
+
+def _only(items: Sequence[Any]) -> Any:
+    return items[0]
+
+
+def _optimizer(model: Any, setting: Tuning) -> Any:
+    """AdamW that decays matrices only: no norms, biases, nor Mamba's A, D and dt."""
+    import torch
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": setting.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=setting.learning_rate)
+
+
+def _history(log: Sequence[dict[str, Any]], epoch: int, seconds: dict[int, float]) -> list[dict[str, float]]:
+    """The Trainer's log as one entry for each epoch."""
+    entries: dict[int, dict[str, float]] = {}
+    for line in log:
+        entry = entries.setdefault(round(line["step"] / epoch), {})
+        entry |= {
+            ours: float(line[theirs])
+            for theirs, ours in (("loss", "loss"), ("eval_loss", "valid_loss"))
+            if theirs in line
+        }
+    return [
+        {"epoch": float(number)} | entry | ({"seconds": seconds[number]} if number in seconds else {})
+        for number, entry in sorted(entries.items())
+        if {"loss", "valid_loss"} <= entry.keys()
+    ]
+
+
+def _watch(
+    epoch: int,
+    epochs: int,
+    report: Callable[[str], None] | None,
+    report_share: Callable[[float, str], None] | None,
+) -> Any:
+    """A callback of the Trainer that counts seconds and tokens and passes on how far it is."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):
+        def __init__(self) -> None:
+            self.seconds: dict[int, float] = {}
+            self.begin = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.begin = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            number = -(-state.global_step // epoch)
+            self.seconds[number] = self.seconds.get(number, 0.0) + time.perf_counter() - self.begin
+            if report_share is not None:
+                report_share(state.global_step / (epoch * epochs), f"tuning, epoch {number}/{epochs}")
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+            if report is not None and metrics:
+                number = state.global_step // epoch
+                report(f"tuning, epoch {number}/{epochs}, valid loss {metrics['eval_loss']:.3f} per token")
+
+    return Watch()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import generative
+from seqrec_lib.experiments.base import execute
+from seqrec_lib.language.pretrained import Size, from_scratch
+from seqrec_lib.report import language
+from seqrec_lib.results import RunStore
+from tests.conftest import random_sequences
+
+QUICK = {
+    "d_model": 16, "n_layers": 1, "heads": 2, "d_state": 8, "vocabulary": 320, "positions": 96, "history": 4,
+    "prompt_tokens": 64, "title_tokens": 8, "epochs": 1, "beams": 5, "length": 10, "fewer": [5], "steps": 6,
+    "constants_users": 8,
+}  # fmt: skip
+
+
+def parameters(**changes: Any) -> dict[str, Any]:
+    models = ["bm25-last", "title-markov", "gpt4rec", "mamrec"]
+    return {"dataset": "demo", "models": models, "seeds": [0], "sources": {}, "overrides": QUICK} | changes
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Sequences:
+    data = random_sequences(0, n_users=20, n_items=12, longest=10)
+    monkeypatch.setattr("seqrec_lib.data.load", lambda name: data)
+    return data
+
+
+def test_a_plan_trains_each_seed_and_runs_floors_once() -> None:
+    configs = generative.plan(parameters(seeds=[0, 1]))
+    assert [(c.model, c.seed) for c in configs] == [
+        ("bm25-last", 0), ("title-markov", 0), ("gpt4rec", 0), ("gpt4rec", 1), ("mamrec", 0), ("mamrec", 1),
+    ]  # fmt: skip
+    assert [c.source for c in configs[1:3]] == ["", "scratch:gpt2"]
+    (pretrained,) = generative.plan(parameters(models=["gpt4rec"], sources={"gpt4rec": "gpt2"}, overrides={}))
+    assert pretrained.size is None and pretrained.tuning is not None and pretrained.tuning.learning_rate == 1e-4
+
+
+def test_planning_needs_no_torch() -> None:
+    code = (
+        "import sys; from seqrec_lib.experiments import generative as g; g.plan(%r); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code % parameters()], check=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": ["sasrec"]}, "'sasrec' writes no queries"),
+        ({"overrides": {"beems": 3}}, "unknown override 'beems'; did you mean 'beams'"),
+        ({"overrides": {"epochs": "3"}}, "override epochs is '3'; expected int"),
+        ({"overrides": {"fewer": [4]}}, "cannot be filled evenly by 4"),
+        ({"sources": "gpt2"}, "expected a mapping"),
+    ],
+)
+def test_bad_parameters_are_one_clear_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SeqRecError, match=message) as caught:
+        generative.plan(parameters(**change))
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_path: Path, small: Sequences) -> None:
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    configs = generative.plan(parameters())
+    records = execute(generative, configs, store=store, progress=False, device="cpu")
+    for config, record in zip(configs, records, strict=True):
+        assert record is not None and record.error is None
+        prefixes = [""] if config.tuning is None else ["", "m5_", "trie_"]
+        ranks = store.table(record, "ranks")
+        for prefix in prefixes:
+            own = ranks[f"{prefix}rank"].to_numpy()
+            assert len(own) == small.n_users and set(own) <= {*range(1, 11), small.n_items + 1}
+    runs = language.rows(configs, records, store)
+    assert [own.other_model for own in runs] == [False, False, True, True]
+    assert "from scratch" in runs[2].label and "from scratch" in runs[3].label
+    parts = language.lists(runs[2], store)
+    assert len(parts) == 3
+    for part in parts.values():
+        values = part.user_means("ht@10")
+        assert values is not None and values.mean() == pytest.approx(part.mean("ht@10"))
+    made = [record.environment["language_model"] for record in records[2:] if record is not None]
+    assert made[0]["kind"] == "scratch"
+    assert abs(made[1]["parameters"] / made[0]["parameters"] - 1) < 0.1  # one layer: few sizes to choose from
+    assert "MamRec" in str(language.writing_table(runs, "demo"))
+    again = execute(generative, configs, store=store, missing="skip", progress=False)
+    assert [record and record.run_id for record in again] == [record and record.run_id for record in records]
+
+
+def test_a_checkpoint_in_a_folder_is_tuned_and_writes(tmp_path: Path, small: Sequences) -> None:
+    folder = tmp_path / "tiny-gpt2"
+    made = from_scratch("gpt2", [f" {title}." for title in small.titles[1:]], Size(16, 1, 2, 8, 256, 320), 0)
+    made.model.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    quick = {name: value for name, value in QUICK.items() if name not in {"d_model", "n_layers", "heads", "d_state"}}
+    quick |= {"prompt_tokens": 200}  # this tokenizer has never seen the words of the prompt
+    configs = generative.plan(parameters(models=["gpt4rec"], sources={"gpt4rec": str(folder)}, overrides=quick))
+    (record,) = execute(generative, configs, store=store, progress=False, device="cpu")
+    assert record is not None and record.error is None
+    assert record.environment["language_model"]["kind"] == "folder"
+    (own,) = language.rows(configs, [record], store)
+    assert own.label.startswith("GPT4Rec (tiny-gpt2") and not own.other_model
+    assert store.kept(record.run_id) is not None

@@ -1,0 +1,129 @@
+"""Loading: the three places, what is refused, and that padding does not reach a result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language import pretrained
+from seqrec_lib.language.corpus import pad
+from seqrec_lib.language.pretrained import Size, load, matched, next_token_logits
+from tests.language.conftest import TITLES, make
+
+
+@pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
+def test_a_checkpoint_in_the_hubs_format_gives_the_same_model(architecture: str, tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]
+    made = tiny[architecture]
+    folder = tmp_path / "tiny-model"
+    made.model.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    read = load(str(folder))
+    text = made.tokenizer(TITLES[1])["input_ids"]
+    assert read.tokenizer(TITLES[1])["input_ids"] == text
+    ids, lengths = torch.tensor([text]), torch.tensor([len(text)])
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            next_token_logits(read.model, ids, lengths), next_token_logits(made.model, ids, lengths)
+        )
+    assert read.provenance["kind"] == "folder" and read.provenance["name"] == "tiny-model"
+    assert len(read.provenance["weights_sha256"]) == 64
+    assert read.provenance["parameters"] == made.provenance["parameters"]
+    assert made.provenance["kind"] == "scratch"
+
+
+def test_a_folder_without_safe_weights_or_none_at_all_is_one_clear_line(tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]
+    tiny["gpt2"].model.save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "m" / "pytorch_model.bin")  # would have to be unpickled
+    with pytest.raises(SeqRecError, match=r"no config.json with \*.safetensors"):
+        load(str(tmp_path / "m"))
+    with pytest.raises(SeqRecError, match="there is no such folder"):
+        load(str(tmp_path / "nowhere"))
+    with pytest.raises(SeqRecError, match="no architecture 'gpt5'"):
+        load("scratch:gpt5", texts=["a"])
+
+
+def test_a_hub_id_without_a_hub_says_how_to_get_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SeqRecError, match=r"hf download nobody/gpt9 --local-dir gpt9") as caught:
+        load("nobody/gpt9")
+    assert "\n" not in str(caught.value)
+
+
+def test_from_scratch_the_tokenizer_is_shared_and_the_seed_decides_the_weights() -> None:
+    a, b, c = make("gpt2"), make("mamba2"), make("gpt2", seed=1)
+    assert a.tokenizer.get_vocab() == b.tokenizer.get_vocab() == c.tokenizer.get_vocab()
+    again = make("gpt2").model.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in a.model.state_dict().items())
+    assert not torch.equal(a.model.transformer.wte.weight, c.model.transformer.wte.weight)
+    shuffled = pretrained.train_tokenizer(reversed(pretrained.prompt_texts(TITLES[1:])), 300)
+    assert shuffled.get_vocab() == pretrained.train_tokenizer(pretrained.prompt_texts(TITLES[1:]), 300).get_vocab()
+
+
+def test_a_model_from_scratch_leaves_torchs_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    make("gpt2", seed=3)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    "size", [Size(), Size(d_model=64, n_layers=2, heads=2, vocabulary=1000), Size(d_model=256, n_layers=6)]
+)
+def test_matched_sizes_differ_by_less_than_two_percent(size: Size) -> None:
+    wanted = pretrained.count("gpt2", size)
+    other = matched(size, "mamba2")
+    assert (other.d_model, other.vocabulary) == (size.d_model, size.vocabulary)
+    assert abs(pretrained.count("mamba2", other) / wanted - 1) < 0.02
+    assert matched(size, "gpt2") is size
+
+
+@pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "size", [Size(), Size(d_model=48, n_layers=2, heads=3, d_state=24, positions=64, vocabulary=300)]
+)
+def test_counts_are_those_of_the_models(architecture: str, size: Size) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(pretrained.configuration(architecture, size))
+    assert pretrained.count(architecture, size) == sum(p.numel() for p in model.parameters())
+
+
+def test_counts_and_geometry_of_the_papers_models() -> None:
+    gpt2 = Size(d_model=768, n_layers=12, heads=12, positions=1024, vocabulary=50257)
+    assert pretrained.count("gpt2", gpt2) == 124_439_808  # GPT-2 small: 117M as its authors printed it
+    mamba2 = replace(gpt2, n_layers=24, heads=24, d_state=128, vocabulary=50288)
+    assert round(pretrained.count("mamba2", mamba2) / 1e6) == 129  # state-spaces/mamba2-130m
+
+
+@pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
+def test_right_padding_never_reaches_the_last_real_position(architecture: str, tiny) -> None:  # type: ignore[no-untyped-def]
+    made = tiny[architecture]
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(1, 300, (n,), generator=generator).tolist() for n in (1, 7, 70, 12)]
+    batch = pad(rows, made.tokenizer.pad_token_id)
+    with torch.inference_mode():
+        together = next_token_logits(made.model, batch.ids, batch.lengths)
+        for row, logits in zip(rows, together, strict=True):
+            alone = made.model(input_ids=torch.tensor([row])).logits[0, -1]
+            torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
+        columns = torch.tensor([3, 1])
+        assert torch.equal(next_token_logits(made.model, batch.ids, batch.lengths, columns), together[:, columns])
+
+
+def test_left_padding_with_a_mask_alone_is_wrong_for_gpt2(tiny) -> None:  # type: ignore[no-untyped-def]
+    """Why padding stands on the right: GPT-2 counts positions from the first padded one unless told otherwise."""
+    model = tiny["gpt2"].model
+    row = torch.arange(5, 15)[None]
+    padded = torch.cat([torch.zeros(1, 6, dtype=torch.long), row], dim=1)
+    mask = (torch.arange(16) >= 6).long()[None]
+    with torch.inference_mode():
+        alone = model(input_ids=row).logits[0, -1]
+        left = model(input_ids=padded, attention_mask=mask).logits[0, -1]
+    assert (left - alone).abs().max() > 0.1 * alone.abs().max()

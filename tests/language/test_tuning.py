@@ -1,0 +1,126 @@
+"""Fine-tuning: what is trained on, that it learns, goes on after a kill, and that adapters train little."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language import tuning
+from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
+from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, next_token_logits, prompt_texts
+from seqrec_lib.language.tuning import Tuning, training_batches, tune, validation_batches
+from tests.conftest import make_sequences, random_sequences
+
+SIZE = Size(d_model=16, n_layers=1, heads=2, d_state=8, positions=96, vocabulary=330, dropout=0.1)
+QUICK = Tuning(epochs=3, history=6, prompt_tokens=60, title_tokens=8, tokens_per_batch=400, learning_rate=1e-2)
+
+
+def cycle(n_users: int = 24) -> Any:
+    """Users who go round five titles: the next one is certain."""
+    return make_sequences([[(u + t) % 5 + 1 for t in range(12)] for u in range(n_users)], 5)
+
+
+def prepared(data: Any, architecture: str = "gpt2", setting: Tuning = QUICK) -> tuple[LanguageModel, Encoder]:
+    titles = item_titles(data)
+    made = from_scratch(architecture, prompt_texts(titles[1:], GPT4REC.render(["a"])), SIZE, 0)
+    encoder = Encoder(
+        made.tokenizer, GPT4REC, titles, prompt_tokens=setting.prompt_tokens, title_tokens=setting.title_tokens
+    )
+    return made, encoder
+
+
+def test_each_epoch_predicts_every_training_interaction_and_never_a_held_out_one() -> None:
+    data = random_sequences(3, n_users=12, longest=20)
+    _, encoder = prepared(data)
+    batches = training_batches(data, encoder, QUICK, 0)
+    assert sorted(i for batch in batches.batches for i in batch) == list(range(len(batches.tasks)))
+    predicted = sum(len(history) for history, _ in batches.tasks)  # all but its first title, and the answer
+    wanted = QUICK.epochs * int((data.lengths - 3).sum())
+    assert wanted <= predicted <= wanted + QUICK.epochs * data.n_users * QUICK.history
+    held_out = {tuple(data.items[data.offsets[u] : data.offsets[u + 1] - 2].tolist()) for u in range(data.n_users)}
+    for history, target in batches.tasks:
+        text = [*history.tolist(), target]
+        assert any(str(text)[1:-1] in str(list(own))[1:-1] for own in held_out)
+
+
+def test_a_batch_is_text_with_its_answer() -> None:
+    data = cycle()
+    made, encoder = prepared(data)
+    batches = training_batches(data, encoder, dataclasses.replace(QUICK, loss_on="answer"), 0)
+    item = batches[0]
+    for row, labels, (history, target) in zip(
+        item["input_ids"], item["labels"], [batches.tasks[i] for i in batches.batches[0]], strict=True
+    ):
+        answer = made.tokenizer.decode(labels[labels >= 0])
+        assert answer == f" Title {target}<|endoftext|>"
+        assert made.tokenizer.decode(row).startswith(GPT4REC.render([f"Title {i}" for i in history]) + answer)
+    valid = validation_batches(data, encoder, QUICK, 0)
+    assert sum(len(batch) for batch in valid.batches) == data.n_users
+    assert [target for _, target in valid.tasks] == data.split("valid").targets.tolist()
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "mamba2"])
+def test_it_learns_what_comes_next(architecture: str, tmp_path: Path) -> None:
+    data = cycle()
+    made, encoder = prepared(data, architecture)
+    setting = dataclasses.replace(QUICK, epochs=12)
+    model, tuned = tune(made, data, encoder, setting, 0, tmp_path, device="cpu")
+    assert [entry["epoch"] for entry in tuned.history] == list(range(1, 13))
+    assert tuned.history[-1]["valid_loss"] < 0.5 * tuned.history[0]["valid_loss"]
+    prompts, wanted = encoder.prompts([[1, 2, 3]]), encoder.answers(["Title 4"])[0]
+    with torch.inference_mode():
+        logits = next_token_logits(model, torch.tensor(prompts), torch.tensor([len(prompts[0])]))
+    assert int(logits.argmax()) == wanted[0]  # " Title"
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    data = cycle()
+
+    def run(folder: str, stop: int | None) -> Any:
+        made, encoder = prepared(data)
+        seen = 0
+
+        def report(text: str) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == stop:
+                raise KeyboardInterrupt
+
+        return tune(made, data, encoder, QUICK, 0, tmp_path / folder, device="cpu", report=report)
+
+    whole, tuned = run("whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", 2)  # after the second epoch's validation, before its checkpoint: goes back to the first
+    resumed, again = run("cut", None)
+    assert [entry["loss"] for entry in again.history] == pytest.approx(
+        [entry["loss"] for entry in tuned.history], rel=1e-5
+    )
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "mamba2"])
+def test_adapters_train_few_weights_and_are_merged(architecture: str, tmp_path: Path) -> None:
+    data = cycle()
+    made, encoder = prepared(data, architecture)
+    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+    setting = dataclasses.replace(QUICK, epochs=1, lora_rank=2)
+    model, tuned = tune(made, data, encoder, setting, 0, tmp_path, device="cpu")
+    after = model.state_dict()
+    assert set(after) == set(before)
+    changed = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed <= set(tuning.LORA_TARGETS[architecture]) and changed
+    assert np.isfinite(tuned.history[-1]["loss"])
+
+
+def test_too_long_a_prompt_for_the_model_is_one_clear_line(tmp_path: Path) -> None:
+    data = cycle()
+    made, encoder = prepared(data)
+    with pytest.raises(SeqRecError, match="need 109 positions, the model has 96"):
+        tune(made, data, encoder, dataclasses.replace(QUICK, prompt_tokens=100), 0, tmp_path)
