@@ -27,11 +27,12 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     positions=st.integers(1, 40),
     items=st.integers(1, 60),
     chunk=st.integers(1, 3_000),
+    rows=st.sampled_from([1, 4, 64]),
     scale=st.sampled_from([0.1, 1.0, 10.0]),
     seed=st.integers(0, 1_000),
 )
 def test_equals_torch_in_float32_for_any_chunking(
-    positions: int, items: int, chunk: int, scale: float, seed: int
+    positions: int, items: int, chunk: int, rows: int, scale: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
     h = (torch.randn(positions, 8) * scale).requires_grad_()
@@ -39,6 +40,7 @@ def test_equals_torch_in_float32_for_any_chunking(
     targets = torch.randint(1, items + 1, (positions,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses, "_CHUNK_ELEMENTS", chunk)
+        patch.setattr(losses, "_ROWS", rows)
         loss = catalogue_cross_entropy(h, weight, targets)
     expected = reference(h.double(), weight.double(), targets)
     assert abs(loss.item() - expected.item()) <= 1e-5 * max(1.0, abs(expected.item()))
