@@ -1,4 +1,4 @@
-"""ORPO's loss against float64, against TRL's own functions, at extreme logits, and equations (6) to (8) with their sign."""
+"""ORPO's loss against float64 and TRL's own functions, at extreme logits; equations (6) to (8) with their sign."""
 
 from __future__ import annotations
 
