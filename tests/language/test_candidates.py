@@ -9,7 +9,6 @@ import torch
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.candidates import pool_scores, random_items, retrieve, sample_prefixes, training_pools
-from seqrec_lib.models.popularity import Markov
 from seqrec_lib.ranking import rank_split
 from tests.conftest import make_sequences, random_sequences
 
@@ -50,7 +49,7 @@ def test_candidates_are_the_best_of_the_whole_list(data: Sequences, exclude_seen
 
 
 def test_overall_is_the_subset_times_what_was_retrieved(data: Sequences) -> None:
-    pools, rank = retrieve(Markov(data), data, data.split("test"), 10)
+    pools, rank = retrieve(Fixed(60), data, data.split("test"), 10)
     retrieved = pools.place >= 0
     assert 0 < retrieved.mean() < 1
     assert (rank[retrieved] <= 10).all() and (rank[~retrieved] > 10).all()
