@@ -5,11 +5,11 @@ The paper (section 3.5) names two parts:
 1. `by_rating`: of the user's last two items, the higher rated wins. What becomes of a tie is not said; here it is left
    out, and counted.
 2. `by_factors`: the user's last item wins against the worst recommendation of a trained LightFM model (Kula 2015; its
-   WARP loss). The worst of the whole catalogue is what the paper's words say; the worst of a pool is the same idea among
-   items that have a letter already.
+   WARP loss). The worst of the whole catalogue is what the paper's words say; the worst of a pool is the same idea
+   among items that have a letter already.
 
-"Last" is the last of the *training* sequence. Read word for word, "the user's last item" is the test item, and tuning on
-it tells the ranker the answers: ``leaky=True`` does just that, to show what it would look like. Its numbers are no
+"Last" is the last of the *training* sequence. Read word for word, "the user's last item" is the test item, and tuning
+on it tells the ranker the answers: ``leaky=True`` does just that, to show what it would look like. Its numbers are no
 result.
 """
 
@@ -70,14 +70,14 @@ def by_rating(sequences: Sequences, *, leaky: bool = False) -> Pairs:
 
 
 def last_items(sequences: Sequences, *, leaky: bool = False) -> tuple[np.ndarray, Histories]:
-    """(users, their last training item as the target with what comes before it); users without a history are left out."""
+    """(users, their last training item as the target after what comes before it); users without history are out."""
     stop = sequences.offsets[1:] - (1 if leaky else 3)
     users = np.flatnonzero(stop - sequences.offsets[:-1] >= SHORTEST)
     return users, Histories(sequences.offsets[:-1][users], stop[users], sequences.items[stop[users]])
 
 
 def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20, seed: int = 0) -> Any:
-    """LightFM with the WARP loss on the training sequences (users and items by index from 0); one thread: repeatable."""
+    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats."""
     from lightfm import LightFM
     from scipy.sparse import coo_matrix
 
