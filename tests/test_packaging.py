@@ -27,6 +27,7 @@ CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-f
 MODULES = {
     "yaml": "pyyaml",
     "llvmlite": "numba",
+    "lightfm": "lightfm-next",
     "tokenizers": "transformers",
     "huggingface_hub": "transformers",
     "IPython": "ipython",

@@ -1,0 +1,142 @@
+"""The ORPO loss (Hong et al. 2024; the paper's equations 1 to 8) from logits, finite whatever a model is sure of.
+
+For an answer y of m tokens to a prompt x, P(y|x) is the geometric mean of its tokens' probabilities (1), and
+
+    odds(y|x) = P / (1 - P)                                                    (2)
+    L_OR      = -log sigmoid(log odds(y_w|x) - log odds(y_l|x))                (3, 5)
+    L         = L_SFT + lambda L_OR                                            (4)
+
+with the chosen answer y_w and the rejected one y_l. The gradient is
+
+    grad L_OR = -delta h,   delta = 1 / (1 + odds(y_w|x) / odds(y_l|x))        (6, 7)
+    h         = grad log P(y_w|x) / (1 - P(y_w|x)) - grad log P(y_l|x) / (1 - P(y_l|x))    (8)
+
+(The paper prints (6) without its minus sign: L_OR falls along h.)
+
+The usual way takes log P and then log(1 - exp(log P)). Once a model is sure, log P rounds to zero, and what follows is
+infinite, its gradient not a number; with an answer of one token, such as a candidate's letter, that happens soon.
+Nothing of the kind is formed here. For a token i with logit z_i,
+
+    log odds_i = z_i - log sum_{j != i} exp z_j,
+
+exactly; `token_log_odds` takes that form for the likeliest token of a row and one that cannot cancel for the others.
+Answers of several tokens build on it (`mean_log_odds`), in the logarithm throughout.
+
+Glossary: B prompts, L positions, V tokens of the vocabulary, K answers to one prompt, m tokens of an answer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqrec_lib.language.corpus import IGNORED
+
+_SURE = -12.0  # below this, softplus(y) = e^y (1 - e^y / 2) to float32's last digit
+
+
+def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-odds of tokens: z_i - logsumexp over j != i of z_j.
+
+    At most one token of a row, its likeliest, has a probability above one half; for it the sum over the others is
+    taken. For any other, log(1 - p) is accurate, and its slope p / (1 - p) is at most 1.
+
+    Args:
+        logits: (..., V), V at least 2. tokens: (..., K) int64.
+
+    Returns:
+        (..., K), in the dtype of ``logits``.
+
+    >>> token_log_odds(torch.tensor([0.0, 200.0, 0.0]), torch.tensor([1, 2]))  # e^200 against 1 + 1
+    tensor([ 199.3069, -200.0000])
+    """
+    top = logits.argmax(-1, keepdim=True)
+    others = logits.scatter(-1, top, -torch.inf).logsumexp(-1, keepdim=True)
+    own = logits.gather(-1, tokens)
+    is_top = tokens == top
+    # The unused branch gets a harmless value before the function, so that its gradient is no NaN.
+    log_p = torch.where(is_top, torch.full_like(own, -1.0), own - logits.logsumexp(-1, keepdim=True))
+    return torch.where(is_top, own - others, log_p - torch.log1p(-log_p.exp()))
+
+
+def mean_log_odds(log_odds: Tensor, mask: Tensor) -> Tensor:
+    """Log-odds of answers whose P is the geometric mean of their tokens' probabilities: equations (1) and (2).
+
+    With u = -log P = mean_t softplus(-log odds_t), log odds = -u - log(1 - e^-u). Where u is tiny, log u is summed in
+    the logarithm and log(1 - e^-u) = log u - u / 2. One token's log-odds come back as they are.
+
+    Args:
+        log_odds: (..., m) of each token. mask: (..., m) bool, True at the answer's tokens (one at least).
+    """
+    per_token = torch.where(mask, -log_odds, torch.zeros_like(log_odds))
+    count = mask.sum(-1)
+    u = (F.softplus(per_token) * mask).sum(-1) / count
+    sure = per_token < _SURE
+    usual = torch.where(sure, torch.zeros_like(per_token), per_token)
+    log_terms = torch.where(sure, per_token - per_token.clamp(max=_SURE).exp() / 2, F.softplus(usual).log())
+    log_u = torch.where(mask, log_terms, -torch.inf).logsumexp(-1) - count.log()
+    tiny = log_u < _SURE
+    log_rest = torch.where(tiny, log_u - u / 2, torch.log(-torch.expm1(-torch.where(tiny, torch.ones_like(u), u))))
+    return -u - log_rest
+
+
+def answer_log_odds(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-odds and mean log-probability of answers, from a model's logits at every position.
+
+    Args:
+        logits: (B, L, V); position t predicts the token at t + 1.
+        labels: (B, L) token ids, IGNORED outside the answer (transformers' convention: the shift is done here).
+
+    Returns:
+        log-odds (B,), mean log-probability per token (B,); float32 at least.
+    """
+    labels = labels[:, 1:]
+    mask = labels != IGNORED
+    wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    per_token = token_log_odds(wide, labels.masked_fill(~mask, 0).unsqueeze(-1)).squeeze(-1)
+    log_p = (F.logsigmoid(per_token) * mask).sum(-1) / mask.sum(-1)  # p = sigmoid(log odds)
+    return mean_log_odds(per_token, mask), log_p
+
+
+def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """L_OR of equation (5) for each pair, from log-odds (B,); with several rejected answers (B, K), all at once:
+
+        log(1 + sum_l exp(log odds_l - log odds_w)),
+
+    which is (5) for K = 1 and compares the chosen answer with the sum of the rejected ones' odds. A rejected answer of
+    log-odds -inf takes no part.
+    """
+    if rejected.ndim > chosen.ndim:
+        rejected = rejected.logsumexp(-1)
+    return F.softplus(rejected - chosen)
+
+
+def orpo_loss(nll: Tensor, chosen: Tensor, rejected: Tensor, lambda_: float) -> Tensor:
+    """Equation (4), the mean over pairs: L_SFT + lambda L_OR.
+
+    Args:
+        nll: scalar or (B,), the negative log-likelihood of the chosen answer (`answer_nll`, or of prompt and answer).
+        chosen, rejected: log-odds, as in `odds_ratio_loss`.
+    """
+    return nll.mean() + lambda_ * odds_ratio_loss(chosen, rejected).mean()
+
+
+def pair_loss(
+    chosen: tuple[Tensor, Tensor, Tensor], rejected: tuple[Tensor, Tensor], lambda_: float, *, prompt_in_nll: bool
+) -> Tensor:
+    """ORPO for answers of any length, from two forward passes (or one over the concatenated batch).
+
+    Args:
+        chosen: logits (B, L, V), labels (B, L) of the answer, and labels of the whole text, each IGNORED elsewhere.
+        rejected: logits and labels of the answer.
+        prompt_in_nll: whether L_SFT covers the prompt as well. TRL's does: of a prompt of 700 tokens and a letter, the
+            letter is then less than a hundredth of L_SFT.
+    """
+    logits, labels, whole = chosen
+    won, _ = answer_log_odds(logits, labels)
+    lost, _ = answer_log_odds(*rejected)
+    targets = whole if prompt_in_nll else labels
+    wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    nll = F.cross_entropy(wide.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
+    return orpo_loss(nll, won, lost, lambda_)

@@ -1,0 +1,169 @@
+"""Tuning a letter ranker: sampled prompts, one forward pass each, any objective of :mod:`objectives`.
+
+One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. The
+output layer sees the last position of each prompt only, and chosen and rejected letters share that one pass.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language.corpus import pad
+from seqrec_lib.language.objectives import NEEDS_REFERENCE, Knobs, answer_loss, check
+from seqrec_lib.language.pretrained import next_token_logits
+from seqrec_lib.language.ranking import LetterRanker
+
+Schedule = Literal["linear", "inverse-sqrt", "constant"]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a ranker is tuned. Defaults: LlamaRec's fine-tuning.
+
+    Attributes:
+        objective, knobs: the loss.
+        learning_rate, schedule, warmup_steps: after the warm-up, linear to zero, constant, or the inverse square root
+            of the step with the warm-up as its scale.
+        batch: prompts of a step. epochs: passes over the examples.
+        weight_decay, clip: of AdamW; largest norm of the gradient.
+        seed: of the order of examples and of dropout.
+    """
+
+    objective: str = "sft"
+    knobs: Knobs = field(default_factory=Knobs)
+    learning_rate: float = 1e-4
+    schedule: Schedule = "linear"
+    warmup_steps: int = 100
+    batch: int = 16
+    epochs: int = 1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    seed: int = 0
+
+
+PAPER_ORPO = Tuning("orpo", Knobs(lambda_=0.05), 5e-6, "inverse-sqrt", 100, epochs=5)
+"""The paper's setting (section 3.5); its batch size is not given."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n prompts (token ids) with the index of the chosen letter and of one rejected letter, (n,) int64 each."""
+
+    prompts: list[list[int]]
+    chosen: np.ndarray
+    rejected: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not len(self.prompts) == len(self.chosen) == len(self.rejected) or not self.prompts:
+            raise SeqRecError(f"{len(self.prompts)} prompts, {len(self.chosen)} chosen, {len(self.rejected)} rejected")
+        if (self.chosen == self.rejected).any():
+            raise SeqRecError("a pair's chosen and rejected letter are the same; pairs need two candidates")
+
+
+def rate(config: Tuning, step: int, steps: int) -> float:
+    """The learning rate's factor at ``step`` (from 0) of ``steps``.
+
+    >>> paper = Tuning(schedule="inverse-sqrt", warmup_steps=100)
+    >>> [round(rate(paper, step, 1000), 3) for step in (0, 49, 99, 399)]
+    [0.01, 0.5, 1.0, 0.5]
+    """
+    warm = max(config.warmup_steps, 1)
+    done = step + 1
+    if done <= config.warmup_steps:
+        return done / warm
+    if config.schedule == "inverse-sqrt":
+        return math.sqrt(warm / done)
+    if config.schedule == "linear":
+        return (steps - step) / max(steps - config.warmup_steps, 1)
+    return 1.0
+
+
+def tune(
+    ranker: LetterRanker,
+    examples: Examples,
+    config: Tuning,
+    *,
+    report: Callable[[float, str], None] = lambda share, line: None,
+) -> list[dict[str, Any]]:
+    """Tune the ranker's trainable parameters in place; returns one entry per epoch: loss, accuracy, margin.
+
+    ``accuracy``: how often the chosen letter is above the rejected one; ``margin``: the mean of that difference in
+    logits. A reference, where the objective needs one, is the model as it is when this is called.
+
+    Raises:
+        SeqRecError: an unknown objective, or a loss that is not finite.
+    """
+    check(config.objective)
+    model, letters = ranker.model, ranker.letter_tokens
+    reference = None
+    if config.objective in NEEDS_REFERENCE:
+        reference = torch.from_numpy(ranker.letter_logits(examples.prompts)).to(model.device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    rng = np.random.default_rng(config.seed)
+    per_epoch = -(-len(examples.prompts) // config.batch)
+    steps, step = per_epoch * config.epochs, 0
+    chosen, rejected = (torch.from_numpy(x.astype(np.int64)) for x in (examples.chosen, examples.rejected))
+    history = []
+    torch.manual_seed(config.seed)
+    model.train()
+    for epoch in range(1, config.epochs + 1):
+        totals = np.zeros(3)
+        for rows in np.array_split(rng.permutation(len(examples.prompts)), per_epoch):
+            batch = pad([examples.prompts[i] for i in rows], ranker.tokenizer.pad_token_id)
+            device, index = model.device, torch.from_numpy(rows)
+            logits = next_token_logits(model, batch.ids.to(device), batch.lengths.to(device))
+            won, lost = chosen[index].to(device), rejected[index].to(device)
+            before = None if reference is None else reference[index.to(device)]
+            loss = answer_loss(config.objective, logits, letters, won, lost, config.knobs, before).mean()
+            if not torch.isfinite(loss):
+                raise SeqRecError(f"loss {loss.item()} at step {step + 1}; lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * rate(config, step, steps)
+            optimizer.step()
+            step += 1
+            pool = logits.detach()[:, letters]
+            gap = (pool.gather(1, won[:, None]) - pool.gather(1, lost[:, None]))[:, 0]
+            totals += len(rows) * np.array([loss.item(), (gap > 0).float().mean().item(), gap.mean().item()])
+            report(step / steps, f"epoch {epoch}/{config.epochs}, loss {loss.item():.3f}")
+        means = totals / len(examples.prompts)
+        history.append({"epoch": epoch, **dict(zip(("loss", "accuracy", "margin"), means.tolist(), strict=True))})
+    model.eval()
+    return history
+
+
+def with_adapter(
+    model: Any,
+    *,
+    rank: int = 8,
+    alpha: int = 32,
+    dropout: float = 0.05,
+    targets: tuple[str, ...] = ("q_proj", "v_proj"),
+) -> Any:
+    """The model with low-rank adapters (LlamaRec's by default), which alone are trained.
+
+    Raises:
+        SeqRecError: the model has no layer of these names.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), task_type=TaskType.CAUSAL_LM
+    )
+    try:
+        with warnings.catch_warnings():  # peft reads an attribute that transformers has renamed
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            return get_peft_model(model, config)
+    except ValueError as error:
+        raise SeqRecError(f"no adapter on {', '.join(targets)}: {str(error)[:120]}") from None

@@ -1,0 +1,100 @@
+"""Candidates against brute force over whole score rows; pools hold their target once and nothing that was seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language.candidates import pool_scores, random_items, retrieve, sample_prefixes, training_pools
+from seqrec_lib.ranking import rank_split
+from tests.conftest import make_sequences, random_sequences
+
+
+class Fixed:
+    """Scores every item by a fixed number that depends on the last item."""
+
+    max_length = None
+
+    def __init__(self, n_items: int) -> None:
+        self.table = torch.randn(n_items + 1, n_items + 1, generator=torch.Generator().manual_seed(5))
+        self.table[:, 0] = -torch.inf
+
+    def score(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return self.table[items.gather(1, (lengths - 1)[:, None])[:, 0]]
+
+
+@pytest.fixture
+def data() -> Sequences:
+    return random_sequences(3, n_users=40, n_items=60, longest=20)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_candidates_are_the_best_of_the_whole_list(data: Sequences, exclude_seen: bool) -> None:
+    model, histories = Fixed(60), data.split("test")
+    pools, rank = retrieve(model, data, histories, 8, exclude_seen=exclude_seen)
+    for user, (start, stop, target) in enumerate(zip(histories.start, histories.stop, histories.targets, strict=True)):
+        row = model.table[int(data.items[stop - 1])].numpy().copy()
+        if exclude_seen:
+            row[data.items[start:stop]] = -np.inf
+        order = [int(i) for i in np.argsort(-row, kind="stable") if np.isfinite(row[i])]
+        assert pools.items[user].tolist() == order[:8]
+        assert pools.scores[user].tolist() == row[order[:8]].tolist()
+        assert pools.place[user] == (order.index(target) if target in order[:8] else -1)
+        assert rank[user] == (order.index(target) + 1 if target in order else 60)
+    if not exclude_seen:
+        assert (rank == rank_split(model, data, histories).rank).all()
+
+
+def test_overall_is_the_subset_times_what_was_retrieved(data: Sequences) -> None:
+    pools, rank = retrieve(Fixed(60), data, data.split("test"), 10)
+    retrieved = pools.place >= 0
+    assert 0 < retrieved.mean() < 1
+    assert (rank[retrieved] <= 10).all() and (rank[~retrieved] > 10).all()
+
+
+def test_prefixes_are_distinct_training_positions_with_their_next_item(data: Sequences) -> None:
+    found = sample_prefixes(data, 3, np.random.default_rng(0))
+    owner = np.searchsorted(data.offsets, found.start, side="right") - 1
+    assert (found.start == data.offsets[owner]).all()
+    assert ((found.stop - found.start >= 2) & (found.stop < data.offsets[owner + 1] - 2)).all()  # never held-out items
+    assert (found.targets == data.items[found.stop]).all()
+    assert len(set(found.stop.tolist())) == len(found)
+    assert np.bincount(owner, minlength=40).tolist() == np.clip(data.lengths - 4, 0, 3).tolist()
+
+
+@pytest.mark.parametrize("negatives", ["random", "retriever", "mixed"])
+@pytest.mark.parametrize("order", ["shuffled", "ordered"])
+def test_a_pool_has_its_target_once_and_the_kind_of_others_that_was_asked(
+    data: Sequences, negatives: str, order: str
+) -> None:
+    model, k = Fixed(60), 9
+    histories = sample_prefixes(data, 2, np.random.default_rng(1))
+    pools = training_pools(model, data, histories, k, np.random.default_rng(2), negatives=negatives, order=order)
+    assert pools.items.shape == (len(histories), k)
+    assert (np.take_along_axis(pools.items, pools.place[:, None], 1)[:, 0] == histories.targets).all()
+    assert (pools.scores == pool_scores(model, data, histories, pools.items)).all()
+    first, _ = retrieve(model, data, histories, k)
+    for row, (start, stop, target) in enumerate(zip(histories.start, histories.stop, histories.targets, strict=True)):
+        others = set(pools.items[row].tolist()) - {int(target)}
+        assert len(others) == k - 1 and not others & set(data.items[start:stop].tolist())
+        best = [i for i in first.items[row].tolist() if i != target]
+        hard = {"random": 0, "retriever": k - 1, "mixed": (k - 1) // 2}[negatives]
+        assert set(best[:hard]) <= others
+    if order == "ordered":
+        assert (np.diff(pools.scores, axis=1) <= 0).all()
+    else:
+        assert len(set(pools.place.tolist())) == k  # the answer stands under every letter
+
+
+def test_too_few_items_and_unknown_kinds_are_refused() -> None:
+    tiny = make_sequences([[1, 2, 3, 4, 5]], 5)
+    histories = tiny.split("test")
+    with pytest.raises(SeqRecError, match="leaves 0 items"):
+        random_items(tiny, histories, 1, np.random.default_rng(0))
+    with pytest.raises(SeqRecError, match="6 candidates of 5 items"):
+        retrieve(Fixed(5), tiny, histories, 6)
+    with pytest.raises(SeqRecError, match="negatives 'hard'"):
+        training_pools(Fixed(5), tiny, histories, 2, np.random.default_rng(0), negatives="hard")
