@@ -15,6 +15,7 @@ result.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +79,12 @@ def last_items(sequences: Sequences, *, leaky: bool = False) -> tuple[np.ndarray
 
 def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20, seed: int = 0) -> Any:
     """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats."""
-    from lightfm import LightFM
     from scipy.sparse import coo_matrix
+
+    with warnings.catch_warnings():
+        # Where its extension for several threads does not load, it says so: one thread is what is wanted here.
+        warnings.filterwarnings("ignore", "LightFM was compiled without OpenMP", UserWarning)
+        from lightfm import LightFM
 
     users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
     training = np.arange(sequences.n_interactions) < sequences.offsets[1:][users] - 2
