@@ -41,7 +41,7 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 
 def declared() -> dict[str, Requirement]:
     extras = PROJECT["optional-dependencies"]
-    return requirements([*PROJECT["dependencies"], *extras["gpu"], *extras["dev"]])
+    return requirements([*PROJECT["dependencies"], *extras["gpu"], *extras["lightfm"], *extras["dev"]])
 
 
 def environment() -> list[str]:
@@ -131,7 +131,8 @@ def imported_modules(folder: Path) -> dict[str, str]:
 
 
 def test_what_the_library_imports_is_declared() -> None:
-    own = requirements([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["gpu"]])
+    extras = PROJECT["optional-dependencies"]
+    own = requirements([*PROJECT["dependencies"], *extras["gpu"], *extras["lightfm"]])
     for module, where in imported_modules(ROOT / "seqrec_lib").items():
         assert canonicalize_name(MODULES.get(module, module)) in own, f"{where} imports {module}, which is not declared"
 

@@ -78,13 +78,22 @@ def last_items(sequences: Sequences, *, leaky: bool = False) -> tuple[np.ndarray
 
 
 def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20, seed: int = 0) -> Any:
-    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats."""
+    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats.
+
+    Raises:
+        SeqRecError: LightFM is not installed.
+    """
     from scipy.sparse import coo_matrix
 
-    with warnings.catch_warnings():
-        # Where its extension for several threads does not load, it says so: one thread is what is wanted here.
-        warnings.filterwarnings("ignore", "LightFM was compiled without OpenMP", UserWarning)
-        from lightfm import LightFM
+    try:
+        with warnings.catch_warnings():
+            # Where its extension for several threads does not load, it says so: one thread is what is wanted here.
+            warnings.filterwarnings("ignore", "LightFM was compiled without OpenMP", UserWarning)
+            from lightfm import LightFM
+    except ImportError as error:
+        raise SeqRecError(
+            f"LightFM is missing ({error}); pip install 'lightfm-next>=1.19' (needs a C compiler)"
+        ) from None
 
     users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
     training = np.arange(sequences.n_interactions) < sequences.offsets[1:][users] - 2

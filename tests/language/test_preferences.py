@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -56,6 +57,7 @@ def test_the_loser_is_the_worst_that_the_user_does_not_have() -> None:
 
 
 def test_lightfm_learns_what_it_is_given_and_repeats_itself() -> None:
+    pytest.importorskip("lightfm", reason="lightfm-next needs a C compiler: make setup says where it was not built")
     rng = np.random.default_rng(0)
     two_tastes = [(rng.permutation(10)[:8] + 1 + 10 * (user % 2)).tolist() for user in range(40)]
     data = make_sequences(two_tastes, 20)
@@ -67,7 +69,14 @@ def test_lightfm_learns_what_it_is_given_and_repeats_itself() -> None:
     assert (again.item_embeddings == model.item_embeddings).all()
 
 
+def test_without_lightfm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightfm", None)
+    with pytest.raises(SeqRecError, match=r"LightFM is missing .* pip install 'lightfm-next>=1.19' .*C compiler"):
+        fit_factors(make_sequences([[1, 2, 3, 4]], 4))
+
+
 def test_a_pool_holds_both_items_of_its_pair_where_it_says() -> None:
+    pytest.importorskip("lightfm", reason="lightfm-next needs a C compiler: make setup says where it was not built")
     data = random_sequences(4, n_users=30, n_items=40, longest=12)
     pairs = by_factors(data, fit_factors(data, components=4, epochs=2))
     items, chosen, rejected = pool_of(pairs, data, 6, np.random.default_rng(0))
