@@ -148,7 +148,9 @@ pathlib.Path({str(project / "pid")!r}).write_text(str(os.getpid()))
 time.sleep(600)
 """
     make_project(project, {"good": [PARAMETERS, wait], "bad": [PARAMETERS]}, GOOD)
-    code = "from seqrec_lib.cli import main; main()"
+    # a shell's background job ignores SIGINT, and so would its children
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from seqrec_lib.cli import main; main()"
     command = [sys.executable, "-c", code, "study", "--no-book"]
     process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
     pid = project / "pid"
