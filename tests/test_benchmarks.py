@@ -145,7 +145,7 @@ def test_recommending_is_compared_at_equal_lengths_by_rounds_and_by_best_batches
     assert [name for name, _ in panel.asked[len(field) : 2 * len(field)]] == [way.name for way in reversed(field)]
 
     batched = {8: recommend_speed.take_rounds(panel, field, iter([[list(range(8))]] * 2), 1)}
-    facts = {way.worker: {"parameters": 7, "versions": {}} for way in field}
+    facts = {way.worker: {"parameters": 7, "versions": {}, "items": 9} for way in field}
     rows = recommend_speed.summarise(field, single, batched, facts, dict.fromkeys(facts, 0))
     assert rows[0]["milliseconds"] == 1000.0 and rows[0]["calls"] == 4
     assert rows[0]["users_per_second"] == {"1": 1.0, "8": 2.0}

@@ -139,6 +139,7 @@ def way(name: str, package: str | None, length: int, single: float, rates: dict[
         "label": f"label of {name}",
         "package": package,
         "length": length,
+        "items": 3416 if package is None else 3391,
         "parameters": 331_584,
         "versions": {"torch": "2.13.0"},
         "milliseconds": single,
@@ -169,6 +170,7 @@ def test_factors_of_recommending_name_both_ways_and_judge_the_goal() -> None:
     assert text.count("The 10 best of 3,416 items") == 2  # a table for each length
     assert re.search(r"label of peer/b\s+331,584\s+6\.00\s+12\.00\s+160\s+300\s+1\.0", text)
     assert "CPU seconds" in text and "torch 2.13.0" in text
+    assert text.count("Of the items, label of peer/b knows 3,391.") == 1
 
 
 @pytest.mark.parametrize(
