@@ -1,8 +1,8 @@
 """RecTools' SASRec recommends, in turns (see turns.py). Runs in RecTools' environment.
 
 ``recommend`` is its one way: it takes the users' rows out of the data set, makes windows of them, encodes, and ranks
-the catalogue without the items that a user has had. The model is fitted for a single step, as it is made by fitting. Its
-catalogue are the items of the users' latest ``length`` + 1 interactions, at short lengths not all that there are.
+the catalogue without the items that a user has had. The model is fitted for a single step, as it is made by fitting.
+Its catalogue are the items of the users' latest ``length`` + 1 interactions, at short lengths not all that there are.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.latency.statistics import Estimate, interval
 from seqrec_lib.report.claims import latency_ratios
-from seqrec_lib.report.figures import _canvas, style
+from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, paragraph, table
 from seqrec_lib.report.paper import BEAUTY, VIDEO_GAMES, paper_name, paper_row
 from seqrec_lib.report.timings import label, milliseconds, span, times
@@ -187,7 +187,7 @@ def growth_figure(scaling: Scaling | None, panels: Sequence[tuple[str, str, str]
     """Time over size on log axes: a panel per (kind, path, title), a line per model, its range over rounds shaded."""
     if scaling is None:
         return None
-    figure, axes = _canvas(1, len(panels), 7.4, 3.6)
+    figure, axes = canvas(1, len(panels), 7.4, 3.6)
     for axis, (kind, path, title) in zip(axes.flat, panels, strict=True):
         for number, model in enumerate(scaling.models):
             curve = scaling.curve(kind, model, path) / 1e3
