@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED
+from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING
 from seqrec_lib.experiments.optimizers import Cell
 from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
 from seqrec_lib.report.paper import model_name
@@ -236,6 +236,47 @@ def robustness_table(found: Gathered) -> Html:
         return paragraph("No grid is planned here.")
     headers = ["Grid", "Range", "Points run", "Best", "Median", "Worst", "Worst minus best"]
     return table(headers, rows, caption="Best validation loss over each grid, one seed", left=(0, 1))
+
+
+def without_tuning(found: Gathered) -> Html:
+    """The variant's worst and best loss over all its starts, beside the least of tuned AdamW on its own grid."""
+    seeds = found.arm("adamw-cosine")
+    spread = None if seeds is None else seeds.spread("best_valid_loss")
+    rows = []
+    for name, peer in WITHOUT_TUNING.items():
+        if name not in found.grids or peer not in found.grids:
+            continue
+        own, other = (
+            [record.metrics["best_valid_loss"] for _, record in found.grids[grid] if record is not None]
+            for grid in (name, peer)
+        )
+        complete = len(own) == len(found.grids[name]) and len(other) == len(found.grids[peer])
+        reached = NONE
+        if own and other and complete and spread is not None and not GRIDS[name].model:
+            reached = "yes" if max(own) <= min(other) + 2 * spread else "no"
+        rows.append(
+            [
+                f"{model_name(GRIDS[name].model)}, {name}" if GRIDS[name].model else name,
+                f"{len(own)} of {len(found.grids[name])}, {len(other)} of {len(found.grids[peer])}",
+                f"{min(own):.3f} to {max(own):.3f}" if own else "not run",
+                f"{min(other):.3f}" if other else "not run",
+                f"{max(own) - min(other):+.3f}" if own and other else NONE,
+                reached,
+            ]
+        )
+    if not rows:
+        return paragraph("Without tuning: no grid of the probing variant is planned here.")
+    noise = "unknown: fewer than two seeds" if spread is None else f"{spread:.3f}"
+    return table(
+        ["Grid", "Points run", "Probing USGM", "AdamW at its best rate", "Worst minus AdamW", "Within noise"],
+        rows,
+        caption="Without a rate to tune: the variant from every start, beside AdamW with its best rate",
+        notes=[
+            "Best validation loss, one seed. Within noise: the worst start is at most two standard deviations of AdamW "
+            f"over seeds above AdamW; that deviation is {noise}."
+        ],
+        left=(0, 5),
+    )
 
 
 def summary(found: Gathered) -> Html:

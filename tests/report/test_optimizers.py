@@ -146,6 +146,29 @@ def test_the_tuning_table_says_whether_the_value_in_use_is_best(found: report.Ga
     assert "yes" in text and "no" in text  # Adam's used rate has the arm's lower loss; USGM's best D is the smallest
 
 
+def test_without_tuning_asks_for_the_worst_start_within_the_seeds_spread() -> None:
+    asked = PARAMETERS | {"arms": ["adamw-cosine"], "grids": ["adamw-cosine", "probing-lr0", "sasrec-corners-probing"]}
+    asked["grids"].append("sasrec-corners-adamw")
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+
+    def gathered(worst: float) -> report.Gathered:
+        records: list = [None] * len(configs)
+        for cell in cells:
+            if cell.grid != "sasrec-corners-adamw":
+                loss = worst if cell.values == (1e-8,) else 5.9
+                records[configs.index(cell.config)] = Record(loss, cell.config.seed)  # seeds differ by 0.01
+        return report.gather(cells, configs, records)
+
+    for worst, word in ((5.919, "yes"), (5.921, "no")):
+        text = report.without_tuning(gathered(worst)).text
+        row = next(line for line in text.splitlines() if line.startswith("probing-lr0"))
+        assert f"5.900 to {worst:.3f}" in row and row.rstrip().endswith(word)
+        assert "that deviation is 0.010" in text
+        row = next(line for line in text.splitlines() if line.startswith("SASRec, sasrec-corners-probing"))
+        assert "4 of 4, 0 of 3" in row and "not run" in row
+    assert "no grid of the probing variant" in report.without_tuning(report.gather([], [], [])).text
+
+
 def test_figures_draw_what_ran(found: report.Gathered) -> None:
     figure = drawing.curves(found, "valid_loss", "Validation loss")
     assert figure is not None
