@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.report.html import NONE, Html, table
+from seqrec_lib.report.html import NONE, Html, link, stack, table
 from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, paper_name
 
 SSM = ("mamba4rec", "2mamba4rec", "hydra4rec")
@@ -37,12 +37,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """This study's word on a claim, why, and the runs that it rests on."""
+    """This study's word on a claim, why, the runs that it rests on, and the pages that show them.
+
+    ``evidence`` holds (page of the book, what its link says).
+    """
 
     claim: Claim
     word: Word = "not tested yet"
     reason: str = ""
     run_ids: tuple[str, ...] = ()
+    evidence: tuple[tuple[str, str], ...] = ()
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -52,6 +56,12 @@ CLAIMS: tuple[Claim, ...] = (
         "Hydra4Rec's latency is four to five times lower than Mamba4Rec's.",
         "3.4.2",
         ("latency",),
+    ),
+    Claim(
+        "speed-sasrec",
+        "SASRec takes more than ten times as long as Mamba4Rec, and as long on one data set as on another.",
+        "Tables 1 to 3",
+        ("scaling",),
     ),
     Claim("quality-hydra", "Hydra4Rec's metrics are similar to Mamba4Rec's.", "3.4.2", ("accuracy",)),
     Claim("quality-ssm", "On average, state space models rank better than SASRec.", "3.4.2", ("accuracy",)),
@@ -82,6 +92,18 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "usgm",
         "USGM with adaptive batching compares well with Adam on MovieLens-100K.",
+        "3.6",
+        ("optimizers",),
+    ),
+    Claim(
+        "batching-fit",
+        "The expected beta of a step falls with the batch as a constant plus a multiple of 1 / sqrt(B).",
+        "3.6, eq. 2.2",
+        ("optimizers",),
+    ),
+    Claim(
+        "batching-plateau",
+        "The batch grows until both terms are equal and then stays to the end of the epoch.",
         "3.6",
         ("optimizers",),
     ),
@@ -143,6 +165,12 @@ def _speed_hydra() -> str:
     return "Mamba4Rec over Hydra4Rec: " + _by_dataset({name: f"{ratio:.1f}" for name, ratio in ratios.items()})
 
 
+def _speed_sasrec() -> str:
+    printed = {name: f"{_value(rows['sasrec'], 'latency'):g} s" for name, rows in _rows().items()}
+    ratios = latency_ratios("sasrec", "mamba4rec").values()
+    return f"SASRec: {_by_dataset(printed)}; {min(ratios):.0f} to {max(ratios):.0f} times Mamba4Rec's"
+
+
 def _quality_hydra() -> str:
     differences = {
         name: f"{_value(rows['hydra4rec'], 'ht@10') / _value(rows['mamba4rec'], 'ht@10') - 1:+.0%}"
@@ -189,6 +217,7 @@ def _ssm_against_llm() -> str:
 _OWN_TABLES: dict[str, Callable[[], str]] = {
     "speed-ssm": _speed_ssm,
     "speed-hydra": _speed_hydra,
+    "speed-sasrec": _speed_sasrec,
     "quality-hydra": _quality_hydra,
     "quality-ssm": _quality_ssm,
     "quality-llamarec": _quality_llamarec,
@@ -213,6 +242,7 @@ def claims_table(found: Sequence[ClaimVerdict] = ()) -> Html:
     """Claims, what the paper's tables say themselves, and our verdict."""
     all_verdicts = verdicts(found)
     reasons = any(verdict.reason for verdict in all_verdicts)
+    shown = any(verdict.evidence for verdict in all_verdicts)
     rows = [
         [
             verdict.claim.statement,
@@ -220,13 +250,17 @@ def claims_table(found: Sequence[ClaimVerdict] = ()) -> Html:
             own_tables(verdict.claim.id) or NONE,
             verdict.word,
             *([verdict.reason or NONE] if reasons else []),
+            *([_links(verdict)] if shown else []),
         ]
         for verdict in all_verdicts
     ]
+    headers = ["What is claimed", "Section", "The paper's own tables", "Our verdict"]
+    headers += ["Why"] * reasons + ["Shown on"] * shown
+    columns = range(len(headers))
     return table(
-        ["What is claimed", "Section", "The paper's own tables", "Our verdict", *(["Why"] if reasons else [])],
-        rows,
-        caption="The paper's claims",
-        left=(0, 1, 2, 3, 4),
-        wrap=(0, 2, 4),
+        headers, rows, caption="The paper's claims", left=columns, wrap=[i for i in columns if i not in (1, 3)]
     )
+
+
+def _links(verdict: ClaimVerdict) -> str | Html:
+    return stack([link(text, f"{page}.html") for page, text in verdict.evidence]) if verdict.evidence else NONE

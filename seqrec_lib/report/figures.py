@@ -51,7 +51,8 @@ def style(model: str) -> tuple[str, str]:
     return STYLES.get(model.partition("+")[0], ("#332288", "h"))
 
 
-def _canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """An empty figure of ``width`` by ``height`` inches in the study's look, and its axes, shape (rows, columns)."""
     with mpl.rc_context({**sns.axes_style("whitegrid"), "font.size": 10, "axes.titlesize": 11}):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         axes = figure.subplots(rows, columns, squeeze=False)
@@ -74,7 +75,7 @@ def learning_curves(runs: Sequence[ModelRuns]) -> Figure | None:
     ]
     if not curves:
         return None
-    figure, axes = _canvas(1, 2, 7.4, 3.2)
+    figure, axes = canvas(1, 2, 7.4, 3.2)
     named: set[str] = set()
     for own, number, history in curves:
         colour, marker = style(own.model)
@@ -120,7 +121,7 @@ def metric_dots(frame: pd.DataFrame) -> Figure:
     """
     metrics = list(dict.fromkeys(frame["metric"]))
     labels = list(dict.fromkeys(frame["label"]))
-    figure, axes = _canvas(1, len(metrics), 7.4, 0.42 * len(labels) + 1.3)
+    figure, axes = canvas(1, len(metrics), 7.4, 0.42 * len(labels) + 1.3)
     for axis, metric in zip(axes.flat, metrics, strict=True):
         for y, row in enumerate(frame[frame["metric"] == metric].itertuples()):
             colour, marker = style(row.model)
@@ -161,7 +162,7 @@ def length_histogram(first: np.ndarray, last: np.ndarray, users: np.ndarray, dat
 
     The axis is logarithmic, since a few users have very long histories.
     """
-    figure, axes = _canvas(1, 1, 6.5, 3.2)
+    figure, axes = canvas(1, 1, 6.5, 3.2)
     axis: Axes = axes.flat[0]
     axis.bar(first, users, width=last + 1 - first, align="edge", color="#0072B2", edgecolor="white", linewidth=0.5)
     axis.set_xscale("log")
@@ -174,7 +175,7 @@ def length_histogram(first: np.ndarray, last: np.ndarray, users: np.ndarray, dat
 
 def popularity_curve(item_share: np.ndarray, interaction_share: np.ndarray, dataset: str) -> Figure:
     """Share of all interactions that the most popular items draw, from 0 to 1; the diagonal: all equal."""
-    figure, axes = _canvas(1, 1, 4.6, 3.8)
+    figure, axes = canvas(1, 1, 4.6, 3.8)
     axis: Axes = axes.flat[0]
     axis.plot(item_share, interaction_share, color="#0072B2", linewidth=2, label="items as they are")
     axis.plot([0, 1], [0, 1], color="#7f7f7f", linestyle=":", label="all equally popular")
@@ -193,7 +194,7 @@ def popularity_curve(item_share: np.ndarray, interaction_share: np.ndarray, data
 
 def rounding_chart(labels: Sequence[str], needed: Sequence[float], rounding: float) -> Figure:
     """Least rounding that makes each row of the paper possible, in units of its last digit, from 0.01."""
-    figure, axes = _canvas(1, 1, 6.8, 0.24 * len(labels) + 1.1)
+    figure, axes = canvas(1, 1, 6.8, 0.24 * len(labels) + 1.1)
     axis: Axes = axes.flat[0]
     shown = np.maximum(needed, 0.01)
     for y, value in enumerate(shown):

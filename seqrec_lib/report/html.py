@@ -103,6 +103,11 @@ def paragraph(text: str) -> Html:
     return Html(f"<p>{escape(text)}</p>", text)
 
 
+def link(text: str, address: str) -> Html:
+    """A link in a line of its own; ``address`` counts from the page that shows it."""
+    return Html(f'<div><a href="{escape(address)}">{escape(text)}</a></div>', text)
+
+
 def bullets(items: Sequence[str]) -> Html:
     """A list of sentences."""
     html = "".join(f"<li>{escape(item)}</li>" for item in items)

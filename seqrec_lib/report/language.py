@@ -166,7 +166,7 @@ def tuning_curves(runs: Sequence[ModelRuns]) -> Figure | None:
     shown = [own for own in runs if any(record.history for record in own.complete)]
     if not shown:
         return None
-    figure, axes = figures._canvas(1, 2, 7.4, 3.2)
+    figure, axes = figures.canvas(1, 2, 7.4, 3.2)
     for own in shown:
         colour, marker = figures.style(own.model)
         for number, record in enumerate(own.complete):
@@ -258,7 +258,7 @@ def memory_figure(beams: int) -> Figure:
     """What decoding keeps for one user against the length of the prompt, at the paper's sizes, in float32."""
     lengths = np.unique(np.geomspace(16, 16384, 60).astype(int))
     curves = np.array([state_bytes(PAPER_GEOMETRY, int(n), beams) for n in lengths]) / 2**20
-    figure, axes = figures._canvas(1, 1, 6.5, 3.4)
+    figure, axes = figures.canvas(1, 1, 6.5, 3.4)
     axis = axes.flat[0]
     names = ("GPT-2, prompt shared by the beams", "GPT-2, prompt copied for each beam", "Mamba-2")
     looks = (("#56B4E9", "-"), ("#56B4E9", "--"), ("#CC79A7", "-"))

@@ -1,9 +1,8 @@
 """The verdicts on the paper's claims about speed, from latency records.
 
 A claim is about architectures, a measurement about a program. So both programs are asked: the models as they are
-served,
-and their own tensor operations ("module"). A claim is upheld where both say so on every data set measured, and partly
-where some do.
+served, and their own tensor operations ("module"). A claim is upheld where both say so on every data set measured, and
+partly where some do.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.report.claims import LANGUAGE, SSM, ClaimVerdict, Word, claim
+from seqrec_lib.report.claims import LANGUAGE, SSM, ClaimVerdict, Word, claim, latency_ratios
 from seqrec_lib.report.html import NONE, Html, table
 from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.scaling import Scaling, sasrec_ratios
 from seqrec_lib.report.timings import Timings, label, span, times
 
 PROGRAMS = ("served", "module")
+LONGEST = 200  # items of a history that any model of the study reads
 
 
 def _word(held: Sequence[bool]) -> Word:
@@ -64,6 +65,26 @@ def speed_hydra(timings: Sequence[Timings]) -> ClaimVerdict:
     return ClaimVerdict(claim("speed-hydra"), _word(held), "; ".join(words), _runs(timings))
 
 
+def sasrec(scaling: Scaling | None) -> ClaimVerdict:
+    """Can the architecture take so long: upheld where the paper's least ratio to Mamba4Rec is reached at a history that
+    the paper's models may have read, partly where it is at a longer one."""
+    if scaling is None or not {"sasrec", "mamba4rec"} <= set(scaling.models):
+        return ClaimVerdict(claim("speed-sasrec"))
+    ratios, printed = sasrec_ratios(scaling), min(latency_ratios("sasrec", "mamba4rec").values())
+    short = ratios[ratios.index <= LONGEST]
+    if short.empty:
+        return ClaimVerdict(claim("speed-sasrec"), reason=f"no history of up to {LONGEST} items was timed")
+    word: Word = "upheld" if short.max() >= printed else "partly" if ratios.max() >= printed else "not upheld"
+    own = scaling.curve("length", "sasrec", "module").median(axis=1)
+    reason = (
+        f"by modules at batch 1, SASRec takes {times(float(short.min()))} to {times(float(short.max()))} times as long "
+        f"as Mamba4Rec up to {short.index[-1]:,} items, {times(float(ratios.iloc[-1]))} times at {ratios.index[-1]:,}; "
+        f"its own time grows {times(float(own.iloc[-1] / own.iloc[0]))} times from {own.index[0]:,} to "
+        f"{own.index[-1]:,} items"
+    )
+    return ClaimVerdict(claim("speed-sasrec"), word, reason, (scaling.record.run_id,))
+
+
 def cpu(timings: Sequence[Timings]) -> ClaimVerdict:
     """Are state-space models slow on a CPU: do they take longer than SASRec at the same length?"""
     held, words = [], []
@@ -93,7 +114,7 @@ def against_language(timings: Sequence[Timings]) -> ClaimVerdict:
 
 
 def verdicts(timings: Sequence[Timings | None]) -> list[ClaimVerdict]:
-    """The verdicts of all claims about speed, from the runs that there are."""
+    """The verdicts of the claims about latency, from the runs that there are; see also `sasrec`."""
     present = [one for one in timings if one is not None]
     return [judge(present) for judge in (speed_ssm, speed_hydra, cpu, against_language)]
 
