@@ -35,6 +35,7 @@ STYLES = {
     "sasrec": ("#0072B2", "o"),
     "mamba4rec": ("#D55E00", "s"),
     "2mamba4rec": ("#E69F00", "D"),
+    "2mamba4rec+repeats": ("#332288", "*"),
     "hydra4rec": ("#009E73", "P"),
     "gpt4rec": ("#56B4E9", "<"),
     "mamrec": ("#CC79A7", ">"),
@@ -47,8 +48,8 @@ _SHOWN_ROWS = 60  # longer tables come as a download only
 
 
 def style(model: str) -> tuple[str, str]:
-    """Colour and marker of a model; a variant ("llamarec+orpo") has those of its base."""
-    return STYLES.get(model.partition("+")[0], ("#332288", "h"))
+    """Colour and marker of a model; a variant ("llamarec+orpo") without its own has those of its base."""
+    return STYLES.get(model) or STYLES.get(model.partition("+")[0], ("#661100", "h"))
 
 
 def canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
