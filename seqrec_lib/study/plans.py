@@ -35,16 +35,19 @@ class RunState:
         return "done" if self.record.complete else "failed"
 
 
+def values(page: Page) -> dict[str, Any]:
+    """A page's parameters; those that it does not set have the notebook's defaults."""
+    schema = parameters.schema(project_root() / "notebooks" / f"{page.notebook}.ipynb")
+    return {name: parameter.default for name, parameter in schema.items()} | dict(page.parameters)
+
+
 def run_states(page: Page, store: RunStore) -> list[RunState]:
-    """The state of every run that a page plans; parameters that it does not set have the notebook's
-    defaults."""
+    """The state of every run that a page plans."""
     if page.notebook not in EXPERIMENTS:
         return []
     experiment = get(page.notebook)
-    schema = parameters.schema(project_root() / "notebooks" / f"{page.notebook}.ipynb")
-    values = {name: parameter.default for name, parameter in schema.items()} | dict(page.parameters)
     states = []
-    for config in experiment.plan(values):
+    for config in experiment.plan(values(page)):
         run_id = key(experiment, config)
         record = store.find(run_id)
         older = record is not None and record.complete and is_older(record, experiment)
