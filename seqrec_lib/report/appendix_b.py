@@ -1,7 +1,8 @@
 """The paper's Appendix B: latency against HT@10, a point for each model, ours with both intervals, the paper's hollow.
 
 Hardware differs, so latency is in units of SASRec's on the same machine, on a log axis: both SASRec points stand at 1.
-A language model's latency comes from a benchmark that times it in turns with SASRec as served (`decoding`).
+A language model's latency comes from a benchmark that times it in turns with the models as served (`decoding`); where
+there is no latency run, so does theirs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from seqrec_lib.report.statistics import Interval, bootstrap_interval
 from seqrec_lib.report.timings import Timings, times
 
 METRIC = "ht@10"
+WRITERS = ("gpt4rec", "mamrec")
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,25 @@ def points(
     timings: Timings | None,
     dataset: str,
     path: str = "served",
-    language: Mapping[str, Estimate] | None = None,
+    benchmark: Mapping[str, Estimate] | None = None,
 ) -> list[Point]:
     """A point for each of ``runs`` and each model that the paper prints for ``dataset``.
 
-    ``language``: latencies in units of SASRec's of the language models from scratch, by model id; a pretrained one of
-    the same name is another model, whose latency is not theirs.
+    ``benchmark``: latencies in units of SASRec's by model id, for models without one in ``timings``. Its language
+    models are those from scratch; a pretrained one of the same name is another model, whose latency is not theirs.
     """
     base = paper_row(dataset, "sasrec")
     unit = None if base is None or base.latency is None else base.latency.value
     there: list[tuple[str, ModelRuns | None]] = [(own.model, own) for own in runs]
     names = {own.model for own in runs}
-    there += [(m, None) for m in ("gpt4rec", "mamrec", "llamarec") if paper_row(dataset, m) and m not in names]
+    there += [(m, None) for m in (*WRITERS, "llamarec") if paper_row(dataset, m) and m not in names]
     found = []
     for model, own in there:
         row = paper_row(dataset, model)
         values = None if own is None else own.user_means(METRIC)
         latency = None if timings is None else timings.ratio((model, path), ("sasrec", path))
-        if latency is None and language is not None and own is not None and own.other_model:
-            latency = language.get(model)
+        if latency is None and own is not None and (own.other_model or model not in WRITERS):
+            latency = (benchmark or {}).get(model)
         found.append(
             Point(
                 model,

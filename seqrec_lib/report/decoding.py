@@ -22,7 +22,7 @@ from seqrec_lib.report.benchmarks import conditions, missing, versions
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, paragraph, table
 from seqrec_lib.report.language import weights
-from seqrec_lib.report.paper import comparable, dataset_name, model_name, paper_row
+from seqrec_lib.report.paper import dataset_name, model_name, paper_dataset, paper_row
 from seqrec_lib.report.timings import span, times
 
 Record = Mapping[str, Any]
@@ -281,9 +281,15 @@ def latency_ratio(record: Record | None, dataset: str, slow: tuple[str, str], fa
 
 
 def in_units_of_sasrec(record: Record | None, dataset: str) -> dict[str, Estimate]:
-    """Latency of GPT4Rec and MamRec, at the size of this study's own models, over that of SASRec as served."""
-    found = {model: latency_ratio(record, dataset, (model, "free"), ("sasrec", "served")) for model in MODELS.values()}
-    return {model: estimate for model, estimate in found.items() if estimate is not None}
+    """By model id, latency over that of SASRec as served: of the served models, and of the pair at this study's own
+    size."""
+    part, found = _part(record, dataset), {}
+    for own in part["contestants"] if part is not None else ():
+        if own["path"] in {"served", "free"}:
+            estimate = latency_ratio(record, dataset, (own["model"], own["path"]), ("sasrec", "served"))
+            if estimate is not None:
+                found[own["model"]] = estimate
+    return found
 
 
 def users_table(record: Record | None, dataset: str) -> Html:
@@ -308,7 +314,7 @@ def users_table(record: Record | None, dataset: str) -> Html:
             + (" Random weights never end a query early: such a time is an upper bound." if random else "")
         )
         notes.append(conditions(record))
-    if not comparable(dataset):
+    if paper_dataset(dataset) not in {None, dataset}:
         notes.append("The paper's numbers are about other data.")
     caption = f"Language models, one request at a time on {dataset_name(dataset)}"
     return table(headers, body, caption=caption, notes=notes, left=(0, 1, 2))

@@ -90,6 +90,7 @@ def pair(store: RunStore, save: Any, shares: dict[str, list[float]], dataset: st
         ([0.10, 0.11], [0.30, 0.31], "upheld"),
         ([0.10, 0.30], [0.40, 0.29], "partly"),  # told apart on the whole, but not higher with every seed
         ([0.20, 0.20], [0.21, 0.20], "not upheld"),  # not told apart
+        ([0.10], [0.30], "partly"),  # one seed says nothing about another
         ([0.40], [0.20], "not upheld"),
     ],
 )
@@ -102,17 +103,17 @@ def test_the_verdict_asks_users_and_seeds(
     assert len(verdict.run_ids) == len(gpt4rec) + len(mamrec)
     difference = np.mean(mamrec) - np.mean(gpt4rec)  # of NDCG@10: a hit counts 1
     assert f"NDCG@10 {difference:+.4f}" in verdict.reason and "from scratch" in verdict.reason
-    assert ("seed by seed" in verdict.reason) == (len(gpt4rec) > 1)
+    assert ("seed by seed" in verdict.reason) == (len(gpt4rec) > 1) != ("one seed" in verdict.reason)
 
 
 def test_one_data_set_of_two_is_partly_and_none_is_not_tested(store: RunStore, save: Any) -> None:
-    first = pair(store, save, {"gpt4rec": [0.1], "mamrec": [0.3]})
-    second = pair(store, save, {"gpt4rec": [0.3], "mamrec": [0.1]}, "ml-1m")
+    first = pair(store, save, {"gpt4rec": [0.1, 0.1], "mamrec": [0.3, 0.3]})
+    second = pair(store, save, {"gpt4rec": [0.3, 0.3], "mamrec": [0.1, 0.1]}, "ml-1m")
     verdict = language.pair_verdict(first + second)
     assert verdict.word == "partly" and "MovieLens 100K" in verdict.reason and "MovieLens 1M" in verdict.reason
     alone = language.pair_verdict([first[0], second[1]])  # of two data sets: nothing side by side
     assert alone.word == "not tested yet" and "not run" in alone.reason
-    without = [replace(own, ranks=(None,)) for own in first]
+    without = [replace(own, ranks=(None, None)) for own in first]
     assert language.pair_verdict(without).word == "not tested yet"
 
 

@@ -149,8 +149,8 @@ def test_a_language_model_stands_in_appendix_b_with_both_intervals_or_as_not_run
     runs = make().runs
     writer = replace(runs[1], model="gpt4rec", label="GPT4Rec (from scratch, 0.3 M weights)", other_model=True)
     pretrained = replace(writer, label="GPT4Rec (gpt2, 124 M weights)", other_model=False)
-    language = {"gpt4rec": Estimate(100.0, 90.0, 110.0)}
-    points = appendix_b.points([*runs, writer, pretrained], make_timings(), "ml-1m", language=language)
+    language = {"gpt4rec": Estimate(100.0, 90.0, 110.0), "sasrec": Estimate(1.0), "mamba4rec": Estimate(7.0)}
+    points = appendix_b.points([*runs, writer, pretrained], make_timings(), "ml-1m", benchmark=language)
     by_label = {p.label: p for p in points}
     own = by_label["GPT4Rec (from scratch, 0.3 M weights)"]
     assert own.latency == language["gpt4rec"] and own.interval is not None
@@ -162,6 +162,9 @@ def test_a_language_model_stands_in_appendix_b_with_both_intervals_or_as_not_run
     assert "GPT4Rec (gpt2, 124 M weights) (no latency)" in text and "0.3 M" not in text
     assert appendix_b.figure(points) is not None
     assert "Every model" in appendix_b.waiting([own]).text
+    alone = {p.model: p for p in appendix_b.points(runs, None, "ml-1m", benchmark=language)}  # without a latency run
+    assert alone["sasrec"].latency == Estimate(1.0) and alone["mamba4rec"].latency == Estimate(7.0)
+    assert by_label["Mamba4Rec"].latency.value == pytest.approx(0.5, rel=0.05)  # the run comes first
 
 
 def make_scaling() -> scaling.Scaling:
