@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ranking_speed, recommend_speed, train_speed
+from benchmarks import decoding_speed, query_latency, ranking_speed, recommend_speed, train_speed
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
+from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ranking import target_ranks
+from seqrec_lib.results import RunStore
 from tests.conftest import random_sequences
 
 PEERS = Path(train_speed.__file__).parent / "peers"
@@ -232,3 +234,65 @@ def test_the_large_set_is_simulated_at_the_papers_size() -> None:
     few = ranking_speed.first(sequences.split("test"), 7)
     assert len(few) == 7
     assert replace(few, targets=few.targets[:3]).targets.tolist() == sequences.items[few.stop[:3]].tolist()
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "mamba2"])
+def test_what_is_kept_is_counted_from_the_tensors_themselves(architecture: str) -> None:
+    size, setting, found = decoding_speed.TINY, Search(beams=3, steps=4), {}
+    model = decoding_speed.model_of(architecture, size, 200, "cpu")
+    ticks = iter(range(10**6))
+    for context in (10, 60):
+        found[context] = decoding_speed.one_search(model, context, setting, lambda: float(next(ticks)))
+    kept = {context: one["kept_bytes"] for context, one in found.items()}
+    # every reading of the clock is a second later than the one before: one reading, three steps, the whole
+    assert all(one["read_seconds"] == one["step_seconds"] == 1.0 for one in found.values())
+    assert all(one["total_seconds"] == 9.0 for one in found.values())
+    d, layers, numbers = size.d_model, size.n_layers, 4
+    if architecture == "gpt2":  # queries, keys and values of the prompt in one storage; of each beam keys and values
+        assert kept[60] - kept[10] == 50 * 3 * d * layers * numbers
+        assert kept[10] == (10 * 3 * d + setting.beams * setting.steps * 2 * d) * layers * numbers
+    else:  # a state and four inputs of the convolution for each beam, whatever the prompt
+        state = 2 * d * size.d_state + 4 * (2 * d + 2 * size.d_state)
+        assert kept[60] == kept[10] == setting.beams * state * layers * numbers
+
+
+class Counter:
+    def __init__(self, model: str, path: str) -> None:
+        self.model, self.path, self.weights, self.parameters = model, path, "random", 1
+        self.seen: list[int] = []
+
+    def answer(self, history: np.ndarray) -> int:
+        self.seen.append(int(history[0]))
+        return 2
+
+
+def test_everyone_answers_the_same_users_and_the_papers_sizes_fewer() -> None:
+    field = [Counter("sasrec", "served"), Counter("gpt4rec", "free"), Counter("gpt4rec", "paper")]
+    histories = [np.array([user]) for user in range(50)]
+    ticks = iter(range(10**6))
+    rng = np.random.default_rng(0)
+    times = query_latency.in_turns(field, histories, 4, 3, 2, lambda: float(next(ticks)), rng)
+    warm = [3, 3, 1]
+    served, free, paper = (own.seen[n:] for own, n in zip(field, warm, strict=True))
+    assert served == free and len(served) == 12
+    assert paper == [served[0], served[3]]  # the first user of the first two blocks
+    assert [len(own.blocks) for own in times] == [4, 4, 2]
+    assert [own.tokens for own in times] == [24, 24, 4]
+    assert all(second == 1.0 for own in times for block in own.blocks for second in block)
+
+
+def test_a_writer_answers_from_the_history_to_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sequences = random_sequences(0, n_users=12, n_items=12, longest=10)
+    plan = query_latency.generative.plan
+    quick = {
+        "d_model": 16, "n_layers": 1, "heads": 2, "d_state": 8, "vocabulary": 320, "positions": 96, "history": 4,
+        "prompt_tokens": 64, "title_tokens": 8, "beams": 5, "length": 10, "fewer": [5], "steps": 6,
+    }  # fmt: skip
+    monkeypatch.setattr(query_latency.generative, "plan", lambda asked: plan(asked | {"overrides": quick}))
+    pair = query_latency.writers("demo", sequences, RunStore(tmp_path / "new", tmp_path / "published"))
+    assert [(own.model, own.path, own.weights) for own in pair] == [
+        (model, path, "random") for model in ("gpt4rec", "mamrec") for path in ("free", "held")
+    ]
+    for own in pair:
+        assert 5 <= own.answer(sequences.items[:3].astype(np.int64)) <= 5 * (own.config.writing.steps + 8)  # type: ignore[attr-defined]
+    assert len({own.parameters for own in pair}) == 2

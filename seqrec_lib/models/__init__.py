@@ -97,15 +97,18 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }
 
-VARIANTS: dict[str, ModelSpec] = {  # of the models above; rows of the ablation
-    f"{model}+residual": ModelSpec(
-        f"seqrec_lib.models.variants:Residual{MODELS[model].path.partition(':')[2]}",
-        MODELS[model].architecture,
-        (MODELS[model].path.partition(":")[0], *_STATE_SPACE),
-        MODELS[model].causal,
-    )
+
+def _variant(model: str, module: str, prefix: str) -> ModelSpec:
+    """The class of ``module`` that changes one decision of ``model``, with its settings and sources."""
+    base = MODELS[model]
+    home, _, name = base.path.partition(":")
+    return ModelSpec(f"{module}:{prefix}{name}", base.architecture, (home, *base.sources), base.causal)
+
+
+VARIANTS: dict[str, ModelSpec] = {  # of the models above, one decision changed in each
+    f"{model}+residual": _variant(model, "seqrec_lib.models.variants", "Residual")
     for model in ("mamba4rec", "2mamba4rec", "hydra4rec")
-}
+} | {f"{model}+repeats": _variant(model, "seqrec_lib.models.repeats", "Repeat") for model in MODELS}
 MODELS |= VARIANTS
 
 

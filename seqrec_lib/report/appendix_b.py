@@ -1,11 +1,12 @@
 """The paper's Appendix B: latency against HT@10, a point for each model, ours with both intervals, the paper's hollow.
 
 Hardware differs, so latency is in units of SASRec's on the same machine, on a log axis: both SASRec points stand at 1.
+A language model's latency comes from a benchmark that times it in turns with SASRec as served (`decoding`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.latency.statistics import Estimate
 from seqrec_lib.report.figures import canvas, style
+from seqrec_lib.report.html import Html, paragraph
 from seqrec_lib.report.paper import model_name, paper_row
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import Interval, bootstrap_interval
@@ -27,6 +29,7 @@ class Point:
     """One model: its latency in units of SASRec's and its HT@10, ours (None: not run) and the paper's (None: none)."""
 
     model: str
+    label: str
     latency: Estimate | None
     accuracy: float | None
     interval: Interval | None
@@ -34,29 +37,53 @@ class Point:
     paper_accuracy: float | None
 
 
-def points(runs: Sequence[ModelRuns], timings: Timings | None, dataset: str, path: str = "served") -> list[Point]:
-    """A point for each model of ``runs`` and each that the paper prints for ``dataset``."""
+def points(
+    runs: Sequence[ModelRuns],
+    timings: Timings | None,
+    dataset: str,
+    path: str = "served",
+    language: Mapping[str, Estimate] | None = None,
+) -> list[Point]:
+    """A point for each of ``runs`` and each model that the paper prints for ``dataset``.
+
+    ``language``: latencies in units of SASRec's of the language models from scratch, by model id; a pretrained one of
+    the same name is another model, whose latency is not theirs.
+    """
     base = paper_row(dataset, "sasrec")
-    accuracy = {own.model: own for own in runs}
-    names = list(accuracy)
-    names += [m for m in ("gpt4rec", "mamrec", "llamarec") if paper_row(dataset, m) is not None and m not in names]
+    unit = None if base is None or base.latency is None else base.latency.value
+    there: list[tuple[str, ModelRuns | None]] = [(own.model, own) for own in runs]
+    names = {own.model for own in runs}
+    there += [(m, None) for m in ("gpt4rec", "mamrec", "llamarec") if paper_row(dataset, m) and m not in names]
     found = []
-    for model in names:
-        own, row = accuracy.get(model), paper_row(dataset, model)
+    for model, own in there:
+        row = paper_row(dataset, model)
         values = None if own is None else own.user_means(METRIC)
-        printed = None if row is None or row.latency is None or base is None or base.latency is None else row.latency
-        unit = None if base is None or base.latency is None else base.latency.value
+        latency = None if timings is None else timings.ratio((model, path), ("sasrec", path))
+        if latency is None and language is not None and own is not None and own.other_model:
+            latency = language.get(model)
         found.append(
             Point(
                 model,
-                None if timings is None else timings.ratio((model, path), ("sasrec", path)),
+                model_name(model) if own is None else own.label,
+                latency,
                 None if own is None else own.mean(METRIC),
                 None if values is None or len(values) < 2 else bootstrap_interval(values),
-                None if printed is None or unit is None else printed.value / unit,
+                None if row is None or row.latency is None or unit is None else row.latency.value / unit,
                 None if row is None or row.ht is None else row.ht.value,
             )
         )
     return found
+
+
+def waiting(found: Sequence[Point]) -> Html:
+    """Which points are missing, and what they lack."""
+    lacks = {
+        "neither accuracy nor latency": [p for p in found if p.latency is None and p.accuracy is None],
+        "no latency": [p for p in found if p.latency is None and p.accuracy is not None],
+        "no accuracy": [p for p in found if p.latency is not None and p.accuracy is None],
+    }
+    words = [f"{', '.join(p.label for p in points)} ({what})" for what, points in lacks.items() if points]
+    return paragraph(f"Not run: {'; '.join(words)}." if words else "Every model has a point with both intervals.")
 
 
 def figure(found: Sequence[Point]) -> Figure | None:
@@ -74,12 +101,12 @@ def figure(found: Sequence[Point]) -> Figure | None:
                 axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.5)
             if point.interval is not None:
                 axis.plot([x, x], [point.interval.low, point.interval.high], color=colour, linewidth=1.5)
-            axis.plot(x, y, marker, color=colour, markersize=7, label=model_name(point.model))
+            axis.plot(x, y, marker, color=colour, markersize=7, label=point.label)
             drawn = True
         if point.paper_latency is not None and point.paper_accuracy is not None:
             axis.plot(
                 point.paper_latency, point.paper_accuracy, marker, mfc="none", mec=colour, markersize=10, mew=1.5,
-                label=None if drawn else f"{model_name(point.model)} (paper only)",
+                label=None if drawn else f"{point.label}: paper only",
             )  # fmt: skip
     axis.axvline(1.0, color="#7f7f7f", linestyle=":", linewidth=1)
     axis.set_xscale("log")
@@ -104,7 +131,7 @@ def alt(found: Sequence[Point]) -> str:
             if p.paper_latency is None or p.paper_accuracy is None
             else f" (paper {times(p.paper_latency)}, {p.paper_accuracy:.3f})"
         )
-        parts.append(f"{model_name(p.model)}: {ours}{paper}")
+        parts.append(f"{p.label}: {ours}{paper}")
     return "Scatter plot of HT@10 over latency. " + "; ".join(parts)
 
 
@@ -113,7 +140,7 @@ def numbers(found: Sequence[Point]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "model": model_name(p.model),
+                "model": p.label,
                 "latency / SASRec's": None if p.latency is None else p.latency.value,
                 "latency low": None if p.latency is None else p.latency.low,
                 "latency high": None if p.latency is None else p.latency.high,

@@ -16,6 +16,7 @@ from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
 from seqrec_lib.report.paper import dataset_name
 
 Record = Mapping[str, Any]
+FOLDER = "benchmarks/results"  # counted from the project
 MODEL_NAMES = {
     "sasrec": "SASRec",
     "mamba4rec": "Mamba4Rec",

@@ -35,6 +35,7 @@ STYLES = {
     "sasrec": ("#0072B2", "o"),
     "mamba4rec": ("#D55E00", "s"),
     "2mamba4rec": ("#E69F00", "D"),
+    "2mamba4rec+repeats": ("#332288", "*"),
     "hydra4rec": ("#009E73", "P"),
     "gpt4rec": ("#56B4E9", "<"),
     "mamrec": ("#CC79A7", ">"),
@@ -47,8 +48,8 @@ _SHOWN_ROWS = 60  # longer tables come as a download only
 
 
 def style(model: str) -> tuple[str, str]:
-    """Colour and marker of a model; a variant ("llamarec+orpo") has those of its base."""
-    return STYLES.get(model.partition("+")[0], ("#332288", "h"))
+    """Colour and marker of a model; a variant ("llamarec+orpo") without its own has those of its base."""
+    return STYLES.get(model) or STYLES.get(model.partition("+")[0], ("#661100", "h"))
 
 
 def canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
@@ -155,6 +156,43 @@ def metric_numbers(frame: pd.DataFrame) -> pd.DataFrame:
             for row in frame.itertuples()
         ]
     )
+
+
+def seen_items(frame: pd.DataFrame, metric: str) -> Figure | None:
+    """What a user's own items cost: each model's metric among all items and, hollow, without the items of the history.
+
+    None where no model of the `accuracy_frame` has both.
+    """
+    rows = _both_ways(frame, metric)
+    if rows.empty:
+        return None
+    figure, axes = canvas(1, 1, 6.5, 0.34 * len(rows) + 1.2)
+    axis: Axes = axes.flat[0]
+    for y, row in enumerate(rows.itertuples()):
+        colour, marker = style(row.model)
+        axis.plot([row.mean, row.masked_mean], [y, y], color=colour, linewidth=1.5, zorder=2)
+        axis.plot(row.masked_mean, y, marker=marker, mfc="white", mec=colour, markersize=8, mew=1.4, zorder=3)
+        axis.plot(row.mean, y, marker=marker, color=colour, markersize=5, zorder=4)
+    axis.set(xlabel=f"{metric_name(metric)}; filled: among all items, hollow: without those of the history")
+    axis.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
+    axis.set_yticks(range(len(rows)), list(rows["label"]))
+    return figure
+
+
+def seen_items_numbers(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The numbers behind `seen_items`."""
+    rows = _both_ways(frame, metric)
+    return pd.DataFrame({"model": rows["label"], "all items": rows["mean"], "seen items masked": rows["masked_mean"]})
+
+
+def seen_items_alt(frame: pd.DataFrame, metric: str) -> str:
+    """What `seen_items` shows, in words."""
+    pairs = [f"{row.label} {row.mean:.3f} and {row.masked_mean:.3f}" for row in _both_ways(frame, metric).itertuples()]
+    return f"Pairs of dots, {metric_name(metric)} among all items and with seen items masked: {', '.join(pairs)}"
+
+
+def _both_ways(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return frame[(frame["metric"] == metric) & frame["mean"].notna() & frame["masked_mean"].notna()]
 
 
 def length_histogram(first: np.ndarray, last: np.ndarray, users: np.ndarray, dataset: str) -> Figure:

@@ -6,7 +6,7 @@ other models, `lists` makes each list a row of its own. Where a language model c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from seqrec_lib.language.recipes import FLOORS
 from seqrec_lib.report import figures
-from seqrec_lib.report.claims import ClaimVerdict, claim
+from seqrec_lib.report.claims import ClaimVerdict, Word, claim
+from seqrec_lib.report.feasibility import audit
 from seqrec_lib.report.html import NONE, Html, paragraph, table
-from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.paper import PAPER, dataset_name, model_name, paper_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, mean_and_spread, metric_name
+from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 LISTS = {"": "K queries, one item each", "trie_": "held to titles, no search"}
@@ -28,12 +30,49 @@ BEYOND = ("list_length", "diversity@10", "coverage@10")  # metrics of a list bes
 
 
 def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
-    """`gather`, with each language model's source and size in its label."""
-    runs = gather(configs, records, store)
-    sources = {plain(config)["model"]: plain(config)["source"] for config in configs}
-    return [
-        replace(own, label=_label(own, sources[own.model]), other_model=_scratch(sources[own.model])) for own in runs
-    ]
+    """`gather`, with each language model's source and size in its label; each source is a row of its own."""
+    sources = [plain(config)["source"] for config in configs]
+    found = []
+    for source in dict.fromkeys(sources):
+        chosen = [i for i, other in enumerate(sources) if other == source]
+        runs = gather([configs[i] for i in chosen], [records[i] for i in chosen], store)
+        found += [replace(own, label=_label(own, source), other_model=_scratch(source)) for own in runs]
+    order = list(dict.fromkeys(plain(config)["model"] for config in configs))
+    return sorted(found, key=lambda own: order.index(own.model))
+
+
+def known(configs: Sequence[Any], records: Sequence[RunRecord | None]) -> tuple[list[Any], list[RunRecord | None]]:
+    """Of planned runs, those that are complete; of a model that has none, the first, which shows as "not run"."""
+    done = {plain(c)["model"] for c, r in zip(configs, records, strict=True) if r is not None and r.complete}
+    kept: dict[Any, tuple[Any, RunRecord | None]] = {}
+    for config, record in zip(configs, records, strict=True):
+        model = plain(config)["model"]
+        if model not in done:
+            kept.setdefault(model, (config, record))
+        elif record is not None and record.complete:
+            kept[record.run_id] = (config, record)
+    return [config for config, _ in kept.values()], [record for _, record in kept.values()]
+
+
+def beside(
+    configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore
+) -> tuple[list[ModelRuns], list[RunRecord | None]]:
+    """What other pages show of the models that write queries: `known` planned runs, and every pretrained model's.
+
+    Args:
+        configs, records: planned runs from scratch on one data set, and what became of them.
+
+    Returns:
+        rows, the language models first and then their floors, and the records behind them.
+    """
+    dataset = plain(configs[0])["dataset"]
+    configs, records = known(configs, records)
+    for record in store.records("generative"):
+        source = str(record.config.get("source", ""))
+        if record.complete and record.config["dataset"] == dataset and source and not _scratch(source):
+            configs, records = [*configs, record.config], [*records, record]
+    found = rows(configs, records, store)
+    return sorted(found, key=lambda own: own.model in FLOORS), list(records)
 
 
 def _scratch(source: str) -> bool:
@@ -44,9 +83,19 @@ def _label(own: ModelRuns, source: str) -> str:
     if not source:
         return own.label
     made = own.complete[0].environment.get("language_model", {}) if own.complete else {}
-    size = f", {made['parameters'] / 1e6:.2g}M" if made else ""
+    size = f", {weights(made['parameters'])}" if made else ""
     origin = "from scratch" if _scratch(source) else str(made.get("name", source.rstrip("/").rpartition("/")[2]))
     return f"{own.label} ({origin}{size})"
+
+
+def weights(count: float) -> str:
+    """A number of weights as a label has it.
+
+    >>> weights(413_888), weights(124_439_808)
+    ('0.41 M weights', '124 M weights')
+    """
+    millions = count / 1e6
+    return f"{millions:.2g} M weights" if millions < 10 else f"{millions:,.0f} M weights"
 
 
 def list_names(own: ModelRuns) -> dict[str, str]:
@@ -212,83 +261,68 @@ def tuning_alt(runs: Sequence[ModelRuns]) -> str:
 def pair_verdict(runs: Sequence[ModelRuns], metric: str = "ndcg@10") -> ClaimVerdict:
     """MamRec against GPT4Rec, user by user: the word on the claim that MamRec is better, and why.
 
-    "upheld" where MamRec is higher and told apart, else "not upheld"; "not tested yet" where one of them has no run.
+    Told apart means: the paired bootstrap over users, each with the mean over seeds, gives p <= 0.05. "upheld" where
+    that holds on every data set of ``runs`` and MamRec is higher with every seed as well, "partly" where it does
+    somewhere or not with every seed; "not tested yet" where the two have no runs on one data set.
     """
-    found = claim("quality-mamrec")
-    by_model = {own.model: own for own in runs if own.model in ("gpt4rec", "mamrec")}
-    means = {model: by_model[model].user_means(metric) for model in ("mamrec", "gpt4rec") if model in by_model}
-    values: dict[str, np.ndarray] = {model: array for model, array in means.items() if array is not None}
-    if len(values) < 2:
-        return ClaimVerdict(found)
-    (test,) = compare_models(values)
-    higher = test.difference.estimate > 0 and test.p_holm <= 0.05
-    reason = (
-        f"{by_model['mamrec'].label} minus {by_model['gpt4rec'].label}: {metric_name(metric)} "
-        f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), p = {test.p_holm:.3f}"
+    pairs = {}
+    for dataset in dict.fromkeys(own.dataset for own in runs):
+        by_model = {own.model: own for own in runs if own.dataset == dataset and own.complete}
+        if {"mamrec", "gpt4rec"} <= by_model.keys():
+            pairs[dataset] = by_model["mamrec"], by_model["gpt4rec"]
+    judged = [found for pair in pairs.values() if (found := _judged(*pair, metric)) is not None]
+    if not judged:
+        return ClaimVerdict(claim("quality-mamrec"), reason="not run: the two have no runs side by side")
+    word: Word = "not upheld"
+    if any(higher for higher, _, _ in judged):
+        word = "upheld" if all(higher and always for higher, always, _ in judged) else "partly"
+    reason = "; ".join(text for _, _, text in judged)
+    if any(own.other_model for pair in pairs.values() for own in pair):
+        reason += "; from scratch at equal size, while the paper's are pretrained"
+    ids = tuple(record.run_id for pair in pairs.values() for own in pair for record in own.complete)
+    return ClaimVerdict(claim("quality-mamrec"), word, reason, ids)
+
+
+def _judged(mamrec: ModelRuns, gpt4rec: ModelRuns, metric: str) -> tuple[bool, bool, str] | None:
+    """(higher and told apart, higher with every seed, in words); None without both models' ranks."""
+    values = {own.model: own.user_means(metric) for own in (mamrec, gpt4rec)}
+    present = {model: array for model, array in values.items() if array is not None}
+    if len(present) < 2:
+        return None
+    (test,) = compare_models(present)
+    by_seed = [_of_seeds(own, metric) for own in (mamrec, gpt4rec)]
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    differences = [by_seed[0][seed] - by_seed[1][seed] for seed in seeds]
+    told_apart = test.p_holm <= 0.05
+    text = (
+        f"{dataset_name(mamrec.dataset)}: {mamrec.label} minus {gpt4rec.label}, {metric_name(metric)} "
+        f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), "
+        f"p {'' if test.p_holm < 0.001 else '= '}{format_p(test.p_holm)}"
+        + (f"; seed by seed {', '.join(f'{d:+.4f}' for d in differences)}" if len(seeds) > 1 else "")
     )
-    if any(own.other_model for own in by_model.values()):
-        reason += "; both from scratch at equal size, while the paper's are pretrained"
-    ids = tuple(record.run_id for own in by_model.values() for record in own.complete)
-    return ClaimVerdict(found, "upheld" if higher else "not upheld", reason, ids)
+    return told_apart and test.difference.estimate > 0, all(d > 0 for d in differences), text
+
+
+def _of_seeds(own: ModelRuns, metric: str) -> dict[int, float]:
+    """The metric of each complete run by seed."""
+    return {int(record.config["seed"]): float(record.metrics[metric]) for record in own.complete}
+
+
+def paper_pair_sentence(rounding: float = 0.5) -> Html:
+    """How many of the paper's rows for the two models can come from one ranked list, computed."""
+    rows = [row for row in PAPER if row.model in ("gpt4rec", "mamrec")]
+    bad = [found.row for found in audit(rows) if not found.feasible(rounding)]
+    names = ", ".join(f"{model_name(row.model)} on {paper_name(row.dataset)}" for row in bad)
+    return paragraph(
+        f"In {len(bad)} of the paper's {len(rows)} rows for the two, HT@10, NDCG@10 and MRR@10 cannot come from one "
+        f"ranked list, each number off by up to {rounding:g} of its last digit: {names}. Which of the two is better by "
+        "one of these metrics may then say nothing about the others."
+    )
 
 
 def verdict_paragraph(verdict: ClaimVerdict) -> Html:
     """The verdict as a sentence."""
     return paragraph(f"{verdict.claim.statement} Our verdict: {verdict.word}. {verdict.reason}".strip())
-
-
-def state_bytes(
-    geometry: Mapping[str, int], tokens: int, beams: int, written: int = 12, number: int = 4
-) -> tuple[int, int, int]:
-    """Bytes kept while decoding one user: (GPT-2 with a shared prompt, GPT-2 copied for each beam, Mamba-2).
-
-    GPT-2 keeps 2 layers d numbers for each token, Mamba-2 layers (heads P N + channels (taps - 1)) for each beam.
-    """
-    token = 2 * geometry["gpt2_layers"] * geometry["d_model"] * number
-    inner = 2 * geometry["d_model"]
-    state = geometry["mamba2_layers"] * (inner * geometry["d_state"] + 3 * (inner + 2 * geometry["d_state"])) * number
-    return token * (tokens + beams * written), token * beams * (tokens + written), state * beams
-
-
-PAPER_GEOMETRY = {"d_model": 768, "gpt2_layers": 12, "mamba2_layers": 24, "d_state": 128}
-"""GPT-2 (117M) and Mamba-2 (130M)."""
-
-
-def memory_figure(beams: int) -> Figure:
-    """What decoding keeps for one user against the length of the prompt, at the paper's sizes, in float32."""
-    lengths = np.unique(np.geomspace(16, 16384, 60).astype(int))
-    curves = np.array([state_bytes(PAPER_GEOMETRY, int(n), beams) for n in lengths]) / 2**20
-    figure, axes = figures.canvas(1, 1, 6.5, 3.4)
-    axis = axes.flat[0]
-    names = ("GPT-2, prompt shared by the beams", "GPT-2, prompt copied for each beam", "Mamba-2")
-    looks = (("#56B4E9", "-"), ("#56B4E9", "--"), ("#CC79A7", "-"))
-    for column, (name, (colour, line)) in enumerate(zip(names, looks, strict=True)):
-        axis.plot(lengths, curves[:, column], color=colour, linestyle=line, linewidth=2, label=name)
-    axis.axvline(1024, color="#444444", linestyle=":")
-    axis.text(1060, curves.min(), "GPT-2's window", fontsize=8, color="#444444")
-    axis.set(xscale="log", yscale="log", xlabel="Tokens of the prompt", ylabel="MiB", title=f"{beams} beams")
-    axis.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def crossover(beams: int, shared: bool) -> int:
-    """The prompt length from which on Mamba-2 keeps less than GPT-2 at the paper's sizes."""
-    return next(
-        n
-        for n in range(1, 10**6)
-        if state_bytes(PAPER_GEOMETRY, n, beams)[0 if shared else 1] > state_bytes(PAPER_GEOMETRY, n, beams)[2]
-    )
-
-
-def memory_sentence(beams: int) -> Html:
-    """Where Mamba-2's constant state begins to pay, in words."""
-    one, copied, shared = crossover(1, True), crossover(beams, False), crossover(beams, True)
-    return paragraph(
-        f"With one query, Mamba-2 keeps less than GPT-2 from {one:,} prompt tokens on. With {beams} beams and the "
-        f"prompt copied for each, as transformers does, from {copied:,}. But the keys and values of a prompt can be "
-        f"shared by all beams, a recurrent state cannot: then from {shared:,} tokens on, and GPT-2 reads at most "
-        "1,024. Computed from the published sizes, in float32."
-    )
 
 
 def _number(value: float | None) -> str:

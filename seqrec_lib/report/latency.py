@@ -15,8 +15,6 @@ from seqrec_lib.report.html import NONE, Html, bullets, note, paragraph, stack, 
 from seqrec_lib.report.paper import MOVIELENS, comparable, dataset_name, paper_row
 from seqrec_lib.report.timings import PATHS, STAGES, Timings, label, milliseconds, span, times
 
-LANGUAGE = ("gpt4rec", "mamrec", "llamarec")
-
 
 def _nothing(what: str) -> Html:
     return paragraph(f"{what}: not run.")
@@ -240,25 +238,6 @@ def cuda_table(timings: Timings | None, models: Sequence[str]) -> Html:
 
 def _device_time(timings: Timings, model: str, path: str) -> str:
     return milliseconds(float(timings.of(model, path)["device"].median()))
-
-
-def language_table(timings: Timings | None, models: Sequence[str] = LANGUAGE) -> Html:
-    """Language models: time per user, and in a column of its own tokens per second."""
-    body: list[list[str | Html]] = []
-    for model in models:
-        mine = None if timings is None else timings.calls[timings.calls["model"] == model]
-        if mine is None or mine.empty:
-            body.append([label(model), "not run", "not run"])
-            continue
-        total = float(mine["total"].sum()) / 1e6
-        tokens = float(mine["tokens"].sum()) / total if "tokens" in mine and mine["tokens"].sum() > 0 else None
-        body.append(
-            [label(model), milliseconds(float(mine["total"].median())), NONE if tokens is None else f"{tokens:,.0f}"]
-        )
-    return table(
-        ["Model", "Time per user, ms", "Tokens/s"], body, caption="Language models",
-        notes=["Two quantities in two columns: the paper's tables print one number for both."],
-    )  # fmt: skip
 
 
 def coverage_table(coverage: Coverage) -> Html:

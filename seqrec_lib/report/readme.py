@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
+from seqrec_lib.report.language import rows
 from seqrec_lib.report.paper import dataset_name, paper_dataset
 from seqrec_lib.report.runs import gather
 from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_name
@@ -25,18 +26,23 @@ PUBLISHED = "results"
 
 
 def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -> str:
-    """Markdown: one row for each data set and model of the accuracy pages that has a published run.
+    """Markdown: one row for each data set and model of the accuracy pages that has a published run; models that write
+    queries, which have pages of their own, stand below the others of their data set.
 
     Only published records count, so that everybody's README is the same. Demo data are never published.
     """
     study = load_study(root or project_root())
     store = RunStore(new=published, published=published)
-    rows = []
+    lines = []
     for page in study.pages():
         if page.notebook != "accuracy":
             continue
         states = run_states(page, store)
         runs = gather([state.config for state in states], [state.record for state in states], store)
+        for other in study.pages():
+            if (other.notebook, other.dataset) == ("generative", page.dataset):
+                asked = run_states(other, store)
+                runs += rows([state.config for state in asked], [state.record for state in asked], store)
         frame = accuracy_frame([own for own in runs if own.complete], METRICS)
         for label in dict.fromkeys(frame["label"]) if len(frame) else ():
             by_metric = {row.metric: row for row in frame[frame["label"] == label].itertuples()}
@@ -47,14 +53,14 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
             first = by_metric[METRICS[0]]
             cells += [mean_and_spread(by_metric[METRICS[-1]].masked_mean, by_metric[METRICS[-1]].masked_sd)]
             cells += [str(first.done), first.verdict]
-            rows.append(cells)
-    if not rows:
+            lines.append(cells)
+    if not lines:
         return "No run has been published yet.\n"
     headers = ["Data", "Model"]
     for metric in METRICS:
         headers += [f"{metric_name(metric)}, paper", f"{metric_name(metric)}, ours"]
     headers += [f"{metric_name(METRICS[-1])}, seen masked", "Runs", f"Verdict on {metric_name(METRICS[0])}"]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *rows)]
+    text = "\n".join("| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *lines))
     stand_in = any(paper_dataset(str(page.dataset)) not in {page.dataset, None} for page in study.pages())
     note = (
         "\nOurs: mean ± standard deviation over seeds, all items ranked. The book has intervals, tests, costs and the "
@@ -62,7 +68,9 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
     )
     if stand_in:
         note += "Where the verdict is “other data”, the paper's number is about another collection of the same kind.\n"
-    return "\n".join(lines) + "\n" + note
+    if any("from scratch" in cells[1] for cells in lines):
+        note += "A model *from scratch* is no pretrained one of that name: it has read this data set's titles only.\n"
+    return text + "\n" + note
 
 
 def updated(text: str, table: str) -> str:

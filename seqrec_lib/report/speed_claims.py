@@ -2,7 +2,7 @@
 
 A claim is about architectures, a measurement about a program. So both programs are asked: the models as they are
 served, and their own tensor operations ("module"). A claim is upheld where both say so on every data set measured, and
-partly where some do.
+partly where some do. Language models are timed by a benchmark, in turns with the models as served (`decoding`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.report.claims import LANGUAGE, SSM, ClaimVerdict, Word, claim, latency_ratios
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, latency_ratios
+from seqrec_lib.report.decoding import Record, against_served
 from seqrec_lib.report.html import NONE, Html, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.scaling import Scaling, sasrec_ratios
@@ -98,30 +99,37 @@ def cpu(timings: Sequence[Timings]) -> ClaimVerdict:
     return ClaimVerdict(claim("cpu"), _word(held), "; ".join(words), _runs(timings))
 
 
-def against_language(timings: Sequence[Timings]) -> ClaimVerdict:
-    """The latency part of the claim on language models: is each faster? Not tested while none of them was timed."""
+def against_language(waits: Record | None, datasets: Sequence[str] | None = None) -> ClaimVerdict:
+    """The latency part of the claim on language models: does each take longer than each state-space model?
+
+    Asked of the pair at this study's own small size: a larger language model only takes longer.
+    """
     held, words = [], []
-    for one in timings:
-        served = [model for model in SSM if (model, "served") in one.rows]
-        for model in (m for m in LANGUAGE if (m, "served") in one.rows):
-            for space in served:
-                found = one.ratio((model, "served"), (space, "served"))
-                assert found is not None
-                held.append(found.value > 1 and found.excludes(1.0))
-                words.append(f"{_name(one)}: {label(model)} takes {times(found.value)} times as long as {label(space)}")
-    reason = "; ".join(words) or "latency: no language model has been timed beside them"
-    return ClaimVerdict(claim("ssm-against-llm"), _word(held), reason, _runs(timings) if held else ())
+    for dataset, by_pair in against_served(waits, SSM, datasets).items():
+        held += [found.value > 1 and found.excludes(1.0) for found in by_pair.values()]
+        for model in dict.fromkeys(model for model, _ in by_pair):
+            ratios = [found.value for (writer, _), found in by_pair.items() if writer == model]
+            words.append(
+                f"{dataset_name(dataset)}: {label(model)} from scratch takes {times(min(ratios))} to "
+                f"{times(max(ratios))} times as long as a state-space model as served"
+            )
+    reason = "latency: " + ("; ".join(words) or "no language model has been timed beside them")
+    return ClaimVerdict(claim("ssm-against-llm"), _word(held), reason)
 
 
-def verdicts(timings: Sequence[Timings | None]) -> list[ClaimVerdict]:
-    """The verdicts of the claims about latency, from the runs that there are; see also `sasrec`."""
+def verdicts(
+    timings: Sequence[Timings | None], waits: Record | None = None, datasets: Sequence[str] | None = None
+) -> list[ClaimVerdict]:
+    """The verdicts of all claims about speed, from the runs that there are and the benchmark `query_latency`
+    (``waits``; all its data sets, or ``datasets``)."""
     present = [one for one in timings if one is not None]
-    return [judge(present) for judge in (speed_ssm, speed_hydra, cpu, against_language)]
+    return [*(judge(present) for judge in (speed_ssm, speed_hydra, cpu)), against_language(waits, datasets)]
 
 
-def speed_claims_table(timings: Sequence[Timings | None]) -> Html:
-    """The claims about speed with word and reason."""
-    rows = [[v.claim.statement, v.claim.where, v.word, v.reason or NONE] for v in verdicts(timings)]
+def speed_claims_table(timings: Timings | None, waits: Record | None = None, dataset: str = "") -> Html:
+    """The claims about speed with word and reason, on one data set."""
+    found = verdicts([timings], waits, [dataset])
+    rows = [[v.claim.statement, v.claim.where, v.word, v.reason or NONE] for v in found]
     return table(
         ["What is claimed", "Section", "Verdict here", "Why"],
         rows,

@@ -42,8 +42,7 @@ def values_of(page: Page) -> dict[str, Any]:
 
 
 def run_states(page: Page, store: RunStore) -> list[RunState]:
-    """The state of every run that a page plans; parameters that it does not set have the notebook's
-    defaults."""
+    """The state of every run that a page plans."""
     if page.notebook not in EXPERIMENTS:
         return []
     experiment = get(page.notebook)

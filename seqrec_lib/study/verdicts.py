@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.experiments import get
 from seqrec_lib.experiments.base import execute
-from seqrec_lib.report import language, optimizer_claims, optimizers, quality_claims, speed_claims
+from seqrec_lib.report import benchmarks, language, optimizer_claims, optimizers, quality_claims, speed_claims
 from seqrec_lib.report.claims import ClaimVerdict
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import gather
@@ -53,11 +53,11 @@ def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list
     read = {name: [_Read(page, store) for page in pages if page.notebook == name] for name, _ in SHOWN.values()}
     timings = [Timings.read(page.timed("latency")[0], store) for page in read["latency"]]
     accuracy = [gather(page.configs, page.records, store) for page in read["accuracy"]]
-    verdicts = [*speed_claims.verdicts(timings), *quality_claims.verdicts(accuracy)]
+    waits = benchmarks.read(benchmarks.FOLDER, "query_latency")
+    verdicts = [*speed_claims.verdicts(timings, waits), *quality_claims.verdicts(accuracy)]
     verdicts += _first([speed_claims.sasrec(Scaling.read(page.timed("scaling")[0], store))] for page in read["scaling"])
-    verdicts += _first(
-        [language.pair_verdict(language.rows(page.configs, page.records, store))] for page in read["generative"]
-    )
+    written = [own for page in read["generative"] for own in language.rows(page.configs, page.records, store)]
+    verdicts.append(language.pair_verdict(written))
     verdicts += _first(
         optimizer_claims.verdicts(optimizers.gather(page.cells, page.configs, page.records), store)
         for page in read["optimizers"]

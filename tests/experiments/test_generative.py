@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
@@ -95,9 +97,19 @@ def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_pat
     assert [record and record.run_id for record in again] == [record and record.run_id for record in records]
 
 
-def test_a_checkpoint_in_a_folder_is_tuned_and_writes(tmp_path: Path, small: Sequences) -> None:
-    folder = tmp_path / "tiny-gpt2"
-    made = from_scratch("gpt2", [f" {title}." for title in small.titles[1:]], Size(16, 1, 2, 8, 256, 320), 0)
+@pytest.mark.parametrize("architecture", ["gpt2", "mamba2", "gpt_neox"])
+def test_a_checkpoint_in_a_folder_is_tuned_and_writes(tmp_path: Path, small: Sequences, architecture: str) -> None:
+    """The paper's two, and Pythia's architecture: the control that shares Mamba's tokenizer and corpus."""
+    folder = tmp_path / f"tiny-{architecture}"
+    scratch = "gpt2" if architecture == "gpt_neox" else architecture
+    made = from_scratch(scratch, [f" {title}." for title in small.titles[1:]], Size(16, 1, 2, 8, 256, 320), 0)
+    if architecture == "gpt_neox":
+        special = {"vocab_size": len(made.tokenizer), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+        config = GPTNeoXConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+            max_position_embeddings=256, **special,
+        )  # fmt: skip
+        made = replace(made, model=GPTNeoXForCausalLM(config))
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
     store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
@@ -108,5 +120,6 @@ def test_a_checkpoint_in_a_folder_is_tuned_and_writes(tmp_path: Path, small: Seq
     assert record is not None and record.error is None
     assert record.environment["language_model"]["kind"] == "folder"
     (own,) = language.rows(configs, [record], store)
-    assert own.label.startswith("GPT4Rec (tiny-gpt2") and not own.other_model
+    assert own.label.startswith(f"GPT4Rec (tiny-{architecture}") and not own.other_model
+    assert record.environment["language_model"]["architecture"] == architecture
     assert store.kept(record.run_id) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def test_a_checkpoint_in_the_hubs_format_gives_the_same_model(architecture: str,
     assert len(read.provenance["weights_sha256"]) == 64
     assert read.provenance["parameters"] == made.provenance["parameters"]
     assert made.provenance["kind"] == "scratch"
+
+
+def test_mamba2_is_loaded_with_chunks_that_a_cpu_can_hold(tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]
+    made = tiny["mamba2"]
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"chunk_size": 256}))  # as published
+    read = load(str(tmp_path)).model
+    assert read.config.chunk_size == 64
+    assert {layer.mixer.chunk_size for layer in read.backbone.layers} == {64}
+    ids, lengths = torch.arange(1, 101)[None], torch.tensor([100])
+    with torch.inference_mode():
+        ours, wanted = (next_token_logits(model, ids, lengths) for model in (read, made.model))
+    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_folder_without_safe_weights_or_none_at_all_is_one_clear_line(tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]

@@ -207,4 +207,5 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
 def test_the_page_types_no_number_by_hand() -> None:
     cells = json.loads((project_root() / "notebooks/speed.ipynb").read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    assert not re.search(r"\b\d", prose)  # bfloat16 is a name
+    prose = prose.replace("GPT-2", "").replace("Mamba-2", "")  # names, as bfloat16 is
+    assert not re.search(r"\b\d", prose)

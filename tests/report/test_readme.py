@@ -43,6 +43,21 @@ def test_a_row_holds_the_papers_numbers_and_ours(tmp_path: Path) -> None:
     assert row.startswith(f"| {dataset_name('ml-1m')} | SASRec | {numbers}")
 
 
+def test_a_model_that_writes_queries_stands_below_the_others_with_its_label(tmp_path: Path) -> None:
+    store = RunStore(new=tmp_path, published=tmp_path)
+    values = {"ht@10": 0.1, "ndcg@10": 0.05, "masked_ndcg@10": 0.06}
+    for notebook, model in (("accuracy", "sasrec"), ("generative", "mamrec")):
+        page = next(p for p in load_study(ROOT).pages() if p.name == f"{notebook}-ml-1m")
+        config = next(state.config for state in run_states(page, store) if state.config.model == model)
+        made = {"language_model": {"parameters": 1_090_000}}
+        store.save(make_record(experiment=notebook, config=plain(config), metrics=values, environment=made))
+    table = results_table(ROOT, tmp_path)
+    first, second = [line for line in table.splitlines() if line.startswith("| MovieLens 1M")]
+    assert "| SASRec |" in first
+    assert "| MamRec (from scratch, 1.1 M weights) | 0.201 | 0.1000 | 0.072 |" in second
+    assert second.endswith("| 1 | other model |") and "no pretrained one" in table
+
+
 def test_only_the_part_between_the_markers_changes() -> None:
     assert updated(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\n\nnew\n{END} b"
     for broken in ("no markers", f"{END} {BEGIN}", BEGIN):

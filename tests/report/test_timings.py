@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_without_a_run_everything_says_so() -> None:
         latency.paper_table(None, "ml-1m"), latency.ratio_table(None, "ml-1m"), latency.control(None),
         latency.batch_table(None), latency.warm_up_table(None), latency.goals(None),
         latency.cuda_table(None, ["sasrec"]),
-        latency.language_table(None), scaling.exponent_table(None), scaling.crossing_table(None),
+        scaling.exponent_table(None), scaling.crossing_table(None),
         scaling.state_table(None), scaling.state_paragraph(None), scaling.paper_catalogues(None),
         scaling.selection_share(None), scaling.sasrec_test(None),
     ):  # fmt: skip
@@ -130,16 +131,6 @@ def test_the_other_pieces_show_what_they_are_about() -> None:
     assert "nominal coverage 95" in latency.coverage_table(simulate_coverage(repetitions=3)).text
 
 
-def test_language_models_have_tokens_in_a_column_of_their_own() -> None:
-    timings = make_timings()
-    calls = pd.DataFrame(
-        [{"model": "gpt4rec", "path": "served", "process": 0, "block": 0, "total": 2e6, "tokens": 50}] * 2
-    )  # fmt: skip
-    text = latency.language_table(Timings(timings.record, calls, timings.paper, timings.batches)).text
-    row = next(line for line in text.splitlines() if line.startswith("GPT4Rec"))
-    assert row.split()[1:] == ["2,000", "25"]
-
-
 def test_appendix_b_shows_both_intervals_and_the_paper_hollow(make: Any) -> None:
     points = appendix_b.points(make().runs, make_timings(), "ml-1m")
     by_model = {p.model: p for p in points}
@@ -149,8 +140,28 @@ def test_appendix_b_shows_both_intervals_and_the_paper_hollow(make: Any) -> None
     assert by_model["mamba4rec"].paper_latency == pytest.approx(0.0020 / 0.128)
     assert by_model["gpt4rec"].paper_accuracy == 0.212
     assert appendix_b.figure(points) is not None
+    assert "GPT4Rec, MamRec, LlamaRec" in appendix_b.waiting(points).text.replace("Mamba4Rec, ", "")
     assert "Mamba4Rec: not run (paper 0.0156, 0.303)" in appendix_b.alt(points)
     assert len(appendix_b.numbers(points)) == len(points)
+
+
+def test_a_language_model_stands_in_appendix_b_with_both_intervals_or_as_not_run(make: Any) -> None:
+    runs = make().runs
+    writer = replace(runs[1], model="gpt4rec", label="GPT4Rec (from scratch, 0.3 M weights)", other_model=True)
+    pretrained = replace(writer, label="GPT4Rec (gpt2, 124 M weights)", other_model=False)
+    language = {"gpt4rec": Estimate(100.0, 90.0, 110.0)}
+    points = appendix_b.points([*runs, writer, pretrained], make_timings(), "ml-1m", language=language)
+    by_label = {p.label: p for p in points}
+    own = by_label["GPT4Rec (from scratch, 0.3 M weights)"]
+    assert own.latency == language["gpt4rec"] and own.interval is not None
+    assert own.paper_latency == pytest.approx(3.23 / 0.128)
+    assert by_label["GPT4Rec (gpt2, 124 M weights)"].latency is None  # the time of another model is not its own
+    assert "GPT4Rec" not in by_label and "MamRec" in by_label  # the paper's point stands once, with ours
+    assert "(from scratch, 0.3 M weights): 100 times SASRec's latency" in appendix_b.alt(points)
+    text = appendix_b.waiting(points).text
+    assert "GPT4Rec (gpt2, 124 M weights) (no latency)" in text and "0.3 M" not in text
+    assert appendix_b.figure(points) is not None
+    assert "Every model" in appendix_b.waiting([own]).text
 
 
 def make_scaling() -> scaling.Scaling:

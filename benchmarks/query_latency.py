@@ -1,0 +1,312 @@
+"""How long does one user wait? Models that write queries beside those that are served, one request at a time, in turns.
+
+    python -m benchmarks.query_latency [--datasets ml-100k ml-1m] [--threads 1] [--clock cpu] [--save]
+
+Contestants answer the same users in random blocks, whose order is drawn anew for each block:
+
+    served   SASRec and the state-space models, as `seqrec recommend` serves them (random weights: time is the same)
+    free     GPT4Rec and MamRec from scratch at the data set's settings: prompt, beams, queries, BM25, one list
+    held     the same, held to the catalogue's titles: no search engine
+    paper    GPT-2 (117M) and Mamba-2 (130M), RANDOM WEIGHTS, on prompts of as many tokens; fewer users
+
+A pair from scratch is the one that was tuned here (seed 0), where its weights are still in the store of runs; else it
+has random weights, which never end a query early: then the time is an upper bound. The record says which. What is kept
+are the medians of the blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import transformers
+
+from benchmarks.decoding_speed import SIZES, TINY, Clock, clock_of, model_of
+from seqrec_lib.data import load
+from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.experiments import generative
+from seqrec_lib.experiments.base import key
+from seqrec_lib.language import beams, pretrained
+from seqrec_lib.language.beams import Search
+from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
+from seqrec_lib.language.generation import Catalogue, named, searched, training_counts
+from seqrec_lib.language.search import TitleSearch
+from seqrec_lib.language.trie import TitleTrie
+from seqrec_lib.latency.clock import Clock as Marks
+from seqrec_lib.latency.contestants import Served, contestants, make_model
+from seqrec_lib.recipes import resolve
+from seqrec_lib.results import RunStore
+from seqrec_lib.results.provenance import cpu_model, usable_cores
+
+SERVED = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
+WRITERS = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
+
+
+class Contestant(Protocol):
+    """One row: answers a history (item ids) and says how many tokens it wrote."""
+
+    model: str
+    path: str
+    weights: str
+    parameters: int
+
+    def answer(self, history: np.ndarray) -> int: ...
+
+
+@dataclass
+class Server:
+    """A served model."""
+
+    served: Served
+    parameters: int
+    weights: str = "random"
+    path: str = "served"
+
+    @property
+    def model(self) -> str:
+        return self.served.model
+
+    def answer(self, history: np.ndarray) -> int:
+        self.served.serve(history, 10, Marks())
+        return 0
+
+
+@dataclass
+class Writer:
+    """A pair's model at the data set's settings, from the history to the list."""
+
+    model: str
+    path: str
+    weights: str
+    language: Any
+    encoder: Encoder
+    config: generative.Config
+    catalogue: Catalogue
+    engine: TitleSearch
+    trie: TitleTrie | None = None
+
+    @property
+    def parameters(self) -> int:
+        return pretrained.parameter_counts(self.language)[0]
+
+    def answer(self, history: np.ndarray) -> int:
+        assert self.config.tuning is not None
+        setting, tokenizer = self.config.writing, self.encoder.tokenizer
+        steps = setting.steps if self.trie is None else self.trie.longest
+        prompts = self.encoder.prompts([history[-self.config.tuning.history :].tolist()])
+        search = Search(setting.beams, steps, setting.length_penalty)
+        (found,) = beams.search(self.language, prompts, search, tokenizer.eos_token_id, trie=self.trie)
+        texts = [text.strip() for text in tokenizer.batch_decode([list(query.tokens) for query in found])]
+        seen = [set(history.tolist())]
+        if self.trie is None:
+            searched(self.engine, [texts], setting.length, seen=seen)
+        else:
+            named(self.catalogue, [texts], setting.length, seen=seen)
+        return sum(len(query.tokens) + 1 for query in found)
+
+
+@dataclass
+class PaperSize:
+    """A language model of the paper's size with random weights, on prompts as long as ours."""
+
+    model: str
+    language: Any
+    like: Writer
+    path: str = "paper"
+    weights: str = "random"
+
+    @property
+    def parameters(self) -> int:
+        return pretrained.parameter_counts(self.language)[0]
+
+    def answer(self, history: np.ndarray) -> int:
+        tuning, setting = self.like.config.tuning, self.like.config.writing
+        assert tuning is not None
+        vocabulary = self.language.config.vocab_size
+        (prompt,) = self.like.encoder.prompts([history[-tuning.history :].tolist()])
+        search = Search(setting.beams, setting.steps, setting.length_penalty)
+        (found,) = beams.search(self.language, [[token % vocabulary for token in prompt]], search, vocabulary)
+        return sum(len(query.tokens) for query in found)
+
+
+def servers(dataset: str, sequences: Sequences) -> list[Contestant]:
+    """The served models at the data set's settings, all reading equally long histories."""
+    _, training = resolve(dataset, "mamba4rec", 0)
+    assert training is not None
+    models = {
+        name: make_model(name, sequences.n_items, training.max_length, resolve(dataset, name, 0)[0], 0)
+        for name in SERVED
+    }
+    sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+    return [
+        Server(served, sizes[served.model])
+        for served in contestants(models, sequences.n_items, ("served",))
+        if isinstance(served, Served)
+    ]
+
+
+def writers(dataset: str, sequences: Sequences, store: RunStore) -> list[Contestant]:
+    """Each model of the pair, free and held to titles."""
+    titles, found = item_titles(sequences), []
+    for model in WRITERS:
+        (config,) = generative.plan({"dataset": dataset, "models": [model], "seeds": [0]})
+        assert config.tuning is not None and config.size is not None
+        kept = store.kept(key(generative, config))
+        folder = None if kept is None else kept / generative.MODEL
+        if folder is not None and (folder / "config.json").is_file():
+            made, weights = pretrained.load(str(folder)), "tuned"
+        else:
+            texts = pretrained.prompt_texts(titles[1:], GPT4REC.render(["a"]))
+            size = pretrained.matched(config.size, WRITERS[model])
+            made, weights = pretrained.load(config.source, texts=texts, size=size, seed=0), "random"
+        encoder = Encoder(
+            made.tokenizer,
+            GPT4REC,
+            titles,
+            prompt_tokens=config.tuning.prompt_tokens,
+            title_tokens=config.tuning.title_tokens,
+        )
+        catalogue = Catalogue(encoder.titles, training_counts(sequences))
+        trie = TitleTrie(encoder.answers(list(catalogue.items)), made.model.config.vocab_size)
+        fixed = (weights, made.model.eval(), encoder, config, catalogue, catalogue.engine())
+        found += [Writer(model, "free", *fixed), Writer(model, "held", *fixed, trie)]
+    return list(found)
+
+
+def paper_sizes(pair: Sequence[Contestant], tiny: bool) -> list[Contestant]:
+    """GPT-2 and Mamba-2 at the paper's sizes."""
+    like = {writer.model: writer for writer in pair if isinstance(writer, Writer)}
+    return [
+        PaperSize(
+            model, model_of(WRITERS[model], TINY if tiny else SIZES[WRITERS[model]], 1024, "cpu"), like["gpt4rec"]
+        )
+        for model in WRITERS
+    ]
+
+
+@dataclass
+class Times:
+    """Of one contestant: seconds by block and user, tokens written, prompts' tokens."""
+
+    blocks: list[list[float]] = field(default_factory=list)
+    tokens: int = 0
+
+
+def in_turns(
+    field_: Sequence[Contestant],
+    histories: Sequence[np.ndarray],
+    blocks: int,
+    users: int,
+    paper_blocks: int,
+    clock: Clock,
+    rng: np.random.Generator,
+) -> list[Times]:
+    """Blocks of the same users for everyone, in an order drawn for each; a model of the paper's size serves one user
+    of each of the first ``paper_blocks``."""
+    times = [Times() for _ in field_]
+    for contestant in field_:  # warms up
+        for user in rng.integers(len(histories), size=1 if contestant.path == "paper" else 3):
+            contestant.answer(histories[user])
+    for block in range(blocks):
+        drawn = rng.integers(len(histories), size=users)
+        for place in rng.permutation(len(field_)):
+            contestant, own = field_[place], times[place]
+            if contestant.path == "paper" and block >= paper_blocks:
+                continue
+            taken = []
+            for user in drawn[: 1 if contestant.path == "paper" else None]:
+                begin = clock()
+                own.tokens += contestant.answer(histories[user])
+                taken.append(clock() - begin)
+            own.blocks.append(taken)
+        print(f"block {block + 1}/{blocks}", flush=True)
+    return times
+
+
+def measure(dataset: str, options: argparse.Namespace, store: RunStore) -> dict[str, Any]:
+    """All contestants on one data set."""
+    sequences = load(dataset, progress=False)
+    test = sequences.split("test")
+    histories = [sequences.items[a:b].astype(np.int64) for a, b in zip(test.start, test.stop, strict=True)]
+    pair = writers(dataset, sequences, store)
+    field_ = servers(dataset, sequences) + pair
+    if options.paper_blocks:
+        field_ += paper_sizes(pair, options.tiny)
+    rng = np.random.default_rng(0)
+    times = in_turns(
+        field_, histories, options.blocks, options.users, options.paper_blocks, clock_of(options.clock), rng
+    )
+    first = next(writer for writer in pair if isinstance(writer, Writer))
+    assert first.config.tuning is not None
+    lengths = [
+        len(first.encoder.prompts([history[-first.config.tuning.history :].tolist()])[0]) for history in histories[:200]
+    ]
+    setting = first.config.writing
+    return {
+        "items": sequences.n_items,
+        "beams": setting.beams,
+        "steps": setting.steps,
+        "queries": setting.length,
+        "prompt_tokens": int(statistics.median(lengths)),
+        "contestants": [
+            {
+                "model": contestant.model,
+                "path": contestant.path,
+                "weights": contestant.weights,
+                "parameters": contestant.parameters,
+                "block_milliseconds": [round(1e3 * statistics.median(block), 4) for block in own.blocks],
+                "users": sum(map(len, own.blocks)),
+                "tokens_per_second": round(own.tokens / sum(map(sum, own.blocks)), 1) if own.tokens else None,
+            }
+            for contestant, own in zip(field_, times, strict=True)
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", default=["ml-100k", "ml-1m"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--blocks", type=int, default=12)
+    parser.add_argument("--users", type=int, default=4, help="in a block")
+    parser.add_argument("--paper-blocks", type=int, default=5, help="blocks with the paper's sizes; 0 leaves them out")
+    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
+    parser.add_argument("--tiny", action="store_true", help="tiny models in place of the paper's, to try the script")
+    parser.add_argument("--save", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    load_average: Callable[[], float] = lambda: round(os.getloadavg()[0], 1)  # noqa: E731
+    before, store = load_average(), RunStore()
+    found = {dataset: measure(dataset, options, store) for dataset in options.datasets}
+    record = {
+        "benchmark": "query_latency",
+        "date": datetime.now(UTC).date().isoformat(),
+        "environment": {
+            "cpu": cpu_model(),
+            "cores": usable_cores(),
+            "threads": options.threads,
+            "load_average": [before, load_average()],
+        },
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "setting": {"clock": options.clock, "blocks": options.blocks, "users": options.users},
+        "datasets": found,
+    }
+    text = json.dumps(record, indent=1)
+    print(text)
+    if options.save:
+        path = Path(__file__).parent / "results" / "query_latency.json"
+        path.write_text(text + "\n", encoding="utf-8")
+        print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
