@@ -13,7 +13,7 @@ from typing import Literal
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.feasibility import audit
-from seqrec_lib.report.html import NONE, Html, link, stack, table
+from seqrec_lib.report.html import NONE, Html, lines, link, table
 from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, paper_name
 
 SSM = ("mamba4rec", "2mamba4rec", "hydra4rec")
@@ -244,29 +244,22 @@ def verdicts(found: Sequence[ClaimVerdict] = ()) -> list[ClaimVerdict]:
     return [by_id.get(candidate.id, ClaimVerdict(candidate)) for candidate in CLAIMS]
 
 
+def own_tables_table() -> Html:
+    """The claims that the paper's own tables say something to, and what."""
+    rows = [[c.statement, c.where, said] for c in CLAIMS if (said := own_tables(c.id)) is not None]
+    headers = ["What is claimed", "Section", "The paper's own tables"]
+    return table(headers, rows, caption="The paper's claims beside its own tables", left=(0, 1, 2), wrap=(0, 2))
+
+
 def claims_table(found: Sequence[ClaimVerdict] = ()) -> Html:
-    """Claims, what the paper's tables say themselves, and our verdict."""
-    all_verdicts = verdicts(found)
-    reasons = any(verdict.reason for verdict in all_verdicts)
-    shown = any(verdict.evidence for verdict in all_verdicts)
-    rows = [
-        [
-            verdict.claim.statement,
-            verdict.claim.where,
-            own_tables(verdict.claim.id) or NONE,
-            verdict.word,
-            *([verdict.reason or NONE] if reasons else []),
-            *([_links(verdict)] if shown else []),
-        ]
-        for verdict in all_verdicts
-    ]
-    headers = ["What is claimed", "Section", "The paper's own tables", "Our verdict"]
-    headers += ["Why"] * reasons + ["Shown on"] * shown
-    columns = range(len(headers))
-    return table(
-        headers, rows, caption="The paper's claims", left=columns, wrap=[i for i in columns if i not in (1, 3)]
-    )
+    """Every claim with our verdict, why, and the pages that show it."""
+    rows = [[verdict.claim.statement, verdict.claim.where, verdict.word, _why(verdict)] for verdict in verdicts(found)]
+    headers = ["What is claimed", "Section", "Our verdict", "Why, and where it is shown"]
+    return table(headers, rows, caption="The paper's claims and our runs", left=(0, 1, 2, 3), wrap=(0, 3))
 
 
-def _links(verdict: ClaimVerdict) -> str | Html:
-    return stack([link(text, f"{page}.html") for page, text in verdict.evidence]) if verdict.evidence else NONE
+def _why(verdict: ClaimVerdict) -> str | Html:
+    """The reason, line by line, then links."""
+    parts: list[str | Html] = [*verdict.reason.split("; ")] if verdict.reason else []
+    parts += [link(text, f"{page}.html") for page, text in verdict.evidence]
+    return lines(parts) if parts else NONE

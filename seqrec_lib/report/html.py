@@ -104,8 +104,14 @@ def paragraph(text: str) -> Html:
 
 
 def link(text: str, address: str) -> Html:
-    """A link in a line of its own; ``address`` counts from the page that shows it."""
-    return Html(f'<div><a href="{escape(address)}">{escape(text)}</a></div>', text)
+    """A link; ``address`` counts from the page that shows it."""
+    return Html(f'<a href="{escape(address)}">{escape(text)}</a>', text)
+
+
+def lines(parts: Sequence[str | Html]) -> Html:
+    """Parts of a table's cell below each other, each in a line of its own."""
+    html = "".join(f"<div>{part.html if isinstance(part, Html) else escape(part)}</div>" for part in parts)
+    return Html(html, "; ".join(str(part) for part in parts))
 
 
 def bullets(items: Sequence[str]) -> Html:

@@ -50,7 +50,7 @@ def speed_ssm(timings: Sequence[Timings]) -> ClaimVerdict:
             held += [estimate.value > 1 and estimate.excludes(1.0) for estimate in found.values()]
             if found:
                 text = ", ".join(_in_words(*item) for item in found.items())
-                words.append(f"{_name(one)}: SASRec takes {text} times as long as {label(model)}")
+                words.append(f"{_name(one)}, SASRec's time over {label(model)}'s: {text}")
     return ClaimVerdict(claim("speed-ssm"), _word(held), "; ".join(words), _runs(timings))
 
 
@@ -62,7 +62,7 @@ def speed_hydra(timings: Sequence[Timings]) -> ClaimVerdict:
         held += [(estimate.high or estimate.value) >= 4 for estimate in found.values()]
         if found:
             text = ", ".join(_in_words(*item) for item in found.items())
-            words.append(f"{_name(one)}: Mamba4Rec takes {text} times as long as Hydra4Rec")
+            words.append(f"{_name(one)}, Mamba4Rec's time over Hydra4Rec's: {text}")
     return ClaimVerdict(claim("speed-hydra"), _word(held), "; ".join(words), _runs(timings))
 
 
@@ -95,7 +95,7 @@ def cpu(timings: Sequence[Timings]) -> ClaimVerdict:
             held += [estimate.value > 1 and estimate.excludes(1.0) for estimate in found.values()]
             if found:
                 text = ", ".join(_in_words(*item) for item in found.items())
-                words.append(f"{_name(one)}: {label(model)} takes {text} times as long as SASRec")
+                words.append(f"{_name(one)}, {label(model)}'s time over SASRec's: {text}")
     return ClaimVerdict(claim("cpu"), _word(held), "; ".join(words), _runs(timings))
 
 
