@@ -27,7 +27,7 @@ from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, res
 if TYPE_CHECKING:
     import numpy as np
 
-    from seqrec_lib.data.sequences import Histories, Sequences
+    from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.language.candidates import Pools
     from seqrec_lib.language.pretrained import LanguageModel
     from seqrec_lib.language.ranking import LetterRanker
@@ -107,13 +107,16 @@ def run(config: Config, context: Context) -> Outcome:
     import pyarrow as pa
 
     from seqrec_lib.data import load
+    from seqrec_lib.language.ranker_training import teach
 
     sequences = load(config.dataset)
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever)
     ranker = make_ranker(config, language, sequences, context.device)
     begin = time.perf_counter()
-    history = _teach(ranker, sequences, retriever, config, context)
+    history = teach(
+        ranker, sequences, retriever, config.setting, config.teaching, config.seed, report=context.report_share
+    )
     train_seconds = time.perf_counter() - begin
     _keep(ranker, context.workdir)
     context.report("ranking")
@@ -197,47 +200,6 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     ranker.model = ranker.model.to("cuda" if on_gpu else "cpu").eval()
     return ranker
-
-
-def _teach(
-    ranker: LetterRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config, context: Context
-) -> list[dict[str, Any]]:
-    """Lessons, where there are any, then the prefixes; one entry for each epoch, lessons as epoch 0."""
-    import numpy as np
-
-    from seqrec_lib.data.sequences import Histories
-    from seqrec_lib.language.candidates import sample_prefixes, training_pools
-    from seqrec_lib.language.ranker_training import Examples, Tuning, tune
-
-    teaching, setting = config.teaching, config.setting
-    rng = np.random.default_rng([config.seed, 0x1E77E])
-    prefixes = sample_prefixes(sequences, teaching.per_user, rng)
-
-    def examples(histories: Histories, shown: int) -> Examples:
-        pools = training_pools(
-            retriever, sequences, histories, setting.candidates, rng, negatives=setting.negatives, order=setting.order
-        )
-        read = Histories(histories.start, histories.stop + shown, histories.targets)
-        others = (pools.place + rng.integers(1, setting.candidates, len(pools))) % setting.candidates
-        return Examples(ranker.prompts(sequences, read, pools.items), pools.place, others)
-
-    tuning = Tuning(
-        teaching.objective,
-        learning_rate=teaching.learning_rate,
-        schedule=teaching.schedule,
-        warmup_steps=teaching.warmup_steps,
-        batch=teaching.batch,
-        epochs=teaching.epochs,
-        seed=config.seed,
-    )
-    history = []
-    if teaching.lessons:
-        rows = rng.integers(0, len(prefixes), teaching.lessons)
-        some = Histories(prefixes.start[rows], prefixes.stop[rows], prefixes.targets[rows])
-        lessons = replace(tuning, schedule="constant", epochs=1)
-        history = tune(ranker, examples(some, 1), lessons, report=context.report_share)
-        history[0]["epoch"] = 0
-    return history + tune(ranker, examples(prefixes, 0), tuning, report=context.report_share)
 
 
 def _keep(ranker: LetterRanker, workdir: Path) -> None:

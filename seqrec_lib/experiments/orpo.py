@@ -39,28 +39,27 @@ SOURCES = (
 class Arm:
     """What is tuned on. ``paper``: the paper's learning rate and schedule, else the workable ones."""
 
-    label: str
     objective: str
     negatives: str = "random"
     paper: bool = False
 
 
 ARMS: dict[str, Arm] = {
-    "sft": Arm("More fine-tuning", "sft"),
-    "letters": Arm("Cross-entropy over letters", "letters"),
-    "dpo": Arm("DPO", "dpo"),
-    "s-dpo": Arm("S-DPO, all others rejected", "s-dpo"),
-    "simpo": Arm("SimPO", "simpo"),
-    "orpo-paper": Arm("ORPO, paper's setting and pairs", "orpo", "paper", paper=True),
-    "orpo-paper-random": Arm("ORPO, paper's setting, random", "orpo", paper=True),
-    "orpo": Arm("ORPO", "orpo"),
-    "orpo-multi": Arm("ORPO, all others rejected", "orpo-multi"),
-    "orpo-retriever": Arm("ORPO, retriever's best wrong", "orpo", "retriever"),
-    "orpo-own-error": Arm("ORPO, own worst error", "orpo", "own-error"),
-    "orpo-lower-rated": Arm("ORPO, lower rated", "orpo", "lower-rated"),
-    "orpo-lightfm": Arm("ORPO, LightFM's worst", "orpo", "lightfm"),
-    "orpo-lightfm-pool": Arm("ORPO, LightFM's worst candidate", "orpo", "lightfm-pool"),
-    "orpo-leaky": Arm("ORPO on the test items (leak)", "orpo", "leaky"),
+    "sft": Arm("sft"),
+    "letters": Arm("letters"),
+    "dpo": Arm("dpo"),
+    "s-dpo": Arm("s-dpo"),
+    "simpo": Arm("simpo"),
+    "orpo-paper": Arm("orpo", "paper", paper=True),
+    "orpo-paper-random": Arm("orpo", paper=True),
+    "orpo": Arm("orpo"),
+    "orpo-multi": Arm("orpo-multi"),
+    "orpo-retriever": Arm("orpo", "retriever"),
+    "orpo-own-error": Arm("orpo", "own-error"),
+    "orpo-lower-rated": Arm("orpo", "lower-rated"),
+    "orpo-lightfm": Arm("orpo", "lightfm"),
+    "orpo-lightfm-pool": Arm("orpo", "lightfm-pool"),
+    "orpo-leaky": Arm("orpo", "leaky"),
 }
 
 
