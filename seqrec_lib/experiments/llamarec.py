@@ -12,6 +12,7 @@ the hub's format, where the experiment `orpo` finds it.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -69,7 +70,7 @@ class Config:
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
-    """A run for each of ``retrievers`` and each of ``seeds``.
+    """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
 
     ``source`` is a hub id, a folder, or scratch:titles. ``overrides`` are fields of `Size`, `Setting` and `Teaching`.
 
@@ -85,15 +86,16 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     size, setting, teaching = resolve(dataset, source == SCRATCH, overrides)
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
-    configs = []
+    configs: list[Config] = []
     for name in parameters["retrievers"]:
         (retriever,) = accuracy.plan(
             {"dataset": dataset, "models": [name], "seeds": [0], "overrides": RETRIEVER.get(dataset, {})}
         )
         if retriever.training is None:
             raise SeqRecError(f"retriever {name!r} only counts; use a trained model, such as sasrec")
-        for seed in parameters["seeds"]:
-            configs.append(Config(retriever, dataset, MODEL, seed, source, size, setting, teaching))
+        for kind in parameters.get("negatives") or [setting.negatives]:
+            own = replace(setting, negatives=kind)
+            configs += [Config(retriever, dataset, MODEL, s, source, size, own, teaching) for s in parameters["seeds"]]
     return configs
 
 
@@ -157,7 +159,11 @@ def kept(experiment: Any, config: Any, context: Context) -> Path:
             raise SeqRecError(f"run {run_id}, which this one builds on, failed: {record.error}")
     if store.kept(run_id) is None:
         with store.lock(run_id):
-            experiment.run(config, replace(context, workdir=store.workdir(run_id)))
+            workdir = store.workdir(run_id)
+            experiment.run(config, replace(context, workdir=workdir))
+            for path in workdir.iterdir():  # checkpoints: `RunStore.save`, which would remove them, is not called
+                if path.name != "keep":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
     folder = store.kept(run_id)
     if folder is None:
         raise SeqRecError(f"run {run_id} kept nothing; delete its record and run it again")
@@ -229,7 +235,8 @@ def assess(
     begin = time.perf_counter()
     result = Assessment(*retrieve(retriever, sequences, test, k))
     retrieved = time.perf_counter()
-    logits = ranker.scores(sequences, test, result.pools)
+    prompts = ranker.prompts(sequences, test, result.pools.items)
+    logits = ranker.letter_logits(prompts)
     ranked = time.perf_counter()
     result.add("", logits)
     result.add_popularity(sequences)
@@ -248,7 +255,7 @@ def assess(
         "parameters_without_embeddings": body,
         "retriever_milliseconds_per_user": 1e3 * (retrieved - begin) / len(test),
         "milliseconds_per_user": 1e3 * (ranked - retrieved) / len(test),
-        "prompt_tokens": float(np.mean([len(p) for p in ranker.prompts(sequences, users, pools.items)])),
+        "prompt_tokens": float(np.mean([len(prompt) for prompt in prompts])),
     }
     return result, logits, cost
 

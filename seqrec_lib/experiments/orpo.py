@@ -99,7 +99,7 @@ class Config:
 
 
 ORDERS = ("permuted_", "averaged_")  # metrics over random orders of the candidates
-DATASETS: dict[str, dict[str, Any]] = {"demo": {"epochs": 1, "warmup_steps": 5}}
+DATASETS: dict[str, dict[str, Any]] = {"demo": {"epochs": 1, "batch": 32, "warmup_steps": 5}}
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
@@ -115,7 +115,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     for name in tuning:
         if name not in known:
             raise SeqRecError(f"unknown tuning {name!r}; there are {', '.join(sorted(known))}")
-    bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]]})
+    bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]], "negatives": []})
     configs = []
     for name in parameters["arms"]:
         if name not in ARMS:

@@ -67,7 +67,8 @@ RETRIEVER: dict[str, dict[str, Any]] = {"demo": {"epochs": 3}}
 """Overrides of the retriever's recipe: the demo's is trained in seconds."""
 
 DATASETS: dict[str, dict[str, Any]] = {
-    "demo": {"d_model": 64, "history": 8, "lessons": 1920, "per_user": 8, "orders": 2, "valid_users": 200},
+    "ml-1m": {"per_user": 20},
+    "demo": {"history": 8, "lessons": 1600, "per_user": 5, "orders": 1, "valid_users": 100},
 }
 
 SCRATCH: dict[str, Any] = {"d_model": 64, "n_layers": 2, "heads": 2, "positions": 256}

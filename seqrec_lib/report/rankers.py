@@ -36,11 +36,14 @@ LLAMA_TOKENS = 718  # of LlamaRec's prompt for MovieLens-1M, mean, with that mod
 def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
     """`gather`, with retriever, source and size of each ranker in its label."""
     values = [plain(config) for config in configs]
-    first = {(v["model"], v["retriever"]["model"], v["source"]): v for v in values}
+    first = {(v["retriever"]["model"], v["setting"]["negatives"]): v for v in values}
+    several = len({kind for _, kind in first}) > 1
     found = []
-    for own, own_values in zip(gather(configs, records, store), first.values(), strict=True):
-        source, over = own_values["source"], model_name(own_values["retriever"]["model"])
-        found.append(replace(own, label=f"LlamaRec on {over} ({origin(own, source)})", other_model=is_scratch(source)))
+    for own, ((over, kind), own_values) in zip(gather(configs, records, store), first.items(), strict=True):
+        source = own_values["source"]
+        details = origin(own, source) + (f", {kind} negatives" if several else "")
+        label = f"LlamaRec on {model_name(over)} ({details})"
+        found.append(replace(own, label=label, other_model=is_scratch(source)))
     return found
 
 
@@ -57,12 +60,16 @@ def origin(own: ModelRuns, source: str) -> str:
 
 
 def with_floors(runs: Sequence[ModelRuns], store: RunStore) -> list[ModelRuns]:
-    """Each ranker, followed by its floors as rows of their own."""
-    return [part for own in runs for part in (own, *(_floor(own, name, store) for name in FLOORS))]
+    """Each ranker with its blend, and each retriever's floors once."""
+    found: dict[str, ModelRuns] = {}
+    for own in runs:
+        found |= {part.label: part for part in (own, *(_floor(own, name, store) for name in FLOORS))}
+    return list(found.values())
 
 
 def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
-    prefix, over = f"{name}_", own.label.removeprefix("LlamaRec on ").partition(" (")[0]
+    prefix, over = f"{name}_", own.label.removeprefix("LlamaRec on ")
+    over = over if name == "blend" else over.partition(" (")[0]
     records: list[RunRecord | None] = []
     ranks: list[np.ndarray | None] = []
     for record in own.records:
@@ -71,7 +78,8 @@ def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
         ranks.append(None)
         if complete and record is not None:
             metrics = {k.removeprefix(prefix): v for k, v in record.metrics.items() if k.startswith(prefix)}
-            records[-1] = replace(record, metrics=metrics)
+            chance = {f"chance_{k[7:]}": v for k, v in record.metrics.items() if k.startswith("random_")}
+            records[-1] = replace(record, metrics=metrics | chance)
             ranks[-1] = store.table(record, "ranks")[f"{prefix}rank"].to_numpy()
     none = tuple(None for _ in ranks)
     return replace(
@@ -84,14 +92,11 @@ def candidates_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -
     """Every ranking of the candidates, over users whose target is one of them, and over all."""
     body: list[list[str | Html]] = []
     names = ("subset_ht@10", "subset_ndcg@10", "subset_mrr@10", "ndcg@10")
-    for own in runs:
-        if not own.complete:
-            continue
-        for part in (own, *(_floor(own, name, store) for name in FLOORS)):
-            body.append([part.label, *(mean_and_spread(part.mean(m), part.spread(m)) for m in names)])
-        over = body[-1][0]
-        chance = [own.mean(f"random_{name}") for name in names]
-        body.append([f"{str(over).partition(':')[0]}: at random", *map(_number, chance)])
+    for part in with_floors([own for own in runs if own.complete], store):
+        body.append([part.label, *(mean_and_spread(part.mean(m), part.spread(m)) for m in names)])
+        if part.model == "popularity":
+            chance = [part.mean(f"chance_{name}") for name in names]
+            body.append([f"{part.label.partition(':')[0]}: at random", *map(_number, chance)])
     if not body:
         return paragraph("Not run.")
     recall = ", ".join(f"{_recall(own):.1%} ({own.label})" for own in runs if own.complete)
