@@ -70,7 +70,7 @@ CLAIMS: tuple[Claim, ...] = (
         "quality-llamarec",
         "LlamaRec ranks best, at the price of its size.",
         "3.4.2",
-        ("accuracy", "language"),
+        ("accuracy", "llamarec"),
     ),
     Claim(
         "quality-mamrec",
@@ -82,7 +82,7 @@ CLAIMS: tuple[Claim, ...] = (
         "ssm-against-llm",
         "State space models can rank better than language models and are still faster.",
         "3.4.2",
-        ("accuracy", "language", "latency"),
+        ("accuracy", "generative", "llamarec", "latency"),
     ),
     Claim(
         "orpo",
