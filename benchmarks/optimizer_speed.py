@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    load = [os.getloadavg()[0]]
     rows = summaries(measure(options.weights, options.rounds))
     print(f"{'optimizer':28}{'ms':>8}{'x fused':>10}{'x foreach':>11}")
     for name, row in rows.items():
@@ -124,7 +126,8 @@ def main() -> None:
     if options.save:
         record = {
             "setting": {"weights": options.weights, "rounds": options.rounds, "clock": "cpu"},
-            "environment": {"cpu": cpu_model(), "cores": usable_cores(), "threads": options.threads},
+            "environment": {"cpu": cpu_model(), "cores": usable_cores(), "threads": options.threads}
+            | {"load_average": [round(x, 1) for x in (*load, os.getloadavg()[0])]},
             "versions": {"torch": torch.__version__},
             "date": datetime.now(UTC).date().isoformat(),
             "goals": GOALS,

@@ -28,7 +28,7 @@ def requests_table(record: Record | None) -> Html:
 def _ways(record: Record, length: int) -> Html:
     setting = record["setting"]
     rows = [row for row in record["rows"] if row["length"] == length]
-    sizes = list(rows[0]["users_per_second"])
+    sizes = [size for size in rows[0]["users_per_second"] if size != "1"]
     body = [
         [
             row["label"],
@@ -42,7 +42,7 @@ def _ways(record: Record, length: int) -> Html:
     ]
     fewer = [f"{row['label']} knows {row['items']:,}" for row in rows if row["items"] != setting["items"]]
     return table(
-        ["Way", "Parameters", "One user, ms", "95 % within, ms", *(f"Users/s by {size}" for size in sizes), "GiB"],
+        ["Way", "Parameters", "One user, ms", "p95, ms", *(f"Users/s by {size}" for size in sizes), "GiB"],
         body,
         caption=f"The {setting['k']} best of {setting['items']:,} items ({dataset_name(setting['dataset'])}) for "
         f"histories of up to {length} items",
@@ -77,11 +77,11 @@ def factors_table(record: Record | None) -> Html:
         )
     setting = record["setting"]
     return table(
-        ["Package", "Our model", "Length", "Faster for one user by", "Goal", "Reached", "Faster in batches by"],
+        ["Package", "Our model", "Length", "One user", "Goal", "Reached", "Batches"],
         body,
         caption="How many times as fast this library answers",
         notes=[
-            f"For one user: median over {setting['rounds']} rounds of the ratio of medians. In batches: each side at "
+            f"One user: median over {setting['rounds']} rounds of the ratio of medians. Batches: each side at "
             "the batch size that suits it best."
         ],
         left=(0, 1, 5),
