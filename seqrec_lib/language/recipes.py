@@ -21,7 +21,13 @@ ARCHITECTURES = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
 FLOORS = ("bm25-last", "title-markov")
 """Queries without a language model: the last title; the titles that most often followed the last one."""
 
-PRETRAINED: dict[str, Any] = {"learning_rate": 1e-4, "epochs": 3, "weight_decay": 0.01, "prompt_tokens": 512}
+PRETRAINED: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "epochs": 3,
+    "weight_decay": 0.01,
+    "prompt_tokens": 512,
+    "steps": 24,  # its tokenizer has not been trained on these titles, which may take more tokens
+}
 """Settings of a model that is not from scratch, before the reader's own."""
 
 
@@ -61,7 +67,7 @@ DATASETS: dict[str, dict[str, Any]] = {
         "prompt_tokens": 64,
         "title_tokens": 16,
         "epochs": 1,
-        "tokens_per_batch": 1536,
+        "tokens_per_batch": 2048,
         "learning_rate": 2e-2,
         "dropout": 0.0,
         "beams": 10,
@@ -69,6 +75,8 @@ DATASETS: dict[str, dict[str, Any]] = {
         "fewer": (5,),
         "steps": 9,
         "constants_users": 64,
+        "k1": (0.5, 1.5),
+        "b": (0.0, 0.75),
     },
     # MovieLens-100K has about a million tokens of titles for each epoch: a few epochs of a few hundred thousand weights
     # are what a core can train in minutes.

@@ -22,7 +22,7 @@ from seqrec_lib.report.html import NONE, Html, paragraph, table
 from seqrec_lib.report.paper import PAPER, dataset_name, model_name, paper_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
+from seqrec_lib.report.tables import format_interval, format_p, label_cell, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 ONE_QUERY = "one query, K items"
@@ -148,7 +148,7 @@ def lists_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -> Htm
         for name, part in lists(own, store).items():
             values = [mean_and_spread(part.mean(m), part.spread(m)) for m in ("ht@10", "ndcg@10", "masked_ht@10")]
             beyond = [_number(part.mean(m)) for m in BEYOND]
-            body.append([own.label, name, *values, *beyond])
+            body.append([label_cell(own.label), name, *values, *beyond])
     if not body:
         return paragraph("Not run.")
     headers = ["Model", "List", "HT@10", "NDCG@10", "HT@10, seen passed over", "Items", "Diversity@10", "Coverage@10"]
@@ -166,7 +166,7 @@ def lists_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -> Htm
 
 def writing_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     """What was written and what it cost."""
-    body = []
+    body: list[list[str | Html]] = []
     for own in runs:
         if not any("exact_share" in record.metrics for record in own.complete):
             continue
@@ -183,7 +183,7 @@ def writing_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
         exact = own.mean("exact_share")
         body.append(
             [
-                own.label,
+                label_cell(own.label),
                 f"{first.environment['language_model']['parameters']:,}",
                 NONE if exact is None else f"{exact:.1%}",
                 f"{first.metrics['bm25_k1']:g}, {first.metrics['bm25_b']:g}",

@@ -110,12 +110,12 @@ def _accuracy_table(metric: str, rows: pd.DataFrame, dataset: str) -> Html:
     headers = ["Model", "Ours", "95 % interval", *(["Paper", "Difference", "Verdict"] if beside else [])]
     body: list[list[str | Html]] = []
     for row in rows.itertuples():
-        ours = [
-            row.label,
+        ours: list[str | Html] = [
+            label_cell(str(row.label)),
             _ours(row.mean, row.sd, row.done, row.planned, row.failed),
             format_interval(row.interval),
         ]
-        paper = [
+        paper: list[str | Html] = [
             NONE if row.paper is None else str(row.paper),
             NONE if row.difference is None else f"{row.difference:+.4f}",
             f"{_SIGNS[row.verdict]} {row.verdict}",
@@ -131,7 +131,7 @@ def _masked_table(frame: pd.DataFrame, dataset: str) -> Html:
     for label in dict.fromkeys(frame["label"]):
         rows = frame[frame["label"] == label].itertuples()
         cells = [(mean_and_spread(r.masked_mean, r.masked_sd), format_interval(r.masked_interval)) for r in rows]
-        body.append([label, *(stacked(above, below) for above, below in cells)])
+        body.append([label_cell(str(label)), *(stacked(above, below) for above, below in cells)])
     caption = f"The same runs on {dataset_name(dataset)}, seen items masked"
     return table(["Model", *map(metric_name, metrics)], body, caption=caption)
 
@@ -140,6 +140,14 @@ def _ours(mean: float | None, sd: float | None, done: int, planned: int, failed:
     if mean is None:
         return "failed" if failed else "not run"
     return stacked(mean_and_spread(mean, sd), f"n={done}" if done == planned else f"n={done} of {planned}")
+
+
+def label_cell(label: str) -> str | Html:
+    """A model's label in a table: what stands in parentheses goes below, so that a phone has room for the numbers."""
+    name, parenthesis, rest = label.partition(" (")
+    if not (parenthesis and rest.endswith(")")):
+        return label
+    return Html(stacked(name, rest[:-1].replace(") (", ", ")).html, label)
 
 
 def mean_and_spread(mean: float | None, sd: float | None) -> str:
@@ -220,9 +228,9 @@ def data_note(dataset: str) -> Html:
 def size_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     """Parameters of each model, with and without embeddings, and what the paper prints for it."""
     rows = [(own, paper_row(own.dataset, own.model)) for own in runs]
-    body = [
+    body: list[list[str | Html]] = [
         [
-            own.label,
+            label_cell(own.label),
             _count(_mean(own, "parameters")),
             NONE if row is None else str(row.parameters),
             _count(_mean(own, "parameters_without_embeddings")),
@@ -236,13 +244,13 @@ def size_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
 
 def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     """What training cost: epochs, time and memory as means over runs; below, the hardware."""
-    body = []
+    body: list[list[str | Html]] = []
     for own in runs:
         epochs, wall, memory = (_mean(own, key) for key in ("epochs", "wall_seconds", "peak_memory_bytes"))
         seconds = [entry["seconds"] for run in own.complete for entry in run.history if "seconds" in entry]
         body.append(
             [
-                own.label,
+                label_cell(own.label),
                 NONE if epochs is None else f"{epochs:.0f}",
                 f"{np.mean(seconds):.1f}" if seconds else NONE,
                 NONE if wall is None else f"{wall / 60:.1f}",

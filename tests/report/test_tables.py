@@ -219,3 +219,11 @@ def test_formats():
     assert tables.format_interval(Interval(0.1, 0.05, 0.2), signed=True) == "+0.0500 to +0.2000"
     assert tables.format_interval(bootstrap_interval(np.zeros(9))) == "all users equal"
     assert tables.metric_name("masked@5") == "masked@5"
+
+
+def test_what_stands_in_parentheses_goes_below_in_a_table_and_stays_in_text() -> None:
+    cell = tables.label_cell("GPT4Rec (epochs 2) (from scratch, 0.3 M weights)")
+    assert not isinstance(cell, str)
+    assert cell.html.startswith("GPT4Rec<br>") and "epochs 2, from scratch, 0.3 M weights</span>" in cell.html
+    assert cell.text == "GPT4Rec (epochs 2) (from scratch, 0.3 M weights)"
+    assert tables.label_cell("SASRec") == "SASRec"
