@@ -232,7 +232,7 @@ def bars(frame: pd.DataFrame) -> Figure | None:
         axis.set_ylim(bottom=0)
     text = "lines: 95 % intervals over users"
     if frame["paper"].notna().any():
-        text += "; hollow: the paper's LlamaRec (its tables; what its figures show after ORPO is not printed)"
+        text += "\nhollow: the paper's LlamaRec, from its tables (the numbers of its figures are not printed)"
     canvas.supxlabel(text, fontsize=9, color="#444444")
     return canvas
 
