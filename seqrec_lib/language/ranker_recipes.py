@@ -68,7 +68,7 @@ RETRIEVER: dict[str, dict[str, Any]] = {"demo": {"epochs": 3}}
 
 DATASETS: dict[str, dict[str, Any]] = {
     "ml-1m": {"per_user": 20},
-    "demo": {"history": 8, "lessons": 1600, "per_user": 5, "orders": 1, "valid_users": 100},
+    "demo": {"history": 8, "lessons": 1600, "per_user": 5, "learning_rate": 6e-3, "orders": 1, "valid_users": 100},
 }
 
 SCRATCH: dict[str, Any] = {"d_model": 64, "n_layers": 2, "heads": 2, "positions": 256}

@@ -158,8 +158,9 @@ def teach(
 ) -> list[dict[str, Any]]:
     """Fine-tune on prefixes of the training sequences: lessons, where there are any, then the prompts of use.
 
-    In a lesson the history ends in the answer. So its letter can be found without knowing what goes with what, which
-    a model with random weights learns soon, and of which the prompts of use then ask the fuzzy version.
+    In a lesson the history ends in the answer, and the other candidates are random. So its letter can be found without
+    knowing what goes with what, which a model with random weights learns soon, and of which the prompts of use then
+    ask the fuzzy version. Their loss is taken over the letters alone.
 
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.
@@ -170,9 +171,9 @@ def teach(
     rng = np.random.default_rng([seed, 0x1E77E])
     prefixes = sample_prefixes(sequences, teaching.per_user, rng)
 
-    def examples(histories: Histories, shown: int) -> Examples:
+    def examples(histories: Histories, shown: int, negatives: str, order: str) -> Examples:
         pools = training_pools(
-            retriever, sequences, histories, setting.candidates, rng, negatives=setting.negatives, order=setting.order
+            retriever, sequences, histories, setting.candidates, rng, negatives=negatives, order=order
         )
         read = Histories(histories.start, histories.stop + shown, histories.targets)
         others = (pools.place + rng.integers(1, setting.candidates, len(pools))) % setting.candidates
@@ -191,9 +192,10 @@ def teach(
     if teaching.lessons:
         rows = rng.integers(0, len(prefixes), teaching.lessons)
         some = Histories(prefixes.start[rows], prefixes.stop[rows], prefixes.targets[rows])
-        history = tune(ranker, examples(some, 1), replace(config, schedule="constant", epochs=1), report=report)
+        lessons = replace(config, objective="letters", schedule="constant", epochs=1)
+        history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, report=report)
         history[0]["epoch"] = 0
-    return history + tune(ranker, examples(prefixes, 0), config, report=report)
+    return history + tune(ranker, examples(prefixes, 0, setting.negatives, setting.order), config, report=report)
 
 
 def with_adapter(

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, claim
-from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.html import NONE, Html, paragraph, stacked, table
 from seqrec_lib.report.paper import METRICS, dataset_name, paper_row
 from seqrec_lib.report.rankers import is_scratch, origin
 from seqrec_lib.report.runs import ModelRuns, gather
@@ -57,12 +57,16 @@ SLIGHT = 0.1  # of the quality before: a change whose interval stays within is c
 
 @dataclass(frozen=True)
 class Change:
-    """One arm: its runs, and after minus before (None: not run) with a p-value that is corrected over the arms."""
+    """One arm: its runs, and after minus before (None: not run) with a p-value that is corrected over the arms.
+
+    ``against``: after minus what more fine-tuning reached (the arm "sft"), where both ran.
+    """
 
     own: ModelRuns
-    before: float | None
-    difference: Interval | None
-    p: float | None
+    before: float | None = None
+    difference: Interval | None = None
+    p: float | None = None
+    against: Interval | None = None
 
 
 def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
@@ -83,13 +87,16 @@ def before(own: ModelRuns, store: RunStore, metric: str) -> np.ndarray | None:
 def compare(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10") -> list[Change]:
     """Each arm against what it started from, user by user; Holm's correction over all arms that ran."""
     found: list[Change] = []
+    more = next((own for own in runs if own.model.endswith("+sft")), None)
+    tuned = None if more is None else more.user_means(metric)
     for own in runs:
         first, then = before(own, store, metric), own.user_means(metric)
         if first is None or then is None:
-            found.append(Change(own, None, None, None))
+            found.append(Change(own))
             continue
         difference = bootstrap_interval(average_difference(then, first))
-        found.append(Change(own, float(first.mean()), difference, paired_p_value(then, first)))
+        other = None if tuned is None or own is more else bootstrap_interval(average_difference(then, tuned))
+        found.append(Change(own, float(first.mean()), difference, paired_p_value(then, first), other))
     corrected = iter(holm([c.p for c in found if c.p is not None]))
     return [c if c.p is None else replace(c, p=next(corrected)) for c in found]
 
@@ -100,10 +107,8 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
     for change in changes:
         own = change.own
         if change.difference is None or change.p is None:
-            body.append([own.label, *[NONE] * 5, "failed" if own.failed else "not run"])
+            body.append([own.label, *[NONE] * 6, "failed" if own.failed else "not run"])
             continue
-        pairs = (("before_permuted_subset_ndcg@10", "permuted_subset_ndcg@10"),)
-        free = [f"{_gain(own, *pair)}" for pair in pairs]
         body.append(
             [
                 own.label,
@@ -111,11 +116,15 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
                 f"{change.difference.estimate:+.4f}",
                 format_interval(change.difference, signed=True),
                 format_p(change.p),
-                *free,
+                _gain(own, "before_permuted_subset_ndcg@10", "permuted_subset_ndcg@10"),
+                NONE
+                if change.against is None
+                else stacked(f"{change.against.estimate:+.4f}", format_interval(change.against, signed=True)),
                 reading(change),
             ]
         )
-    headers = ["Arm", "After", "After − before", "95 % interval", "p (Holm)", "Random orders, found", "Reading"]
+    headers = ["Arm", "After", "After − before", "95 % interval", "p (Holm)", "Random orders, found"]
+    headers += ["After − more fine-tuning", "Reading"]
     started = sorted({f"{c.before:.4f}" for c in changes if c.before is not None})
     notes = [
         f"Before: {', '.join(started)}. " if started else "",
@@ -123,7 +132,7 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
         "target is a candidate, when candidates are listed in random orders, as in training.",
     ]
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}: what tuning on preferences changes"
-    return table(headers, body, caption=caption, notes=["".join(notes)], left=(0, 6))
+    return table(headers, body, caption=caption, notes=["".join(notes)], left=(0, 7))
 
 
 def _gain(own: ModelRuns, first: str, then: str) -> str:
@@ -223,7 +232,7 @@ def bars(frame: pd.DataFrame) -> Figure | None:
         axis.set_ylim(bottom=0)
     text = "lines: 95 % intervals over users"
     if frame["paper"].notna().any():
-        text += "; hollow: the paper's LlamaRec (its tables; what its figures show after ORPO is not printed)"
+        text += "\nhollow: the paper's LlamaRec, from its tables (the numbers of its figures are not printed)"
     canvas.supxlabel(text, fontsize=9, color="#444444")
     return canvas
 

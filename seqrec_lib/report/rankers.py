@@ -19,11 +19,11 @@ from seqrec_lib.report.html import NONE, Html, paragraph, table
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, mean_and_spread, metric_name
+from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 FLOORS = {
-    "blend": "blend of both",
+    "blend": "blended",
     "retriever": "retriever's order",
     "popularity": "by popularity",
 }
@@ -68,8 +68,8 @@ def with_floors(runs: Sequence[ModelRuns], store: RunStore) -> list[ModelRuns]:
 
 
 def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
-    prefix, over = f"{name}_", own.label.removeprefix("LlamaRec on ")
-    over = over if name == "blend" else over.partition(" (")[0]
+    prefix, over = f"{name}_", own.label.removeprefix("LlamaRec on ").partition(" (")[0]
+    label = f"{own.label}, {FLOORS[name]}" if name == "blend" else f"{over}: {FLOORS[name]}"
     records: list[RunRecord | None] = []
     ranks: list[np.ndarray | None] = []
     for record in own.records:
@@ -83,7 +83,7 @@ def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
             ranks[-1] = store.table(record, "ranks")[f"{prefix}rank"].to_numpy()
     none = tuple(None for _ in ranks)
     return replace(
-        own, model=name, label=f"{over}: {FLOORS[name]}", records=tuple(records), ranks=tuple(ranks), masked_ranks=none,
+        own, model=name, label=label, records=tuple(records), ranks=tuple(ranks), masked_ranks=none,
         other_model=False,
     )  # fmt: skip
 
@@ -103,7 +103,8 @@ def candidates_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -
     headers = ["Ranking", *(f"{metric_name(m.removeprefix('subset_'))}, found" for m in names[:3]), "NDCG@10, all"]
     notes = [
         f"Found: users whose target is among the candidates, {recall}. For everybody else no order of the candidates "
-        "helps, so that the last column is that share of the one before it. At random: by expectation."
+        "helps. Blended: the retriever's scores and the letters' log-odds, weighed on validation users. At random: by "
+        "expectation."
     ]
     return table(headers, body, caption=f"Orders of the same candidates on {dataset_name(dataset)}", notes=notes)
 
@@ -252,7 +253,7 @@ def verdict(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10")
         ids += [record.run_id for record in own.complete]
         reasons.append(
             f"{own.label} minus its retriever's order: {metric_name(metric)} {test.difference.estimate:+.4f} "
-            f"({format_interval(test.difference, signed=True)}), p = {test.p_holm:.3f}"
+            f"({format_interval(test.difference, signed=True)}), p {_compared(test.p_holm)}"
         )
     if not words:
         return ClaimVerdict(found)
@@ -260,6 +261,11 @@ def verdict(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10")
         reasons.append("a small ranker from scratch says nothing about seven billion pretrained weights")
     word = "upheld" if all(words) else "partly" if any(words) else "not upheld"
     return ClaimVerdict(found, word, "; ".join(reasons), tuple(ids))  # type: ignore[arg-type]
+
+
+def _compared(p: float) -> str:
+    text = format_p(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _number(value: float | None) -> str:
