@@ -13,7 +13,7 @@ from seqrec_lib.report.claims import ClaimVerdict
 from seqrec_lib.report.timings import Timings, found
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
-from seqrec_lib.study.plans import run_states, values
+from seqrec_lib.study.plans import page_runs, values
 from seqrec_lib.study.runner import Page
 
 
@@ -32,8 +32,7 @@ def _speed(pages: list[Page], store: RunStore) -> list[ClaimVerdict]:
     timings = []
     for page in pages:
         if page.notebook == "latency":
-            states = run_states(page, store)
-            records = found([s.config for s in states], [s.record for s in states], store, "latency")
+            records = found(*page_runs(page, store), store, "latency")
             timings += [Timings.read(record, store) for record in records]
     return speed_claims.verdicts(timings, benchmarks.read(benchmarks.FOLDER, "query_latency"))
 
@@ -44,8 +43,7 @@ def _optimizers(pages: list[Page], store: RunStore) -> list[ClaimVerdict]:
     verdicts: list[ClaimVerdict] = []
     for page in pages:
         if page.notebook == "optimizers":
-            states = run_states(page, store)
-            gathered = optimizers.gather(cells(values(page)), [s.config for s in states], [s.record for s in states])
+            gathered = optimizers.gather(cells(values(page)), *page_runs(page, store))
             verdicts += optimizers.verdicts(gathered)
     return verdicts
 
@@ -54,6 +52,5 @@ def _language(pages: list[Page], store: RunStore) -> ClaimVerdict:
     runs = []
     for page in pages:
         if page.notebook == "generative":
-            states = run_states(page, store)
-            runs += language.rows([s.config for s in states], [s.record for s in states], store)
+            runs += language.rows(*page_runs(page, store), store)
     return language.pair_verdict(runs)
