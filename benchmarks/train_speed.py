@@ -137,8 +137,12 @@ class Worker:
 
     def turn(self, clock: str, seconds: float) -> dict[str, Any]:
         """Train for about this long."""
+        return self.ask(f"{clock} {seconds}")
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send a line, wait for the report."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{clock} {seconds}\n")
+        self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         return self.report()
 

@@ -4,7 +4,8 @@ For P positions and V items the logits have P x V entries: 44 MB for 3,200 posit
 211,452 items of the paper's largest catalogue. The loss below walks over the positions in chunks that stay in the
 cache, in one buffer, and computes the gradients in the forward pass: nothing of that size is kept or computed twice.
 
-Glossary: h (P, d) encoded positions, W (V, d) item embeddings (row 0 is padding), y (P,) targets.
+Glossary: h (P, d) encoded positions, W (V, d) item embeddings (row 0 is padding), y (P,) targets, b a number that is
+added to the logits of chosen pairs of a position and an item (the repeat bias of :mod:`seqrec_lib.models.repeats`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ _COLUMNS = 16  # logits of a position are a multiple of this: unaligned rows hal
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any,
+        h: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        dtype: torch.dtype,
+        bias: Tensor | None,
+        biased: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         n, n_rows = len(h), len(weight)
         columns = -(-n_rows // _COLUMNS) * _COLUMNS
         limit = _CHUNK_ELEMENTS if h.device.type == "cpu" else _CHUNK_ELEMENTS_CUDA
@@ -35,13 +44,21 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(h.dtype, torch.float32)
         grad_w = torch.zeros((columns, weight.shape[1]), device=weight.device, dtype=wide)
         total = torch.zeros((), device=h.device, dtype=torch.float64)
-        for begin in range(0, n, size):
+        grad_bias = torch.zeros((), device=h.device, dtype=torch.float64)
+        if biased is not None:  # where each chunk's pairs begin
+            starts = torch.arange(0, n + size, size, device=h.device)
+            cuts = torch.searchsorted(biased[0], starts).tolist()
+        for number, begin in enumerate(range(0, n, size)):
             y = targets[begin : begin + size].unsqueeze(1)
             rows = len(y)
             # A remainder is filled up with zero rows: matrix kernels are built and cached per shape, and a shape of
             # its own for each batch costs time and gigabytes. Zero rows add nothing to the products below.
             part = F.pad(h[begin : begin + size].to(dtype), (0, 0, 0, -rows % _ROWS))
             z = torch.mm(part, w.T, out=logits[: len(part)])
+            if biased is not None and bias is not None:
+                positions, items = (x[cuts[number] : cuts[number + 1]] for x in biased)
+                at = (positions - begin, items)
+                z[at] += bias.to(dtype)
             z[:, 0] = -torch.inf  # padding is no item, and neither are the columns that fill up a row
             z[:, n_rows:] = -torch.inf
             top = z.amax(dim=1, keepdim=True)
@@ -51,19 +68,30 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             total += (norm.double().log() + top.double())[:rows].sum()
             # d loss / d logits = z / norm - onehot(y); dividing the small factors of its products saves a pass over z
             z[:rows].scatter_add_(1, y, -norm[:rows].to(dtype))
+            if biased is not None:
+                grad_bias += (z[at].to(wide) / norm[at[0], 0]).sum(dtype=torch.float64)
             grad_h[begin : begin + size] = ((z @ w) / norm)[:rows]
             grad_w += z.T @ (part / norm).to(dtype)
-        ctx.save_for_backward(grad_h.div_(n), grad_w[:n_rows].div_(n).to(weight.dtype))
+        ctx.save_for_backward(grad_h.div_(n), grad_w[:n_rows].div_(n).to(weight.dtype), grad_bias.div_(n).to(h.dtype))
         return (total / n).to(h.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_h, grad_w = ctx.saved_tensors
-        return grad_h * gradients[0], grad_w * gradients[0], None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        grad_h, grad_w, grad_bias = ctx.saved_tensors
+        of_bias = grad_bias * gradients[0] if ctx.needs_input_grad[4] else None
+        return grad_h * gradients[0], grad_w * gradients[0], None, None, of_bias, None
 
 
-def catalogue_cross_entropy(h: Tensor, weight: Tensor, targets: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+def catalogue_cross_entropy(
+    h: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    bias: Tensor | None = None,
+    biased: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Mean cross-entropy of softmax(h W^T) over items 1..V-1 (paper, section 3, prediction layer).
 
     Equal to ``F.cross_entropy(h @ weight.T, targets)`` with the padding column removed; differentiable once.
@@ -72,10 +100,12 @@ def catalogue_cross_entropy(h: Tensor, weight: Tensor, targets: Tensor, *, dtype
         h: (P, d) encoded positions; weight: (V, d) item embeddings; targets: (P,) int64 ids in 1..V-1.
         dtype: of the matrix products; ``torch.bfloat16`` is about twice as fast where the hardware has it (sums
             are still taken in float32). Default: that of ``h``.
+        bias: a number, added to the logits of the pairs ``biased``: (positions, items), int64 each, every pair once,
+            positions in ascending order.
 
     Raises:
         ValueError: there is no position to take the loss at.
     """
     if len(h) == 0:
         raise ValueError("the loss needs at least one position, got 0")
-    return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype)
+    return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype, bias, biased)

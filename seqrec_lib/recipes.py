@@ -119,8 +119,9 @@ def resolve(
     architecture = dict(defaults)
     architecture |= {k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}
     known: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig) if field.name != "seed"}
-    training = known | DATASET_TRAINING.get(dataset, {}) | MODEL_TRAINING.get(model, {})
-    training |= PAIR_TRAINING.get((dataset, model), {})
+    training = known | DATASET_TRAINING.get(dataset, {})
+    for name in dict.fromkeys((model.partition("+")[0], model)):  # a variant is trained as its base, where not said
+        training |= MODEL_TRAINING.get(name, {}) | PAIR_TRAINING.get((dataset, name), {})
     for name, value in (overrides or {}).items():
         if name in defaults:
             architecture[name] = _like(defaults[name], value, name)

@@ -108,7 +108,10 @@ class _TrainingStep(nn.Module):
         """Mean loss at the flat positions ``at`` of (B, L) ``items``; targets: (len(at),)."""
         hidden = self.model.hidden(items, lengths).flatten(0, 1)
         chosen = hidden.index_select(0, at).float()
-        return catalogue_cross_entropy(chosen, self.model.item_embedding.weight, targets, dtype=self.softmax_dtype)
+        bias, biased = self.model.bias(items, at) or (None, None)
+        return catalogue_cross_entropy(
+            chosen, self.model.item_embedding.weight, targets, dtype=self.softmax_dtype, bias=bias, biased=biased
+        )
 
 
 class _Batches:

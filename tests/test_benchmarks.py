@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import decoding_speed, query_latency, ranking_speed, train_speed
+from benchmarks import decoding_speed, query_latency, ranking_speed, recommend_speed, train_speed
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
 from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
@@ -84,6 +84,83 @@ def test_a_worker_warms_up_takes_turns_and_ends(tmp_path: Path) -> None:
     worker.stop()
     assert worker.process.returncode == 0
     assert "noise" in (tmp_path / "log").read_text()
+
+
+ANSWERER = f"""
+import sys
+sys.path.insert(0, {str(PEERS)!r})
+from turns import answer, settings
+given = settings()
+answer({{"own": lambda users: [[0] * given["returned"] for _ in users]}}, 2, items=5)
+"""
+
+
+def answerer(folder: Path, log, returned: int) -> Worker:
+    script = folder / "worker.py"
+    script.write_text(ANSWERER)
+    return Worker(Side("Fake", str(script)), {}, {"threads": 1, "returned": returned}, folder, log)
+
+
+def test_a_worker_answers_requests_with_their_seconds(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        panel = recommend_speed.Panel(log, "cpu")
+        panel.workers["ours"] = answerer(tmp_path, log, 2)
+    assert panel.workers["ours"].report()["items"] == 5
+    seconds = panel.ask(recommend_speed.Way("ours", "own", "Ours", None, 50), [[0], [1, 2], [3]])
+    assert len(seconds) == 3 and min(seconds) >= 0
+    assert panel.memory["ours"] > 0
+    panel.stop()
+    assert panel.workers["ours"].process.returncode == 0
+
+
+def test_a_worker_that_answers_with_too_few_items_fails(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        worker = answerer(tmp_path, log, 1)
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        worker.report()
+    worker.stop()
+    assert "own gave [1] items to 1 users; 2 for each" in (tmp_path / "log").read_text()
+
+
+def test_recommending_is_compared_at_equal_lengths_by_rounds_and_by_best_batches() -> None:
+    own = {"a-200": ("sasrec", 200, "A"), "b-50": ("sasrec", 50, "B")}
+    field = [way for way in recommend_speed.ways(own, [200, 50]) if way.way not in ("model",)]
+    assert {way.worker for way in field} == set(recommend_speed.workers([200, 50], own))
+    slow = {"ours": 1.0, "recbole": 20.0, "rectools": 4.0}
+
+    class Told:
+        """Answers a single user in a time by side, and many in half of it for each."""
+
+        asked: list = []  # noqa: RUF012
+
+        def ask(self, way, requests):
+            self.asked.append((way.name, requests))
+            return [slow[way.worker.partition("-")[0]] * (1 if len(u) == 1 else len(u) / 2) for u in requests]
+
+    panel = Told()
+    single = recommend_speed.take_rounds(panel, field, iter([[[1]], [[2], [3]], [[4], [5]]]), 2)
+    assert all(
+        seconds == [[slow[name.partition("/")[0].partition("-")[0]]] * 2] * 2 for name, seconds in single.items()
+    )
+    for start in range(0, len(panel.asked), len(field)):  # the same requests for all in a round
+        assert len({str(requests) for _, requests in panel.asked[start : start + len(field)]}) == 1
+    assert [name for name, _ in panel.asked[len(field) : 2 * len(field)]] == [way.name for way in reversed(field)]
+
+    batched = {8: recommend_speed.take_rounds(panel, field, iter([[list(range(8))]] * 2), 1)}
+    facts = {way.worker: {"parameters": 7, "versions": {}, "items": 9} for way in field}
+    rows = recommend_speed.summarise(field, single, batched, facts, dict.fromkeys(facts, 0))
+    assert rows[0]["milliseconds"] == 1000.0 and rows[0]["calls"] == 4
+    assert rows[0]["users_per_second"] == {"1": 1.0, "8": 2.0}
+    pairs = recommend_speed.compare(field, single, rows, recommend_speed.GOALS)
+    found = {(pair["ours"], pair["theirs"]): pair for pair in pairs}
+    assert set(found) == {
+        ("ours/a-200", "recbole-200/documented"),
+        ("ours/a-200", "rectools-200/recommend"),
+        ("ours/b-50", "recbole-50/documented"),
+        ("ours/b-50", "rectools-50/recommend"),
+    }
+    pair = found["ours/a-200", "recbole-200/documented"]
+    assert (pair["times_as_fast"], pair["times_as_fast_in_batches"], pair["goal"]) == (20.0, 20.0, 10.0)
 
 
 def test_a_worker_that_fails_is_an_error(tmp_path: Path) -> None:

@@ -80,3 +80,24 @@ def test_bfloat16_products_are_close() -> None:
 def test_needs_a_position() -> None:
     with pytest.raises(ValueError, match="at least one position"):
         catalogue_cross_entropy(torch.empty(0, 4), torch.randn(3, 4), torch.empty(0, dtype=torch.int64))
+
+
+@settings(max_examples=20, deadline=None)
+@given(positions=st.integers(1, 30), items=st.integers(1, 40), chunk=st.integers(1, 900), seed=st.integers(0, 1_000))
+def test_a_bias_on_pairs_equals_torch_with_the_biased_logits(positions: int, items: int, chunk: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    h, weight = torch.randn(positions, 8, requires_grad=True), torch.randn(items + 1, 8, requires_grad=True)
+    targets = torch.randint(1, items + 1, (positions,))
+    bias = torch.tensor(-1.5, requires_grad=True)
+    chosen = torch.rand(positions, items + 1) < 0.3
+    chosen[:, 0] = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "_CHUNK_ELEMENTS", chunk)
+        patch.setattr(losses, "_ROWS", 4)
+        loss = catalogue_cross_entropy(h, weight, targets, bias=bias, biased=chosen.nonzero(as_tuple=True))
+    logits = h.double() @ weight.double().T + bias.double() * chosen
+    expected = F.cross_entropy(logits[:, 1:], targets - 1)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    inputs = (h, weight, bias)
+    for ours, theirs in zip(gradients(2 * loss, *inputs), gradients(2 * expected, *inputs), strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * (theirs.norm() + 1e-2)

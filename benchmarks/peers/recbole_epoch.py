@@ -5,11 +5,10 @@ RecBole makes every prefix a sample of its own, padded to ``length``, and trains
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from recbole_model import make
 from turns import Turns, settings
 
 
@@ -17,43 +16,9 @@ def main() -> None:
     given = settings()
     import recbole
     import torch
-    from recbole.config import Config
-    from recbole.data import create_dataset, data_preparation
-    from recbole.utils import get_model, get_trainer, init_seed
+    from recbole.utils import get_trainer
 
-    torch.set_num_threads(given["threads"])
-    interactions = Path(given["interactions"])
-    config = Config(
-        model="SASRec",
-        dataset=interactions.stem,
-        config_dict={
-            "data_path": str(interactions.parent.parent),
-            "checkpoint_dir": tempfile.mkdtemp(),
-            "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
-            "use_gpu": False,
-            "n_layers": given["n_layers"],
-            "n_heads": given["n_heads"],
-            "hidden_size": given["d_model"],
-            "inner_size": given["d_inner"],
-            "hidden_dropout_prob": given["dropout"],
-            "attn_dropout_prob": 0.0,  # ours has none
-            "MAX_ITEM_LIST_LENGTH": given["length"],
-            "train_batch_size": given["rows_per_batch"],
-            "learning_rate": given["learning_rate"],
-            "loss_type": "CE",
-            "train_neg_sample_args": None,
-            "eval_args": {
-                "split": {"LS": "valid_and_test"},
-                "group_by": "user",
-                "order": "TO",
-                "mode": "full",
-            },
-            "show_progress": False,
-        },
-    )
-    init_seed(config["seed"], config["reproducibility"])
-    data, _, _ = data_preparation(config, create_dataset(config))
-    model = get_model("SASRec")(config, data._dataset)
+    config, (data, _, _), model = make(given)
     trainer = get_trainer(config["MODEL_TYPE"], "SASRec")(config, model)
     turns = Turns(
         versions={"torch": torch.__version__, "RecBole": recbole.__version__},

@@ -6,24 +6,18 @@ that the model makes by default, plus a callback that counts.
 
 from __future__ import annotations
 
+from rectools_model import make, quiet, read
 from turns import Turns, settings
 
 
 def main() -> None:
     given = settings()
-    import pandas as pd
     import pytorch_lightning as pl
     import torch
-    from rectools import Columns, __version__
+    from rectools import __version__
     from rectools.dataset import Dataset
-    from rectools.models import SASRecModel
-    from rectools.models.nn.transformers.net_blocks import PreLNTransformerLayers
 
-    torch.set_num_threads(given["threads"])
-    rows = pd.read_csv(given["interactions"], sep="\t", header=0, names=["user_id", "item_id", "datetime"])
-    rows = rows[rows.groupby("user_id").cumcount(ascending=False) >= 2]  # the last two are validation and test
-    rows[Columns.Datetime] = pd.to_datetime(rows["datetime"], unit="s")
-    rows[Columns.Weight] = 1.0
+    rows = read(given["interactions"], held_out=2)  # validation and test
     length = given["length"]
     kept = rows.groupby("user_id").size().clip(upper=length + 1)
 
@@ -46,32 +40,9 @@ def main() -> None:
             )
 
     def trainer() -> pl.Trainer:
-        return pl.Trainer(
-            max_epochs=10**6,
-            min_epochs=10**6,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            logger=False,
-            enable_checkpointing=False,
-            devices=1,
-            accelerator="cpu",
-            callbacks=[Count()],
-        )
+        return quiet(pl, max_epochs=10**6, min_epochs=10**6, callbacks=[Count()])
 
-    # Its own SASRec blocks have a feed-forward network of width d and no setting for it; its pre-norm blocks have 4 d.
-    layers = {"transformer_layers_type": PreLNTransformerLayers} if given["d_inner"] == 4 * given["d_model"] else {}
-    SASRecModel(
-        n_blocks=given["n_layers"],
-        n_heads=given["n_heads"],
-        n_factors=given["d_model"],
-        dropout_rate=given["dropout"],
-        session_max_len=length,
-        loss="softmax",
-        lr=given["learning_rate"],
-        batch_size=given["rows_per_batch"],
-        get_trainer_func=trainer,
-        **layers,
-    ).fit(Dataset.construct(rows))
+    make(given, trainer).fit(Dataset.construct(rows))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The workers' side of the training benchmark: train when told to, report, wait for the next turn.
+"""The workers' side of the benchmarks beside other packages: work when told to, report, wait for the next turn.
 
-A worker reads its settings (one JSON object) from the command line, prepares its data and model, and calls
-:meth:`Turns.step` after every optimizer step. The first step warms up and is not timed. Each line on its input is the
-length of a turn, as a clock (wall | cpu) and seconds on it; at the first step beyond it, one JSON line with what the
-turn achieved goes to its output.
+A worker reads its settings (one JSON object) from the command line and prepares its data and model.
+To train, it then calls :meth:`Turns.step` after every optimizer step. The first step warms up and is not timed. Each
+line on its input is the length of a turn, as a clock (wall | cpu) and seconds on it; at the first step beyond it, one
+JSON line with what the turn achieved goes to its output.
+To recommend, it calls :func:`answer`, once. Each line on its input is a turn: which way, and the users of each request.
 Standard library only: it runs in the environments of the other packages too.
 """
 
@@ -13,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # Whatever the packages print goes to the error stream: the output carries reports only.
@@ -59,7 +61,7 @@ class Turns:
 
     def _wait(self, report: dict[str, Any]) -> None:
         """Send a report; come back with a new turn. The process ends here when the benchmark is over."""
-        _REPORTS.write(json.dumps(report) + "\n")
+        _send(report)
         line = sys.stdin.readline()
         if not line:
             os._exit(0)  # in the middle of someone else's training loop: no tidier way out is common to all
@@ -67,3 +69,37 @@ class Turns:
         self.seconds = float(seconds)
         self.counts = [0, 0, 0, 0]
         self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+
+Way = Callable[[list[int]], Sequence[Sequence[Any]]]
+
+
+def answer(ways: Mapping[str, Way], k: int, **facts: Any) -> None:
+    """Report ``facts``, then take turns until the input ends. Users are counted from 0.
+
+    Args:
+        ways: by name, what gives the k items of each user of a request.
+        k: how many items a user gets.
+
+    Raises:
+        ValueError: a way gives another number of lists, or of items.
+    """
+    for name, way in ways.items():
+        for users in ([0], [1, 2, 3], [4]):  # warms up
+            lengths = [len(items) for items in way(users)]
+            if lengths != [k] * len(users):
+                raise ValueError(f"{name} gave {lengths} items to {len(users)} users; {k} for each were asked for")
+    _send(facts | {"prepare_seconds": time.perf_counter() - _BEGAN})
+    clocks = {"wall": time.perf_counter, "cpu": time.process_time}
+    for line in sys.stdin:
+        turn = json.loads(line)
+        way, now, seconds = ways[turn["way"]], clocks[turn["clock"]], []
+        for users in turn["requests"]:
+            began = now()
+            way(users)
+            seconds.append(now() - began)
+        _send({"seconds": seconds, "peak_memory_bytes": peak_memory()})
+
+
+def _send(report: Mapping[str, Any]) -> None:
+    _REPORTS.write(json.dumps(report) + "\n")

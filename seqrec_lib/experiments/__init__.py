@@ -19,6 +19,8 @@ EXPERIMENTS: dict[str, str] = {
     "scaling": "seqrec_lib.experiments.scaling",
     "optimizers": "seqrec_lib.experiments.optimizers",
     "generative": "seqrec_lib.experiments.generative",
+    "llamarec": "seqrec_lib.experiments.llamarec",
+    "orpo": "seqrec_lib.experiments.orpo",
 }
 
 

@@ -73,6 +73,7 @@ QUESTIONS: dict[str, Question] = {
         Question("layers", "Two layers", _pairs(_NAMES, "2 layers", n_layers=2)),
         Question("residual", "A residual around the mixer", _pairs(_NAMES, "residual", "+residual")),
         Question("objective", "Prefixes as samples", _pairs(_NAMES, "prefixes", objective="prefixes")),
+        Question("repeats", "A repeat bias", _pairs({"sasrec": "SASRec"} | _NAMES, "repeat bias", "+repeats")),
     )
 }
 

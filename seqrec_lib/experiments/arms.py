@@ -106,6 +106,7 @@ ARMS: dict[str, Arm] = {
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 WIDE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DISTANCES = (0.1, 1.0, 10.0, 100.0)
+MEASURED = "Probing USGM, which measures D"  # so that two D share a run
 
 
 def _with_b0(arm: Arm, tokens: float) -> Arm:
@@ -116,9 +117,20 @@ def _line(title: str, axis: str, values: Iterable[float], make: Any, tunes: str 
     return Grid(title, (axis,), tuple(((value,), make(value)) for value in values), tunes, model)
 
 
-def _plane(title: str, make: Any, model: str = "") -> Grid:
-    points = tuple(((lr, D), make(lr, D)) for lr in (1e-4, 1e-2, 1.0) for D in DISTANCES)
+def _plane(
+    title: str,
+    make: Any,
+    model: str = "",
+    rates: Sequence[float] = (1e-4, 1e-2, 1.0),
+    distances: Sequence[float] = DISTANCES,
+) -> Grid:
+    points = tuple(((lr, D), make(lr, D)) for lr in rates for D in distances)
     return Grid(title, ("lr0", "D"), points, "", model)
+
+
+def _corners(title: str, make: Any, model: str = "") -> Grid:
+    """The plane's four corners, for data on which all of it is too dear."""
+    return _plane(title, make, model, (1e-4, 1.0), (DISTANCES[0], DISTANCES[-1]))
 
 
 GRIDS: dict[str, Grid] = {
@@ -150,6 +162,18 @@ GRIDS: dict[str, Grid] = {
     "sasrec-adamw": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "", "sasrec"),
     "sasrec-probing": _line("Probing USGM", "lr0", (1e-8, 1e-4, 1.0), probing, "", "sasrec"),
     "plane-usgm-sasrec": _plane("USGM", lambda lr, D: usgm(D, lr), "sasrec"),
+    "corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine),
+    "corners-probing": _corners(MEASURED, lambda lr, D: probing(lr)),
+    "sasrec-corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine, "", "sasrec"),
+    "sasrec-corners-probing": _corners(MEASURED, lambda lr, D: probing(lr), "sasrec"),
+    "sasrec-corners-usgm": _corners("USGM", lambda lr, D: usgm(D, lr), "sasrec"),
+}
+# Grids of the variant without a rate to tune, each beside tuned AdamW's for the same model.
+WITHOUT_TUNING: dict[str, str] = {
+    "probing-lr0": "adamw-cosine",
+    "sasrec-probing": "sasrec-adamw",
+    "corners-probing": "corners-adamw",
+    "sasrec-corners-probing": "sasrec-corners-adamw",
 }
 
 NOISE = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -164,7 +165,10 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
 
     rule = AdaptiveBatchSize(**config.batching) if config.batching else None
     trace = _Trace(context, rule)
+    resumed, began = any(context.workdir.glob("*.pt")), time.process_time()
     model, result = _fit(config, sequences, context, trace, rule)
+    # of this process, validation included: what a busy machine does not change; a resumed run has only a part of it
+    computed = {} if resumed else {"cpu_seconds": round(time.process_time() - began, 3)}
     test = rank_split(model, sequences, sequences.split("test"), device=trace.device, loss=True)
     steps = trace.steps_by_epoch()
     history = [
@@ -184,7 +188,7 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
             "valid_ndcg@10": result.best_valid,
         },
         history=history,
-        cost={"train_seconds": result.seconds, "steps": sum(steps.values()), "samples": result.samples},
+        cost={"train_seconds": result.seconds, "steps": sum(steps.values()), "samples": result.samples} | computed,
         tables={"trace": trace.table()},
     )
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +19,12 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.objectives import NEEDS_REFERENCE, Knobs, answer_loss, check
 from seqrec_lib.language.pretrained import next_token_logits
+from seqrec_lib.language.ranker_recipes import Schedule, Setting, Teaching
 from seqrec_lib.language.ranking import LetterRanker
 
-Schedule = Literal["linear", "inverse-sqrt", "constant"]
+if TYPE_CHECKING:
+    from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.ranking import Recommender
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,58 @@ def tune(
         history.append({"epoch": epoch, **dict(zip(("loss", "accuracy", "margin"), means.tolist(), strict=True))})
     model.eval()
     return history
+
+
+def teach(
+    ranker: LetterRanker,
+    sequences: Sequences,
+    retriever: Recommender,
+    setting: Setting,
+    teaching: Teaching,
+    seed: int,
+    *,
+    report: Callable[[float, str], None] = lambda share, line: None,
+) -> list[dict[str, Any]]:
+    """Fine-tune on prefixes of the training sequences: lessons, where there are any, then the prompts of use.
+
+    In a lesson the history ends in the answer, and the other candidates are random. So its letter can be found without
+    knowing what goes with what, which a model with random weights learns soon, and of which the prompts of use then
+    ask the fuzzy version. Their loss is taken over the letters alone.
+
+    Returns:
+        one entry per epoch, as `tune` has them; lessons are epoch 0.
+    """
+    from seqrec_lib.data.sequences import Histories
+    from seqrec_lib.language.candidates import sample_prefixes, training_pools
+
+    rng = np.random.default_rng([seed, 0x1E77E])
+    prefixes = sample_prefixes(sequences, teaching.per_user, rng)
+
+    def examples(histories: Histories, shown: int, negatives: str, order: str) -> Examples:
+        pools = training_pools(
+            retriever, sequences, histories, setting.candidates, rng, negatives=negatives, order=order
+        )
+        read = Histories(histories.start, histories.stop + shown, histories.targets)
+        others = (pools.place + rng.integers(1, setting.candidates, len(pools))) % setting.candidates
+        return Examples(ranker.prompts(sequences, read, pools.items), pools.place, others)
+
+    config = Tuning(
+        teaching.objective,
+        learning_rate=teaching.learning_rate,
+        schedule=teaching.schedule,
+        warmup_steps=teaching.warmup_steps,
+        batch=teaching.batch,
+        epochs=teaching.epochs,
+        seed=seed,
+    )
+    history: list[dict[str, Any]] = []
+    if teaching.lessons:
+        rows = rng.integers(0, len(prefixes), teaching.lessons)
+        some = Histories(prefixes.start[rows], prefixes.stop[rows], prefixes.targets[rows])
+        lessons = replace(config, objective="letters", schedule="constant", epochs=1)
+        history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, report=report)
+        history[0]["epoch"] = 0
+    return history + tune(ranker, examples(prefixes, 0, setting.negatives, setting.order), config, report=report)
 
 
 def with_adapter(

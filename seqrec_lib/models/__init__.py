@@ -39,11 +39,12 @@ COUNTED: dict[str, str] = {  # floors without parameters, fitted by counting
     "markov": "seqrec_lib.models.popularity:Markov",
 }
 
-LANGUAGE: dict[str, str] = {  # recommenders that write queries, and the experiment that runs them
+LANGUAGE: dict[str, str] = {  # recommenders with a language model, their floors, and the experiment that runs them
     "bm25-last": "generative",
     "title-markov": "generative",
     "gpt4rec": "generative",
     "mamrec": "generative",
+    "llamarec": "llamarec",
 }
 
 _STATE_SPACE = ("seqrec_lib.models.state_space", "seqrec_lib.ssm")
@@ -97,15 +98,18 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }
 
-VARIANTS: dict[str, ModelSpec] = {  # of the models above; rows of the ablation
-    f"{model}+residual": ModelSpec(
-        f"seqrec_lib.models.variants:Residual{MODELS[model].path.partition(':')[2]}",
-        MODELS[model].architecture,
-        (MODELS[model].path.partition(":")[0], *_STATE_SPACE),
-        MODELS[model].causal,
-    )
+
+def _variant(model: str, module: str, prefix: str) -> ModelSpec:
+    """The class of ``module`` that changes one decision of ``model``, with its settings and sources."""
+    base = MODELS[model]
+    home, _, name = base.path.partition(":")
+    return ModelSpec(f"{module}:{prefix}{name}", base.architecture, (home, *base.sources), base.causal)
+
+
+VARIANTS: dict[str, ModelSpec] = {  # of the models above, one decision changed in each
+    f"{model}+residual": _variant(model, "seqrec_lib.models.variants", "Residual")
     for model in ("mamba4rec", "2mamba4rec", "hydra4rec")
-}
+} | {f"{model}+repeats": _variant(model, "seqrec_lib.models.repeats", "Repeat") for model in MODELS}
 MODELS |= VARIANTS
 
 
@@ -117,9 +121,7 @@ def names() -> list[str]:
 def check(model: str) -> None:
     """Raise SeqRecError, with the closest name, if there is no such model."""
     if model in LANGUAGE:
-        raise SeqRecError(
-            f"{model!r} writes queries and is run by the experiment {LANGUAGE[model]!r}; use its notebook"
-        )
+        raise SeqRecError(f"{model!r} is run by the experiment {LANGUAGE[model]!r}; use its notebook")
     if model not in names():
         close = difflib.get_close_matches(model, names(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"

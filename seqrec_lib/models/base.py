@@ -6,6 +6,9 @@ on the right; a model's output for a history never depends on what it is batched
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +44,34 @@ class SequentialRecommender(nn.Module):
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Histories to scores of all items: (B, L), (B,) -> (B, V) float32."""
         return self.scores(self.encode(items, lengths))
+
+    def bias(self, items: Tensor, at: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
+        """A number that the model adds to some logits beyond h E^T, and where: None for all but the repeat bias.
+
+        Args:
+            items: (B, L) int64 ids. at: (P,) positions of the flattened (B, L), in ascending order.
+
+        Returns:
+            The number, and pairs (index into ``at``, item id) as `catalogue_cross_entropy` takes them.
+        """
+        return None
+
+    def recommend(
+        self, histories: Sequence[Sequence[int] | np.ndarray], k: int = 10, *, exclude_seen: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ``k`` best next items for each history (oldest item first), by the fastest path this machine has.
+
+        The weights are laid out for serving anew at each call; for many calls keep `seqrec_lib.serving.serve(model)`.
+
+        Returns:
+            Item ids (B, k) int64 and scores (B, k) float32, best first; id 0 and -inf where the catalogue ends.
+
+        Raises:
+            SeqRecError: an empty history, an id outside 1..n_items, or k < 1.
+        """
+        from seqrec_lib.serving import serve
+
+        return serve(self).recommend(histories, k, exclude_seen=exclude_seen)
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         """:meth:`hidden`, so that wrappers which call the module (DDP, compile) work."""

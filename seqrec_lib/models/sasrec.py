@@ -96,8 +96,8 @@ class SASRec(SequentialRecommender):
 
     def _embed(self, items: Tensor) -> Tensor:
         length = items.shape[1]
-        if length > self.max_length:
-            raise ValueError(f"a history of {length} items exceeds max_length {self.max_length}; cut it first")
+        if length > (most := self.position_embedding.num_embeddings):
+            raise ValueError(f"a history of {length} items exceeds max_length {most}; cut it first")
         x = self.item_embedding(items) + self.position_embedding.weight[:length]
         return self.dropout(self.norm(x))
 

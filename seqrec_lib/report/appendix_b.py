@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.report.figures import _canvas, style
+from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import Html, paragraph
 from seqrec_lib.report.paper import model_name, paper_row
 from seqrec_lib.report.runs import ModelRuns
@@ -92,7 +92,7 @@ def figure(found: Sequence[Point]) -> Figure | None:
     """HT@10 over latency; None where no model has both numbers of ours."""
     if not any(p.latency is not None and p.accuracy is not None for p in found):
         return None
-    canvas, axes = _canvas(1, 1, 7.0, 4.2)
+    figure, axes = canvas(1, 1, 7.0, 4.2)
     axis: Axes = axes.flat[0]
     for point in found:
         colour, marker = style(point.model)
@@ -115,8 +115,8 @@ def figure(found: Sequence[Point]) -> Figure | None:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set(xlabel="Latency in units of SASRec's (log scale)", ylabel="HT@10")
     axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    canvas.supxlabel("filled: ours with 95 % intervals; hollow: the paper", fontsize=9, color="#444444")
-    return canvas
+    figure.supxlabel("filled: ours with 95 % intervals; hollow: the paper", fontsize=9, color="#444444")
+    return figure
 
 
 def alt(found: Sequence[Point]) -> str:

@@ -7,7 +7,7 @@ the versions, the day and the clock: a speed without them means nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from seqrec_lib.errors import SeqRecError
@@ -44,14 +44,15 @@ def read(folder: str, name: str) -> Record | None:
     return record
 
 
-def _missing(name: str) -> Html:
+def missing(name: str) -> Html:
+    """What stands in the place of a table whose record is not there."""
     return paragraph(f"Not measured: there is no {name}.json. benchmarks/{name}.py makes it.")
 
 
 def training_table(record: Record | None) -> Html:
     """An epoch of SASRec here, in RecTools and in RecBole, and by which factor ours trains a target faster."""
     if record is None:
-        return _missing("train_speed")
+        return missing("train_speed")
     setting, rows = record["setting"], record["rows"]
     body = [
         [
@@ -83,8 +84,8 @@ def training_table(record: Record | None) -> Html:
         notes=[
             f"Turns of {setting['turn_seconds']:g} s, {setting['rounds']} of each side, in rotation; factors are "
             "medians over rounds, per trained target. An epoch marked ≈ is extrapolated from the share that was run.",
-            _conditions(record),
-            f"Versions: {_versions(row['versions'] for row in rows)}.",
+            conditions(record),
+            f"Versions: {versions(row['versions'] for row in rows)}.",
         ],
         left=(0, 1),
     )
@@ -105,7 +106,7 @@ def _share(value: float) -> str:
 def training_goals(record: Record | None) -> Html:
     """What the study aims at, and whether it got there."""
     if record is None:
-        return _missing("train_speed")
+        return missing("train_speed")
     lines = []
     for row in record["rows"]:
         if row["goal"] is None:
@@ -119,8 +120,8 @@ def training_goals(record: Record | None) -> Html:
 def ranking_table(record: Record | None) -> Html:
     """Ranking all users after encoding: counting, top-k and sorting; a table for each size."""
     if record is None:
-        return _missing("ranking_speed")
-    return stack([_ranking_set(part) for part in record["sets"]] + [paragraph(_conditions(record))])
+        return missing("ranking_speed")
+    return stack([_ranking_set(part) for part in record["sets"]] + [paragraph(conditions(record))])
 
 
 def _ranking_set(part: Record) -> Html:
@@ -159,7 +160,7 @@ def _ranking_set(part: Record) -> Html:
 def mixer_tables(record: Record | None) -> Html:
     """The state-space models beside SASRec, and their mixers beside transformers'; a pair of tables per shape."""
     if record is None:
-        return _missing("ssm_speed")
+        return missing("ssm_speed")
     parts = []
     for shape in record["shapes"]:
         size = f"{shape['batch']} histories of {shape['length']}"
@@ -195,7 +196,7 @@ def mixer_tables(record: Record | None) -> Html:
             "Ours in bf16 is faster by",
         ]
         parts.append(table(headers, mixers, caption=f"The mixers alone, beside transformers', on {size}"))
-    return stack([*parts, paragraph(_conditions(record)), paragraph(f"Versions: {_versions([record['versions']])}.")])
+    return stack([*parts, paragraph(conditions(record)), paragraph(f"Versions: {versions([record['versions']])}.")])
 
 
 def _model(name: str) -> str:
@@ -208,10 +209,56 @@ def _model(name: str) -> str:
     return MODEL_NAMES.get(model, model) + comma + precision
 
 
+OPTIMIZERS = {
+    "fused": "Adam, fused",
+    "foreach": "Adam, foreach",
+    "sgd": "SGD, foreach",
+    "usgm": "USGM",
+    "usgm, ball": "USGM, projected on a ball",
+    "usgm, adam's norm": "USGM, Adam's norm",
+    "probing": "Probing USGM",
+    "usgm, adaptive batching": "USGM with adaptive batching",
+}
+
+
+def optimizer_table(record: Record | None) -> Html:
+    """What a step costs beside PyTorch's two implementations of Adam, and whether the goals are reached."""
+    if record is None:
+        return missing("optimizer_speed")
+    moved = record["bytes_per_weight"]
+    body = [
+        [
+            OPTIMIZERS.get(name, name),
+            str(moved.get(name, NONE)),
+            f"{row['milliseconds']:.2f}",
+            *(NONE if name == peer else f"{row[f'to_{peer}']:.2f}" for peer in ("fused", "foreach")),
+        ]
+        for name, row in record["rows"].items()
+    ]
+    goals = [
+        f"USGM: at most {goal:g} times {peer} Adam is the goal; it is {record['rows']['usgm'][f'to_{peer}']:.2f}: "
+        f"{'reached' if record['rows']['usgm'][f'to_{peer}'] <= goal else 'missed'}."
+        for peer, goal in record["goals"].items()
+    ]
+    setting = record["setting"]
+    costs = table(
+        ["Optimizer", "Bytes per weight", "ms per step", "In units of fused Adam", "In units of foreach Adam"],
+        body,
+        caption=f"One optimizer step of {setting['weights']:,} weights, as a recommender has them",
+        notes=[
+            f"The optimizers take turns, {setting['rounds']} each; ratios are medians over rounds. Bytes: read and "
+            "written per weight, counted from the algorithm where a step is a few passes.",
+            conditions(record),
+            f"Versions: {versions([record['versions']])}.",
+        ],
+    )
+    return stack([costs, bullets(goals)])
+
+
 def loading_table(record: Record | None) -> Html:
     """From raw files to sequences, stage by stage."""
     if record is None:
-        return _missing("data_load")
+        return missing("data_load")
     stages = {"read": "Read", "filter": "Filter", "order": "Order", "total": "Together", "cached": "From the cache"}
     body = [
         [dataset_name(name), *(f"{seconds[stage]:.2f}" for stage in stages)]
@@ -221,11 +268,11 @@ def loading_table(record: Record | None) -> Html:
         ["Data set", *stages.values()],
         body,
         caption="Seconds from raw files to sequences (median)",
-        notes=[_conditions(record)],
+        notes=[conditions(record)],
     )
 
 
-def _conditions(record: Record) -> str:
+def conditions(record: Record) -> str:
     """Machine, threads, clock, load and day of a record, as far as it has them."""
     where = record.get("environment") or record.get("machine") or {}
     if isinstance(where, str):  # data_load's: the architecture alone
@@ -251,13 +298,10 @@ def _plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def _versions(versions: Any) -> str:
+def versions(found: Iterable[Mapping[str, str]]) -> str:
     """All versions that were used, each once.
 
-    >>> _versions([{"torch": "2.13.0"}, {"torch": "2.13.0", "RecBole": "1.2.1"}])
+    >>> versions([{"torch": "2.13.0"}, {"torch": "2.13.0", "RecBole": "1.2.1"}])
     'RecBole 1.2.1, torch 2.13.0'
     """
-    found: Sequence[str] = sorted(
-        {f"{name} {value}" for each in versions for name, value in each.items()}, key=str.lower
-    )
-    return ", ".join(found)
+    return ", ".join(sorted({f"{name} {value}" for each in found for name, value in each.items()}, key=str.lower))

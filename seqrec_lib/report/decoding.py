@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from seqrec_lib.latency.statistics import Estimate, interval, ratio
-from seqrec_lib.report.benchmarks import _conditions, _missing, _versions
-from seqrec_lib.report.figures import _canvas, style
+from seqrec_lib.report.benchmarks import conditions, missing, versions
+from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, paragraph, table
 from seqrec_lib.report.language import weights
 from seqrec_lib.report.paper import dataset_name, model_name, paper_dataset, paper_row
@@ -49,7 +49,7 @@ def speed_table(record: Record | None, gpu: Record | None = None) -> Html:
     """Tokens per second, seconds of a user and memory by prompt length; the GPU's columns are "not run" until
     there is a record."""
     if record is None:
-        return _missing("decoding_speed")
+        return missing("decoding_speed")
     setting, other = record["setting"], {} if gpu is None else {_place(row): row for row in gpu["contexts"]}
     body: list[list[str | Html]] = []
     for row in record["contexts"]:
@@ -84,8 +84,8 @@ def speed_table(record: Record | None, gpu: Record | None = None) -> Html:
             "Random weights: speed only, no quality. Written: the tokens of all beams, by the steps alone. One user: "
             "the whole search. Kept: measured, between two tokens, for one user. "
             f"GPT-2 as published reads {WINDOW:,} tokens; beyond stands the same shape with more positions.",
-            _conditions(record),
-            f"Versions: {_versions([record['versions']])}.",
+            conditions(record),
+            f"Versions: {versions([record['versions']])}.",
         ],
     )
 
@@ -97,7 +97,7 @@ def _place(row: Record) -> tuple[str, int]:
 def peer_table(record: Record | None) -> Html:
     """Ours beside transformers' own models and `generate`."""
     if record is None:
-        return _missing("decoding_speed")
+        return missing("decoding_speed")
     body = []
     for name, own in record["peers"].items():
         cells = [NAMES[name], f"{own['prompt']:,}"]
@@ -124,7 +124,7 @@ def context_figure(record: Record | None) -> Figure | None:
     """Reading, writing and memory against the length of the prompt."""
     if record is None:
         return None
-    figure, axes = _canvas(1, 3, 7.6, 3.3)
+    figure, axes = canvas(1, 3, 7.6, 3.3)
     for name, rows in _curves(record).items():
         colour, marker = style(MODELS[name])
         lengths = [row["context"] for row in rows]
@@ -181,7 +181,7 @@ def context_alt(record: Record | None) -> str:
 def crossing_sentence(record: Record | None) -> Html:
     """From which measured length on Mamba-2 reads faster, writes faster and keeps less than GPT-2, in words."""
     if record is None:
-        return _missing("decoding_speed")
+        return missing("decoding_speed")
     ours, theirs = _curves(record)["mamba2"], _curves(record)["gpt2"]
     questions = {
         "reads faster": lambda a, b: reading(record, a) > reading(record, b),
@@ -224,7 +224,7 @@ def memory_figure(beams: int) -> Figure:
     """What decoding has to keep for one user against the length of the prompt, at the paper's sizes, in float32."""
     lengths = np.unique(np.geomspace(16, 16384, 60).astype(int))
     curves = np.array([state_bytes(PAPER_GEOMETRY, int(n), beams) for n in lengths]) / 2**20
-    figure, axes = _canvas(1, 1, 6.5, 3.4)
+    figure, axes = canvas(1, 1, 6.5, 3.4)
     axis: Axes = axes.flat[0]
     names = ("GPT-2, prompt shared by the beams", "GPT-2, prompt copied for each beam", "Mamba-2")
     looks = (("#56B4E9", "-"), ("#56B4E9", "--"), ("#CC79A7", "-"))
@@ -313,7 +313,7 @@ def users_table(record: Record | None, dataset: str) -> Html:
             f"took {np.median(base):.2f} ms. Intervals over blocks of the same users."
             + (" Random weights never end a query early: such a time is an upper bound." if random else "")
         )
-        notes.append(_conditions(record))
+        notes.append(conditions(record))
     if paper_dataset(dataset) not in {None, dataset}:
         notes.append("The paper's numbers are about other data.")
     caption = f"Language models, one request at a time on {dataset_name(dataset)}"

@@ -35,6 +35,7 @@ STYLES = {
     "sasrec": ("#0072B2", "o"),
     "mamba4rec": ("#D55E00", "s"),
     "2mamba4rec": ("#E69F00", "D"),
+    "2mamba4rec+repeats": ("#332288", "*"),
     "hydra4rec": ("#009E73", "P"),
     "gpt4rec": ("#56B4E9", "<"),
     "mamrec": ("#CC79A7", ">"),
@@ -47,11 +48,12 @@ _SHOWN_ROWS = 60  # longer tables come as a download only
 
 
 def style(model: str) -> tuple[str, str]:
-    """Colour and marker of a model; a variant ("llamarec+orpo") has those of its base."""
-    return STYLES.get(model.partition("+")[0], ("#332288", "h"))
+    """Colour and marker of a model; a variant ("llamarec+orpo") without its own has those of its base."""
+    return STYLES.get(model) or STYLES.get(model.partition("+")[0], ("#661100", "h"))
 
 
-def _canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def canvas(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """An empty figure of ``width`` by ``height`` inches in the study's look, and its axes, shape (rows, columns)."""
     with mpl.rc_context({**sns.axes_style("whitegrid"), "font.size": 10, "axes.titlesize": 11}):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         axes = figure.subplots(rows, columns, squeeze=False)
@@ -74,7 +76,7 @@ def learning_curves(runs: Sequence[ModelRuns]) -> Figure | None:
     ]
     if not curves:
         return None
-    figure, axes = _canvas(1, 2, 7.4, 3.2)
+    figure, axes = canvas(1, 2, 7.4, 3.2)
     named: set[str] = set()
     for own, number, history in curves:
         colour, marker = style(own.model)
@@ -120,7 +122,7 @@ def metric_dots(frame: pd.DataFrame) -> Figure:
     """
     metrics = list(dict.fromkeys(frame["metric"]))
     labels = list(dict.fromkeys(frame["label"]))
-    figure, axes = _canvas(1, len(metrics), 7.4, 0.42 * len(labels) + 1.3)
+    figure, axes = canvas(1, len(metrics), 7.4, 0.42 * len(labels) + 1.3)
     for axis, metric in zip(axes.flat, metrics, strict=True):
         for y, row in enumerate(frame[frame["metric"] == metric].itertuples()):
             colour, marker = style(row.model)
@@ -156,12 +158,49 @@ def metric_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def seen_items(frame: pd.DataFrame, metric: str) -> Figure | None:
+    """What a user's own items cost: each model's metric among all items and, hollow, without the items of the history.
+
+    None where no model of the `accuracy_frame` has both.
+    """
+    rows = _both_ways(frame, metric)
+    if rows.empty:
+        return None
+    figure, axes = canvas(1, 1, 6.5, 0.34 * len(rows) + 1.2)
+    axis: Axes = axes.flat[0]
+    for y, row in enumerate(rows.itertuples()):
+        colour, marker = style(row.model)
+        axis.plot([row.mean, row.masked_mean], [y, y], color=colour, linewidth=1.5, zorder=2)
+        axis.plot(row.masked_mean, y, marker=marker, mfc="white", mec=colour, markersize=8, mew=1.4, zorder=3)
+        axis.plot(row.mean, y, marker=marker, color=colour, markersize=5, zorder=4)
+    axis.set(xlabel=f"{metric_name(metric)}; filled: among all items, hollow: without those of the history")
+    axis.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
+    axis.set_yticks(range(len(rows)), list(rows["label"]))
+    return figure
+
+
+def seen_items_numbers(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The numbers behind `seen_items`."""
+    rows = _both_ways(frame, metric)
+    return pd.DataFrame({"model": rows["label"], "all items": rows["mean"], "seen items masked": rows["masked_mean"]})
+
+
+def seen_items_alt(frame: pd.DataFrame, metric: str) -> str:
+    """What `seen_items` shows, in words."""
+    pairs = [f"{row.label} {row.mean:.3f} and {row.masked_mean:.3f}" for row in _both_ways(frame, metric).itertuples()]
+    return f"Pairs of dots, {metric_name(metric)} among all items and with seen items masked: {', '.join(pairs)}"
+
+
+def _both_ways(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return frame[(frame["metric"] == metric) & frame["mean"].notna() & frame["masked_mean"].notna()]
+
+
 def length_histogram(first: np.ndarray, last: np.ndarray, users: np.ndarray, dataset: str) -> Figure:
     """How many users have a history of ``first[i]`` to ``last[i]`` interactions, both included: ``users[i]``.
 
     The axis is logarithmic, since a few users have very long histories.
     """
-    figure, axes = _canvas(1, 1, 6.5, 3.2)
+    figure, axes = canvas(1, 1, 6.5, 3.2)
     axis: Axes = axes.flat[0]
     axis.bar(first, users, width=last + 1 - first, align="edge", color="#0072B2", edgecolor="white", linewidth=0.5)
     axis.set_xscale("log")
@@ -174,7 +213,7 @@ def length_histogram(first: np.ndarray, last: np.ndarray, users: np.ndarray, dat
 
 def popularity_curve(item_share: np.ndarray, interaction_share: np.ndarray, dataset: str) -> Figure:
     """Share of all interactions that the most popular items draw, from 0 to 1; the diagonal: all equal."""
-    figure, axes = _canvas(1, 1, 4.6, 3.8)
+    figure, axes = canvas(1, 1, 4.6, 3.8)
     axis: Axes = axes.flat[0]
     axis.plot(item_share, interaction_share, color="#0072B2", linewidth=2, label="items as they are")
     axis.plot([0, 1], [0, 1], color="#7f7f7f", linestyle=":", label="all equally popular")
@@ -193,7 +232,7 @@ def popularity_curve(item_share: np.ndarray, interaction_share: np.ndarray, data
 
 def rounding_chart(labels: Sequence[str], needed: Sequence[float], rounding: float) -> Figure:
     """Least rounding that makes each row of the paper possible, in units of its last digit, from 0.01."""
-    figure, axes = _canvas(1, 1, 6.8, 0.24 * len(labels) + 1.1)
+    figure, axes = canvas(1, 1, 6.8, 0.24 * len(labels) + 1.1)
     axis: Axes = axes.flat[0]
     shown = np.maximum(needed, 0.01)
     for y, value in enumerate(shown):

@@ -103,6 +103,17 @@ def paragraph(text: str) -> Html:
     return Html(f"<p>{escape(text)}</p>", text)
 
 
+def link(text: str, address: str) -> Html:
+    """A link; ``address`` counts from the page that shows it."""
+    return Html(f'<a href="{escape(address)}">{escape(text)}</a>', text)
+
+
+def lines(parts: Sequence[str | Html]) -> Html:
+    """Parts of a table's cell below each other, each in a line of its own."""
+    html = "".join(f"<div>{part.html if isinstance(part, Html) else escape(part)}</div>" for part in parts)
+    return Html(html, "; ".join(str(part) for part in parts))
+
+
 def bullets(items: Sequence[str]) -> Html:
     """A list of sentences."""
     html = "".join(f"<li>{escape(item)}</li>" for item in items)

@@ -218,7 +218,7 @@ def tuning_curves(runs: Sequence[ModelRuns]) -> Figure | None:
     shown = [own for own in runs if any(record.history for record in own.complete)]
     if not shown:
         return None
-    figure, axes = figures._canvas(1, 2, 7.4, 3.2)
+    figure, axes = figures.canvas(1, 2, 7.4, 3.2)
     for own in shown:
         colour, marker = figures.style(own.model)
         for number, record in enumerate(own.complete):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seqrec_lib.latency.statistics import Coverage, false_difference_rate, outlier_shares
-from seqrec_lib.report.figures import _canvas, style
+from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, bullets, note, paragraph, stack, table
 from seqrec_lib.report.paper import MOVIELENS, comparable, dataset_name, paper_row
 from seqrec_lib.report.timings import PATHS, STAGES, Timings, label, milliseconds, span, times
@@ -257,7 +257,7 @@ def ecdf_figure(timings: Timings | None, path: str = "served") -> Figure | None:
     """Share of requests that took at most so long, a line per model; the tail is where outliers stand."""
     if timings is None:
         return None
-    figure, axes = _canvas(1, 1, 6.8, 3.6)
+    figure, axes = canvas(1, 1, 6.8, 3.6)
     axis: Axes = axes.flat[0]
     for number, (model, _) in enumerate(timings.ordered(path)):
         values = np.sort(timings.of(model, path)["total"].to_numpy()) / 1e3

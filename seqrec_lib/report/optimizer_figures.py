@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from seqrec_lib.experiments.arms import GRIDS
-from seqrec_lib.report.figures import _canvas as canvas
+from seqrec_lib.report.figures import canvas
 from seqrec_lib.report.optimizers import Gathered, Point
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunStore

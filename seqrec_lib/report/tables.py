@@ -82,17 +82,20 @@ def _interval(runs: ModelRuns, metric: str) -> Interval | None:
     return None if values is None or len(values) < 2 else bootstrap_interval(values)
 
 
-def accuracy_tables(frame: pd.DataFrame, dataset: str) -> Html:
-    """One table per metric from `accuracy_frame`, one for masked ranking, then what the columns mean."""
+def accuracy_tables(frame: pd.DataFrame, dataset: str, ranked: str = "ranking all items, seen ones included") -> Html:
+    """One table per metric from `accuracy_frame`, one for masked ranking, then what the columns mean.
+
+    ``ranked``: which items the rows' models rank, for the legend.
+    """
     parts = [_accuracy_table(str(metric), rows, dataset) for metric, rows in frame.groupby("metric", sort=False)]
     if frame["masked_mean"].notna().any():
         parts.append(_masked_table(frame, dataset))
-    parts.append(details("How to read these tables", bullets(_LEGEND)))
+    ours = f"Ours: mean ± standard deviation over seeds (number of runs), {ranked}."
+    parts.append(details("How to read these tables", bullets((ours, *_LEGEND))))
     return stack(parts)
 
 
 _LEGEND = (
-    "Ours: mean ± standard deviation over seeds (number of runs), ranking all items, seen ones included.",
     "95 % interval: BCa bootstrap over users, each with the mean over seeds. It covers which users there "
     "are, not which seeds: that is the ±.",
     "Difference: ours minus the paper's printed number.",

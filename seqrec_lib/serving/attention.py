@@ -4,25 +4,36 @@ Positions are counted from the oldest item of the window. Once a history fills `
 the others by one position, and no cached key is right any more: the window has to be read again. A state-space model
 has no such limit.
 
-Glossary: L items, d = d_model, H heads; the cache is (layers, 2, max_length, d), keys then values.
+All of it is compiled loops. The layers below the top are computed at every item, two rows at a time, and attention
+over what came before each of them only; the top layer is computed at the last item alone.
+
+Glossary: L items, d = d_model, H heads of width P; the cache is (layers, 2, max_length, d), keys then values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numba import njit
-from torch.nn import functional as F
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.sasrec import SASRec, TransformerLayer
 from seqrec_lib.serving.base import SteppingServer
-from seqrec_lib.serving.kernels import KERNEL, feed_forward, layer_norm, matvec
+from seqrec_lib.serving.kernels import (
+    KERNEL,
+    LOG2_E,
+    exp2_negative,
+    feed_forward,
+    gelu,
+    layer_norm,
+    matvec,
+    project,
+    project_rows,
+    two_rows,
+)
 from seqrec_lib.serving.state_space import packed, transposed
-from seqrec_lib.ssm.cpu.elementary import exp32, f32
+from seqrec_lib.ssm.cpu.elementary import FAST, f32
 
 
 @dataclass
@@ -42,6 +53,19 @@ class Cache:
         return Cache(self.entries.copy(), self.length)
 
 
+@njit(inline="always", **FAST)
+def softmax(row, stop, scale):  # type: ignore[no-untyped-def]
+    """row[:stop] <- softmax(scale row[:stop]), in place; scale holds log2(e)."""
+    top, total = f32(-np.inf), f32(0.0)
+    for j in range(stop):
+        top = max(top, row[j])
+    for j in range(stop):
+        row[j] = exp2_negative((row[j] - top) * scale)
+        total += row[j]
+    for j in range(stop):
+        row[j] /= total
+
+
 @njit(**KERNEL)
 def attend(q, keys, values, heads, mixed):  # type: ignore[no-untyped-def]
     """softmax(q k / sqrt(P)) v over all L keys, for each head: (d,), (L, d), (L, d) -> mixed (d,)."""
@@ -51,20 +75,16 @@ def attend(q, keys, values, heads, mixed):  # type: ignore[no-untyped-def]
     for head in range(heads):
         low, high = head * width, (head + 1) * width
         own, to = q[low:high], mixed[low:high]
-        top, total = f32(-np.inf), f32(0.0)
         for t in range(length):
             key, match = keys[t, low:high], f32(0.0)
             for p in range(width):
                 match += own[p] * key[p]
-            weights[t] = match / np.sqrt(f32(width))
-            top = max(top, weights[t])
-        for t in range(length):
-            weights[t] = exp32(weights[t] - top)
-            total += weights[t]
+            weights[t] = match
+        softmax(weights, length, f32(LOG2_E / np.sqrt(f32(width))))
         for p in range(width):
             to[p] = f32(0.0)
         for t in range(length):
-            value, weight = values[t, low:high], weights[t] / total
+            value, weight = values[t, low:high], weights[t]
             for p in range(width):
                 to[p] += weight * value[p]
 
@@ -86,17 +106,77 @@ def layer_at(x, q, keys, values, heads, wo, bo, g1, b1, w1, c1, w2, c2, g2, b2, 
 
 
 @njit(**KERNEL)
-def project(x, weight, bias, out):  # type: ignore[no-untyped-def]
-    """out = x weight + bias."""
-    for i in range(out.size):
-        out[i] = bias[i]
-    matvec(x, weight, out)
+def attend_causally(qkv, heads, mixed):  # type: ignore[no-untyped-def]
+    """softmax(Q K^T / sqrt(P)) V, each row over itself and the rows before it: (L, 3 d) -> mixed (L, d)."""
+    length, d = mixed.shape
+    width = d // heads
+    scale = f32(LOG2_E / np.sqrt(f32(width)))
+    keys, values = np.empty((width, length), np.float32), np.empty((length, width), np.float32)
+    weights = np.empty((2, length + 1), np.float32)
+    a, b = weights[0], weights[1]
+    spare = np.empty(width, np.float32)  # takes the second row of a pair that has none
+    for head in range(heads):
+        low, high = head * width, (head + 1) * width
+        for t in range(length):
+            for p in range(width):
+                keys[p, t], values[t, p] = qkv[t, d + low + p], qkv[t, 2 * d + low + p]
+        for t in range(0, length, 2):
+            after = min(t + 1, length - 1)
+            stop = after + 1
+            for j in range(stop):
+                a[j] = b[j] = f32(0.0)
+            two_rows(qkv[t, low:high], qkv[after, low:high], keys, width, stop, a, b)
+            softmax(a, t + 1, scale)
+            softmax(b, stop, scale)
+            if after > t:
+                a[after] = f32(0.0)  # no row sees the one after it
+            to, beside = mixed[t, low:high], mixed[after, low:high]
+            if after == t:
+                beside = spare
+            for p in range(width):
+                to[p] = beside[p] = f32(0.0)
+            two_rows(a, b, values, stop, width, to, beside)
+
+
+@njit(**KERNEL)
+def layer_everywhere(x, qkv, heads, wo, bo, g1, b1, w1, c1, w2, c2, g2, b2, eps):  # type: ignore[no-untyped-def]
+    """A transformer layer at every position: x (L, d) becomes its output, given its queries, keys and values."""
+    length, d = x.shape
+    mixed, out = np.empty((length, d), np.float32), np.empty((length, d), np.float32)
+    hidden = np.empty((length, c1.size), np.float32)
+    attend_causally(qkv, heads, mixed)
+    project_rows(mixed, wo, bo, out)
+    for t in range(length):
+        for i in range(d):
+            x[t, i] += out[t, i]
+        layer_norm(x[t], g1, b1, eps, x[t])
+    project_rows(x, w1, c1, hidden)
+    for t in range(length):
+        for i in range(c1.size):
+            hidden[t, i] = gelu(hidden[t, i])
+    project_rows(hidden, w2, c2, out)
+    for t in range(length):
+        for i in range(d):
+            x[t, i] += out[t, i]
+        layer_norm(x[t], g2, b2, eps, x[t])
+
+
+@njit(**KERNEL)
+def embed(items, embedding, positions, weight, bias, eps):  # type: ignore[no-untyped-def]
+    """LN(item + position): (L,) -> (L, d)."""
+    x = np.empty((items.size, embedding.shape[1]), np.float32)
+    for t in range(items.size):
+        item, position = embedding[items[t]], positions[t]
+        for i in range(x.shape[1]):
+            x[t, i] = item[i] + position[i]
+        layer_norm(x[t], weight, bias, eps, x[t])
+    return x
 
 
 class SASRecServer(SteppingServer):
-    """The layers below the top by tensor operations; the top layer, and every cached step, by compiled loops."""
+    """SASRec with any number of layers."""
 
-    path = "tensor operations, top layer compiled"
+    path = "compiled loops"
 
     def __init__(self, model: SASRec) -> None:
         (embedding,) = packed(model.item_embedding.weight)
@@ -107,20 +187,32 @@ class SASRecServer(SteppingServer):
         self._heads = layers[0].attention.n_heads
         self._qkv = [packed(transposed(layer.attention.qkv), layer.attention.qkv.bias) for layer in layers]
         self._rest = [_packed_layer(layer) for layer in layers]
-        self._tensors = _Tensors(model, layers)
+        weight, bias = layers[-1].attention.qkv.weight, layers[-1].attention.qkv.bias
+        d = embedding.shape[1]
+        self._top_q, self._top_kv = packed(weight[:d].T, bias[:d]), packed(weight[d:].T, bias[d:])
 
-    @torch.inference_mode()
     def encode(self, history: np.ndarray) -> np.ndarray:
-        x, kv = self._tensors.below_and_kv(history)
+        x, kv = self._read(history)[-1]
         d = self.embedding.shape[1]
-        out, q = x[-1].numpy().copy(), np.empty(d, np.float32)
-        weight, bias = self._qkv[-1]
-        project(out, np.ascontiguousarray(weight[:, :d]), bias[:d], q)
+        out, q = x[-1].copy(), np.empty(d, np.float32)
+        project(out, *self._top_q, q)
         keys, values = np.ascontiguousarray(kv[:, :d]), np.ascontiguousarray(kv[:, d:])
         layer_at(out, q, keys, values, self._heads, *self._rest[-1], self._eps)
         return out
 
-    @torch.inference_mode()
+    def _read(self, history: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For every layer its input (L, d), of the top layer only, and keys and values side by side (L, 2 d)."""
+        x = embed(history, self.embedding, self._positions, *self._norm, self._eps)
+        (length, d), found = x.shape, []
+        for projection, rest in zip(self._qkv[:-1], self._rest[:-1], strict=True):
+            qkv = np.empty((length, 3 * d), np.float32)
+            project_rows(x, *projection, qkv)
+            layer_everywhere(x, qkv, self._heads, *rest, self._eps)
+            found.append((x, qkv[:, d:]))
+        kv = np.empty((length, 2 * d), np.float32)
+        project_rows(x, *self._top_kv, kv)
+        return [*found, (x, kv)]
+
     def start(self, history: np.ndarray) -> Cache:
         """As the base class.
 
@@ -132,8 +224,8 @@ class SASRecServer(SteppingServer):
         assert self.max_length is not None
         entries = np.zeros((layers, 2, self.max_length, d), np.float32)
         if length:
-            for layer, (keys, values) in enumerate(self._tensors.all_kv(history)):
-                entries[layer, 0, :length], entries[layer, 1, :length] = keys, values
+            for layer, (_, kv) in enumerate(self._read(history)):
+                entries[layer, 0, :length], entries[layer, 1, :length] = kv[:, :d], kv[:, d:]
         return Cache(entries, length)
 
     def step(self, state: Cache, item: int) -> np.ndarray:
@@ -174,59 +266,3 @@ def _packed_layer(layer: TransformerLayer) -> tuple[np.ndarray, ...]:
         *(transposed(ffn.w1), ffn.w1.bias, transposed(ffn.w2), ffn.w2.bias),
         *(layer.feed_forward_norm.weight, layer.feed_forward_norm.bias),
     )
-
-
-class _Tensors:
-    """The part of SASRec that reads a whole history: a frozen copy of the model, run by tensor operations."""
-
-    def __init__(self, model: SASRec, layers: list[TransformerLayer]) -> None:
-        def frozen(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.detach().cpu().float().clone()
-
-        self._embedding, self._positions = frozen(model.item_embedding.weight), frozen(model.position_embedding.weight)
-        self._norm = (frozen(model.norm.weight), frozen(model.norm.bias), model.norm.eps)
-        self._layers = [
-            {name: frozen(value) for name, value in layer.named_parameters()} | {"eps": layer.attention_norm.eps}
-            for layer in layers
-        ]
-        self._heads = layers[0].attention.n_heads
-
-    def _embed(self, history: np.ndarray) -> torch.Tensor:
-        x = self._embedding[torch.from_numpy(history)] + self._positions[: len(history)]
-        return self._normed(x, *self._norm)
-
-    @staticmethod
-    def _normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
-        return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
-
-    def _qkv(self, x: torch.Tensor, p: dict[str, Any], low: int, high: int) -> torch.Tensor:
-        return F.linear(x, p["attention.qkv.weight"][low:high], p["attention.qkv.bias"][low:high])
-
-    def _layer(self, x: torch.Tensor, qkv: torch.Tensor, p: dict[str, Any]) -> torch.Tensor:
-        q, k, v = (part.unflatten(-1, (self._heads, -1)).transpose(0, 1)[None] for part in qkv.chunk(3, dim=-1))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)[0].transpose(0, 1).flatten(1)
-        mixed = F.linear(mixed, p["attention.out.weight"], p["attention.out.bias"])
-        x = self._normed(x + mixed, p["attention_norm.weight"], p["attention_norm.bias"], p["eps"])
-        hidden = F.gelu(F.linear(x, p["feed_forward.w1.weight"], p["feed_forward.w1.bias"]))
-        out = F.linear(hidden, p["feed_forward.w2.weight"], p["feed_forward.w2.bias"])
-        return self._normed(x + out, p["feed_forward_norm.weight"], p["feed_forward_norm.bias"], p["eps"])
-
-    def below_and_kv(self, history: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-        """The top layer's input (L, d), and its keys and values side by side (L, 2 d)."""
-        x = self._embed(history)
-        d = x.shape[1]
-        for p in self._layers[:-1]:
-            x = self._layer(x, self._qkv(x, p, 0, 3 * d), p)
-        return x, self._qkv(x, self._layers[-1], d, 3 * d).numpy()
-
-    def all_kv(self, history: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Keys and values (L, d) of every layer."""
-        x = self._embed(history)
-        d, found = x.shape[1], []
-        for number, p in enumerate(self._layers):
-            last = number == len(self._layers) - 1
-            qkv = self._qkv(x, p, d if last else 0, 3 * d)
-            found.append((qkv[:, -2 * d : -d].numpy(), qkv[:, -d:].numpy()))
-            if not last:
-                x = self._layer(x, qkv, p)
-        return found

@@ -21,10 +21,12 @@ class Server:
     Attributes:
         n_items: catalogue size. max_length: items of a history that are read, the latest; None: all.
         embedding: (n_items + 1, d) float32, C-contiguous.
+        repeat_bias: added to the scores of a history's own items (see `seqrec_lib.models.repeats`).
         path: what computes an encoding, in a word: "compiled loops" or "tensor operations".
     """
 
     path = "tensor operations"
+    repeat_bias: float = 0.0
 
     def __init__(self, n_items: int, max_length: int | None, embedding: np.ndarray) -> None:
         self.n_items, self.max_length, self.embedding = n_items, max_length, embedding
@@ -71,8 +73,13 @@ class Server:
             space = np.empty(self.n_items + 1, np.float32)
             for row in rows:
                 history = checked[row]
-                left_out = history if exclude_seen else history[:0]
-                ids[row], best[row] = self.best(self.encode(self.cut(history)), k, left_out, space)
+                encoded = self.encode(self.cut(history))
+                if exclude_seen or not self.repeat_bias:
+                    ids[row], best[row] = self.best(encoded, k, history if exclude_seen else history[:0], space)
+                    continue
+                scores = self.score(encoded, space)
+                scores[np.unique(history)] += self.repeat_bias
+                ids[row], best[row] = select(scores, k, history[:0])
 
         workers = min(torch.get_num_threads(), len(checked))
         if workers <= 1:

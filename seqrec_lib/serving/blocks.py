@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from seqrec_lib.serving.kernels import KERNEL, exp2_negative, matvec, rms_norm
+from seqrec_lib.serving.kernels import KERNEL, exp2_negative, rms_norm
 from seqrec_lib.ssm.cpu.elementary import f32, sigmoid32, softplus32
 
 
@@ -247,11 +247,3 @@ def gated_norm(y, z, weight, eps, norm_first):  # type: ignore[no-untyped-def]
         y[c] *= z[c] * sigmoid32(z[c])
     if not norm_first:
         rms_norm(y, weight, eps)
-
-
-@njit(**KERNEL)
-def projected(x, weight, bias, out):  # type: ignore[no-untyped-def]
-    """out = x weight + bias."""
-    for i in range(out.size):
-        out[i] = bias[i]
-    matvec(x, weight, out)

@@ -9,7 +9,6 @@ Glossary: d = d_model, V = n_items + 1.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -81,6 +80,63 @@ def matvec(x, weight, out):  # type: ignore[no-untyped-def]
             out[j] += a * wa[j]
 
 
+@njit(inline="always", **FAST)
+def two_rows(xa, xb, weight, n, m, oa, ob):  # type: ignore[no-untyped-def]
+    """oa += xa weight and ob += xb weight over the first n of inputs and m of outputs: each weight is read once for
+    both."""
+    for i in range(0, n - 3, 4):
+        a, b, c, e = xa[i], xa[i + 1], xa[i + 2], xa[i + 3]
+        f, g, h, k = xb[i], xb[i + 1], xb[i + 2], xb[i + 3]
+        wa, wb, wc, we = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
+        for j in range(m):
+            p, q, r, s = wa[j], wb[j], wc[j], we[j]
+            oa[j] += a * p + b * q + c * r + e * s
+            ob[j] += f * p + g * q + h * r + k * s
+    for i in range(n - n % 4, n):
+        a, f, wa = xa[i], xb[i], weight[i]
+        for j in range(m):
+            oa[j] += a * wa[j]
+            ob[j] += f * wa[j]
+
+
+@njit(**KERNEL)
+def project(x, weight, bias, out):  # type: ignore[no-untyped-def]
+    """out = x weight + bias: (n,), (n, m), (m,), (m,)."""
+    for i in range(out.size):
+        out[i] = bias[i]
+    matvec(x, weight, out)
+
+
+@njit(**KERNEL)
+def project_rows(x, weight, bias, out):  # type: ignore[no-untyped-def]
+    """out = x weight + bias for every row: (L, n), (n, m), (m,), (L, m)."""
+    length, m = out.shape
+    for t in range(length):
+        for j in range(m):
+            out[t, j] = bias[j]
+    for t in range(0, length - 1, 2):
+        two_rows(x[t], x[t + 1], weight, x.shape[1], m, out[t], out[t + 1])
+    if length % 2:
+        matvec(x[length - 1], weight, out[length - 1])
+
+
+@njit(inline="always", **FAST)
+def gelu(x):  # type: ignore[no-untyped-def]
+    """x Phi(x), by erf's formula 7.1.26 in Abramowitz and Stegun (1964): absolute error of erf below 2e-7.
+
+    Unlike the library's erf it has no branches, so that a loop over it is vectorised.
+    """
+    z = abs(x) * f32(0.70710678)
+    t = f32(1.0) / (f32(1.0) + f32(0.3275911) * z)
+    p = f32(1.061405429)
+    p = p * t + f32(-1.453152027)
+    p = p * t + f32(1.421413741)
+    p = p * t + f32(-0.284496736)
+    p = p * t + f32(0.254829592)
+    erf = f32(1.0) - p * t * exp2_negative(-z * z * f32(LOG2_E))
+    return f32(0.5) * (x + abs(x) * erf)
+
+
 @njit(**KERNEL)
 def layer_norm(x, weight, bias, eps, out):  # type: ignore[no-untyped-def]
     """(x - mean) / sqrt(variance + eps) weight + bias; x and out may be one array."""
@@ -98,15 +154,11 @@ def layer_norm(x, weight, bias, eps, out):  # type: ignore[no-untyped-def]
 
 @njit(**KERNEL)
 def feed_forward(x, w1, b1, w2, b2, hidden, out):  # type: ignore[no-untyped-def]
-    """out = GELU(x w1 + b1) w2 + b2 with the exact GELU; hidden (4 d,) is working space."""
+    """out = GELU(x w1 + b1) w2 + b2; hidden (4 d,) is working space."""
+    project(x, w1, b1, hidden)
     for i in range(hidden.size):
-        hidden[i] = b1[i]
-    matvec(x, w1, hidden)
-    for i in range(hidden.size):
-        hidden[i] = f32(0.5) * hidden[i] * (f32(1.0) + f32(math.erf(hidden[i] * f32(0.70710678))))
-    for i in range(out.size):
-        out[i] = b2[i]
-    matvec(hidden, w2, out)
+        hidden[i] = gelu(hidden[i])
+    project(hidden, w2, b2, out)
 
 
 @njit(**KERNEL)

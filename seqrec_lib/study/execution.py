@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,19 @@ class Failure:
     copy: Path
 
 
+class Stopped(BaseException):
+    """Another thread wants this page to end; no `Exception`, as it is no failure of the page."""
+
+
 def execute_page(
-    root: Path, page: Page, missing: str, environment: Mapping[str, str], say: Callable[[str], None]
+    root: Path,
+    page: Page,
+    missing: str,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    stop: threading.Event | None = None,
 ) -> Failure | None:
-    """Execute one page by papermill in a process of its own.
+    """Execute one page by papermill in a process of its own; ``stop``, once set, ends it by `Stopped`.
 
     The copy is ``_build/executed/<page>.running.ipynb`` meanwhile, then ``<page>.ipynb``, or
     ``<page>.failed.ipynb``: a book that is built at the same time never takes up half a page. Another process
@@ -52,7 +62,7 @@ def execute_page(
         say(f"{page.name}: another process is at it; waiting")
         lock.acquire()
     try:
-        return _execute(root, folder, page, missing, environment, say)
+        return _execute(root, folder, page, missing, environment, say, stop)
     finally:
         lock.release()
 
@@ -64,6 +74,7 @@ def _execute(
     missing: str,
     environment: Mapping[str, str],
     say: Callable[[str], None],
+    stop: threading.Event | None,
 ) -> Failure | None:
     names = (".ipynb", ".running.ipynb", ".failed.ipynb", ".log", ".progress")
     good, copy, bad, log, progress = (folder / f"{page.name}{ending}" for ending in names)
@@ -86,7 +97,7 @@ def _execute(
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=root, env=variables)
         try:
-            for line in _lines_while(process, progress):
+            for line in _lines_while(process, progress, stop):
                 say(f"  {line}")
         except BaseException:
             _end(process)
@@ -104,10 +115,12 @@ def _execute(
     return Failure(page, reason, copy.replace(bad))
 
 
-def _lines_while(process: subprocess.Popen[bytes], path: Path) -> Iterator[str]:
-    """Lines that the kernel appends to ``path``, as they come, until the process ends."""
+def _lines_while(process: subprocess.Popen[bytes], path: Path, stop: threading.Event | None) -> Iterator[str]:
+    """Lines that the kernel appends to ``path``, as they come, until the process ends or ``stop`` is set."""
     position, ended = 0, False
     while not ended:
+        if stop is not None and stop.is_set():
+            raise Stopped
         try:
             process.wait(timeout=0.2)
             ended = True

@@ -35,8 +35,8 @@ class RunState:
         return "done" if self.record.complete else "failed"
 
 
-def values(page: Page) -> dict[str, Any]:
-    """A page's parameters; those that it does not set have the notebook's defaults."""
+def values_of(page: Page) -> dict[str, Any]:
+    """All parameters of a page: its own, and the notebook's defaults."""
     schema = parameters.schema(project_root() / "notebooks" / f"{page.notebook}.ipynb")
     return {name: parameter.default for name, parameter in schema.items()} | dict(page.parameters)
 
@@ -56,7 +56,7 @@ def run_states(page: Page, store: RunStore) -> list[RunState]:
         return []
     experiment = get(page.notebook)
     states = []
-    for config in experiment.plan(values(page)):
+    for config in experiment.plan(values_of(page)):
         run_id = key(experiment, config)
         record = store.find(run_id)
         older = record is not None and record.complete and is_older(record, experiment)

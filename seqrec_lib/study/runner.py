@@ -10,7 +10,6 @@ anything starts.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from seqrec_lib import parameters
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.progress import duration
-from seqrec_lib.study.execution import Failure, execute_page
+from seqrec_lib.study.execution import Failure
+from seqrec_lib.study.pool import Job, execute_pages
 
 if TYPE_CHECKING:
     from seqrec_lib.study.budget import BudgetReport
@@ -191,8 +191,8 @@ def run_study(
     chosen = [_on_device(page, device, study.root) for page in study.select(profile, datasets)]
     others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
     result = Result()
-    _execute_all(study, [(page, missing) for page in chosen], {}, result, say)
-    _execute_all(study, [(page, "skip") for page in others], {}, result, say)
+    jobs = [Job(page, missing) for page in chosen] + [Job(page, "skip") for page in others]
+    result.failures = execute_pages(study.root, jobs, say)
     if missing == "run":
         result.failed_runs = _failed_runs(chosen)
     if build:
@@ -243,9 +243,8 @@ def build_book(*, say: Say = print) -> Result:
     study = load_study()
     result = Result()
     with tempfile.TemporaryDirectory(prefix="seqrec-") as empty:
-        for page in study.pages():
-            environment = {} if page.dataset == "demo" else {"SEQREC_RUNS": empty}
-            _execute_all(study, [(page, "skip")], environment, result, say)
+        jobs = [Job(page, "skip", {} if page.dataset == "demo" else {"SEQREC_RUNS": empty}) for page in study.pages()]
+        result.failures = execute_pages(study.root, jobs, say)
         result.index = _build(study, result, say)
     return result
 
@@ -269,17 +268,3 @@ def _failed_runs(pages: Sequence[Page]) -> list[str]:
         for state in run_states(page, store)
         if state.record is not None and not state.record.complete
     ]
-
-
-def _execute_all(
-    study: Study, pages: Sequence[tuple[Page, str]], environment: Mapping[str, str], result: Result, say: Say
-) -> None:
-    for page, missing in pages:
-        start = time.perf_counter()
-        say(f"{page.name}: {'running' if missing == 'run' else 'rendering from records'}")
-        failure = execute_page(study.root, page, missing, environment, say)
-        if failure is None:
-            say(f"{page.name}: done in {duration(time.perf_counter() - start)}")
-        else:
-            say(f"{page.name}: FAILED: {failure.reason}")
-            result.failures.append(failure)

@@ -15,6 +15,7 @@ DECIDES = {
     "layers": {"n_layers", "objective"},  # Hydra with two layers can only train on prefixes
     "residual": {"model"},
     "objective": {"objective"},
+    "repeats": {"model"},
 }
 
 

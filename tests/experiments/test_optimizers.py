@@ -13,7 +13,7 @@ from torch import nn
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import beta, optimizers
-from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED
+from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING
 from seqrec_lib.experiments.base import Context, execute
 from seqrec_lib.results import RunStore
 
@@ -52,6 +52,16 @@ def test_grids_that_tune_have_equal_sizes_and_contain_what_is_used() -> None:
         assert [(a.optimizer, a.batching, a.training) for a in used] == [
             (ARMS[name].optimizer, ARMS[name].batching, ARMS[name].training)
         ]
+
+
+def test_the_corners_are_four_and_share_a_run_where_d_is_measured() -> None:
+    for name, runs in (("sasrec-corners-usgm", 4), ("sasrec-corners-probing", 2), ("corners-probing", 2)):
+        asked = parameters(arms=[], grids=[name])
+        places = {cell.values for cell in optimizers.cells(asked)}
+        assert places == {(1e-4, 0.1), (1e-4, 100.0), (1.0, 0.1), (1.0, 100.0)}
+        assert len(optimizers.plan(asked)) == runs
+    for own, peer in WITHOUT_TUNING.items():
+        assert GRIDS[own].model == GRIDS[peer].model
 
 
 def test_planning_needs_no_torch() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.report import benchmarks
+from seqrec_lib.report import benchmarks, recommending
 
 ROW = {
     "name": "ours",
@@ -116,6 +116,63 @@ def test_ranking_extrapolates_to_all_users() -> None:
     assert "extrapolated" in text
 
 
+def test_an_optimizers_cost_is_in_units_of_both_adams_with_goals_judged() -> None:
+    row = {"milliseconds": 1.0, "to_fused": 1.0, "to_foreach": 0.4}
+    record = {
+        "environment": {"cpu": "Some CPU", "cores": 2, "threads": 1},
+        "setting": {"weights": 1_000_000, "rounds": 60, "clock": "cpu"},
+        "versions": {"torch": "2.13.0"},
+        "goals": {"fused": 1.2, "foreach": 0.5},
+        "bytes_per_weight": {"fused": 28, "usgm": 32},
+        "rows": {"fused": row, "usgm": {"milliseconds": 1.25, "to_fused": 1.25, "to_foreach": 0.5}},
+    }
+    text = repr(benchmarks.optimizer_table(record))
+    assert re.search(r"Adam, fused\s+28\s+1\.00\s+–\s+0\.40", text)
+    assert re.search(r"USGM\s+32\s+1\.25\s+1\.25\s+0\.50", text)
+    assert "at most 1.2 times fused Adam is the goal; it is 1.25: missed" in text
+    assert "at most 0.5 times foreach Adam is the goal; it is 0.50: reached" in text
+
+
+def way(name: str, package: str | None, length: int, single: float, rates: dict[str, float]) -> dict:
+    return {
+        "name": name,
+        "label": f"label of {name}",
+        "package": package,
+        "length": length,
+        "items": 3416 if package is None else 3391,
+        "parameters": 331_584,
+        "versions": {"torch": "2.13.0"},
+        "milliseconds": single,
+        "p95_milliseconds": 2 * single,
+        "calls": 300,
+        "users_per_second": rates,
+        "peak_memory_bytes": 2**30,
+    }
+
+
+def test_factors_of_recommending_name_both_ways_and_judge_the_goal() -> None:
+    record = {
+        "date": "2026-11-24",
+        "environment": {"cpu": "Some CPU", "cores": 2, "threads": 1, "load_average": [0.1, 0.2]},
+        "setting": {"dataset": "ml-1m", "items": 3416, "k": 10, "clock": "cpu", "rounds": 30},
+        "rows": [
+            way("ours/a", None, 200, 1.0, {"1": 1000.0, "64": 1200.0}),
+            way("peer/b", "RecTools", 200, 6.0, {"1": 160.0, "64": 300.0}),
+            way("ours/c", None, 50, 0.5, {"1": 2000.0, "64": 2000.0}),
+        ],
+        "pairs": [
+            {"ours": "ours/a", "theirs": "peer/b", "times_as_fast": 6.0, "times_as_fast_in_batches": 4.0, "goal": 5.0}
+        ],
+    }
+    text = repr(recommending.factors_table(record))
+    assert re.search(r"label of peer/b\s+label of ours/a\s+200\s+6\.0\s+5\s+reached\s+4\.0", text)
+    text = repr(recommending.requests_table(record))
+    assert text.count("The 10 best of 3,416 items") == 2  # a table for each length
+    assert re.search(r"label of peer/b\s+331,584\s+6\.00\s+12\.00\s+300\s+1\.0", text)
+    assert "CPU seconds" in text and "torch 2.13.0" in text
+    assert text.count("Of the items, label of peer/b knows 3,391.") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "show"),
     [
@@ -124,6 +181,9 @@ def test_ranking_extrapolates_to_all_users() -> None:
         ("ranking_speed", benchmarks.ranking_table),
         ("ssm_speed", benchmarks.mixer_tables),
         ("data_load", benchmarks.loading_table),
+        ("optimizer_speed", benchmarks.optimizer_table),
+        ("recommend_speed", recommending.requests_table),
+        ("recommend_speed", recommending.factors_table),
     ],
 )
 def test_every_record_of_the_checkout_is_shown_and_a_missing_one_is_told(name, show) -> None:

@@ -69,6 +69,17 @@ def test_metric_dots_draw_ours_and_the_paper(make):
     assert numbers["ours"].isna().tolist() == [False, False, True]
 
 
+def test_seen_items_draw_each_model_that_ran_both_ways(make):
+    frame = tables.accuracy_frame(make().runs, ["ht@10"])
+    ran = frame[frame["mean"].notna()]
+    axis = figures.seen_items(frame, "ht@10").axes[0]
+    ends = [list(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2]
+    assert ends == [[row.mean, row.masked_mean] for row in ran.itertuples()]
+    assert figures.seen_items_numbers(frame, "ht@10")["model"].tolist() == ran["label"].tolist()
+    assert f"{ran['mean'].iloc[0]:.3f} and" in figures.seen_items_alt(frame, "ht@10")
+    assert figures.seen_items(frame.assign(masked_mean=None), "ht@10") is None
+
+
 def test_length_histogram_draws_each_bin_from_its_first_to_its_last_length():
     figure = figures.length_histogram(np.array([5, 6, 10]), np.array([5, 9, 30]), np.array([8, 4, 1]), "demo")
     bars = figure.axes[0].patches

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.experiments import optimizers
+from seqrec_lib.report import optimizer_claims
 from seqrec_lib.report import optimizer_figures as drawing
 from seqrec_lib.report import optimizers as report
 
@@ -80,17 +81,58 @@ def test_the_interval_is_students() -> None:
     assert value.word == "not told apart"
 
 
+class Tables:
+    """A store that has one table for every record."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def table(self, record: Record, name: str) -> pa.Table:
+        return self._table
+
+
+def trace(c1: list[float]) -> pa.Table:
+    """Four steps in two epochs with c2 / sqrt(B) = 1."""
+    return pa.table({"epoch": [1, 1, 2, 2], "step": [1, 2, 1, 2], "m": [1, 4, 1, 4], "c1": c1, "c2": [1.0, 2.0] * 2})
+
+
 def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
-    against, robust = report.verdicts(found)
+    verdicts = optimizer_claims.verdicts(found, Tables(trace([0.0, 1.0, 2.0, 0.9])))  # type: ignore[arg-type]
+    against, fit, plateau, robust = verdicts
     assert against.word == "partly"  # below default Adam, above tuned Adam
     assert robust.word == "upheld"  # four decades of lr0 and two of D range wider than Adam's grid
     assert "USGM" in robust.reason
+    assert len(robust.run_ids) == 15
+    assert fit.word == "not tested yet"
+    assert plateau.word == "partly"  # met at the end of the first epoch, not of the second
+    assert "3 of 6 epochs of 3 runs" in plateau.reason
+
+
+@pytest.mark.parametrize(
+    ("c1", "word"),
+    [([0.0, 1.0, 0.0, 1.5], "upheld"), ([2.0, 0.9, 2.0, float("nan")], "partly"), ([0.0] * 4, "not upheld")],
+)
+def test_a_plateau_counts_at_an_epochs_last_fit(found: report.Gathered, c1: list[float], word: str) -> None:
+    (plateau,) = (
+        verdict
+        for verdict in optimizer_claims.verdicts(found, Tables(trace(c1)))  # type: ignore[arg-type]
+        if verdict.claim.id == "batching-plateau"
+    )
+    assert plateau.word == word
+
+
+def test_the_axis_of_beta_is_judged_on_real_steps(found: report.Gathered) -> None:
+    for power, word in ((1.0, "not upheld"), (0.5, "upheld")):
+        measured = report.Gathered(found.arms, found.grids, Record(6.0, 0))  # type: ignore[arg-type]
+        _, fit, _, _ = optimizer_claims.verdicts(measured, Tables(noise_table(power, 0.1)))  # type: ignore[arg-type]
+        assert fit.word == word and fit.run_ids
+        assert "over 1/√B" in fit.reason
 
 
 def test_without_runs_everything_says_so() -> None:
     cells, configs = optimizers.cells(PARAMETERS), optimizers.plan(PARAMETERS)
     empty = report.gather(cells, configs, [None] * len(configs))
-    assert {verdict.word for verdict in report.verdicts(empty)} == {"not tested yet"}
+    assert {v.word for v in optimizer_claims.verdicts(empty, Tables(trace([0.0] * 4)))} == {"not tested yet"}  # type: ignore[arg-type]
     assert "not run" in report.arms_table(empty).text and "not run" in report.tuning_table(empty).text
     assert "Not run: " in report.summary(empty).text
     assert drawing.curves(empty, "loss", "Training loss") is None
@@ -102,6 +144,29 @@ def test_without_runs_everything_says_so() -> None:
 def test_the_tuning_table_says_whether_the_value_in_use_is_best(found: report.Gathered) -> None:
     text = report.tuning_table(found).text
     assert "yes" in text and "no" in text  # Adam's used rate has the arm's lower loss; USGM's best D is the smallest
+
+
+def test_without_tuning_asks_for_the_worst_start_within_the_seeds_spread() -> None:
+    asked = PARAMETERS | {"arms": ["adamw-cosine"], "grids": ["adamw-cosine", "probing-lr0", "sasrec-corners-probing"]}
+    asked["grids"].append("sasrec-corners-adamw")
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+
+    def gathered(worst: float) -> report.Gathered:
+        records: list = [None] * len(configs)
+        for cell in cells:
+            if cell.grid != "sasrec-corners-adamw":
+                loss = worst if cell.values == (1e-8,) else 5.9
+                records[configs.index(cell.config)] = Record(loss, cell.config.seed)  # seeds differ by 0.01
+        return report.gather(cells, configs, records)
+
+    for worst, word in ((5.919, "yes"), (5.921, "no")):
+        text = report.without_tuning(gathered(worst)).text
+        row = next(line for line in text.splitlines() if line.startswith("probing-lr0"))
+        assert f"5.900 to {worst:.3f}" in row and row.rstrip().endswith(word)
+        assert "that deviation is 0.010" in text
+        row = next(line for line in text.splitlines() if line.startswith("SASRec, sasrec-corners-probing"))
+        assert "4 of 4, 0 of 3" in row and "not run" in row
+    assert "no grid of the probing variant" in report.without_tuning(report.gather([], [], [])).text
 
 
 def test_figures_draw_what_ran(found: report.Gathered) -> None:

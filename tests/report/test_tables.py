@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqrec_lib.report import footer, tables
-from seqrec_lib.report.claims import CLAIMS, claims_table
+from seqrec_lib.report.claims import CLAIMS, ClaimVerdict, claims_table, own_tables_table
 from seqrec_lib.report.html import details, note, table
 from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, metric_values
 
@@ -203,6 +203,14 @@ def test_claims_table_is_accessible():
     piece = claims_table()
     check(piece)
     assert piece.text.count("not tested yet") == len(CLAIMS)
+    found = ClaimVerdict(CLAIMS[0], "partly", "why", ("0" * 16,), (("latency-ml-1m", "Latency: a <section>"),))
+    piece = claims_table([found])
+    check(piece)
+    assert '<a href="latency-ml-1m.html">Latency: a &lt;section&gt;</a>' in piece.html
+    assert "why; Latency: a <section>" in piece.text
+    piece = own_tables_table()
+    check(piece)
+    assert "Mamba4Rec over Hydra4Rec: " in piece.text and CLAIMS[-1].statement not in piece.text
 
 
 def test_formats():

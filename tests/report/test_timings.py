@@ -234,6 +234,20 @@ def test_the_papers_catalogues_are_ratios_beside_the_papers() -> None:
     assert "does not reach the paper's least ratio up to 1,000" in scaling.sasrec_test(make_scaling()).text
 
 
+def test_sasrecs_printed_latency_needs_a_history_that_was_read() -> None:
+    """SASRec over Mamba4Rec is n / 100 here; the paper's least ratio is 14.7."""
+    run = make_scaling()
+    verdict = speed_claims.sasrec(run)
+    assert verdict.word == "not upheld" and verdict.run_ids == (run.record.run_id,)
+    assert "0.100 to 1.00 times as long as Mamba4Rec up to 100 items, 10.0 times at 1,000" in verdict.reason
+    assert "grows 10,000 times from 10 to 1,000" in verdict.reason
+    of_sasrec = run.times["model"] == "sasrec"
+    for factor, word in ((2.0, "partly"), (20.0, "upheld")):  # 20 at 1,000 items; 20 at 100
+        slower = run.times.assign(time=run.times["time"] * np.where(of_sasrec, factor, 1.0))
+        assert speed_claims.sasrec(scaling.Scaling(run.record, slower, run.memory)).word == word
+    assert speed_claims.sasrec(None).word == "not tested yet"
+
+
 def test_figures_say_in_words_what_they_show() -> None:
     panels = [("length", "module", "Read"), ("event", "step", "One more")]
     run = make_scaling()

@@ -195,10 +195,24 @@ def test_selection_is_a_stable_sort(k: int) -> None:
         assert not ids[len(order) :].any() and np.isneginf(best[len(order) :]).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 3), (2, 7, 5), (5, 6, 16), (8, 9, 1)])
+def test_products_of_rows_are_matrix_products(shape: tuple[int, int, int]) -> None:
+    length, n, m = shape
+    rng = np.random.default_rng(length)
+    x, weight, bias = (rng.normal(size=size).astype(np.float32) for size in ((length, n), (n, m), (m,)))
+    out = np.full((length, m), np.nan, np.float32)
+    kernels.project_rows(x, weight, bias, out)
+    np.testing.assert_allclose(out, x.astype(float) @ weight + bias, rtol=1e-5, atol=1e-5)
+
+
 def test_elementary_functions_hold_their_accuracy() -> None:
     x = np.linspace(-124.0, 0.0, 20_001, dtype=np.float32)
     got = np.array([kernels.exp2_negative(v) for v in x], np.float64)
     np.testing.assert_allclose(got, 2.0 ** x.astype(np.float64), rtol=3e-7)
+    x = np.linspace(-12.0, 12.0, 20_001, dtype=np.float32)
+    got = np.array([kernels.gelu(v) for v in x], np.float64)
+    want = np.array([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.astype(np.float64)])
+    np.testing.assert_allclose(got, want, atol=4e-7, rtol=2e-6)
     rng = np.random.default_rng(0)
     u, gain = rng.normal(size=10).astype(np.float32), rng.normal(size=10).astype(np.float32)
     want = u / math.sqrt(np.mean(u.astype(float) ** 2) + 1e-5) * gain

@@ -1,0 +1,298 @@
+"""LlamaRec: a retriever proposes candidates, a language model ranks them by letters; and what it must be held against.
+
+One run is one (data set, retriever, ranker, seed). The retriever is a trained model of the experiment `accuracy`, whose
+kept weights are used, or which is trained first. The ranker is tuned on prefixes of the training sequences and
+then ranks the retriever's candidates for every test user in one forward pass each. Items of the history are no
+candidates.
+
+Table "ranks": each user's rank by the ranker (``rank``) and by each floor, and the target's ``place`` among the
+candidates. Table "letters": what place does (`assessment.position_bias`). The tuned model stays in the run's folder in
+the hub's format, where the experiment `orpo` finds it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import accuracy
+from seqrec_lib.experiments.base import Context, Outcome, execute, key
+from seqrec_lib.language.pretrained import Size
+from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.language.candidates import Pools
+    from seqrec_lib.language.pretrained import LanguageModel
+    from seqrec_lib.language.ranking import LetterRanker
+    from seqrec_lib.models.base import SequentialRecommender
+
+NAME = "llamarec"
+MODEL = "llamarec"
+REVISION = 1
+RANKING = (
+    "seqrec_lib.data.sequences",
+    "seqrec_lib.language.assessment",
+    "seqrec_lib.language.candidates",
+    "seqrec_lib.language.corpus",
+    "seqrec_lib.language.objectives",
+    "seqrec_lib.language.orpo",
+    "seqrec_lib.language.pretrained",
+    "seqrec_lib.language.ranker_training",
+    "seqrec_lib.language.ranking",
+    "seqrec_lib.language.title_tokens",
+    "seqrec_lib.metrics",
+)
+SOURCES = ("seqrec_lib.experiments.llamarec", *RANKING)
+KEPT = "model"  # the tuned model's folder within `keep`
+SCRATCH = "scratch:titles"
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. ``size`` is None for a pretrained model."""
+
+    retriever: accuracy.Config
+    dataset: str
+    model: str
+    seed: int
+    source: str
+    size: Size | None
+    setting: Setting
+    teaching: Teaching
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
+
+    ``source`` is a hub id, a folder, or scratch:titles. ``overrides`` are fields of `Size`, `Setting` and `Teaching`.
+
+    Raises:
+        SeqRecError: an unknown data set, retriever or override, or title tokens for a model that has none.
+    """
+    from seqrec_lib.data import registry
+
+    dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SCRATCH
+    overrides = parameters.get("overrides") or {}
+    if not isinstance(overrides, Mapping):
+        raise SeqRecError(f"overrides is {overrides!r}; expected a mapping such as {{'per_user': 20}}")
+    size, setting, teaching = resolve(dataset, source == SCRATCH, overrides)
+    if (setting.prompt == "titles") != (source == SCRATCH):
+        raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
+    configs: list[Config] = []
+    for name in parameters["retrievers"]:
+        (retriever,) = accuracy.plan(
+            {"dataset": dataset, "models": [name], "seeds": [0], "overrides": RETRIEVER.get(dataset, {})}
+        )
+        if retriever.training is None:
+            raise SeqRecError(f"retriever {name!r} only counts; use a trained model, such as sasrec")
+        for kind in parameters.get("negatives") or [setting.negatives]:
+            own = replace(setting, negatives=kind)
+            configs += [Config(retriever, dataset, MODEL, s, source, size, own, teaching) for s in parameters["seeds"]]
+    return configs
+
+
+def parents(config: Config) -> tuple[str, ...]:
+    """The retriever's run."""
+    return (key(accuracy, config.retriever),)
+
+
+def run(config: Config, context: Context) -> Outcome:
+    """Tune the ranker, keep it, rank every test user's candidates."""
+    import pyarrow as pa
+
+    from seqrec_lib.data import load
+    from seqrec_lib.language.ranker_training import teach
+
+    sequences = load(config.dataset)
+    retriever = load_retriever(config.retriever, sequences, context)
+    language = new_model(config, sequences, retriever)
+    ranker = make_ranker(config, language, sequences, context.device)
+    begin = time.perf_counter()
+    history = teach(
+        ranker, sequences, retriever, config.setting, config.teaching, config.seed, report=context.report_share
+    )
+    train_seconds = time.perf_counter() - begin
+    _keep(ranker, context.workdir)
+    context.report("ranking")
+    result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
+    tables = {"ranks": pa.table(result.columns)}
+    if config.setting.orders and result.found.any():
+        tables["letters"] = pa.table(measure_bias(ranker, sequences, result, logits, config))
+    outcome = outcome_of(sequences, result.metrics, cost | {"train_seconds": train_seconds}, language.provenance)
+    outcome.history, outcome.tables = history, tables
+    return outcome
+
+
+def load_retriever(config: accuracy.Config, sequences: Sequences, context: Context) -> SequentialRecommender:
+    """The retriever from its run's kept weights; where there are none, it is run first."""
+    from safetensors.torch import load_file
+
+    from seqrec_lib.models import build
+
+    assert config.training is not None
+    folder = kept(accuracy, config, context)
+    net = build(config.model, sequences.n_items, config.training.max_length, config.architecture)
+    net.load_state_dict(load_file(folder / accuracy.WEIGHTS))
+    return net.eval()
+
+
+def kept(experiment: Any, config: Any, context: Context) -> Path:
+    """What the run of ``config`` keeps, beside this run's own folder; it is carried out where that is not there.
+
+    A record that came without its weights (a published one) is left as it is, and only the weights are made.
+    """
+    from seqrec_lib.results import RunStore
+
+    store = RunStore(context.workdir.parents[1])
+    run_id = key(experiment, config)
+    if store.kept(run_id) is None:
+        (record,) = execute(experiment, [config], store=store, progress=False, device=context.device)
+        if record is not None and not record.complete:
+            raise SeqRecError(f"run {run_id}, which this one builds on, failed: {record.error}")
+    if store.kept(run_id) is None:
+        with store.lock(run_id):
+            workdir = store.workdir(run_id)
+            experiment.run(config, replace(context, workdir=workdir))
+            for path in workdir.iterdir():  # checkpoints: `RunStore.save`, which would remove them, is not called
+                if path.name != "keep":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder = store.kept(run_id)
+    if folder is None:
+        raise SeqRecError(f"run {run_id} kept nothing; delete its record and run it again")
+    return folder
+
+
+def new_model(config: Config, sequences: Sequences, retriever: SequentialRecommender) -> LanguageModel:
+    """The ranker's model before any tuning."""
+    from seqrec_lib.language import pretrained
+    from seqrec_lib.language.title_tokens import title_model
+
+    if config.size is None:
+        return pretrained.load(config.source)
+    vectors = retriever.item_embedding.weight.detach().numpy() if config.setting.vectors else None
+    return title_model(sequences.n_items, config.size, config.seed, vectors)
+
+
+def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
+    """The model with the prompt of ``config``, on its device."""
+    import torch
+
+    from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles
+    from seqrec_lib.language.ranker_training import with_adapter
+    from seqrec_lib.language.ranking import LetterRanker
+    from seqrec_lib.language.title_tokens import TITLES, names
+
+    setting = config.setting
+    prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC)}[setting.prompt]
+    titles = names(sequences.n_items) if prompt is TITLES else item_titles(sequences)
+    ranker = LetterRanker(
+        language,
+        prompt,
+        titles,
+        candidates=setting.candidates,
+        history=setting.history,
+        prompt_tokens=setting.prompt_tokens,
+    )
+    if setting.lora_rank:
+        ranker.model = with_adapter(ranker.model, rank=setting.lora_rank)
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    ranker.model = ranker.model.to("cuda" if on_gpu else "cpu").eval()
+    return ranker
+
+
+def _keep(ranker: LetterRanker, workdir: Path) -> None:
+    from seqrec_lib.language.pretrained import quiet
+
+    model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
+    ranker.model = model.eval()
+    with quiet():
+        ranker.model.save_pretrained(workdir / "keep" / KEPT)
+        ranker.tokenizer.save_pretrained(workdir / "keep" / KEPT)
+
+
+def assess(
+    ranker: LetterRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config, seed: int
+) -> tuple[Any, np.ndarray, dict[str, Any]]:
+    """(assessment of the test users, their letters' logits, cost)."""
+    import numpy as np
+
+    from seqrec_lib.data.sequences import Histories
+    from seqrec_lib.language.assessment import Assessment
+    from seqrec_lib.language.candidates import retrieve
+    from seqrec_lib.language.pretrained import parameter_counts
+    from seqrec_lib.language.ranking import best_blend, log_odds, pool_ranks
+    from seqrec_lib.metrics import rank_metrics
+
+    k, test, valid = config.setting.candidates, sequences.split("test"), sequences.split("valid")
+    begin = time.perf_counter()
+    result = Assessment(*retrieve(retriever, sequences, test, k))
+    retrieved = time.perf_counter()
+    prompts = ranker.prompts(sequences, test, result.pools.items)
+    logits = ranker.letter_logits(prompts)
+    ranked = time.perf_counter()
+    result.add("", logits)
+    result.add_popularity(sequences)
+
+    some = np.sort(np.random.default_rng([seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
+    users = Histories(valid.start[some], valid.stop[some], valid.targets[some])
+    pools, _ = retrieve(retriever, sequences, users, k)
+    scores = ranker.scores(sequences, users, pools)
+    result.add_blend(logits, best_blend(pools.scores, log_odds(scores), pools.place))
+    if (pools.place >= 0).any():
+        ranks = pool_ranks(scores, pools.place)[pools.place >= 0]
+        result.metrics["valid_subset_ndcg@10"] = rank_metrics(ranks, (10,))["ndcg@10"]
+    total, body = parameter_counts(ranker.model)
+    cost = {
+        "parameters": total,
+        "parameters_without_embeddings": body,
+        "retriever_milliseconds_per_user": 1e3 * (retrieved - begin) / len(test),
+        "milliseconds_per_user": 1e3 * (ranked - retrieved) / len(test),
+        "prompt_tokens": float(np.mean([len(prompt) for prompt in prompts])),
+    }
+    return result, logits, cost
+
+
+def measure_bias(
+    ranker: LetterRanker, sequences: Sequences, result: Any, logits: np.ndarray, config: Config
+) -> dict[str, np.ndarray]:
+    """`position_bias` for the test users: metrics go into ``result``, the table comes back."""
+    import numpy as np
+
+    from seqrec_lib.data.sequences import Histories
+    from seqrec_lib.language.assessment import position_bias
+
+    test, found = sequences.split("test"), result.found
+    users = Histories(test.start[found], test.stop[found], test.targets[found])
+    empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * config.setting.candidates]))[0]
+
+    def score(pools: Pools) -> np.ndarray:
+        return ranker.scores(sequences, users, pools)
+
+    rng = np.random.default_rng([config.seed, 0x0DE2])
+    return position_bias(result, score, logits, empty, config.setting.orders, rng)
+
+
+def outcome_of(
+    sequences: Sequences, metrics: dict[str, float], cost: dict[str, Any], provenance: Mapping[str, Any]
+) -> Outcome:
+    """An outcome about these sequences, with where the language model comes from."""
+    return Outcome(
+        dataset={
+            "name": sequences.name,
+            "n_users": sequences.n_users,
+            "n_items": sequences.n_items,
+            "n_interactions": sequences.n_interactions,
+            "split_sha256": sequences.split_hash,
+        },
+        metrics=metrics,
+        cost=cost,
+        environment={"language_model": dict(provenance)},
+    )

@@ -1,0 +1,221 @@
+"""What does tuning on preferences add to a ranker that was fine-tuned already? The question behind "slight impact".
+
+One run is one arm: an objective, a kind of rejected item, a seed. All arms of a seed start from one fine-tuned ranker
+(a run of `llamarec`, whose model is used), take equally many steps on prompts of the same users, and go through the
+same code; they differ in the loss, in what is rejected, and where the paper's setting is meant, in the learning rate.
+
+Table "ranks": each user's rank after (``rank``) and ``before_rank``, with the floors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import llamarec
+from seqrec_lib.experiments.base import Context, Outcome, key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from seqrec_lib.data.sequences import Sequences
+
+NAME = "orpo"
+REVISION = 1
+SOURCES = (
+    "seqrec_lib.experiments.orpo",
+    "seqrec_lib.experiments.llamarec",
+    "seqrec_lib.language.pairings",
+    "seqrec_lib.language.preferences",
+    *llamarec.RANKING,
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is tuned on. ``paper``: the paper's learning rate and schedule, else the workable ones."""
+
+    objective: str
+    negatives: str = "random"
+    paper: bool = False
+
+
+ARMS: dict[str, Arm] = {
+    "sft": Arm("sft"),
+    "letters": Arm("letters"),
+    "dpo": Arm("dpo"),
+    "s-dpo": Arm("s-dpo"),
+    "simpo": Arm("simpo"),
+    "orpo-paper": Arm("orpo", "paper", paper=True),
+    "orpo-paper-random": Arm("orpo", paper=True),
+    "orpo": Arm("orpo"),
+    "orpo-multi": Arm("orpo-multi"),
+    "orpo-retriever": Arm("orpo", "retriever"),
+    "orpo-own-error": Arm("orpo", "own-error"),
+    "orpo-lower-rated": Arm("orpo", "lower-rated"),
+    "orpo-lightfm": Arm("orpo", "lightfm"),
+    "orpo-lightfm-pool": Arm("orpo", "lightfm-pool"),
+    "orpo-leaky": Arm("orpo", "leaky"),
+}
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How an arm is tuned.
+
+    Attributes:
+        objective, negatives: see `objectives` and `pairings`.
+        lambda_, beta, gamma: of the objectives (`objectives.Knobs`).
+        learning_rate, schedule, warmup_steps: see `ranker_training.Tuning`.
+        batch: prompts of a step. epochs: prompts, in units of the number of users.
+    """
+
+    objective: str
+    negatives: str
+    lambda_: float = 0.05
+    beta: float = 1.0
+    gamma: float = 0.5
+    learning_rate: float = 3e-4
+    schedule: str = "linear"
+    warmup_steps: int = 20
+    batch: int = 16
+    epochs: int = 5
+
+
+@dataclass(frozen=True)
+class Config:
+    """One arm; ``base`` is the fine-tuned ranker that it starts from, of the same seed."""
+
+    base: llamarec.Config
+    dataset: str
+    model: str
+    seed: int
+    arm: str
+    preference: Preference
+
+
+ORDERS = ("permuted_", "averaged_")  # metrics over random orders of the candidates
+DATASETS: dict[str, dict[str, Any]] = {"demo": {"epochs": 1, "batch": 32, "warmup_steps": 5}}
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """A run for each of ``arms`` and each of ``seeds``, on the ranker that `llamarec.plan` gives for the rest.
+
+    ``tuning`` are fields of `Preference`, ``overrides`` are of the fine-tuned ranker.
+
+    Raises:
+        SeqRecError: an unknown arm or field, and what `llamarec.plan` raises.
+    """
+    tuning = parameters.get("tuning") or {}
+    known = set(Preference.__dataclass_fields__) - {"objective", "negatives"}
+    for name in tuning:
+        if name not in known:
+            raise SeqRecError(f"unknown tuning {name!r}; there are {', '.join(sorted(known))}")
+    bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]], "negatives": []})
+    configs = []
+    for name in parameters["arms"]:
+        if name not in ARMS:
+            close = difflib.get_close_matches(name, ARMS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(ARMS)}"
+            raise SeqRecError(f"unknown arm {name!r}; {hint}")
+        arm = ARMS[name]
+        setting = Preference(arm.objective, arm.negatives)
+        setting = replace(setting, **DATASETS.get(parameters["dataset"], {}))
+        if arm.paper:
+            setting = replace(setting, learning_rate=5e-6, schedule="inverse-sqrt", warmup_steps=100)
+        setting = replace(setting, **tuning)
+        configs += [Config(b, b.dataset, f"{llamarec.MODEL}+{name}", b.seed, name, setting) for b in bases]
+    return configs
+
+
+def parents(config: Config) -> tuple[str, ...]:
+    """The fine-tuned ranker's run."""
+    return (key(llamarec, config.base),)
+
+
+def run(config: Config, context: Context) -> Outcome:
+    """Load the fine-tuned ranker, rank with it, tune it, rank again."""
+    import numpy as np
+    import pyarrow as pa
+
+    from seqrec_lib.data import load
+    from seqrec_lib.language import pretrained
+    from seqrec_lib.language.objectives import Knobs
+    from seqrec_lib.language.pairings import pairing
+    from seqrec_lib.language.ranker_training import Tuning, tune
+
+    sequences, setting = load(config.dataset), config.preference
+    folder = llamarec.kept(llamarec, config.base, context) / llamarec.KEPT
+    retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
+    with pretrained.quiet():
+        language = pretrained.load(str(folder))
+    ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
+    context.report("ranking, before")
+    unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
+    bases: dict[str, float] = {}
+    if config.base.setting.orders and unchanged.found.any():
+        llamarec.measure_bias(ranker, sequences, unchanged, before, config.base)
+        bases = {name: value for name, value in unchanged.metrics.items() if name.startswith(ORDERS)}
+    rng = np.random.default_rng([config.seed, 0x0DD5])
+    prompts = setting.epochs * sequences.n_users
+    pairs = pairing(setting.negatives, ranker, sequences, retriever, prompts, rng)
+    tuning = Tuning(
+        setting.objective,
+        Knobs(setting.beta, setting.gamma, setting.lambda_),
+        setting.learning_rate,
+        setting.schedule,  # type: ignore[arg-type]
+        setting.warmup_steps,
+        setting.batch,
+        seed=config.seed,
+    )
+    begin = time.perf_counter()
+    history = tune(ranker, pairs.examples, tuning, report=context.report_share)
+    seconds = time.perf_counter() - begin
+    context.report("ranking, after")
+    result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
+    result.add("before_", before)
+    if bases:
+        llamarec.measure_bias(ranker, sequences, result, after, config.base)
+        result.metrics |= {f"before_{name}": value for name, value in bases.items()}
+    result.metrics |= changes(sequences, result.pools.items, before, after)
+    cost |= {
+        "train_seconds": seconds,
+        "steps": -(-prompts // setting.batch),
+        "before_milliseconds_per_user": cost_before["milliseconds_per_user"],
+        **pairs.counts,
+    }
+    provenance = language.provenance | {"kind": pretrained.kind(config.base.source), "name": config.base.source}
+    outcome = llamarec.outcome_of(sequences, result.metrics, cost, provenance)
+    outcome.history, outcome.tables = history, {"ranks": pa.table(result.columns)}
+    return outcome
+
+
+def changes(sequences: Sequences, items: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    """How two rankings of the same candidates differ.
+
+    Returns:
+        kl: of the letters' distributions, before from after, mean over users, in nats; changed: share of users with
+        another first choice; popularity, before_popularity: mean share of the catalogue that is no more popular in
+        training than an item of the first ten.
+    """
+    import numpy as np
+    from scipy.special import log_softmax
+    from scipy.stats import rankdata
+
+    from seqrec_lib.models.popularity import Popularity
+
+    old, new = (log_softmax(z.astype(np.float64), axis=1) for z in (before, after))
+    counts = Popularity(sequences).counts.numpy()[1:]
+    share = np.concatenate([[0.0], rankdata(counts, "max") / len(counts)])
+    found = {
+        "kl": float((np.exp(old) * (old - new)).sum(1).mean()),
+        "changed": float((before.argmax(1) != after.argmax(1)).mean()),
+    }
+    for name, logits in (("before_popularity", before), ("popularity", after)):
+        first = np.argsort(-logits, axis=1, kind="stable")[:, :10]
+        found[name] = float(share[np.take_along_axis(items, first, 1)].mean())
+    return found

@@ -1,0 +1,118 @@
+"""Prompts with a chosen and a rejected letter, by the kind of the rejected item.
+
+    random        any other candidate
+    retriever     the retriever's first ones are the candidates, its best wrong one is rejected
+    own-error     the candidate that the ranker, as it is now, likes best among the wrong ones
+    lightfm       LightFM's worst of the catalogue (part 2 of the paper)
+    lightfm-pool  LightFM's worst of the candidates
+    lower-rated   of the user's last two items, the lower rated one (part 1 of the paper)
+    paper         both parts of the paper; part 2 alone where there are no ratings
+    leaky         random, and the chosen item is the TEST item: what the paper's words can be read as, and no result
+
+In all but the last, nothing behind the training sequence is read. Candidates are drawn anew each time that a pair
+comes back; every kind has as many prompts, so that arms are equal in steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqrec_lib.data.sequences import Histories, Sequences
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language import preferences
+from seqrec_lib.language.candidates import training_pools
+from seqrec_lib.language.ranker_training import Examples
+
+if TYPE_CHECKING:
+    from seqrec_lib.language.ranking import LetterRanker
+    from seqrec_lib.ranking import Recommender
+
+KINDS = ("random", "retriever", "own-error", "lightfm", "lightfm-pool", "lower-rated", "paper", "leaky")
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Examples, and where they come from: pairs (different ones), ties and short (users left out, see `Pairs`)."""
+
+    examples: Examples
+    counts: dict[str, int]
+
+
+def pairing(
+    kind: str,
+    ranker: LetterRanker,
+    sequences: Sequences,
+    retriever: Recommender,
+    prompts: int,
+    rng: np.random.Generator,
+) -> Pairing:
+    """``prompts`` prompts with pairs of a kind.
+
+    Raises:
+        SeqRecError: an unknown kind, ratings or LightFM that are needed and are not there.
+    """
+    if kind not in KINDS:
+        raise SeqRecError(f"unknown kind of negatives {kind!r}; there are {', '.join(KINDS)}")
+    if kind in ("lightfm", "lower-rated", "paper"):
+        return _of_pairs(_pairs(kind, sequences), ranker, sequences, prompts, rng)
+    users, histories = preferences.last_items(sequences, leaky=kind == "leaky")
+    rows = _rows(len(users), prompts, rng)
+    some = _take(histories, rows)
+    hard = "retriever" if kind == "retriever" else "random"
+    pools = training_pools(retriever, sequences, some, ranker.candidates, rng, negatives=hard)
+    texts = ranker.prompts(sequences, some, pools.items)
+    if kind == "lightfm-pool":
+        scores = -_factor_scores(preferences.fit_factors(sequences), users[rows], pools.items)
+    elif kind == "retriever":
+        scores = pools.scores.copy()
+    elif kind == "own-error":
+        scores = ranker.letter_logits(texts)
+    else:
+        scores = rng.random(pools.items.shape)
+    np.put_along_axis(scores, pools.place[:, None], -np.inf, 1)
+    return Pairing(Examples(texts, pools.place, scores.argmax(1)), {"pairs": len(users)})
+
+
+def _pairs(kind: str, sequences: Sequences) -> list[preferences.Pairs]:
+    parts = []
+    if kind == "lower-rated" or (kind == "paper" and sequences.ratings is not None):
+        parts.append(preferences.by_rating(sequences))
+    if kind != "lower-rated":
+        parts.append(preferences.by_factors(sequences, preferences.fit_factors(sequences)))
+    return parts
+
+
+def _of_pairs(
+    parts: list[preferences.Pairs],
+    ranker: LetterRanker,
+    sequences: Sequences,
+    prompts: int,
+    rng: np.random.Generator,
+) -> Pairing:
+    histories = Histories(
+        *(np.concatenate([getattr(p.histories, name) for p in parts]) for name in ("start", "stop", "targets"))
+    )
+    losers = np.concatenate([p.losers for p in parts])
+    rows = _rows(len(losers), prompts, rng)
+    drawn = preferences.Pairs(_take(histories, rows), losers[rows])
+    items, chosen, rejected = preferences.pool_of(drawn, sequences, ranker.candidates, rng)
+    counts = {"pairs": len(losers), "ties": sum(p.ties for p in parts), "short": sum(p.short for p in parts)}
+    return Pairing(Examples(ranker.prompts(sequences, drawn.histories, items), chosen, rejected), counts)
+
+
+def _rows(n: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """``wanted`` indices below n: each as often as the others, but for one."""
+    return np.concatenate([rng.permutation(n) for _ in range(-(-wanted // n))])[:wanted]
+
+
+def _take(histories: Histories, rows: np.ndarray) -> Histories:
+    return Histories(histories.start[rows], histories.stop[rows], histories.targets[rows])
+
+
+def _factor_scores(model: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n, K) LightFM's scores of the candidates."""
+    own = model.user_embeddings[users][:, None] * model.item_embeddings[items - 1]
+    return np.asarray(own.sum(-1) + model.item_biases[items - 1], dtype=np.float64)

@@ -1,0 +1,298 @@
+"""Tables, figures and the verdict of tuning on preferences (experiment `orpo`): before and after, arm by arm.
+
+All arms of a seed start from one fine-tuned ranker, so that a difference is taken user by user between the ranks
+before and after. Seeds are averaged first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from seqrec_lib.report import figures
+from seqrec_lib.report.claims import ClaimVerdict, claim
+from seqrec_lib.report.html import NONE, Html, paragraph, stacked, table
+from seqrec_lib.report.paper import METRICS, dataset_name, paper_row
+from seqrec_lib.report.rankers import is_scratch, origin
+from seqrec_lib.report.runs import ModelRuns, gather
+from seqrec_lib.report.statistics import (
+    Interval,
+    average_difference,
+    average_over_seeds,
+    bootstrap_interval,
+    holm,
+    metric_values,
+    paired_p_value,
+)
+from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
+from seqrec_lib.results import RunRecord, RunStore, plain
+
+LABELS = {
+    "sft": "More fine-tuning",
+    "letters": "Cross-entropy over letters",
+    "dpo": "DPO",
+    "s-dpo": "S-DPO, all others rejected",
+    "simpo": "SimPO",
+    "orpo-paper": "ORPO, the paper's setting and pairs",
+    "orpo-paper-random": "ORPO, the paper's setting, random",
+    "orpo": "ORPO",
+    "orpo-multi": "ORPO, all others rejected",
+    "orpo-retriever": "ORPO, retriever's best wrong",
+    "orpo-own-error": "ORPO, own worst error",
+    "orpo-lower-rated": "ORPO, lower rated",
+    "orpo-lightfm": "ORPO, LightFM's worst",
+    "orpo-lightfm-pool": "ORPO, LightFM's worst candidate",
+    "orpo-leaky": "ORPO on the test items (a leak)",
+}
+"""Arms of the experiment as a reader calls them."""
+
+PAPER_ARMS = ("orpo-paper", "orpo-paper-random")
+SLIGHT = 0.1  # of the quality before: a change whose interval stays within is called slight
+
+
+@dataclass(frozen=True)
+class Change:
+    """One arm: its runs, and after minus before (None: not run) with a p-value that is corrected over the arms.
+
+    ``against``: after minus what more fine-tuning reached (the arm "sft"), where both ran.
+    """
+
+    own: ModelRuns
+    before: float | None = None
+    difference: Interval | None = None
+    p: float | None = None
+    against: Interval | None = None
+
+
+def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
+    """`gather`, with the arm as label."""
+    sources = {plain(config)["model"]: (plain(config)["arm"], plain(config)["base"]["source"]) for config in configs}
+    return [
+        replace(own, label=LABELS[sources[own.model][0]], other_model=is_scratch(sources[own.model][1]))
+        for own in gather(configs, records, store)
+    ]
+
+
+def before(own: ModelRuns, store: RunStore, metric: str) -> np.ndarray | None:
+    """Each user's metric before the tuning, averaged over seeds."""
+    ranks = [store.table(record, "ranks")["before_rank"].to_numpy() for record in own.complete]
+    return average_over_seeds([metric_values(array, metric) for array in ranks]) if ranks else None
+
+
+def compare(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10") -> list[Change]:
+    """Each arm against what it started from, user by user; Holm's correction over all arms that ran."""
+    found: list[Change] = []
+    more = next((own for own in runs if own.model.endswith("+sft")), None)
+    tuned = None if more is None else more.user_means(metric)
+    for own in runs:
+        first, then = before(own, store, metric), own.user_means(metric)
+        if first is None or then is None:
+            found.append(Change(own))
+            continue
+        difference = bootstrap_interval(average_difference(then, first))
+        other = None if tuned is None or own is more else bootstrap_interval(average_difference(then, tuned))
+        found.append(Change(own, float(first.mean()), difference, paired_p_value(then, first), other))
+    corrected = iter(holm([c.p for c in found if c.p is not None]))
+    return [c if c.p is None else replace(c, p=next(corrected)) for c in found]
+
+
+def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@10") -> Html:
+    """Quality after minus before, over all users, and over random orders of the candidates."""
+    body: list[list[str | Html]] = []
+    for change in changes:
+        own = change.own
+        if change.difference is None or change.p is None:
+            body.append([own.label, *[NONE] * 6, "failed" if own.failed else "not run"])
+            continue
+        body.append(
+            [
+                own.label,
+                mean_and_spread(own.mean(metric), own.spread(metric)),
+                f"{change.difference.estimate:+.4f}",
+                format_interval(change.difference, signed=True),
+                format_p(change.p),
+                _gain(own, "before_permuted_subset_ndcg@10", "permuted_subset_ndcg@10"),
+                NONE
+                if change.against is None
+                else stacked(f"{change.against.estimate:+.4f}", format_interval(change.against, signed=True)),
+                reading(change),
+            ]
+        )
+    headers = ["Arm", "After", "After − before", "95 % interval", "p (Holm)", "Random orders, found"]
+    headers += ["After − more fine-tuning", "Reading"]
+    started = sorted({f"{c.before:.4f}" for c in changes if c.before is not None})
+    notes = [
+        f"Before: {', '.join(started)}. " if started else "",
+        "Intervals are over users, each with the mean over seeds. Random orders: the same difference over users whose "
+        "target is a candidate, when candidates are listed in random orders, as in training.",
+    ]
+    caption = f"{metric_name(metric)} on {dataset_name(dataset)}: what tuning on preferences changes"
+    return table(headers, body, caption=caption, notes=["".join(notes)], left=(0, 7))
+
+
+def _gain(own: ModelRuns, first: str, then: str) -> str:
+    old, new = own.mean(first), own.mean(then)
+    return NONE if old is None or new is None else f"{new - old:+.4f}"
+
+
+def reading(change: Change, alpha: float = 0.05) -> str:
+    """The change in words."""
+    if change.p is None or change.difference is None:
+        return "not run"
+    if change.p > alpha:
+        return "not told apart"
+    return "higher" if change.difference.estimate > 0 else "lower"
+
+
+def behaviour_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
+    """How far each arm went from where it started, what it prefers now, and what it cost."""
+    body = []
+    for own in runs:
+        if not own.complete:
+            continue
+        cost = {
+            k: float(np.mean([r.cost[k] for r in own.complete]))
+            for k in ("steps", "pairs", "train_seconds", "before_milliseconds_per_user", "milliseconds_per_user")
+        }
+        ties = [r.cost["ties"] for r in own.complete if "ties" in r.cost]
+        body.append(
+            [
+                own.label,
+                f"{own.mean('kl') or 0:.4f}",
+                f"{own.mean('changed') or 0:.1%}",
+                f"{own.mean('before_popularity') or 0:.3f} → {own.mean('popularity') or 0:.3f}",
+                f"{cost['pairs']:,.0f}",
+                f"{np.mean(ties):,.0f}" if ties else NONE,
+                f"{cost['steps']:,.0f}",
+                f"{cost['train_seconds']:.0f}",
+                f"{cost['before_milliseconds_per_user']:.2f} → {cost['milliseconds_per_user']:.2f}",
+            ]
+        )
+    if not body:
+        return paragraph("Not run.")
+    headers = [
+        "Arm", "KL, nats", "First choice changed", "Popularity of the first ten", "Pairs", "Ties left out", "Steps",
+        "Tuning, seconds", "ms per user",
+    ]  # fmt: skip
+    notes = [
+        "KL: of the letters' distribution, from before to after, mean over test users. Popularity: share of the "
+        "catalogue that is no more popular, mean over the first ten. The two times are of one model at one size, "
+        "minutes apart: they differ by noise."
+    ]
+    return table(headers, body, caption=f"What the arms did on {dataset_name(dataset)}", notes=notes)
+
+
+def bars_frame(runs: Sequence[ModelRuns], store: RunStore, arm: str | None = None) -> pd.DataFrame:
+    """Figures 1 and 2: metric, when, mean, low, high, paper of one arm (the paper's, where it was run)."""
+    ran = [own for own in runs if own.complete]
+    chosen = next((own for own in ran if arm and own.model.endswith(f"+{arm}")), None)
+    chosen = chosen or next((own for own in ran if own.model.partition("+")[2] in PAPER_ARMS), ran[0] if ran else None)
+    if chosen is None:
+        return pd.DataFrame()
+    printed = paper_row(chosen.dataset, "llamarec")
+    found = []
+    for metric in METRICS:
+        for when, values in (("before", before(chosen, store, metric)), ("after", chosen.user_means(metric))):
+            assert values is not None
+            interval = bootstrap_interval(values)
+            number = None if printed is None else printed.metric(metric)
+            found.append(
+                {
+                    "arm": chosen.label,
+                    "metric": metric,
+                    "when": when,
+                    "mean": float(values.mean()),
+                    "low": interval.low,
+                    "high": interval.high,
+                    "paper": None if number is None or when == "after" else number.value,
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def bars(frame: pd.DataFrame) -> Figure | None:
+    """Before and after with intervals over users; the paper's LlamaRec hollow; None without a run."""
+    if frame.empty:
+        return None
+    canvas, axes = figures.canvas(1, len(METRICS), 7.4, 3.2)
+    for axis, metric in zip(axes.flat, METRICS, strict=True):
+        for x, row in enumerate(frame[frame["metric"] == metric].itertuples()):
+            look = {"color": "#882255"} if row.when == "after" else {"facecolor": "#dddddd", "hatch": "//"}
+            axis.bar(x, row.mean, width=0.65, edgecolor="#444444", **look)
+            axis.plot([x, x], [row.low, row.high], color="#000000", linewidth=2)
+            if pd.notna(row.paper):
+                axis.plot(x, row.paper, "o", mfc="white", mec="#444444", markersize=10, mew=1.4)
+        axis.set_xticks([0, 1], ["before", "after"])
+        axis.set(title=metric_name(metric), xlim=(-0.6, 1.6))
+        axis.set_ylim(bottom=0)
+    text = "lines: 95 % intervals over users"
+    if frame["paper"].notna().any():
+        text += "\nhollow: the paper's LlamaRec, from its tables (the numbers of its figures are not printed)"
+    canvas.supxlabel(text, fontsize=9, color="#444444")
+    return canvas
+
+
+def bars_alt(frame: pd.DataFrame) -> str:
+    """The bars in words."""
+    parts = [f"{metric_name(r.metric)} {r.when} {r.mean:.4f}" for r in frame.itertuples()]
+    return f"Bar chart, {frame['arm'].iloc[0]}. " + "; ".join(parts) if parts else "Not run."
+
+
+def arms_figure(changes: Sequence[Change]) -> Figure | None:
+    """Every arm's change with its interval; the paper's arms filled, the leak crossed; None without a run."""
+    ran = [c for c in changes if c.difference is not None]
+    if not ran:
+        return None
+    canvas, axes = figures.canvas(1, 1, 7.0, 0.36 * len(ran) + 1.3)
+    axis = axes.flat[0]
+    for y, change in enumerate(ran):
+        assert change.difference is not None
+        leak = change.own.model.endswith("leaky")
+        colour, marker = ("#D55E00", "X") if leak else ("#882255", "o")
+        filled = leak or change.own.model.partition("+")[2] in PAPER_ARMS
+        axis.plot([change.difference.low, change.difference.high], [y, y], color=colour, linewidth=2)
+        axis.plot(
+            change.difference.estimate, y, marker, mfc=colour if filled else "white", mec=colour, markersize=7, mew=1.6
+        )
+    axis.axvline(0, color="#444444", linestyle="--", linewidth=1)
+    axis.set_yticks(range(len(ran)), [c.own.label for c in ran])
+    axis.set(xlabel="NDCG@10, after minus before", ylim=(len(ran) - 0.5, -0.5))
+    return canvas
+
+
+def arms_alt(changes: Sequence[Change]) -> str:
+    """The arms in words."""
+    return "Dot plot of changes in NDCG@10 with intervals. " + "; ".join(
+        f"{c.own.label} {c.difference.estimate:+.4f}" for c in changes if c.difference is not None
+    )
+
+
+def verdict(changes: Sequence[Change]) -> ClaimVerdict:
+    """The claim that ORPO changes quality slightly: of the paper's arm, else of plain ORPO.
+
+    "upheld" where the whole interval of the change is within `SLIGHT` of the quality before; latency cannot change,
+    for the model has the same weights in number and reads the same prompt.
+    """
+    found = claim("orpo")
+    ran = {c.own.model.partition("+")[2]: c for c in changes if c.difference is not None}
+    chosen = next((ran[name] for name in (*PAPER_ARMS, "orpo") if name in ran), None)
+    if chosen is None or chosen.difference is None or chosen.before is None:
+        return ClaimVerdict(found)
+    largest = max(abs(chosen.difference.low), abs(chosen.difference.high))
+    kl = chosen.own.mean("kl") or 0.0
+    reason = (
+        f"{chosen.own.label}: NDCG@10 {chosen.difference.estimate:+.4f} "
+        f"({format_interval(chosen.difference, True)}) from {chosen.before:.4f}, {reading(chosen)}; KL {kl:.1g} nats, "
+        f"another first choice for {chosen.own.mean('changed') or 0:.1%} of users. Size and prompt are as before, "
+        "and so is its latency"
+    )
+    if chosen.own.other_model:
+        made = origin(chosen.own, "scratch:")
+        reason += f"; the ranker is a small one ({made}), the paper's has seven billion weights"
+    ids = tuple(record.run_id for record in chosen.own.complete)
+    return ClaimVerdict(found, "upheld" if largest <= SLIGHT * chosen.before else "not upheld", reason, ids)

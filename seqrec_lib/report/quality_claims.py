@@ -1,0 +1,84 @@
+"""The verdicts on the paper's claims about how well state-space models rank, from the accuracy runs.
+
+One entry per data set; a data set counts where the models that a claim is about have both been run. Users are compared
+with themselves, each with the mean over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim
+from seqrec_lib.report.paper import dataset_name, model_name
+from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.statistics import compare_models
+from seqrec_lib.report.tables import format_interval, format_p, metric_name
+
+METRIC = "ndcg@10"
+SIMILAR = 0.1  # a difference of less than this part of the other's metric
+Runs = Sequence[ModelRuns]
+
+
+def _means(runs: Runs, metric: str) -> dict[str, np.ndarray]:
+    """Each model's users, of the first of its settings that has ranks."""
+    found: dict[str, np.ndarray] = {}
+    for own in runs:
+        values = own.user_means(metric)
+        if values is not None and not own.other_model:
+            found.setdefault(own.model, values)
+    return found
+
+
+def _ids(by_dataset: Sequence[Runs], models: Sequence[str]) -> tuple[str, ...]:
+    return tuple(r.run_id for runs in by_dataset for own in runs if own.model in models for r in own.complete)
+
+
+def _word(held: Sequence[bool]) -> Word:
+    if not held:
+        return "not tested yet"
+    return "upheld" if all(held) else "partly" if any(held) else "not upheld"
+
+
+def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
+    """Do state-space models rank better than SASRec on average: is the mean over them higher, and told apart?"""
+    held, words = [], []
+    for runs in by_dataset:
+        means = _means(runs, METRIC)
+        spaces = [model for model in SSM if model in means]
+        if not spaces or "sasrec" not in means:
+            continue
+        mean = np.mean([means[model] for model in spaces], axis=0)
+        (test,) = compare_models({"spaces": mean, "sasrec": means["sasrec"]})
+        held.append(test.difference.estimate > 0 and test.p <= 0.05)
+        names = ", ".join(model_name(model) for model in spaces)
+        words.append(
+            f"{dataset_name(runs[0].dataset)}, mean of {names} minus SASRec: {metric_name(METRIC)} "
+            f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), p {format_p(test.p)}"
+        )
+    ids = _ids(by_dataset, (*SSM, "sasrec"))
+    return ClaimVerdict(claim("quality-ssm"), _word(held), "; ".join(words), ids if held else ())
+
+
+def hydra(by_dataset: Sequence[Runs]) -> ClaimVerdict:
+    """Is Hydra4Rec similar to Mamba4Rec: does the interval of the difference stay within a tenth of Mamba4Rec's?"""
+    held, words = [], []
+    for runs in by_dataset:
+        means = _means(runs, METRIC)
+        if not {"hydra4rec", "mamba4rec"} <= set(means):
+            continue
+        (test,) = compare_models({name: means[name] for name in ("hydra4rec", "mamba4rec")})
+        base, gap = float(means["mamba4rec"].mean()), test.difference
+        held.append(max(abs(gap.low), abs(gap.high)) <= SIMILAR * base)
+        words.append(
+            f"{dataset_name(runs[0].dataset)}: {metric_name(METRIC)} {gap.estimate / base:+.1%} of Mamba4Rec's "
+            f"({gap.low / base:+.1%} to {gap.high / base:+.1%})"
+        )
+    ids = _ids(by_dataset, ("hydra4rec", "mamba4rec"))
+    return ClaimVerdict(claim("quality-hydra"), _word(held), "; ".join(words), ids if held else ())
+
+
+def verdicts(by_dataset: Sequence[Runs]) -> list[ClaimVerdict]:
+    """Both claims."""
+    return [average(by_dataset), hydra(by_dataset)]

@@ -1,0 +1,272 @@
+"""Tables, figures and the verdict of rankers of candidates (experiment `llamarec`), always beside their floors.
+
+A record of that experiment holds several rankings of one retriever's candidates, each with a prefix (`FLOORS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from seqrec_lib.report import figures
+from seqrec_lib.report.claims import ClaimVerdict, claim
+from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.paper import dataset_name, model_name
+from seqrec_lib.report.runs import ModelRuns, gather
+from seqrec_lib.report.statistics import compare_models
+from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
+from seqrec_lib.results import RunRecord, RunStore, plain
+
+FLOORS = {
+    "blend": "blended",
+    "retriever": "retriever's order",
+    "popularity": "by popularity",
+}
+"""Rankings of the same candidates beside the ranker's: prefix in a record -> what a reader calls it."""
+
+LLAMA_7B = 6_738_415_616  # parameters of meta-llama/Llama-2-7b-hf
+LLAMA_TOKENS = 718  # of LlamaRec's prompt for MovieLens-1M, mean, with that model's tokenizer
+
+
+def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
+    """`gather`, with retriever, source and size of each ranker in its label."""
+    values = [plain(config) for config in configs]
+    first = {(v["retriever"]["model"], v["setting"]["negatives"]): v for v in values}
+    several = len({kind for _, kind in first}) > 1
+    found = []
+    for own, ((over, kind), own_values) in zip(gather(configs, records, store), first.items(), strict=True):
+        source = own_values["source"]
+        details = origin(own, source) + (f", {kind} negatives" if several else "")
+        label = f"LlamaRec on {model_name(over)} ({details})"
+        found.append(replace(own, label=label, other_model=is_scratch(source)))
+    return found
+
+
+def is_scratch(source: str) -> bool:
+    """Whether a model of this source has no pretrained weights."""
+    return source.startswith("scratch:")
+
+
+def origin(own: ModelRuns, source: str) -> str:
+    """Where a language model comes from and how large it is, in a few words."""
+    made = own.complete[0].environment.get("language_model", {}) if own.complete else {}
+    name = "from scratch" if is_scratch(source) else str(made.get("name", source)).rstrip("/").rpartition("/")[2]
+    return name + (f", {made['parameters'] / 1e6:.2g}M" if made else "")
+
+
+def with_floors(runs: Sequence[ModelRuns], store: RunStore) -> list[ModelRuns]:
+    """Each ranker with its blend, and each retriever's floors once."""
+    found: dict[str, ModelRuns] = {}
+    for own in runs:
+        found |= {part.label: part for part in (own, *(_floor(own, name, store) for name in FLOORS))}
+    return list(found.values())
+
+
+def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
+    prefix, over = f"{name}_", own.label.removeprefix("LlamaRec on ").partition(" (")[0]
+    label = f"{own.label}, {FLOORS[name]}" if name == "blend" else f"{over}: {FLOORS[name]}"
+    records: list[RunRecord | None] = []
+    ranks: list[np.ndarray | None] = []
+    for record in own.records:
+        complete = record is not None and record.complete
+        records.append(record)
+        ranks.append(None)
+        if complete and record is not None:
+            metrics = {k.removeprefix(prefix): v for k, v in record.metrics.items() if k.startswith(prefix)}
+            chance = {f"chance_{k[7:]}": v for k, v in record.metrics.items() if k.startswith("random_")}
+            records[-1] = replace(record, metrics=metrics | chance)
+            ranks[-1] = store.table(record, "ranks")[f"{prefix}rank"].to_numpy()
+    none = tuple(None for _ in ranks)
+    return replace(
+        own, model=name, label=label, records=tuple(records), ranks=tuple(ranks), masked_ranks=none,
+        other_model=False,
+    )  # fmt: skip
+
+
+def candidates_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -> Html:
+    """Every ranking of the candidates, over users whose target is one of them, and over all."""
+    body: list[list[str | Html]] = []
+    names = ("subset_ht@10", "subset_ndcg@10", "subset_mrr@10", "ndcg@10")
+    for part in with_floors([own for own in runs if own.complete], store):
+        body.append([part.label, *(mean_and_spread(part.mean(m), part.spread(m)) for m in names)])
+        if part.model == "popularity":
+            chance = [part.mean(f"chance_{name}") for name in names]
+            body.append([f"{part.label.partition(':')[0]}: at random", *map(_number, chance)])
+    if not body:
+        return paragraph("Not run.")
+    recall = ", ".join(f"{_recall(own):.1%} ({own.label})" for own in runs if own.complete)
+    headers = ["Ranking", *(f"{metric_name(m.removeprefix('subset_'))}, found" for m in names[:3]), "NDCG@10, all"]
+    notes = [
+        f"Found: users whose target is among the candidates, {recall}. For everybody else no order of the candidates "
+        "helps. Blended: the retriever's scores and the letters' log-odds, weighed on validation users. At random: by "
+        "expectation."
+    ]
+    return table(headers, body, caption=f"Orders of the same candidates on {dataset_name(dataset)}", notes=notes)
+
+
+def _recall(own: ModelRuns) -> float:
+    name = next(name for name in own.complete[0].metrics if name.startswith("recall@"))
+    return own.mean(name) or 0.0
+
+
+def bias_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
+    """What the candidates' places do to NDCG@10 over users found, and what takes them out."""
+    names = {
+        "subset_ndcg@10": "Retriever's order",
+        "permuted_subset_ndcg@10": "Random orders",
+        "averaged_subset_ndcg@10": "Mean over orders",
+        "empty_calibrated_subset_ndcg@10": "Less an empty prompt's logits",
+        "mean_calibrated_subset_ndcg@10": "Less the mean logits",
+        "random_subset_ndcg@10": "Chance",
+    }
+    body = [
+        [own.label, *(mean_and_spread(own.mean(n), own.spread(n)) for n in names)]
+        for own in runs
+        if own.mean("permuted_subset_ndcg@10") is not None
+    ]
+    if not body:
+        return paragraph("Not run.")
+    notes = [
+        "One ranker, one set of candidates: what differs is the order in which the prompt lists them, and what is "
+        "taken off the letters' logits. In the retriever's order a letter also tells a candidate's rank."
+    ]
+    return table(["Ranker", *names.values()], body, caption=f"NDCG@10, found, on {dataset_name(dataset)}", notes=notes)
+
+
+def letters_frame(runs: Sequence[ModelRuns], store: RunStore) -> pd.DataFrame:
+    """The table "letters" of each ranker, means over seeds: label, letter, target, first, permuted, prior."""
+    parts = []
+    for own in runs:
+        tables = [store.table(r, "letters").to_pandas() for r in own.complete if "letters" in r.tables]
+        if tables:
+            numbers = ["target", "first", "permuted", "prior"]
+            mean = pd.DataFrame({name: np.mean([t[name] for t in tables], axis=0) for name in numbers})
+            mean.insert(0, "letter", list(tables[0]["letter"]))
+            mean.insert(0, "label", own.label)
+            parts.append(mean)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def letters_figure(frame: pd.DataFrame) -> Figure | None:
+    """How often each letter holds the target and how often it is the ranker's first choice; None without runs."""
+    if frame.empty:
+        return None
+    groups = list(frame.groupby("label", sort=False))
+    canvas, axes = figures.canvas(1, len(groups), 3.7 * max(len(groups), 2), 3.4)
+    looks = {
+        "target": ("the target, retriever's order", "#7f7f7f", ":", None),
+        "first": ("first choice, retriever's order", "#882255", "-", "X"),
+        "permuted": ("first choice, random orders", "#0072B2", "--", "o"),
+        "prior": ("an empty prompt", "#E69F00", "-.", "s"),
+    }
+    for axis, (label, own) in zip(axes.flat, groups, strict=True):
+        for name, (text, colour, line, marker) in looks.items():
+            axis.plot(own["letter"], own[name], color=colour, linestyle=line, marker=marker, markersize=4, label=text)
+        axis.axhline(1 / len(own), color="#444444", linewidth=0.8)
+        axis.set(title=str(label), xlabel="Letter", ylabel="Share")
+        axis.set_ylim(bottom=0)
+        axis.tick_params(axis="x", labelsize=8)
+    axes.flat[0].legend(frameon=False, fontsize=8)
+    return canvas
+
+
+def letters_alt(frame: pd.DataFrame) -> str:
+    """The figure in words."""
+    parts = []
+    for label, own in frame.groupby("label", sort=False) if len(frame) else ():
+        top = own.loc[own["permuted"].idxmax()]
+        parts.append(
+            f"{label}: in the retriever's order the first letter is the first choice of {own['first'].iloc[0]:.0%} of "
+            f"users and holds the target of {own['target'].iloc[0]:.0%}; over random orders the letter that is chosen "
+            f"most is {top['letter']}, by {top['permuted']:.0%}"
+        )
+    return "Line plot of shares by letter. " + "; ".join(parts)
+
+
+def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
+    """Size, tuning and time for one user; below, the operations of the paper's ranker by computation."""
+    body = []
+    for own in runs:
+        if not own.complete:
+            continue
+        cost = {k: np.mean([r.cost[k] for r in own.complete]) for k in _COST}
+        body.append(
+            [
+                own.label,
+                f"{cost['parameters']:,.0f}",
+                f"{cost['parameters_without_embeddings']:,.0f}",
+                f"{cost['train_seconds'] / 60:.1f}",
+                f"{cost['retriever_milliseconds_per_user']:.2f}",
+                f"{cost['milliseconds_per_user']:.2f}",
+                f"{cost['prompt_tokens']:.0f}",
+                _operations(cost["parameters_without_embeddings"], cost["prompt_tokens"]),
+            ]
+        )
+    body.append(
+        ["Llama-2 7B, LlamaRec's prompt (computed)", f"{LLAMA_7B:,}", NONE, NONE, NONE, NONE, f"{LLAMA_TOKENS}",
+         _operations(LLAMA_7B, LLAMA_TOKENS)]
+    )  # fmt: skip
+    headers = [
+        "Ranker", "Parameters", "Without embeddings", "Tuning, minutes", "Retrieval, ms per user",
+        "Ranking, ms per user", "Prompt, tokens", "Operations per user",
+    ]  # fmt: skip
+    notes = [
+        "Times are wall time in batches on the machine named below. Operations: two for each parameter and token of "
+        "the prompt, attention's own left out. The last row was not run: it is computed from published sizes."
+    ]
+    return table(headers, body, caption=f"Cost of ranking on {dataset_name(dataset)}", notes=notes)
+
+
+_COST = (
+    "parameters",
+    "parameters_without_embeddings",
+    "train_seconds",
+    "retriever_milliseconds_per_user",
+    "milliseconds_per_user",
+    "prompt_tokens",
+)
+
+
+def _operations(parameters: float, tokens: float) -> str:
+    return f"{2 * parameters * tokens:.1e}"
+
+
+def verdict(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10") -> ClaimVerdict:
+    """Does ranking by letters improve on the retriever's own order, over all users? For the claim on LlamaRec.
+
+    "upheld" where each ranker is higher and told apart, "partly" where some are, else "not upheld".
+    """
+    found = claim("quality-llamarec")
+    words, reasons, ids = [], [], []
+    for own in runs:
+        values = {"ranker": own.user_means(metric), "retriever": _floor(own, "retriever", store).user_means(metric)}
+        given = {name: array for name, array in values.items() if array is not None}
+        if len(given) < 2:
+            continue
+        (test,) = compare_models(given)
+        words.append(test.difference.estimate > 0 and test.p_holm <= 0.05)
+        ids += [record.run_id for record in own.complete]
+        reasons.append(
+            f"{own.label} minus its retriever's order: {metric_name(metric)} {test.difference.estimate:+.4f} "
+            f"({format_interval(test.difference, signed=True)}), p {_compared(test.p_holm)}"
+        )
+    if not words:
+        return ClaimVerdict(found)
+    if any(own.other_model for own in runs):
+        reasons.append("a small ranker from scratch says nothing about seven billion pretrained weights")
+    word = "upheld" if all(words) else "partly" if any(words) else "not upheld"
+    return ClaimVerdict(found, word, "; ".join(reasons), tuple(ids))  # type: ignore[arg-type]
+
+
+def _compared(p: float) -> str:
+    text = format_p(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _number(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4f}"

@@ -1,0 +1,138 @@
+"""Executing many pages: those that compute one after another, those that only read records a few at a time.
+
+A page that computes has the machine to itself, as its times would mean nothing otherwise. Rendering a page is mostly
+the start of a kernel and its imports, so that two cores render two pages in the time of one. What is said comes page
+by page in the order of the jobs, whoever is done first: the first unfinished page speaks at once, the others when it
+is their turn.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqrec_lib.progress import duration
+from seqrec_lib.results.provenance import usable_cores
+from seqrec_lib.study.execution import Failure, Stopped, execute_page
+
+if TYPE_CHECKING:
+    from seqrec_lib.study.runner import Page
+
+Say = Callable[[str], None]
+MOST = 4  # pages rendered at a time: each is a process with a kernel, some hundred MB
+
+
+@dataclass(frozen=True)
+class Job:
+    """A page to execute: whether it carries out what is missing ("run") or only reads ("skip"), and variables of the
+    environment."""
+
+    page: Page
+    missing: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def computes(self) -> bool:
+        """Whether it needs the machine to itself."""
+        return self.missing == "run"
+
+
+def execute_pages(root: Path, jobs: Sequence[Job], say: Say, at_once: int | None = None) -> list[Failure]:
+    """Execute all jobs; a page that fails stops no other. Returns the failures in the order of the jobs.
+
+    Args:
+        root: the project's folder.
+        at_once: pages rendered at a time; by default as many as there are cores, at most `MOST`.
+    """
+    width = at_once or min(MOST, usable_cores())
+    failures: list[Failure | None] = []
+    for computes, group in groupby(jobs, key=lambda job: job.computes):
+        own = list(group)
+        if computes or width == 1 or len(own) == 1:
+            failures += [_execute(root, job, say, None) for job in own]
+        else:
+            failures += _side_by_side(root, own, say, width)
+    return [failure for failure in failures if failure is not None]
+
+
+def _execute(root: Path, job: Job, say: Say, stop: threading.Event | None) -> Failure | None:
+    name, start = job.page.name, time.perf_counter()
+    say(f"{name}: {'running' if job.computes else 'rendering from records'}")
+    failure = execute_page(root, job.page, job.missing, job.environment, say, stop)
+    if failure is None:
+        say(f"{name}: done in {duration(time.perf_counter() - start)}")
+    else:
+        say(f"{name}: FAILED: {failure.reason}")
+    return failure
+
+
+def _side_by_side(root: Path, jobs: Sequence[Job], say: Say, width: int) -> list[Failure | None]:
+    """An interruption, or an error that is no page's, ends the processes of all pages under way before it goes on."""
+    lines, stop = InOrder(say, len(jobs)), threading.Event()
+
+    def work(number: int, job: Job) -> Failure | None:
+        try:
+            if stop.is_set():
+                raise Stopped
+            return _execute(root, job, lines.of(number), stop)
+        finally:
+            lines.end(number)
+
+    with ThreadPoolExecutor(width) as pool:
+        pending = [pool.submit(work, number, job) for number, job in enumerate(jobs)]
+        try:
+            return [each.result() for each in pending]
+        except BaseException:
+            stop.set()
+            for each in pending:
+                each.cancel()
+            raise
+
+
+class InOrder:
+    """Passes lines of several speakers on, speaker by speaker: those of the first that has not ended at once, those of
+    the others when all before them have ended.
+
+    >>> lines = InOrder(print, 2)
+    >>> lines.of(1)("second")
+    >>> lines.of(0)("first")
+    first
+    >>> lines.end(0)
+    second
+    """
+
+    def __init__(self, say: Say, speakers: int) -> None:
+        self._say, self._turn, self._lock = say, 0, threading.Lock()
+        self._waiting: list[list[str]] = [[] for _ in range(speakers)]
+        self._ended = [False] * speakers
+
+    def of(self, number: int) -> Say:
+        """What speaker ``number``, from 0, says its lines to."""
+
+        def say(line: str) -> None:
+            with self._lock:
+                self._waiting[number].append(line)
+                self._pass_on()
+
+        return say
+
+    def end(self, number: int) -> None:
+        """Speaker ``number`` has nothing more to say."""
+        with self._lock:
+            self._ended[number] = True
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._turn < len(self._ended):
+            waiting = self._waiting[self._turn]
+            while waiting:
+                self._say(waiting.pop(0))
+            if not self._ended[self._turn]:
+                return
+            self._turn += 1

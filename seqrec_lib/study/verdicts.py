@@ -1,0 +1,112 @@
+"""What the book's pages say to the paper's claims: each verdict from the records behind the pages that show it.
+
+The pages are those of a profile of study.yml, so that a verdict rests on what a reader finds in the book and on nothing
+else that a store may hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.experiments import get
+from seqrec_lib.experiments.base import execute
+from seqrec_lib.report import benchmarks, language, optimizer_claims, optimizers, quality_claims, speed_claims
+from seqrec_lib.report.claims import ClaimVerdict
+from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.runs import gather
+from seqrec_lib.report.scaling import Scaling
+from seqrec_lib.report.timings import Timings, found
+from seqrec_lib.results import RunRecord, RunStore
+from seqrec_lib.study.plans import values_of
+
+if TYPE_CHECKING:
+    from seqrec_lib.study.runner import Page
+
+# Claim -> notebook and its section that shows why.
+SHOWN: Mapping[str, tuple[str, str]] = {
+    "speed-ssm": ("latency", "Are the differences real?"),
+    "speed-hydra": ("latency", "Are the differences real?"),
+    "cpu": ("latency", "Are the differences real?"),
+    "speed-sasrec": ("scaling", "Can attention explain the paper's SASRec?"),
+    "quality-ssm": ("accuracy", "Are the differences between models real?"),
+    "quality-hydra": ("accuracy", "Are the differences between models real?"),
+    "quality-mamrec": ("generative", "Is MamRec better than GPT4Rec?"),
+    "usgm": ("optimizers", "Figure 3, redone"),
+    "batching-fit": ("optimizers", "Can the paper's rule for the batch stop?"),
+    "batching-plateau": ("optimizers", "What the batch did"),
+    "usgm-robustness": ("optimizers", "How robust they are"),
+}
+
+
+def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list[ClaimVerdict]:
+    """A verdict for every claim that the pages of ``profile`` have runs for, with links to those pages.
+
+    Raises:
+        SeqRecError: study.yml is wrong, or it has no such profile.
+    """
+    from seqrec_lib.study.runner import load_study
+
+    store = store or RunStore()
+    pages = load_study().select(profile)
+    read = {name: [_Read(page, store) for page in pages if page.notebook == name] for name, _ in SHOWN.values()}
+    timings = [Timings.read(page.timed("latency")[0], store) for page in read["latency"]]
+    accuracy = [gather(page.configs, page.records, store) for page in read["accuracy"]]
+    waits = benchmarks.read(benchmarks.FOLDER, "query_latency")
+    verdicts = [*speed_claims.verdicts(timings, waits), *quality_claims.verdicts(accuracy)]
+    verdicts += _first([speed_claims.sasrec(Scaling.read(page.timed("scaling")[0], store))] for page in read["scaling"])
+    written = [own for page in read["generative"] for own in language.rows(page.configs, page.records, store)]
+    verdicts.append(language.pair_verdict(written))
+    verdicts += _first(
+        optimizer_claims.verdicts(optimizers.gather(page.cells, page.configs, page.records), store)
+        for page in read["optimizers"]
+    )
+    return [_with_links(verdict, read) for verdict in verdicts]
+
+
+class _Read:
+    """A page with what it plans and the records there are."""
+
+    def __init__(self, page: Page, store: RunStore) -> None:
+        self.page, self.store, self.values = page, store, values_of(page)
+        self.experiment = get(page.notebook)
+        self.configs = self.experiment.plan(self.values)
+        self.records = execute(self.experiment, self.configs, store=store, missing="skip", progress=False)
+
+    @property
+    def cells(self) -> Sequence[Any]:
+        """Where the runs stand on the optimizers' page."""
+        from seqrec_lib.experiments.optimizers import cells
+
+        return cells(self.values)
+
+    def timed(self, experiment: str) -> list[RunRecord | None]:
+        """The records, with those of other machines where this one has none."""
+        return found(self.configs, self.records, self.store, experiment)
+
+
+def _first(pages: Any) -> list[ClaimVerdict]:
+    """Of pages that judge the same claims, the first that has an answer to each."""
+    chosen: dict[str, ClaimVerdict] = {}
+    for verdicts in pages:
+        for verdict in verdicts:
+            known = chosen.get(verdict.claim.id)
+            if known is None or (known.word == "not tested yet" and verdict.word != "not tested yet"):
+                chosen[verdict.claim.id] = verdict
+    return list(chosen.values())
+
+
+def _with_links(verdict: ClaimVerdict, read: Mapping[str, Sequence[_Read]]) -> ClaimVerdict:
+    """The verdict with the pages whose records it rests on."""
+    if verdict.claim.id not in SHOWN or not verdict.run_ids:
+        return verdict
+    notebook, section = SHOWN[verdict.claim.id]
+    title = notebook.title()
+    links = []
+    for page in read[notebook]:
+        records = page.timed(notebook) if notebook in ("latency", "scaling") else page.records
+        if {record.run_id for record in records if record is not None} & set(verdict.run_ids):
+            name = dataset_name(page.page.dataset or "")
+            links.append((page.page.name, f"{title}, {name}: {section}"))
+    return replace(verdict, evidence=tuple(links))

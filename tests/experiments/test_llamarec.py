@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import accuracy, llamarec
+from seqrec_lib.experiments.base import execute, key
+from seqrec_lib.language import ranker_recipes
+from seqrec_lib.language.pretrained import Size, from_scratch
+from seqrec_lib.report import rankers
+from seqrec_lib.results import RunStore
+from tests.conftest import random_sequences
+
+QUICK = {
+    "d_model": 64, "heads": 2, "history": 4, "candidates": 5, "lessons": 32, "per_user": 2, "valid_users": 8,
+    "orders": 2, "warmup_steps": 1,
+}  # fmt: skip
+
+
+def parameters(**changes: Any) -> dict[str, Any]:
+    return {"dataset": "demo", "retrievers": ["sasrec"], "seeds": [0], "overrides": QUICK} | changes
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Sequences:
+    data = random_sequences(0, n_users=20, n_items=40, longest=10)
+    monkeypatch.setattr("seqrec_lib.data.load", lambda name: data)
+    monkeypatch.setitem(ranker_recipes.RETRIEVER, "demo", {"epochs": 1})
+    return data
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(new=tmp_path / "new", published=tmp_path / "published")
+
+
+def test_a_plan_has_a_run_for_each_retriever_kind_of_negatives_and_seed() -> None:
+    configs = llamarec.plan(
+        parameters(retrievers=["sasrec", "2mamba4rec"], negatives=["random", "mixed"], seeds=[0, 1])
+    )
+    assert [(c.retriever.model, c.setting.negatives, c.seed) for c in configs[:4]] == [
+        ("sasrec", "random", 0), ("sasrec", "random", 1), ("sasrec", "mixed", 0), ("sasrec", "mixed", 1),
+    ]  # fmt: skip
+    assert len(configs) == 8 and len({key(llamarec, c) for c in configs}) == 8
+    assert llamarec.parents(configs[0]) == (key(accuracy, configs[0].retriever),)
+    (pretrained,) = llamarec.plan(parameters(source="some/model", overrides={}))
+    assert pretrained.size is None and pretrained.setting.prompt == "llamarec" and pretrained.setting.lora_rank == 8
+
+
+def test_planning_needs_no_torch() -> None:
+    code = "import sys; from seqrec_lib.experiments import llamarec as e; e.plan(%r); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code % parameters()], check=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"retrievers": ["markov"]}, "'markov' only counts"),
+        ({"overrides": {"orderz": 3}}, "unknown override 'orderz'; did you mean 'order"),
+        ({"overrides": {"per_user": "3"}}, "override per_user is '3'; expected int"),
+        ({"overrides": "x"}, "expected a mapping"),
+        ({"overrides": {"prompt": "llamarec"}}, "title tokens go with scratch:titles"),
+        ({"source": "gpt2", "overrides": {"prompt": "titles"}}, "title tokens go with"),
+    ],
+)
+def test_bad_parameters_are_one_clear_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SeqRecError, match=message) as caught:
+        llamarec.plan(parameters(**change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_ranks_beside_its_floors_and_builds_on_its_retrievers_weights(store: RunStore, small: Sequences) -> None:
+    (config,) = llamarec.plan(parameters())
+    (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
+    assert record is not None and record.error is None
+    assert store.kept(record.run_id) is not None
+    (parent,) = record.parents
+    found = store.find(parent)
+    assert found is not None and found.complete and store.kept(parent) is not None  # it was run, and recorded
+    ranks = store.table(record, "ranks").to_pandas()
+    assert len(ranks) == small.n_users
+    place = ranks["place"].to_numpy()
+    assert record.metrics["recall@5"] == (place >= 0).mean()
+    retrieved = ranks["retriever_rank"].to_numpy()
+    assert (retrieved[place >= 0] == place[place >= 0] + 1).all() and (retrieved[place < 0] > 5).all()
+    for name in ("rank", "blend_rank", "popularity_rank"):
+        own = ranks[name].to_numpy()
+        assert (own[place < 0] == retrieved[place < 0]).all() and set(own[place >= 0]) <= set(range(1, 6))
+    assert [entry["epoch"] for entry in record.history] == [0, 1]
+    assert record.environment["language_model"]["kind"] == "scratch"
+    runs = rankers.rows([config], [record], store)
+    assert "from scratch" in runs[0].label and runs[0].other_model
+    again = execute(llamarec, [config], store=store, missing="skip", progress=False)
+    assert again[0] is not None and again[0].run_id == record.run_id
+
+
+def test_a_recorded_retriever_without_weights_is_trained_again_and_its_record_stays(
+    store: RunStore, small: Sequences
+) -> None:
+    (config,) = llamarec.plan(parameters())
+    (before,) = execute(accuracy, [config.retriever], store=store, progress=False, device="cpu")
+    assert before is not None and before.complete
+    weights = store.kept(before.run_id)
+    assert weights is not None
+    first = (weights / accuracy.WEIGHTS).read_bytes()
+    (weights / accuracy.WEIGHTS).unlink()
+    weights.rmdir()
+    (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
+    assert record is not None and record.error is None
+    assert store.find(before.run_id) == before
+    again = store.kept(before.run_id)
+    assert again is not None and (again / accuracy.WEIGHTS).read_bytes() == first
+    assert [path.name for path in again.parent.iterdir()] == ["keep"]
+
+
+def test_a_checkpoint_in_a_folder_takes_adapters_and_ranks(tmp_path: Path, store: RunStore, small: Sequences) -> None:
+    folder = tmp_path / "tiny-llama"
+    text = "### Instruction User history Candidate pool Response (A) (B) (C) (D) (E) (1) (2) (3) (4)"
+    made = from_scratch("llama", [text, *small.titles[1:]], Size(16, 1, 2, 8, 512, 400), 0)
+    made.model.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    quick = {k: v for k, v in QUICK.items() if k not in {"d_model", "heads", "lessons"}} | {"prompt_tokens": 500}
+    (config,) = llamarec.plan(parameters(source=str(folder), overrides=quick))
+    (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
+    assert record is not None and record.error is None
+    assert record.environment["language_model"]["kind"] == "folder"
+    (own,) = rankers.rows([config], [record], store)
+    assert "tiny-llama" in own.label and not own.other_model
+    assert np.isfinite(list(record.metrics.values())).all()

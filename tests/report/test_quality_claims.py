@@ -1,0 +1,56 @@
+"""The verdicts on accuracy: users compared with themselves, data set by data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqrec_lib.report import quality_claims
+from seqrec_lib.report.runs import ModelRuns
+
+USERS = 300
+RNG = np.random.default_rng(0)
+BASE = RNG.integers(1, 40, USERS)
+
+
+class Record:
+    complete = True
+    run_id = "0" * 16
+
+
+def runs(dataset: str, **ranks: Any) -> list[ModelRuns]:
+    return [
+        ModelRuns(dataset, model, model, (0,), (Record(),), (np.asarray(own),), (None,))  # type: ignore[arg-type]
+        for model, own in ranks.items()
+    ]
+
+
+def better(places: int) -> np.ndarray:
+    """Everybody's item that many places further up."""
+    return np.maximum(1, BASE - places)
+
+
+def test_on_average_is_the_mean_over_the_models_that_ran() -> None:
+    first = runs("ml-1m", sasrec=BASE, mamba4rec=better(6), hydra4rec=BASE)
+    (verdict, _) = quality_claims.verdicts([first])
+    assert verdict.word == "upheld"
+    assert "mean of Mamba4Rec, Hydra4Rec minus SASRec: NDCG@10 +" in verdict.reason
+    second = runs("ml-100k", sasrec=better(6), mamba4rec=BASE)
+    (both, _) = quality_claims.verdicts([first, second, runs("demo", sasrec=BASE)])
+    assert both.word == "partly" and "demo" not in both.reason
+    (neither, _) = quality_claims.verdicts([runs("ml-1m", sasrec=BASE, mamba4rec=BASE)])
+    assert neither.word == "not upheld"
+
+
+@pytest.mark.parametrize(("change", "word"), [(0, "upheld"), (8, "not upheld")])
+def test_similar_is_within_a_tenth(change: int, word: str) -> None:
+    (_, verdict) = quality_claims.verdicts([runs("ml-1m", mamba4rec=BASE, hydra4rec=better(change))])
+    assert verdict.word == word
+    assert verdict.run_ids == ("0" * 16,) * 2
+
+
+def test_without_both_models_nothing_is_said() -> None:
+    for verdict in quality_claims.verdicts([runs("ml-1m", sasrec=BASE), []]):
+        assert (verdict.word, verdict.reason, verdict.run_ids) == ("not tested yet", "", ())

@@ -1,0 +1,153 @@
+"""The pages of rankers and of tuning on preferences, from made-up runs; and what shows where nothing was run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from seqrec_lib.experiments import llamarec, orpo
+from seqrec_lib.experiments.base import key
+from seqrec_lib.language.assessment import Assessment, position_bias
+from seqrec_lib.language.candidates import Pools
+from seqrec_lib.report import preferences, rankers, tables
+from seqrec_lib.results import RunRecord, RunStore, plain
+
+USERS, K = 300, 20
+COST = {
+    "wall_seconds": 10.0, "parameters": 180_000, "parameters_without_embeddings": 98_000, "train_seconds": 60.0,
+    "retriever_milliseconds_per_user": 0.5, "milliseconds_per_user": 1.5, "before_milliseconds_per_user": 1.5,
+    "prompt_tokens": 63.0, "steps": 100, "pairs": 300, "ties": 40,
+}  # fmt: skip
+
+
+def assessment(skill: float, seed: int) -> tuple[Assessment, np.ndarray]:
+    """Made-up users; the ranker's logits favour the target by ``skill``, and the first letter by 1."""
+    rng = np.random.default_rng(0)
+    place = np.where(rng.random(USERS) < 0.4, rng.integers(0, K, USERS) // 2, -1)
+    items = np.tile(np.arange(1, K + 1, dtype=np.int32), (USERS, 1))
+    scores = -np.tile(np.arange(K, dtype=np.float32), (USERS, 1))
+    found = Assessment(Pools(items, scores, place), np.where(place >= 0, place + 1, 50))
+    logits = np.random.default_rng(seed).standard_normal((USERS, K)) + np.eye(K)[0]
+    logits += skill * (np.arange(K) == place[:, None])
+    found.add("", logits)
+    found.add("popularity_", np.random.default_rng(9).standard_normal((USERS, K)))
+    found.add_blend(logits, 0.5)
+    return found, logits
+
+
+def save(store: RunStore, experiment: Any, config: Any, metrics: Any, columns: Any, letters: Any = None) -> RunRecord:
+    made = {"ranks": pa.table(columns)} | ({"letters": pa.table(letters)} if letters else {})
+    record = RunRecord(
+        run_id=key(experiment, config), experiment=experiment.NAME, config=plain(config), revision=experiment.REVISION,
+        parents=experiment.parents(config), dataset={"name": config.dataset},
+        environment={"device": "Test CPU", "language_model": {"kind": "scratch", "parameters": 180_000}},
+        status="complete", fingerprint="0" * 16, started="2026-11-20T10:00:00.000+00:00",
+        finished="2026-11-20T10:05:00.000+00:00", metrics=metrics, history=[], cost=COST, tables=tuple(sorted(made)),
+    )  # fmt: skip
+    store.save(record, made)
+    return record
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "new", tmp_path / "published")
+
+
+def ranker_runs(store: RunStore, skill: float) -> Any:
+    parameters = {"dataset": "ml-1m", "retrievers": ["sasrec"], "seeds": [0, 1]}
+    configs = llamarec.plan(parameters)
+    records = []
+    for config in configs:
+        found, logits = assessment(skill, config.seed)
+        own = logits[found.found]
+        letters = position_bias(found, lambda p, own=own: own, logits, np.zeros(K), 2, np.random.default_rng(0))
+        records.append(save(store, llamarec, config, found.metrics, found.columns, letters))
+    return configs, records, rankers.rows(configs, records, store)
+
+
+def test_floors_are_rows_beside_the_ranker_with_their_own_numbers(store: RunStore) -> None:
+    _, records, (own,) = ranker_runs(store, 0.0)
+    assert own.label == "LlamaRec on SASRec (from scratch, 0.18M)"
+    shown = rankers.with_floors([own], store)
+    assert [part.label for part in shown] == [
+        own.label, f"{own.label}, blended", "SASRec: retriever's order", "SASRec: by popularity",
+    ]  # fmt: skip
+    for part, prefix in zip(shown[1:], ("blend", "retriever", "popularity"), strict=True):
+        assert part.mean("ndcg@10") == np.mean([r.metrics[f"{prefix}_ndcg@10"] for r in records])
+        values = part.user_means("ndcg@10")
+        assert values is not None and values.mean() == pytest.approx(part.mean("ndcg@10"))
+    text = str(rankers.candidates_table([own], store, "ml-1m"))
+    assert text.count("at random") == 1 and "0.2272" in text
+    frame = tables.accuracy_frame(shown)
+    by_label = frame[frame["metric"] == "ht@10"].set_index("label")
+    assert by_label.loc[own.label, "verdict"] == "other model"  # the paper's is pretrained
+    assert set(by_label["verdict"].iloc[1:]) == {"not in the paper"}  # SASRec's row is no number for its order
+    assert "6,738,415,616" in str(rankers.cost_table([own], "ml-1m"))
+
+
+@pytest.mark.parametrize(("skill", "word"), [(8.0, "upheld"), (0.0, "not upheld")])
+def test_the_verdict_is_against_the_retrievers_own_order(store: RunStore, skill: float, word: str) -> None:
+    _, records, runs = ranker_runs(store, skill)
+    found = rankers.verdict(runs, store)
+    assert found.word == word and set(found.run_ids) == {r.run_id for r in records}
+    assert "from scratch" in found.reason
+
+
+def test_position_bias_is_drawn_and_told(store: RunStore) -> None:
+    _, _, runs = ranker_runs(store, 0.0)
+    frame = rankers.letters_frame(runs, store)
+    assert list(frame["letter"]) == list("ABCDEFGHIJKLMNOPQRST")
+    assert rankers.letters_figure(frame) is not None
+    assert "the letter that is chosen most is" in rankers.letters_alt(frame)
+    assert "Less the mean logits" in str(rankers.bias_table(runs, "ml-1m"))
+
+
+def preference_runs(store: RunStore, gains: dict[str, float]) -> Any:
+    configs = orpo.plan({"dataset": "ml-1m", "retriever": "sasrec", "arms": [*gains, "dpo"], "seeds": [0, 1]})
+    records: list[RunRecord | None] = []
+    for config in configs:
+        if config.arm == "dpo":  # not run
+            records.append(None)
+            continue
+        _, before = assessment(1.0, config.seed)
+        found, _ = assessment(1.0 + gains[config.arm], config.seed)
+        found.add("before_", before)
+        found.metrics |= {"kl": 0.01, "changed": 0.1, "popularity": 0.8, "before_popularity": 0.8}
+        found.metrics |= {"permuted_subset_ndcg@10": 0.3, "before_permuted_subset_ndcg@10": 0.25}
+        records.append(save(store, orpo, config, found.metrics, found.columns))
+    return configs, records, preferences.rows(configs, records, store)
+
+
+def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
+    _, _, runs = preference_runs(store, {"orpo-paper": 0.0, "orpo": 3.0, "orpo-leaky": -3.0})
+    changes = preferences.compare(runs, store)
+    assert [preferences.reading(c) for c in changes] == ["not told apart", "higher", "lower", "not run"]
+    assert changes[0].difference is not None and changes[0].difference.estimate == 0.0
+    text = str(preferences.changes_table(changes, "ml-1m"))
+    assert "+0.0500" in text and "not run" in text
+    assert preferences.verdict(changes).word == "upheld"
+    assert preferences.verdict(changes[1:]).word == "not upheld"  # plain ORPO stands in where the paper's was not run
+    assert preferences.arms_figure(changes) is not None
+    assert "0.0100" in str(preferences.behaviour_table(runs, "ml-1m"))
+    bars = preferences.bars_frame(runs, store)
+    assert set(bars["arm"]) == {"ORPO, the paper's setting and pairs"}
+    assert bars[bars["when"] == "before"]["paper"].tolist()[:2] == [0.148, 0.067]  # Table 3; no MRR is printed
+    assert bars[bars["when"] == "after"]["paper"].isna().all()
+    assert preferences.bars(bars) is not None and "after" in preferences.bars_alt(bars)
+
+
+def test_nothing_run_says_so(store: RunStore) -> None:
+    configs = llamarec.plan({"dataset": "demo", "retrievers": ["sasrec"], "seeds": [0]})
+    runs = rankers.rows(configs, [None], store)
+    assert "Not run" in str(rankers.candidates_table(runs, store, "demo"))
+    assert rankers.letters_figure(rankers.letters_frame(runs, store)) is None
+    assert rankers.verdict(runs, store).word == "not tested yet"
+    arms = orpo.plan({"dataset": "demo", "retriever": "sasrec", "arms": ["orpo"], "seeds": [0]})
+    rows = preferences.rows(arms, [None], store)
+    changes = preferences.compare(rows, store)
+    assert preferences.verdict(changes).word == "not tested yet" and preferences.arms_figure(changes) is None
+    assert preferences.bars(preferences.bars_frame(rows, store)) is None
