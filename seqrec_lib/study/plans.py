@@ -46,7 +46,7 @@ def page_runs(page: Page, store: RunStore) -> tuple[list[Any], list[RunRecord | 
     if page.notebook not in EXPERIMENTS:
         return [], []
     experiment = get(page.notebook)
-    configs = experiment.plan(values(page))
+    configs = experiment.plan(values_of(page))
     return configs, [store.find(key(experiment, config)) for config in configs]
 
 
