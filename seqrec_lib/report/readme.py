@@ -17,7 +17,7 @@ from seqrec_lib.report.runs import gather
 from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_name
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
-from seqrec_lib.study.plans import run_states
+from seqrec_lib.study.plans import page_runs
 
 BEGIN = "<!-- results: begin (written by make readme; do not edit) -->"
 END = "<!-- results: end -->"
@@ -37,12 +37,10 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
     for page in study.pages():
         if page.notebook != "accuracy":
             continue
-        states = run_states(page, store)
-        runs = gather([state.config for state in states], [state.record for state in states], store)
+        runs = gather(*page_runs(page, store), store)
         for other in study.pages():
             if (other.notebook, other.dataset) == ("generative", page.dataset):
-                asked = run_states(other, store)
-                runs += rows([state.config for state in asked], [state.record for state in asked], store)
+                runs += rows(*page_runs(other, store), store)
         frame = accuracy_frame([own for own in runs if own.complete], METRICS)
         for label in dict.fromkeys(frame["label"]) if len(frame) else ():
             by_metric = {row.metric: row for row in frame[frame["label"] == label].itertuples()}

@@ -41,6 +41,15 @@ def values_of(page: Page) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in schema.items()} | dict(page.parameters)
 
 
+def page_runs(page: Page, store: RunStore) -> tuple[list[Any], list[RunRecord | None]]:
+    """The configurations that a page plans and their records, without asking which code made them."""
+    if page.notebook not in EXPERIMENTS:
+        return [], []
+    experiment = get(page.notebook)
+    configs = experiment.plan(values_of(page))
+    return configs, [store.find(key(experiment, config)) for config in configs]
+
+
 def run_states(page: Page, store: RunStore) -> list[RunState]:
     """The state of every run that a page plans."""
     if page.notebook not in EXPERIMENTS:

@@ -54,7 +54,8 @@ def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list
     timings = [Timings.read(page.timed("latency")[0], store) for page in read["latency"]]
     accuracy = [gather(page.configs, page.records, store) for page in read["accuracy"]]
     waits = benchmarks.read(benchmarks.FOLDER, "query_latency")
-    verdicts = [*speed_claims.verdicts(timings, waits), *quality_claims.verdicts(accuracy)]
+    timed_on = [page.page.dataset or "" for page in read["latency"]]
+    verdicts = [*speed_claims.verdicts(timings, waits, timed_on), *quality_claims.verdicts(accuracy)]
     verdicts += _first([speed_claims.sasrec(Scaling.read(page.timed("scaling")[0], store))] for page in read["scaling"])
     written = [own for page in read["generative"] for own in language.rows(page.configs, page.records, store)]
     verdicts.append(language.pair_verdict(written))
