@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, claim
-from seqrec_lib.report.html import NONE, Html, paragraph, stacked, table
+from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stacked, table
 from seqrec_lib.report.paper import METRICS, dataset_name, paper_row
 from seqrec_lib.report.rankers import is_scratch, origin
 from seqrec_lib.report.runs import ModelRuns, gather
@@ -107,11 +107,12 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
     for change in changes:
         own = change.own
         if change.difference is None or change.p is None:
-            body.append([own.label, *[NONE] * 6, "failed" if own.failed else "not run"])
+            body.append([own.label, "failed" if own.failed else "not run", *[NONE] * 6])
             continue
         body.append(
             [
                 own.label,
+                reading(change),
                 mean_and_spread(own.mean(metric), own.spread(metric)),
                 f"{change.difference.estimate:+.4f}",
                 format_interval(change.difference, signed=True),
@@ -120,11 +121,12 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
                 NONE
                 if change.against is None
                 else stacked(f"{change.against.estimate:+.4f}", format_interval(change.against, signed=True)),
-                reading(change),
             ]
         )
-    headers = ["Arm", "After", "After − before", "95 % interval", "p (Holm)", "Random orders, found"]
-    headers += ["After − more fine-tuning", "Reading"]
+    headers = [
+        "Arm", "Reading", "After", "After − before", "95 % interval", "p (Holm)", "Random orders, found",
+        "After − more fine-tuning",
+    ]  # fmt: skip
     started = sorted({f"{c.before:.4f}" for c in changes if c.before is not None})
     notes = [
         f"Before: {', '.join(started)}. " if started else "",
@@ -132,7 +134,24 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
         "target is a candidate, when candidates are listed in random orders, as in training.",
     ]
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}: what tuning on preferences changes"
-    return table(headers, body, caption=caption, notes=["".join(notes)], left=(0, 7))
+    return table(headers, body, caption=caption, notes=["".join(notes)], left=(0, 1))
+
+
+def summary(changes: Sequence[Change]) -> Html:
+    """What the arms say together, in sentences."""
+    ran = [c for c in changes if c.difference is not None]
+    if not ran:
+        return paragraph("Not run.")
+    words = {word: [c.own.label for c in ran if reading(c) == word] for word in ("higher", "lower", "not told apart")}
+    sentences = ["Against before: " + "; ".join(f"{w} for {', '.join(names)}" for w, names in words.items() if names)]
+    beside = [c for c in ran if c.against is not None]
+    apart = [c.own.label for c in beside if c.against is not None and not c.against.low <= 0 <= c.against.high]
+    if beside:
+        sentences.append(
+            "Against as many steps of more fine-tuning, intervals without zero (not corrected for their number): "
+            + (", ".join(apart) or "none")
+        )
+    return bullets([f"{sentence}." for sentence in sentences])
 
 
 def _gain(own: ModelRuns, first: str, then: str) -> str:

@@ -129,6 +129,8 @@ def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
     assert changes[0].difference is not None and changes[0].difference.estimate == 0.0
     text = str(preferences.changes_table(changes, "ml-1m"))
     assert "+0.0500" in text and "not run" in text
+    summary = str(preferences.summary(changes))
+    assert "higher for ORPO; lower for ORPO on the test items (a leak); not told apart for ORPO, the paper's" in summary
     assert preferences.verdict(changes).word == "upheld"
     assert preferences.verdict(changes[1:]).word == "not upheld"  # plain ORPO stands in where the paper's was not run
     assert preferences.arms_figure(changes) is not None
