@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.experiments import get
 from seqrec_lib.experiments.base import execute
-from seqrec_lib.report import benchmarks, language, optimizer_claims, optimizers, quality_claims, speed_claims
+from seqrec_lib.report import (
+    benchmarks,
+    language,
+    optimizer_claims,
+    optimizers,
+    preferences,
+    quality_claims,
+    rankers,
+    speed_claims,
+)
 from seqrec_lib.report.claims import ClaimVerdict
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import gather
@@ -33,6 +42,8 @@ SHOWN: Mapping[str, tuple[str, str]] = {
     "quality-ssm": ("accuracy", "Are the differences between models real?"),
     "quality-hydra": ("accuracy", "Are the differences between models real?"),
     "quality-mamrec": ("generative", "Is MamRec better than GPT4Rec?"),
+    "quality-llamarec": ("llamarec", "Does the ranker add to its retriever?"),
+    "orpo": ("orpo", "Before and after"),
     "usgm": ("optimizers", "Figure 3, redone"),
     "batching-fit": ("optimizers", "Can the paper's rule for the batch stop?"),
     "batching-plateau": ("optimizers", "What the batch did"),
@@ -59,6 +70,13 @@ def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list
     verdicts += _first([speed_claims.sasrec(Scaling.read(page.timed("scaling")[0], store))] for page in read["scaling"])
     written = [own for page in read["generative"] for own in language.rows(page.configs, page.records, store)]
     verdicts.append(language.pair_verdict(written))
+    verdicts += _first(
+        [rankers.verdict(rankers.rows(page.configs, page.records, store), store)] for page in read["llamarec"]
+    )
+    verdicts += _first(
+        [preferences.verdict(preferences.compare(preferences.rows(page.configs, page.records, store), store))]
+        for page in read["orpo"]
+    )
     verdicts += _first(
         optimizer_claims.verdicts(optimizers.gather(page.cells, page.configs, page.records), store)
         for page in read["optimizers"]
