@@ -6,14 +6,12 @@ scratch), then the reader's overrides.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.pretrained import Size
-from seqrec_lib.language.recipes import _like
+from seqrec_lib.language.recipes import overridden
 
 Schedule = Literal["linear", "inverse-sqrt", "constant"]
 
@@ -95,14 +93,6 @@ def resolve(
         SeqRecError: an override is none of their fields, or has a wrong type.
     """
     parts = {"size": asdict(Size()), "setting": asdict(Setting()), "teaching": asdict(Teaching())}
-    known = {name: part for part, values in parts.items() for name in values}
-    given = SCRATCH | DATASETS.get(dataset, {}) if scratch else dict(PRETRAINED)
-    for name, value in (overrides or {}).items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"a ranker has {', '.join(known)}"
-            raise SeqRecError(f"unknown override {name!r}; {hint}")
-        given[name] = _like(parts[known[name]][name], value, name)
-    for name, value in given.items():
-        parts[known[name]][name] = value
-    return Size(**parts["size"]) if scratch else None, Setting(**parts["setting"]), Teaching(**parts["teaching"])
+    given = SCRATCH | DATASETS.get(dataset, {}) if scratch else PRETRAINED
+    chosen = overridden(parts, given, overrides or {}, "a ranker")
+    return Size(**chosen["size"]) if scratch else None, Setting(**chosen["setting"]), Teaching(**chosen["teaching"])

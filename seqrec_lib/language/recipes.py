@@ -98,17 +98,33 @@ def resolve(
     defaults = {"size": asdict(Size()), "tuning": asdict(Tuning()), "writing": asdict(Writing())}
     given = dict(DATASETS.get(dataset, {})) if scratch or dataset == "demo" else {}
     given |= {} if scratch else PRETRAINED
+    chosen = overridden(defaults, given, overrides or {}, model)
+    size = Size(**chosen["size"]) if scratch else None
+    return size, Tuning(**chosen["tuning"]), Writing(**chosen["writing"])
+
+
+def overridden(
+    defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], overrides: Mapping[str, Any], owner: str
+) -> dict[str, dict[str, Any]]:
+    """``defaults``, fields by part, with the values of ``given`` and then of ``overrides`` in their places.
+
+    >>> overridden({"tuning": {"epochs": 3}, "writing": {"beams": 20}}, {"epochs": 1}, {"beams": 5}, "gpt4rec")
+    {'tuning': {'epochs': 1}, 'writing': {'beams': 5}}
+
+    Raises:
+        SeqRecError: an override is no field of ``owner``, or has another type than its default.
+    """
     known = {name: part for part, values in defaults.items() for name in values}
-    for name, value in (overrides or {}).items():
+    chosen = {part: dict(values) for part, values in defaults.items()}
+    for name, value in given.items():
+        chosen[known[name]][name] = value
+    for name, value in overrides.items():
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"{model} has {', '.join(known)}"
+            hint = f"did you mean {close[0]!r}?" if close else f"{owner} has {', '.join(known)}"
             raise SeqRecError(f"unknown override {name!r}; {hint}")
-        given[name] = _like(defaults[known[name]][name], value, name)
-    for name, value in given.items():
-        defaults[known[name]][name] = value
-    size = Size(**defaults["size"]) if scratch else None
-    return size, Tuning(**defaults["tuning"]), Writing(**defaults["writing"])
+        chosen[known[name]][name] = _like(defaults[known[name]][name], value, name)
+    return chosen
 
 
 def _like(default: Any, value: Any, name: str) -> Any:
