@@ -19,7 +19,7 @@ from seqrec_lib.report.html import NONE, Html, paragraph, table
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
+from seqrec_lib.report.tables import format_interval, format_p, label_cell, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 FLOORS = {
@@ -68,8 +68,10 @@ def with_floors(runs: Sequence[ModelRuns], store: RunStore) -> list[ModelRuns]:
 
 
 def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
-    prefix, over = f"{name}_", own.label.removeprefix("LlamaRec on ").partition(" (")[0]
-    label = f"{own.label}, {FLOORS[name]}" if name == "blend" else f"{over}: {FLOORS[name]}"
+    prefix, (ranker, parenthesis, rest) = f"{name}_", own.label.partition(" (")
+    label = f"{ranker.removeprefix('LlamaRec on ')}: {FLOORS[name]}"
+    if name == "blend":
+        label = f"{ranker}, {FLOORS[name]}{parenthesis}{rest}"
     records: list[RunRecord | None] = []
     ranks: list[np.ndarray | None] = []
     for record in own.records:
@@ -93,7 +95,7 @@ def candidates_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -
     body: list[list[str | Html]] = []
     names = ("subset_ht@10", "subset_ndcg@10", "subset_mrr@10", "ndcg@10")
     for part in with_floors([own for own in runs if own.complete], store):
-        body.append([part.label, *(mean_and_spread(part.mean(m), part.spread(m)) for m in names)])
+        body.append([label_cell(part.label), *(mean_and_spread(part.mean(m), part.spread(m)) for m in names)])
         if part.model == "popularity":
             chance = [part.mean(f"chance_{name}") for name in names]
             body.append([f"{part.label.partition(':')[0]}: at random", *map(_number, chance)])
@@ -124,8 +126,8 @@ def bias_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
         "mean_calibrated_subset_ndcg@10": "Less the mean logits",
         "random_subset_ndcg@10": "Chance",
     }
-    body = [
-        [own.label, *(mean_and_spread(own.mean(n), own.spread(n)) for n in names)]
+    body: list[list[str | Html]] = [
+        [label_cell(own.label), *(mean_and_spread(own.mean(n), own.spread(n)) for n in names)]
         for own in runs
         if own.mean("permuted_subset_ndcg@10") is not None
     ]

@@ -74,7 +74,8 @@ def test_floors_are_rows_beside_the_ranker_with_their_own_numbers(store: RunStor
     assert own.label == "LlamaRec on SASRec (from scratch, 0.18M)"
     shown = rankers.with_floors([own], store)
     assert [part.label for part in shown] == [
-        own.label, f"{own.label}, blended", "SASRec: retriever's order", "SASRec: by popularity",
+        own.label, "LlamaRec on SASRec, blended (from scratch, 0.18M)",
+        "SASRec: retriever's order", "SASRec: by popularity",
     ]  # fmt: skip
     for part, prefix in zip(shown[1:], ("blend", "retriever", "popularity"), strict=True):
         assert part.mean("ndcg@10") == np.mean([r.metrics[f"{prefix}_ndcg@10"] for r in records])
