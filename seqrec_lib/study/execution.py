@@ -84,8 +84,8 @@ def _execute(
     values = dict(page.parameters)
     if "missing" in parameters.schema(source):
         values["missing"] = missing
-    command = [sys.executable, "-m", "papermill", str(source), str(copy), "--cwd", str(root)]
-    command += ["--no-progress-bar", "--start-timeout", "300", "-k", "python3", "-y", json.dumps(values)]
+    command = [sys.executable, "-m", "seqrec_lib.study.papermill_job", str(source), str(copy), str(root)]
+    command += [json.dumps(values)]
     variables = {
         **os.environ,
         # a kernel "python3" in the user's home may be another Python; the environment's own comes first

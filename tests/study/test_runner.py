@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -138,6 +139,26 @@ _ = execute(run, [Config("demo")], store=RunStore("new", "published"))
     assert len(outputs) == 1  # one display, updated in place, without a widget
     assert list(outputs[0].data) == ["text/plain"]
     assert outputs[0].data["text/plain"].endswith("1 run: 1 run")
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
+def test_a_kernel_claims_no_port(project: Path) -> None:
+    """A port that another page's kernel took first would leave this one alive and silent until papermill's limit."""
+    code = """
+import json, pathlib
+from ipykernel.connect import get_connection_info
+connection = json.loads(get_connection_info())
+print(connection["transport"], pathlib.Path(connection["ip"]).parent)
+"""
+    make_project(project, {"good": [PARAMETERS, code]}, GOOD)
+    folders = set()
+    for page in load_study().select("paper")[:2]:
+        assert execute_page(project, page, "run", {}, print) is None
+        transport, folder = printed(project / f"_build/executed/{page.name}.ipynb").split()
+        assert transport == "ipc"
+        assert not Path(folder).exists()  # gone with the kernel
+        folders.add(folder)
+    assert len(folders) == 2
 
 
 def test_an_interruption_ends_the_kernel_too(project: Path) -> None:
