@@ -45,6 +45,7 @@ RANKING = (
     "seqrec_lib.language.objectives",
     "seqrec_lib.language.orpo",
     "seqrec_lib.language.pretrained",
+    "seqrec_lib.language.ranker_checkpoint",
     "seqrec_lib.language.ranker_training",
     "seqrec_lib.language.ranking",
     "seqrec_lib.language.title_tokens",
@@ -117,7 +118,14 @@ def run(config: Config, context: Context) -> Outcome:
     ranker = make_ranker(config, language, sequences, context.device)
     begin = time.perf_counter()
     history = teach(
-        ranker, sequences, retriever, config.setting, config.teaching, config.seed, report=context.report_share
+        ranker,
+        sequences,
+        retriever,
+        config.setting,
+        config.teaching,
+        config.seed,
+        report=context.report_share,
+        folder=context.workdir,
     )
     train_seconds = time.perf_counter() - begin
     _keep(ranker, context.workdir)

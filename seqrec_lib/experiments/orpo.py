@@ -173,7 +173,8 @@ def run(config: Config, context: Context) -> Outcome:
         seed=config.seed,
     )
     begin = time.perf_counter()
-    history = tune(ranker, pairs.examples, tuning, report=context.report_share)
+    file = context.workdir / "tuning.pt"
+    history = tune(ranker, pairs.examples, tuning, report=context.report_share, checkpoint=file)
     seconds = time.perf_counter() - begin
     context.report("ranking, after")
     result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,16 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.objectives import NEEDS_REFERENCE, Knobs, answer_loss, check
 from seqrec_lib.language.pretrained import next_token_logits
+from seqrec_lib.language.ranker_checkpoint import RankerCheckpoint
 from seqrec_lib.language.ranker_recipes import Schedule, Setting, Teaching
 from seqrec_lib.language.ranking import LetterRanker
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.ranking import Recommender
+
+
+MEANS = ("loss", "accuracy", "margin")  # of an epoch
 
 
 @dataclass(frozen=True)
@@ -95,32 +100,35 @@ def tune(
     config: Tuning,
     *,
     report: Callable[[float, str], None] = lambda share, line: None,
+    checkpoint: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Tune the ranker's trainable parameters in place; returns one entry per epoch: loss, accuracy, margin.
 
     ``accuracy``: how often the chosen letter is above the rejected one; ``margin``: the mean of that difference in
-    logits. A reference, where the objective needs one, is the model as it is when this is called.
+    logits. A reference, where the objective needs one, is the model as it is when this is called. With a file
+    ``checkpoint``, tuning goes on from it exactly (on the CPU), and one that was finished is only read.
 
     Raises:
-        SeqRecError: an unknown objective, or a loss that is not finite.
+        SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint of another tuning.
     """
     check(config.objective)
-    model, letters = ranker.model, ranker.letter_tokens
+    model, letters, n = ranker.model, ranker.letter_tokens, len(examples.prompts)
     reference = None
     if config.objective in NEEDS_REFERENCE:
         reference = torch.from_numpy(ranker.letter_logits(examples.prompts)).to(model.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)
-    per_epoch = -(-len(examples.prompts) // config.batch)
-    steps, step = per_epoch * config.epochs, 0
+    per_epoch = -(-n // config.batch)
+    steps = per_epoch * config.epochs
     chosen, rejected = (torch.from_numpy(x.astype(np.int64)) for x in (examples.chosen, examples.rejected))
-    history = []
     torch.manual_seed(config.seed)
+    file = RankerCheckpoint(checkpoint, {**asdict(config), "examples": n}, model, optimizer)
+    place = file.load()
     model.train()
     for epoch in range(1, config.epochs + 1):
-        totals = np.zeros(3)
-        for rows in np.array_split(rng.permutation(len(examples.prompts)), per_epoch):
+        batches = np.array_split(rng.permutation(n), per_epoch)
+        for rows in batches[max(place.step - (epoch - 1) * per_epoch, 0) :]:
             batch = pad([examples.prompts[i] for i in rows], ranker.tokenizer.pad_token_id)
             device, index = model.device, torch.from_numpy(rows)
             logits = next_token_logits(model, batch.ids.to(device), batch.lengths.to(device))
@@ -128,22 +136,25 @@ def tune(
             before = None if reference is None else reference[index.to(device)]
             loss = answer_loss(config.objective, logits, letters, won, lost, config.knobs, before).mean()
             if not torch.isfinite(loss):
-                raise SeqRecError(f"loss {loss.item()} at step {step + 1}; lower the learning rate")
+                raise SeqRecError(f"loss {loss.item()} at step {place.step + 1}; lower the learning rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, config.clip)
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * rate(config, step, steps)
+                group["lr"] = config.learning_rate * rate(config, place.step, steps)
             optimizer.step()
-            step += 1
+            place.step += 1
             pool = logits.detach()[:, letters]
             gap = (pool.gather(1, won[:, None]) - pool.gather(1, lost[:, None]))[:, 0]
-            totals += len(rows) * np.array([loss.item(), (gap > 0).float().mean().item(), gap.mean().item()])
-            report(step / steps, f"epoch {epoch}/{config.epochs}, loss {loss.item():.3f}")
-        means = totals / len(examples.prompts)
-        history.append({"epoch": epoch, **dict(zip(("loss", "accuracy", "margin"), means.tolist(), strict=True))})
+            means = (loss.item(), (gap > 0).float().mean().item(), gap.mean().item())
+            place.totals = [total + len(rows) * mean for total, mean in zip(place.totals, means, strict=True)]
+            if place.step == epoch * per_epoch:
+                place.history.append({"epoch": epoch} | {k: t / n for k, t in zip(MEANS, place.totals, strict=True)})
+                place.totals = [0.0] * len(MEANS)
+            file.save(place, due=place.step == steps)
+            report(place.step / steps, f"epoch {epoch}/{config.epochs}, loss {loss.item():.3f}")
     model.eval()
-    return history
+    return place.history
 
 
 def teach(
@@ -155,12 +166,13 @@ def teach(
     seed: int,
     *,
     report: Callable[[float, str], None] = lambda share, line: None,
+    folder: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Fine-tune on prefixes of the training sequences: lessons, where there are any, then the prompts of use.
 
     In a lesson the history ends in the answer, and the other candidates are random. So its letter can be found without
     knowing what goes with what, which a model with random weights learns soon, and of which the prompts of use then
-    ask the fuzzy version. Their loss is taken over the letters alone.
+    ask the fuzzy version. Their loss is taken over the letters alone. Checkpoints of both lie in ``folder``.
 
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.
@@ -193,9 +205,12 @@ def teach(
         rows = rng.integers(0, len(prefixes), teaching.lessons)
         some = Histories(prefixes.start[rows], prefixes.stop[rows], prefixes.targets[rows])
         lessons = replace(config, objective="letters", schedule="constant", epochs=1)
-        history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, report=report)
+        file = folder / "lessons.pt" if folder else None
+        history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, report=report, checkpoint=file)
         history[0]["epoch"] = 0
-    return history + tune(ranker, examples(prefixes, 0, setting.negatives, setting.order), config, report=report)
+    file = folder / "tuning.pt" if folder else None
+    prompts = examples(prefixes, 0, setting.negatives, setting.order)
+    return history + tune(ranker, prompts, config, report=report, checkpoint=file)
 
 
 def with_adapter(

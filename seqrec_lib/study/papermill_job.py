@@ -47,4 +47,5 @@ def run(source: str, copy: str, folder: str, parameters: dict[str, Any]) -> None
 
 
 if __name__ == "__main__":
-    run(*sys.argv[1:4], json.loads(sys.argv[4]))
+    _, source, copy, folder, parameters = sys.argv
+    run(source, copy, folder, json.loads(parameters))

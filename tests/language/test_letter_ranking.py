@@ -11,7 +11,7 @@ import torch
 
 from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language import ranking
+from seqrec_lib.language import ranker_checkpoint, ranking
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, PAPER_RANKING, item_titles, letters
 from seqrec_lib.language.objectives import OBJECTIVES, Knobs
@@ -149,6 +149,46 @@ def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language,
     assert (logits[0] == logits[1]).all()
     with pytest.raises(SeqRecError, match="same"):
         Examples(examples.prompts, examples.chosen, examples.chosen)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 6, 11])
+def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """With adapters, whose dropout takes random numbers at every step, and a reference of the model before."""
+    monkeypatch.setattr(ranker_checkpoint, "SECONDS", 0.0)
+    config = Tuning("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
+
+    def run(name: str, cut: int | None = None) -> tuple[Any, Any, int]:
+        ranker, steps = make_ranker(language, data), 0
+        torch.manual_seed(3)  # of the adapters
+        ranker.model = with_adapter(ranker.model, dropout=0.3)
+
+        def report(*_: Any) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == cut:
+                raise KeyboardInterrupt
+
+        history = tune(ranker, some_examples(ranker, data), config, report=report, checkpoint=tmp_path / name)
+        return history, ranker.letter_logits(some_examples(ranker, data).prompts), steps
+
+    whole, logits, steps = run("whole.pt")
+    assert steps == 12
+    with pytest.raises(KeyboardInterrupt):
+        run("cut.pt", stop)
+    resumed, again, rest = run("cut.pt")
+    assert (resumed, rest) == (whole, steps - stop)
+    assert (again == logits).all()
+    assert run("cut.pt")[2] == 0  # what is finished is only read
+
+
+def test_a_checkpoint_of_another_tuning_is_refused(language, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    ranker, path = make_ranker(language, data), tmp_path / "tuning.pt"
+    tune(ranker, some_examples(ranker, data), Tuning(batch=6), checkpoint=path)
+    with pytest.raises(SeqRecError, match="written by another tuning; delete its folder"):
+        tune(ranker, some_examples(ranker, data), Tuning(batch=4), checkpoint=path)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(SeqRecError, match="is not a checkpoint"):
+        tune(ranker, some_examples(ranker, data), Tuning(batch=6), checkpoint=path)
 
 
 def test_rates_follow_the_papers_schedule_and_llamarecs() -> None:
