@@ -1,4 +1,4 @@
-"""How long does one user wait? Models that write queries beside those that are served, one request at a time, in turns.
+"""How long does one user wait? Language models beside those that are served, one request at a time, in turns.
 
     python -m benchmarks.query_latency [--datasets ml-100k ml-1m] [--threads 1] [--clock cpu] [--save]
 
@@ -8,6 +8,7 @@ Contestants answer the same users in random blocks, whose order is drawn anew fo
     free     GPT4Rec and MamRec from scratch at the data set's settings: prompt, beams, queries, BM25, one list
     held     the same, held to the catalogue's titles: no search engine
     paper    GPT-2 (117M) and Mamba-2 (130M), RANDOM WEIGHTS, on prompts of as many tokens; fewer users
+    ranker   LlamaRec from scratch: a served model finds candidates, one forward pass orders them (random weights)
 
 A pair from scratch is the one that was tuned here (seed 0), where its weights are still in the store of runs; else it
 has random weights, which never end a query early: then the time is an upper bound. The record says which. What is kept
@@ -33,12 +34,13 @@ import transformers
 from benchmarks.decoding_speed import SIZES, TINY, Clock, clock_of, model_of
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
-from seqrec_lib.experiments import generative
+from seqrec_lib.experiments import generative, llamarec
 from seqrec_lib.experiments.base import key
 from seqrec_lib.language import beams, pretrained
 from seqrec_lib.language.beams import Search
 from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
 from seqrec_lib.language.generation import Catalogue, named, searched, training_counts
+from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.language.search import TitleSearch
 from seqrec_lib.language.trie import TitleTrie
 from seqrec_lib.latency.clock import Clock as Marks
@@ -48,6 +50,7 @@ from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import cpu_model, usable_cores
 
 SERVED = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
+RETRIEVERS = ("sasrec", "2mamba4rec")
 WRITERS = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
 
 
@@ -138,6 +141,27 @@ class PaperSize:
         return sum(len(query.tokens) for query in found)
 
 
+@dataclass
+class Ranker:
+    """LlamaRec at the data set's settings, from the history to the ordered candidates, with the retriever's time."""
+
+    model: str
+    retriever: Served
+    ranker: LetterRanker
+    path: str = "ranker"
+    weights: str = "random"
+
+    @property
+    def parameters(self) -> int:
+        return pretrained.parameter_counts(self.ranker.model)[0]
+
+    def answer(self, history: np.ndarray) -> int:
+        (items,), _ = self.retriever.server.recommend([history], self.ranker.candidates)
+        prompts = self.ranker.encoder.prompts([history[-self.ranker.history :].tolist()], [items.tolist()])
+        self.ordered = items[np.argsort(-self.ranker.letter_logits(prompts)[0], kind="stable")]
+        return 0
+
+
 def servers(dataset: str, sequences: Sequences) -> list[Contestant]:
     """The served models at the data set's settings, all reading equally long histories."""
     _, training = resolve(dataset, "mamba4rec", 0)
@@ -180,6 +204,22 @@ def writers(dataset: str, sequences: Sequences, store: RunStore) -> list[Contest
         fixed = (weights, made.model.eval(), encoder, config, catalogue, catalogue.engine())
         found += [Writer(model, "free", *fixed), Writer(model, "held", *fixed, trie)]
     return list(found)
+
+
+def rankers(dataset: str, sequences: Sequences) -> list[Contestant]:
+    """LlamaRec on SASRec, and on the state-space model that retrieves for it."""
+    found: list[Contestant] = []
+    for retriever in RETRIEVERS:
+        (config,) = llamarec.plan({"dataset": dataset, "retrievers": [retriever], "seeds": [0]})
+        assert config.retriever.training is not None
+        length = config.retriever.training.max_length
+        net = make_model(retriever, sequences.n_items, length, config.retriever.architecture, 0)
+        (served,) = contestants({retriever: net}, sequences.n_items, ("served",))
+        assert isinstance(served, Served)
+        ranker = llamarec.make_ranker(config, llamarec.new_model(config, sequences, net), sequences, "cpu")
+        model = config.model if retriever == "sasrec" else f"{config.model}+{retriever}"
+        found.append(Ranker(model, served, ranker))
+    return found
 
 
 def paper_sizes(pair: Sequence[Contestant], tiny: bool) -> list[Contestant]:
@@ -238,7 +278,7 @@ def measure(dataset: str, options: argparse.Namespace, store: RunStore) -> dict[
     test = sequences.split("test")
     histories = [sequences.items[a:b].astype(np.int64) for a, b in zip(test.start, test.stop, strict=True)]
     pair = writers(dataset, sequences, store)
-    field_ = servers(dataset, sequences) + pair
+    field_ = servers(dataset, sequences) + pair + rankers(dataset, sequences)
     if options.paper_blocks:
         field_ += paper_sizes(pair, options.tiny)
     rng = np.random.default_rng(0)

@@ -296,3 +296,14 @@ def test_a_writer_answers_from_the_history_to_the_list(monkeypatch: pytest.Monke
     for own in pair:
         assert 5 <= own.answer(sequences.items[:3].astype(np.int64)) <= 5 * (own.config.writing.steps + 8)  # type: ignore[attr-defined]
     assert len({own.parameters for own in pair}) == 2
+
+
+def test_a_ranker_answers_from_the_history_with_its_retriever() -> None:
+    sequences = random_sequences(0, n_users=12, n_items=60, longest=10)
+    found = query_latency.rankers("demo", sequences)
+    assert [(own.model, own.path) for own in found] == [("llamarec", "ranker"), ("llamarec+2mamba4rec", "ranker")]
+    for own in found:
+        history = sequences.items[:3].astype(np.int64)
+        assert own.answer(history) == 0  # writes no token
+        assert len({*own.ordered.tolist()} - {*history.tolist()}) == 20  # type: ignore[attr-defined]
+        assert own.parameters > own.ranker.encoder.tokenizer.vocab_size  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seqrec_lib.latency.statistics import Estimate
+from seqrec_lib.report.decoding import LANGUAGE
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import Html, paragraph
 from seqrec_lib.report.paper import model_name, paper_row
@@ -23,7 +24,6 @@ from seqrec_lib.report.statistics import Interval, bootstrap_interval
 from seqrec_lib.report.timings import Timings, times
 
 METRIC = "ht@10"
-WRITERS = ("gpt4rec", "mamrec")
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,22 @@ def points(
     unit = None if base is None or base.latency is None else base.latency.value
     there: list[tuple[str, ModelRuns | None]] = [(own.model, own) for own in runs]
     names = {own.model for own in runs}
-    there += [(m, None) for m in (*WRITERS, "llamarec") if paper_row(dataset, m) and m not in names]
+    there += [(m, None) for m in LANGUAGE if paper_row(dataset, m) and m not in names]
     found = []
     for model, own in there:
         row = paper_row(dataset, model)
-        values = None if own is None else own.user_means(METRIC)
+        masked = own is not None and own.mean(METRIC) is None and own.mean(f"masked_{METRIC}") is not None
+        metric = f"masked_{METRIC}" if masked else METRIC
+        values = None if own is None else own.user_means(metric)
         latency = None if timings is None else timings.ratio((model, path), ("sasrec", path))
-        if latency is None and own is not None and (own.other_model or model not in WRITERS):
+        if latency is None and own is not None and (own.other_model or not model.startswith(LANGUAGE)):
             latency = (benchmark or {}).get(model)
         found.append(
             Point(
                 model,
-                model_name(model) if own is None else own.label,
+                model_name(model) if own is None else own.label + (", seen items masked" if masked else ""),
                 latency,
-                None if own is None else own.mean(METRIC),
+                None if own is None else own.mean(metric),
                 None if values is None or len(values) < 2 else bootstrap_interval(values),
                 None if row is None or row.latency is None or unit is None else row.latency.value / unit,
                 None if row is None or row.ht is None else row.ht.value,

@@ -29,7 +29,12 @@ Record = Mapping[str, Any]
 MODELS = {"gpt2": "gpt4rec", "mamba2": "mamrec"}
 NAMES = {"gpt2": "GPT-2", "mamba2": "Mamba-2"}
 LANGUAGE = ("gpt4rec", "mamrec", "llamarec")
-WAYS = {"free": "free queries, BM25", "held": "held to titles", "paper": "free queries, the paper's size"}
+WAYS = {
+    "free": "free queries, BM25",
+    "held": "held to titles",
+    "paper": "free queries, the paper's size",
+    "ranker": "nothing: one pass over candidates",
+}
 WINDOW = 1024  # tokens that GPT-2 was made for
 PAPER_GEOMETRY = {"d_model": 768, "gpt2_layers": 12, "mamba2_layers": 24, "d_state": 128}
 """GPT-2 (117M) and Mamba-2 (130M)."""
@@ -281,11 +286,11 @@ def latency_ratio(record: Record | None, dataset: str, slow: tuple[str, str], fa
 
 
 def in_units_of_sasrec(record: Record | None, dataset: str) -> dict[str, Estimate]:
-    """By model id, latency over that of SASRec as served: of the served models, and of the pair at this study's own
-    size."""
+    """By model id, latency over that of SASRec as served: of the served models, and of language models at this
+    study's own size."""
     part, found = _part(record, dataset), {}
     for own in part["contestants"] if part is not None else ():
-        if own["path"] in {"served", "free"}:
+        if own["path"] in {"served", "free", "ranker"}:
             estimate = latency_ratio(record, dataset, (own["model"], own["path"]), ("sasrec", "served"))
             if estimate is not None:
                 found[own["model"]] = estimate
@@ -296,9 +301,9 @@ def users_table(record: Record | None, dataset: str) -> Html:
     """Language models, one request at a time: time per user, and in a column of its own tokens per second."""
     part = _part(record, dataset)
     rows: list[tuple[str, Record | None]] = []
-    for model in LANGUAGE:
-        own = [] if part is None else [c for c in part["contestants"] if c["model"] == model and c["path"] in WAYS]
-        rows += [(model, contestant) for contestant in own] or [(model, None)]
+    timed = [] if part is None else [own for own in part["contestants"] if own["path"] in WAYS]
+    for model in dict.fromkeys((*LANGUAGE, *(own["model"] for own in timed))):
+        rows += [(model, own) for own in timed if own["model"] == model] or [(model, None)]
     body = [_user_row(record, dataset, model, own) for model, own in rows]
     headers = ["Model", "Weights", "Writes", "Time per user, ms", "95 % interval", "In units of SASRec", "Tokens/s"]
     headers += ["The paper's, in units of SASRec"]
@@ -306,7 +311,7 @@ def users_table(record: Record | None, dataset: str) -> Html:
     if part is not None and record is not None:
         base = _blocks(part, "sasrec", "served")
         assert base is not None
-        random = any(own and own["weights"] == "random" for _, own in rows)
+        random = any(own and own["weights"] == "random" and own["path"] != "ranker" for _, own in rows)
         notes.append(
             f"From the history to {part['queries']} queries and one list, {part['beams']} beams of {part['steps']} "
             f"tokens at most, a prompt of {part['prompt_tokens']} in the median; in turns with SASRec as served, which "
@@ -337,7 +342,7 @@ def _user_row(record: Record | None, dataset: str, model: str, own: Record | Non
         _milliseconds(found.value),
         span(found, _milliseconds),
         NONE if over is None else times(over.value),
-        f"{own['tokens_per_second']:,.0f}",
+        NONE if own["tokens_per_second"] is None else f"{own['tokens_per_second']:,.0f}",
         paper,
     ]
 

@@ -40,6 +40,7 @@ STYLES = {
     "gpt4rec": ("#56B4E9", "<"),
     "mamrec": ("#CC79A7", ">"),
     "llamarec": ("#882255", "X"),
+    "llamarec+2mamba4rec": ("#CC6677", "H"),
 }
 """Colour and marker of each model; others share the last entry of `style`."""
 
@@ -118,8 +119,9 @@ def metric_dots(frame: pd.DataFrame) -> Figure:
     """Models against each metric of an `accuracy_frame`: our mean with its user interval, the paper's number
     hollow.
 
-    A model that was not run keeps its line, empty but for the paper's number.
+    A model that was not run keeps its line, empty but for the paper's number; one that only has masked ranks has none.
     """
+    frame = _ranked(frame)
     metrics = list(dict.fromkeys(frame["metric"]))
     labels = list(dict.fromkeys(frame["label"]))
     figure, axes = canvas(1, len(metrics), 7.4, 0.42 * len(labels) + 1.3)
@@ -189,6 +191,10 @@ def seen_items_alt(frame: pd.DataFrame, metric: str) -> str:
     """What `seen_items` shows, in words."""
     pairs = [f"{row.label} {row.mean:.3f} and {row.masked_mean:.3f}" for row in _both_ways(frame, metric).itertuples()]
     return f"Pairs of dots, {metric_name(metric)} among all items and with seen items masked: {', '.join(pairs)}"
+
+
+def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["mean"].notna() | (frame["done"] == 0)]
 
 
 def _both_ways(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

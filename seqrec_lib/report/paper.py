@@ -196,9 +196,14 @@ MODEL_NAMES = {
 
 
 def model_name(model: str) -> str:
-    """A model's name for readers; a variant's suffix stays: "llamarec+orpo" -> "LlamaRec+orpo"."""
+    """A model's name for readers; a variant's suffix stays, unless it is the model whose candidates are ranked.
+
+    >>> model_name("llamarec+orpo"), model_name("llamarec+2mamba4rec")
+    ('LlamaRec+orpo', 'LlamaRec on 2Mamba4Rec')
+    """
     stem, plus, suffix = model.partition("+")
-    return MODEL_NAMES.get(stem, stem) + plus + suffix
+    name = MODEL_NAMES.get(stem, stem)
+    return f"{name} on {MODEL_NAMES[suffix]}" if suffix in MODEL_NAMES else name + plus + suffix
 
 
 def dataset_name(dataset: str) -> str:

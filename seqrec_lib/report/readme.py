@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.report.language import rows
+from seqrec_lib.report import language, rankers
 from seqrec_lib.report.paper import dataset_name, paper_dataset
 from seqrec_lib.report.runs import gather
 from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_name
@@ -26,8 +26,8 @@ PUBLISHED = "results"
 
 
 def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -> str:
-    """Markdown: one row for each data set and model of the accuracy pages that has a published run; models that write
-    queries, which have pages of their own, stand below the others of their data set.
+    """Markdown: one row for each data set and model of the accuracy pages that has a published run; language
+    models, which have pages of their own, stand below the others of their data set.
 
     Only published records count, so that everybody's README is the same. Demo data are never published.
     """
@@ -40,7 +40,9 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
         runs = gather(*page_runs(page, store), store)
         for other in study.pages():
             if (other.notebook, other.dataset) == ("generative", page.dataset):
-                runs += rows(*page_runs(other, store), store)
+                runs += language.rows(*page_runs(other, store), store)
+            if (other.notebook, other.dataset) == ("llamarec", page.dataset):
+                runs += rankers.beside(*page_runs(other, store), store)[0]
         frame = accuracy_frame([own for own in runs if own.complete], METRICS)
         for label in dict.fromkeys(frame["label"]) if len(frame) else ():
             by_metric = {row.metric: row for row in frame[frame["label"] == label].itertuples()}
@@ -68,6 +70,8 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
         note += "Where the verdict is “other data”, the paper's number is about another collection of the same kind.\n"
     if any("from scratch" in cells[1] for cells in lines):
         note += "A model *from scratch* is no pretrained one of that name: it has read this data set's titles only.\n"
+    if any(cells[1].startswith("LlamaRec") for cells in lines):
+        note += "LlamaRec orders candidates without seen items: hold it against the others' column of masked ranks.\n"
     return text + "\n" + note
 
 

@@ -28,6 +28,7 @@ _SIGNS = {
     "other data": "≠",
     "other model": "≠",
     "not in the paper": "·",
+    "masked only": "·",
 }
 _JUDGED = ("matches", "ours higher", "ours lower")
 
@@ -52,7 +53,9 @@ def accuracy_frame(runs: Sequence[ModelRuns], metrics: Sequence[str] = METRICS) 
             paper = None if row is None else row.metric(metric)
             mean, interval = own.mean(metric), _interval(own, metric)
             word: str = verdict(paper, mean, interval, comparable=comparable(own.dataset))
-            if own.other_model and paper is not None and mean is not None:
+            if mean is None and own.complete:
+                word = "masked only"
+            elif own.other_model and paper is not None and mean is not None:
                 word = "other model"
             judged = mean is not None and paper is not None and word in _JUDGED
             rows.append(
@@ -101,7 +104,8 @@ _LEGEND = (
     "Difference: ours minus the paper's printed number.",
     "Verdict: “matches” where our interval and the paper's number, rounding allowed, share a point; "
     "else “ours higher” or “ours lower”. “Other data”: the paper's number is about "
-    "another collection. “Other model”: it is about a pretrained model, ours was trained from scratch.",
+    "another collection. “Other model”: it is about a pretrained model, ours was trained from scratch. "
+    "“Masked only”: what is ranked leaves out seen items, so that the number stands in the last table.",
     "Seen items masked: the same runs with the items of the user's history taken out of the ranking (the "
     "target stays). The paper does not say which of the two it reports; the verdict uses the first.",
 )
@@ -141,7 +145,7 @@ def _masked_table(frame: pd.DataFrame, dataset: str) -> Html:
 
 def _ours(mean: float | None, sd: float | None, done: int, planned: int, failed: int) -> str | Html:
     if mean is None:
-        return "failed" if failed else "not run"
+        return "failed" if failed else NONE if done else "not run"
     return stacked(mean_and_spread(mean, sd), f"n={done}" if done == planned else f"n={done} of {planned}")
 
 
@@ -184,7 +188,7 @@ def summary(frame: pd.DataFrame, dataset: str) -> Html:
         beside = f" Beside the paper's numbers: {'; '.join(found)}." if found else ""
         sentences.append(f"{sentence}.{beside}")
     sentences += _price_of_seen_items(frame)
-    waiting = sorted({row.label for row in frame.itertuples() if row.mean is None})
+    waiting = sorted({row.label for row in frame.itertuples() if row.mean is None and not row.done})
     if waiting:
         sentences.append(f"Not run on {dataset_name(dataset)}: {', '.join(waiting)}.")
     if not comparable(dataset):

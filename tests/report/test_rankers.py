@@ -69,6 +69,28 @@ def ranker_runs(store: RunStore, skill: float) -> Any:
     return configs, records, rankers.rows(configs, records, store)
 
 
+def test_other_pages_show_what_was_run_among_the_masked_numbers_alone(store: RunStore) -> None:
+    planned = llamarec.plan({"dataset": "ml-1m", "retrievers": ["sasrec", "2mamba4rec"], "seeds": [0, 1, 2]})
+    nothing, records = rankers.beside(planned, [None] * 6, store)
+    assert [(own.label, own.complete) for own in nothing] == [("LlamaRec on SASRec (from scratch)", [])]
+    assert records == [None]
+    configs, made, _ = ranker_runs(store, 2.0)
+    (over,) = llamarec.plan({"dataset": "ml-1m", "retrievers": ["2mamba4rec"], "seeds": [1]})
+    found, _ = assessment(0.0, 1)
+    other = save(store, llamarec, over, found.metrics, found.columns)
+    by_key = {key(llamarec, c): r for c, r in zip([*configs, over], [*made, other], strict=True)}
+    shown, records = rankers.beside(planned, [by_key.get(key(llamarec, config)) for config in planned], store)
+    assert [(own.model, len(own.complete)) for own in shown] == [("llamarec", 2), ("llamarec+2mamba4rec", 1)]
+    assert len(records) == 3
+    frame = tables.accuracy_frame(shown, ["ndcg@10"])
+    assert frame["mean"].isna().all() and frame["masked_interval"].notna().all()
+    assert frame["masked_mean"].iloc[1] == found.metrics["ndcg@10"]
+    assert list(frame["verdict"]) == ["masked only"] * 2
+    text = tables.accuracy_tables(frame, "ml-1m").text
+    assert "not run" not in text and text.count("LlamaRec on 2Mamba4Rec") == 2
+    assert "leads" not in tables.summary(frame, "ml-1m").text
+
+
 def test_floors_are_rows_beside_the_ranker_with_their_own_numbers(store: RunStore) -> None:
     _, records, (own,) = ranker_runs(store, 0.0)
     assert own.label == "LlamaRec on SASRec (from scratch, 0.18M)"
