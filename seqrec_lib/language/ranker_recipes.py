@@ -66,6 +66,7 @@ RETRIEVER: dict[str, dict[str, Any]] = {"demo": {"epochs": 3}}
 
 DATASETS: dict[str, dict[str, Any]] = {
     "ml-1m": {"per_user": 20},
+    "amazon-2018-video-games": {"per_user": 3},
     "demo": {"history": 8, "lessons": 1600, "per_user": 5, "learning_rate": 6e-3, "orders": 1, "valid_users": 100},
 }
 
