@@ -1,8 +1,8 @@
 """How long each stage takes from raw files to Sequences: read, filter, order, and loading again from the
 cache.
 
-    python benchmarks/data_load.py ml-1m ml-100k
-    python benchmarks/data_load.py --save        # also writes benchmarks/results/data_load.json
+    python -m benchmarks.data_load ml-1m ml-100k
+    python -m benchmarks.data_load --save        # also writes benchmarks/results/data_load.json
 
 Each stage is timed ``--repeats`` times in one process; the table shows the median. Needs the data on disk
 (SEQREC_DATA).
@@ -10,27 +10,24 @@ Each stage is timed ``--repeats`` times in one process; the table shows the medi
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.conditions import Conditions, keep
 from seqrec_lib.data import clean, load, simulate
 from seqrec_lib.data.download import locate
 from seqrec_lib.data.interactions import to_sequences
 from seqrec_lib.data.registry import get
 from seqrec_lib.errors import SeqRecError
 
-RESULTS = Path(__file__).parent / "results" / "data_load.json"
 STAGES = ("read", "filter", "order", "hash", "total", "cached")
 
 
@@ -63,19 +60,11 @@ def measure(name: str) -> dict[str, float]:
 def main(
     datasets: Annotated[list[str] | None, typer.Argument(help="data sets (default: ml-1m)")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="how often each stage is timed")] = 5,
-    save: Annotated[bool, typer.Option("--save", help=f"write {RESULTS.name}")] = False,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
     """Time the stages from raw files to Sequences."""
     table = Table("data set", *STAGES, title="seconds, median")
-    record: dict[str, Any] = {
-        "benchmark": "data_load",
-        "unit": "seconds, median",
-        "repeats": repeats,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "results": {},
-    }
+    conditions, results = Conditions(), {}
     for name in datasets or ["ml-1m"]:
         try:
             runs = [measure(name) for _ in range(repeats)]
@@ -83,11 +72,11 @@ def main(
             raise SystemExit(f"error: {error}") from None
         medians = {stage: round(statistics.median(run[stage] for run in runs), 4) for stage in STAGES}
         table.add_row(name, *(f"{medians[stage]:.3f}" for stage in STAGES))
-        record["results"][name] = medians
+        results[name] = medians
     Console().print(table)
     if save:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        setting = {"unit": "seconds, median", "repeats": repeats}
+        keep(conditions.record("data_load", ("numpy", "pandas"), setting=setting, results=results))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast do GPT-2 and Mamba-2 read and write at the paper's sizes? RANDOM WEIGHTS: speed and memory, no quality.
 
-    python benchmarks/decoding_speed.py [--threads 1] [--clock cpu] [--device cpu] [--save]
+    python -m benchmarks.decoding_speed [--threads 1] [--clock cpu] [--device cpu] [--save]
 
 GPT-2 (117M) and Mamba-2 (130M) read prompts of growing length and write queries by beam search, with this study's
 states. Apart from each other: seconds of reading the prompt, seconds of the steps that write, seconds of the whole
@@ -14,27 +14,23 @@ On a GPU the record has a name of its own.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-import transformers
+import typer
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from benchmarks.conditions import Conditions, keep
 from seqrec_lib.language import beams
 from seqrec_lib.language.beams import Search
 from seqrec_lib.language.pretrained import Size, configuration, parameter_counts, quiet
 from seqrec_lib.language.states import GPT2States, Mamba2States, States, states_of
-from seqrec_lib.results.provenance import cpu_model, usable_cores
 
 SIZES = {
     "gpt2": Size(d_model=768, n_layers=12, heads=12, positions=1024, vocabulary=50257),
@@ -166,58 +162,44 @@ def beside_transformers(model: Any, prompt: int, setting: Search, rounds: int, c
     return {"prompt": prompt} | seconds | {f"{name}_times_as_fast": factors[name] for name in factors}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=3, help="up to 512 tokens; beyond, one")
-    parser.add_argument("--beams", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--contexts", type=int, nargs="+", default=[128, 256, 512, 1024, 2048, 4096])
-    parser.add_argument("--peer-prompt", type=int, default=128, help="where transformers takes part")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
-    parser.add_argument("--tiny", action="store_true", help="tiny models, to try the script")
-    parser.add_argument("--save", action="store_true")
-    options = parser.parse_args()
-    if options.device == "cuda" and options.clock == "cpu":
-        parser.error("a GPU's work is not in the CPU's seconds; use --clock wall")
-    torch.set_num_threads(options.threads)
-    load = [round(os.getloadavg()[0], 1)]
-    clock, setting = clock_of(options.clock), Search(options.beams, options.steps)
-    room = max(options.contexts) + options.steps
-    models = {
-        name: model_of(name, TINY if options.tiny else size, room, options.device) for name, size in SIZES.items()
-    }
-    rows = by_context(models, options.contexts, setting, lambda n: options.rounds if n <= 512 else 1, clock)
+def main(
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="up to 512 tokens; beyond, one")] = 3,
+    beams: Annotated[int, typer.Option(min=1)] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="tokens of a query")] = 8,
+    contexts: Annotated[str, typer.Option(help="prompts' lengths, with commas between")] = "128,256,512,1024,2048,4096",
+    peer_prompt: Annotated[int, typer.Option(min=1, help="where transformers takes part")] = 128,
+    device: Annotated[str, typer.Option(help="cpu | cuda")] = "cpu",
+    clock: Annotated[str, typer.Option(help="wall | cpu: what is reported; cpu needs one thread")] = "wall",
+    tiny: Annotated[bool, typer.Option("--tiny", help="tiny models, to try the script")] = False,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
+) -> None:
+    """Read prompts and write queries with models of the paper's sizes, in turns with transformers."""
+    if device not in ("cpu", "cuda") or (device == "cuda" and clock == "cpu"):
+        raise SystemExit(f"error: device {device!r} with clock {clock!r}; use cpu, or cuda with --clock wall")
+    conditions = Conditions(threads, clock)
+    torch.set_num_threads(conditions.threads)
+    lengths = [int(length) for length in contexts.split(",")]
+    timer, setting = clock_of(clock), Search(beams, steps)
+    sizes = {name: TINY if tiny else size for name, size in SIZES.items()}
+    models = {name: model_of(name, size, max(lengths) + steps, device) for name, size in sizes.items()}
+    rows = by_context(models, lengths, setting, lambda n: rounds if n <= 512 else 1, timer)
     with quiet():
         peers = {
-            name: beside_transformers(model, options.peer_prompt, setting, options.rounds, clock)
-            for name, model in models.items()
+            name: beside_transformers(model, peer_prompt, setting, rounds, timer) for name, model in models.items()
         }
     print(json.dumps(peers, indent=1))
-    load.append(round(os.getloadavg()[0], 1))
-    record = {
-        "benchmark": "decoding_speed",
-        "weights": "random",
-        "date": datetime.now(UTC).date().isoformat(),
-        "environment": {
-            "cpu": cpu_model(),
-            "cores": usable_cores(),
-            "threads": options.threads,
-            "load_average": load,
-            "gpu": torch.cuda.get_device_name(0) if options.device == "cuda" else None,
-        },
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "setting": {"beams": options.beams, "steps": options.steps, "rounds": options.rounds, "clock": options.clock},
-        "models": {name: _facts(name, model, TINY if options.tiny else SIZES[name]) for name, model in models.items()},
-        "contexts": rows,
-        "peers": peers,
-    }
-    if options.save:
-        name = "decoding_speed" + ("_cuda" if options.device == "cuda" else "")
-        path = Path(__file__).parent / "results" / f"{name}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"written to {path}")
+    if save:
+        record = conditions.record(
+            "decoding_speed",
+            ("torch", "transformers"),
+            weights="random",
+            setting={"beams": beams, "steps": steps, "rounds": rounds, "clock": clock},
+            models={name: _facts(name, model, sizes[name]) for name, model in models.items()},
+            contexts=rows,
+            peers=peers,
+        )
+        keep(record, "decoding_speed_cuda" if device == "cuda" else None)
 
 
 def _facts(architecture: str, model: Any, size: Size) -> dict[str, int]:
@@ -228,4 +210,4 @@ def _facts(architecture: str, model: Any, size: Size) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,6 +1,6 @@
 """What does an optimizer step cost? USGM's beside Adam's, as ratios to PyTorch's fused and foreach Adam.
 
-    python benchmarks/optimizer_speed.py [--threads 1] [--rounds 60] [--weights 1000000] [--save]
+    python -m benchmarks.optimizer_speed [--threads 1] [--rounds 60] [--weights 1000000] [--save]
 
 The parameters are those of a recommender: an embedding with most of the weights, and small matrices and vectors. The
 contestants take turns on gradients of their own; seconds are CPU seconds of the process, which other jobs do not count
@@ -15,22 +15,19 @@ above 1; the passes being four, and the arithmetic of H being some fifteen opera
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from torch import nn
 
+from benchmarks.conditions import Conditions, keep
 from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
 from seqrec_lib.optim.probing import ProbingUSGM
 from seqrec_lib.optim.usgm import UniversalSGM
-from seqrec_lib.results.provenance import cpu_model, usable_cores
 
 GOALS = {"fused": 1.2, "foreach": 0.5}
 WIDTH = 64
@@ -107,36 +104,27 @@ def summaries(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--weights", type=int, default=1_000_000)
-    parser.add_argument("--save", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    load = [os.getloadavg()[0]]
-    rows = summaries(measure(options.weights, options.rounds))
+def main(
+    threads: Annotated[int, typer.Option(min=1, help="threads of every optimizer")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each optimizer")] = 60,
+    weights: Annotated[int, typer.Option(min=1, help="weights of the model, about")] = 1_000_000,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
+) -> None:
+    """Time a step of each optimizer, in turns."""
+    conditions = Conditions(threads)
+    torch.set_num_threads(threads)
+    rows = summaries(measure(weights, rounds))
     print(f"{'optimizer':28}{'ms':>8}{'x fused':>10}{'x foreach':>11}")
     for name, row in rows.items():
         print(f"{name:28}{row['milliseconds']:8.3f}{row['to_fused']:10.2f}{row['to_foreach']:11.2f}")
     for peer, goal in GOALS.items():
         got = rows["usgm"][f"to_{peer}"]
         print(f"usgm, at most {goal:g} times {peer} Adam: {'reached' if got <= goal else 'missed'} ({got:.2f})")
-    if options.save:
-        record = {
-            "setting": {"weights": options.weights, "rounds": options.rounds, "clock": "cpu"},
-            "environment": {"cpu": cpu_model(), "cores": usable_cores(), "threads": options.threads}
-            | {"load_average": [round(x, 1) for x in (*load, os.getloadavg()[0])]},
-            "versions": {"torch": torch.__version__},
-            "date": datetime.now(UTC).date().isoformat(),
-            "goals": GOALS,
-            "bytes_per_weight": BYTES,
-            "rows": rows,
-        }
-        path = Path(__file__).parent / "results" / "optimizer_speed.json"
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if save:
+        setting = {"weights": weights, "rounds": rounds, "clock": "cpu"}
+        measured = {"setting": setting, "goals": GOALS, "bytes_per_weight": BYTES, "rows": rows}
+        keep(conditions.record("optimizer_speed", **measured))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

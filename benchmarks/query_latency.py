@@ -1,6 +1,6 @@
 """How long does one user wait? Language models beside those that are served, one request at a time, in turns.
 
-    python -m benchmarks.query_latency [--datasets ml-100k ml-1m] [--threads 1] [--clock cpu] [--save]
+    python -m benchmarks.query_latency [ml-100k ml-1m] [--threads 1] [--clock cpu] [--save]
 
 Contestants answer the same users in random blocks, whose order is drawn anew for each block:
 
@@ -17,20 +17,17 @@ are the medians of the blocks.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
-import transformers
+import typer
 
+from benchmarks.conditions import Conditions, keep
 from benchmarks.decoding_speed import SIZES, TINY, Clock, clock_of, model_of
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
@@ -47,7 +44,6 @@ from seqrec_lib.latency.clock import Clock as Marks
 from seqrec_lib.latency.contestants import Served, contestants, make_model
 from seqrec_lib.recipes import resolve
 from seqrec_lib.results import RunStore
-from seqrec_lib.results.provenance import cpu_model, usable_cores
 
 SERVED = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
 RETRIEVERS = ("sasrec", "2mamba4rec")
@@ -272,19 +268,27 @@ def in_turns(
     return times
 
 
-def measure(dataset: str, options: argparse.Namespace, store: RunStore) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Turns:
+    """How many blocks, users in each, blocks with models of the paper's size; and whether those are tiny."""
+
+    blocks: int
+    users: int
+    paper_blocks: int
+    tiny: bool
+
+
+def measure(dataset: str, turns: Turns, clock: Clock, store: RunStore) -> dict[str, Any]:
     """All contestants on one data set."""
     sequences = load(dataset, progress=False)
     test = sequences.split("test")
     histories = [sequences.items[a:b].astype(np.int64) for a, b in zip(test.start, test.stop, strict=True)]
     pair = writers(dataset, sequences, store)
     field_ = servers(dataset, sequences) + pair + rankers(dataset, sequences)
-    if options.paper_blocks:
-        field_ += paper_sizes(pair, options.tiny)
+    if turns.paper_blocks:
+        field_ += paper_sizes(pair, turns.tiny)
     rng = np.random.default_rng(0)
-    times = in_turns(
-        field_, histories, options.blocks, options.users, options.paper_blocks, clock_of(options.clock), rng
-    )
+    times = in_turns(field_, histories, turns.blocks, turns.users, turns.paper_blocks, clock, rng)
     first = next(writer for writer in pair if isinstance(writer, Writer))
     assert first.config.tuning is not None
     lengths = [
@@ -312,41 +316,27 @@ def measure(dataset: str, options: argparse.Namespace, store: RunStore) -> dict[
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datasets", nargs="+", default=["ml-100k", "ml-1m"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--blocks", type=int, default=12)
-    parser.add_argument("--users", type=int, default=4, help="in a block")
-    parser.add_argument("--paper-blocks", type=int, default=5, help="blocks with the paper's sizes; 0 leaves them out")
-    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
-    parser.add_argument("--tiny", action="store_true", help="tiny models in place of the paper's, to try the script")
-    parser.add_argument("--save", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    load_average: Callable[[], float] = lambda: round(os.getloadavg()[0], 1)  # noqa: E731
-    before, store = load_average(), RunStore()
-    found = {dataset: measure(dataset, options, store) for dataset in options.datasets}
-    record = {
-        "benchmark": "query_latency",
-        "date": datetime.now(UTC).date().isoformat(),
-        "environment": {
-            "cpu": cpu_model(),
-            "cores": usable_cores(),
-            "threads": options.threads,
-            "load_average": [before, load_average()],
-        },
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "setting": {"clock": options.clock, "blocks": options.blocks, "users": options.users},
-        "datasets": found,
-    }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if options.save:
-        path = Path(__file__).parent / "results" / "query_latency.json"
-        path.write_text(text + "\n", encoding="utf-8")
-        print(f"written to {path}")
+def main(
+    datasets: Annotated[list[str] | None, typer.Argument(help="data sets (default: ml-100k ml-1m)")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores")] = 1,
+    blocks: Annotated[int, typer.Option(min=1)] = 12,
+    users: Annotated[int, typer.Option(min=1, help="in a block")] = 4,
+    paper_blocks: Annotated[int, typer.Option(min=0, help="with the paper's sizes; 0 leaves them out")] = 5,
+    clock: Annotated[str, typer.Option(help="wall | cpu: what is reported; cpu needs one thread")] = "wall",
+    tiny: Annotated[bool, typer.Option("--tiny", help="tiny models for the paper's, to try it")] = False,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
+) -> None:
+    """Answer the same users with every model, one request at a time."""
+    conditions, store = Conditions(threads, clock), RunStore()
+    torch.set_num_threads(conditions.threads)
+    turns = Turns(blocks, users, paper_blocks, tiny)
+    found = {name: measure(name, turns, clock_of(clock), store) for name in datasets or ["ml-100k", "ml-1m"]}
+    setting = {"clock": clock, "blocks": blocks, "users": users}
+    record = conditions.record("query_latency", ("torch", "transformers"), setting=setting, datasets=found)
+    print(json.dumps(record, indent=1))
+    if save:
+        keep(record)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

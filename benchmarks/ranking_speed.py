@@ -1,7 +1,7 @@
 """How long does it take to rank every user's target among all items, once the histories are encoded?
 
-    python benchmarks/ranking_speed.py           # needs MovieLens-1M on disk (SEQREC_DATA)
-    python benchmarks/ranking_speed.py --save    # also writes benchmarks/results/ranking_speed.json
+    python -m benchmarks.ranking_speed           # needs MovieLens-1M on disk (SEQREC_DATA)
+    python -m benchmarks.ranking_speed --save    # also writes benchmarks/results/ranking_speed.json
 
 Three ways take turns on the same encoded histories; each gives the rank among all items and the one among unseen items:
 *counting* the scores above the target's (`seqrec_lib.ranking.rank_split`), *sorting* all scores, and taking the 20
@@ -13,9 +13,7 @@ Memory is what `rank_split` adds to the resident set at its peak, encoding inclu
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -31,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.conditions import Conditions, keep
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ranking import _seen_pairs, gather_histories, rank_split
 
-RESULTS = Path(__file__).parent / "results" / "ranking_speed.json"
 BEAUTY_ID = "amazon-2023-beauty-and-personal-care"
 BEAUTY = {"users": 750_835, "items": 211_452, "interactions": 6_860_060}  # the paper's Table 4
 ROWS = 256  # users at a time, in encoding and in the rivals
@@ -251,35 +249,25 @@ def main(
     clock: Annotated[str, typer.Option(help="wall | cpu: what is reported; cpu needs one thread")] = "wall",
     rounds: Annotated[int, typer.Option(min=1, help="turns of each method")] = 5,
     users: Annotated[int, typer.Option(min=1, help="users in the sample at the large size")] = 10_000,
-    save: Annotated[bool, typer.Option("--save", help=f"write {RESULTS.name}")] = False,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
     """Rank MovieLens-1M, then a sample at the size of the paper's Beauty set."""
-    from seqrec_lib.results import environment, now
-    from seqrec_lib.results.provenance import usable_cores
-
-    threads = threads or usable_cores()
-    if clock not in ("wall", "cpu") or (clock == "cpu" and threads > 1):
-        raise SystemExit(f"error: clock {clock!r} with {threads} threads; use wall, or cpu with --threads 1")
-    load_before = os.getloadavg()[0]
+    conditions = Conditions(threads, clock)
+    threads = conditions.threads
     movies = load("ml-1m").n_users
     small = apart("ml-1m", movies, movies, 200, rounds=rounds, threads=threads, clock=clock)
     large = apart(BEAUTY_ID, users, max(1, users // 50), 50, rounds=rounds, threads=threads, clock=clock)
-    record = {
-        "benchmark": "ranking_speed",
-        "date": now()[:10],
-        "environment": environment()
-        | {"threads": threads, "load_average": [round(x, 1) for x in (load_before, os.getloadavg()[0])]},
-        "setting": {"clock": clock, "rounds": rounds, "d_model": 64},
-        "sets": [
+    record = conditions.record(
+        "ranking_speed",
+        setting={"clock": clock, "rounds": rounds, "d_model": 64},
+        sets=[
             {"dataset": "ml-1m", "all_users": movies, "goal_seconds": 2.0} | small,
             {"dataset": BEAUTY_ID, "all_users": BEAUTY["users"], "goal_seconds": None} | large,
         ],
-    }
+    )
     show(record)
     if save:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"written to {RESULTS}")
+        keep(record)
 
 
 def show(record: dict[str, Any]) -> None:

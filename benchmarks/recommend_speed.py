@@ -1,7 +1,7 @@
 """How long does one user's top ten take here, in RecBole and in RecTools? One run, one machine, one size, same users.
 
-    python benchmarks/recommend_speed.py --environments DIR         # DIR gets a virtual environment per package
-    python benchmarks/recommend_speed.py --environments DIR --save  # and writes benchmarks/results/recommend_speed.json
+    python -m benchmarks.recommend_speed --environments DIR         # DIR gets a virtual environment per package
+    python -m benchmarks.recommend_speed --environments DIR --save  # and writes benchmarks/results/recommend_speed.json
 
 Each side is a process (peers/) that holds its model and all histories; SASRec has the same width, layers, heads and
 length everywhere, weights are random. In a round every way to recommend answers the same users, one at a time, and all
@@ -12,9 +12,7 @@ users at once, in batches of several sizes: a package that is slow for one user 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +23,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds its own folder only
-
+from benchmarks.conditions import Conditions, keep
 from benchmarks.train_speed import ENVIRONMENTS, Side, Worker, export, prepare_environment
 
-RESULTS = Path(__file__).resolve().parent / "results" / "recommend_speed.json"
 GOALS = {"RecBole": 10.0, "RecTools": 5.0}
 MODELS = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
 TOP = 10
@@ -194,7 +190,7 @@ def main(
     users: Annotated[int, typer.Option(min=1, help="users in each of them")] = 10,
     batches: Annotated[str, typer.Option(help="batch sizes, with commas between")] = "16,64,256",
     batch_rounds: Annotated[int, typer.Option(min=1, help="rounds of batches")] = 5,
-    save: Annotated[bool, typer.Option("--save", help=f"write {RESULTS.name}")] = False,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
     """Recommend side by side and compare the time of one user, and users per second."""
     import numpy as np
@@ -203,12 +199,9 @@ def main(
     from seqrec_lib.data import load
     from seqrec_lib.recipes import resolve
     from seqrec_lib.report.paper import model_name
-    from seqrec_lib.results import environment, now
-    from seqrec_lib.results.provenance import usable_cores
 
-    threads = threads or usable_cores()
-    if clock not in ("wall", "cpu") or (clock == "cpu" and threads > 1):
-        raise SystemExit(f"error: clock {clock!r} with {threads} threads; use wall, or cpu with --threads 1")
+    conditions = Conditions(threads, clock)
+    threads = conditions.threads
     sizes = [int(size) for size in batches.split(",")]
     resolved = {model: resolve(dataset, model, 0) for model in MODELS}
     lengths = sorted({config.max_length for _, config in resolved.values()}, reverse=True)  # type: ignore[union-attr]
@@ -239,7 +232,6 @@ def main(
         while True:
             yield rng.choice(n_users, (requests, each), replace=False).tolist()
 
-    load_average = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as name, (Path(name) / "workers.log").open("wb") as log:
         folder = Path(name)
         shared["interactions"] = str(export(dataset, folder))
@@ -253,24 +245,19 @@ def main(
             raise SystemExit(f"error: {error}\n{said}") from None
         finally:
             panel.stop()
-    load_average.append(os.getloadavg()[0])
 
     rows = summarise(field, single, batched, panel.facts, panel.memory)
-    record = {
-        "benchmark": "recommend_speed",
-        "date": now()[:10],
-        "environment": environment() | {"threads": threads, "load_average": [round(x, 1) for x in load_average]},
-        "setting": size
+    record = conditions.record(
+        "recommend_speed",
+        setting=size
         | {"dataset": dataset, "items": sequences.n_items, "k": TOP, "clock": clock, "rounds": rounds, "users": users}
         | {"batch_rounds": batch_rounds},
-        "rows": rows,
-        "pairs": compare(field, single, rows, GOALS),
-    }
+        rows=rows,
+        pairs=compare(field, single, rows, GOALS),
+    )
     show(record)
     if save:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"written to {RESULTS}")
+        keep(record)
 
 
 def show(record: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """How fast are the state-space mixers on this CPU? Ratios to SASRec and to transformers' Mamba and Mamba-2.
 
-    python benchmarks/ssm_speed.py [--threads 2] [--rounds 15] [--output benchmarks/results/ssm_speed.json]
+    python -m benchmarks.ssm_speed [--threads 2] [--rounds 15] [--save]
 
 Every row is a forward and backward pass of a training step without the softmax over items: embedding, layers with
 dropout 0.2, output at every position. The contestants take turns (A B C A B C ...), so that another job on the
@@ -11,22 +11,19 @@ rounds. Rows marked bf16 run under `torch.autocast("cpu", dtype=torch.bfloat16)`
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Annotated
 
-import numba
 import torch
-import transformers
+import typer
 from torch import Tensor, nn
 from transformers import Mamba2Config, MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
+from benchmarks.conditions import Conditions, keep
 from seqrec_lib.models.layers import Dropout, FeedForward
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ssm import Hydra, Mamba, Mamba2
@@ -171,27 +168,21 @@ def against_transformers(length: int, batch: int, rounds: int) -> dict[str, dict
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--peer-rounds", type=int, default=9)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "ssm_speed.json")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+def main(
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="turns of each model")] = 15,
+    peer_rounds: Annotated[int, typer.Option(min=1, help="turns beside transformers")] = 9,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
+) -> None:
+    """Time training steps of the state-space models, in turns with SASRec's and transformers'."""
+    conditions = Conditions(threads)
+    torch.set_num_threads(conditions.threads)
     torch.manual_seed(0)
-    versions = {"python": platform.python_version()}
-    versions |= {module.__name__: str(module.__version__) for module in (torch, numba, transformers)}
-    record: dict[str, object] = {
-        "machine": {"processor": processor(), "cores": torch.get_num_threads(), "system": platform.system()},
-        "versions": versions,
-        "rounds": options.rounds,
-        "shapes": [],
-    }
+    shapes = []
     for length, batch, goals in SHAPES:
-        rows = against_sasrec(length, batch, options.rounds)
-        peers = against_transformers(length, batch, options.peer_rounds)
-        print(f"\n{batch} histories of {length}, d = {D_MODEL}, {options.threads} threads")
+        rows = against_sasrec(length, batch, rounds)
+        peers = against_transformers(length, batch, peer_rounds)
+        print(f"\n{batch} histories of {length}, d = {D_MODEL}, {conditions.threads} threads")
         print(f"{'model':30}{'ms':>8}{'x SASRec':>10}{'goal':>7}{'GFLOP':>8}{'attained':>10}")
         targets = dict(zip(("mamba4rec", "2mamba4rec", "hydra4rec"), goals, strict=True))
         for name, row in rows.items():
@@ -206,20 +197,10 @@ def main() -> None:
                 f"transformers {row['theirs_milliseconds']:.0f} ms: {row['times_as_fast']:.1f} times as fast, "
                 f"{row['times_as_fast_bf16']:.1f} in bf16 (goal {PEERS:.0f})"
             )
-        record["shapes"].append({"length": length, "batch": batch, "models": rows, "mixers": peers})  # type: ignore[attr-defined]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"\nwritten to {options.output}")
-
-
-def processor() -> str:
-    """The processor's name, as Linux gives it, or else as Python does."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+        shapes.append({"length": length, "batch": batch, "models": rows, "mixers": peers})
+    if save:
+        keep(conditions.record("ssm_speed", ("torch", "numba", "transformers"), rounds=rounds, shapes=shapes))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,7 +1,7 @@
 """How long does an epoch of SASRec take here, in RecTools and in RecBole? One run, one machine, the same data and size.
 
-    python benchmarks/train_speed.py --environments DIR          # DIR gets a virtual environment per package
-    python benchmarks/train_speed.py --environments DIR --save   # also writes benchmarks/results/train_speed.json
+    python -m benchmarks.train_speed --environments DIR          # DIR gets a virtual environment per package
+    python -m benchmarks.train_speed --environments DIR --save   # also writes benchmarks/results/train_speed.json
 
 Each side is a process of its own (peers/), with its own trainer and batches. They take turns of ``--turn`` seconds, so
 that another job on the machine slows all of them alike. A side's rate is what it trained in all its turns; how much
@@ -29,8 +29,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.conditions import Conditions, keep
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "train_speed.json"
 OURS, OURS_FP32 = "ours", "ours-fp32"
 # Every environment also gets the torch release that this one has. `alone` is installed without what it asks for:
 # RecBole pins a ray release that no longer exists for this Python, and needs it for its parameter search only.
@@ -213,18 +214,15 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = 20,
     turn: Annotated[float, typer.Option(min=0.1, help="seconds of a turn, at least one step")] = 10.0,
     recbole_rows: Annotated[int, typer.Option(min=1, help="samples in a batch of RecBole (its default: 2048)")] = 256,
-    save: Annotated[bool, typer.Option("--save", help=f"write {RESULTS.name}")] = False,
+    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
     """Train side by side and compare trained targets per second."""
     import torch
 
     from seqrec_lib.recipes import resolve
-    from seqrec_lib.results import environment, now
-    from seqrec_lib.results.provenance import usable_cores
 
-    threads = threads or usable_cores()
-    if clock not in ("wall", "cpu") or (clock == "cpu" and threads > 1):
-        raise SystemExit(f"error: clock {clock!r} with {threads} threads; use wall, or cpu with --threads 1")
+    conditions = Conditions(threads, clock)
+    threads = conditions.threads
     architecture, config = resolve(dataset, "sasrec", 0)
     assert config is not None
     contestants = sides(config.tokens_per_batch, config.max_length, recbole_rows)
@@ -233,24 +231,18 @@ def main(
     size = architecture | {"d_inner": 4 * architecture["d_model"], "length": config.max_length}
     shared = size | {"dataset": dataset, "threads": threads, "learning_rate": config.learning_rate}
 
-    load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as folder:
         shared["interactions"] = str(export(dataset, Path(folder)))
         facts, turns = take_turns(contestants, pythons, shared, Path(folder), (clock, turn), rounds)
-    load.append(os.getloadavg()[0])
 
-    record = {
-        "benchmark": "train_speed",
-        "date": now()[:10],
-        "environment": environment() | {"threads": threads, "load_average": [round(x, 1) for x in load]},
-        "setting": size | {"dataset": dataset, "clock": clock, "rounds": rounds, "turn_seconds": turn},
-        "rows": summaries(contestants, facts, turns, clock),
-    }
+    record = conditions.record(
+        "train_speed",
+        setting=size | {"dataset": dataset, "clock": clock, "rounds": rounds, "turn_seconds": turn},
+        rows=summaries(contestants, facts, turns, clock),
+    )
     show(record)
     if save:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"written to {RESULTS}")
+        keep(record)
 
 
 def take_turns(

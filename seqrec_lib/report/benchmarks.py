@@ -38,15 +38,15 @@ def read(folder: str, name: str) -> Record | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SeqRecError(f"{path} is no valid JSON ({error}); run benchmarks/{name}.py again") from None
+        raise SeqRecError(f"{path} is no valid JSON ({error}); run python -m benchmarks.{name} --save again") from None
     if not isinstance(record, dict):
-        raise SeqRecError(f"{path} holds no JSON object; run benchmarks/{name}.py again")
+        raise SeqRecError(f"{path} holds no JSON object; run python -m benchmarks.{name} --save again")
     return record
 
 
 def missing(name: str) -> Html:
     """What stands in the place of a table whose record is not there."""
-    return paragraph(f"Not measured: there is no {name}.json. benchmarks/{name}.py makes it.")
+    return paragraph(f"Not measured: there is no {name}.json. python -m benchmarks.{name} --save makes it.")
 
 
 def training_table(record: Record | None) -> Html:
