@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqrec_lib.report import figures
-from seqrec_lib.report.claims import ClaimVerdict, claim
+from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stacked, table
 from seqrec_lib.report.paper import METRICS, dataset_name, paper_row
 from seqrec_lib.report.rankers import is_scratch, origin
@@ -294,8 +294,9 @@ def arms_alt(changes: Sequence[Change]) -> str:
 def verdict(changes: Sequence[Change]) -> ClaimVerdict:
     """The claim that ORPO changes quality slightly: of the paper's arm, else of plain ORPO.
 
-    "upheld" where the whole interval of the change is within `SLIGHT` of the quality before; latency cannot change,
-    for the model has the same weights in number and reads the same prompt.
+    "upheld" where the whole interval of the change is within `SLIGHT` of the quality before; a ranker from scratch is a
+    stand-in (`by_a_stand_in`). Latency cannot change, for the model has the same weights in number and reads the same
+    prompt.
     """
     found = claim("orpo")
     ran = {c.own.model.partition("+")[2]: c for c in changes if c.difference is not None}
@@ -306,12 +307,14 @@ def verdict(changes: Sequence[Change]) -> ClaimVerdict:
     kl = chosen.own.mean("kl") or 0.0
     reason = (
         f"{chosen.own.label}: NDCG@10 {chosen.difference.estimate:+.4f} "
-        f"({format_interval(chosen.difference, True)}) from {chosen.before:.4f}, {reading(chosen)}; KL {kl:.1g} nats, "
-        f"another first choice for {chosen.own.mean('changed') or 0:.1%} of users. Size and prompt are as before, "
-        "and so is its latency"
+        f"({format_interval(chosen.difference, True)}) from {chosen.before:.4f}, {reading(chosen)}; the letters' "
+        f"distribution moves by {kl:.1g} nats (KL), and {chosen.own.mean('changed') or 0:.1%} of users get another "
+        "first choice; size and prompt are as before, and so is its latency"
     )
+    word: Word = "upheld" if largest <= SLIGHT * chosen.before else "not upheld"
     if chosen.own.other_model:
         made = origin(chosen.own, "scratch:")
         reason += f"; the ranker is a small one ({made}), the paper's has seven billion weights"
+        word = by_a_stand_in(word)
     ids = tuple(record.run_id for record in chosen.own.complete)
-    return ClaimVerdict(found, "upheld" if largest <= SLIGHT * chosen.before else "not upheld", reason, ids)
+    return ClaimVerdict(found, word, reason, ids)

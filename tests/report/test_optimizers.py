@@ -105,7 +105,7 @@ def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
     assert len(robust.run_ids) == 15
     assert fit.word == "not tested yet"
     assert plateau.word == "partly"  # met at the end of the first epoch, not of the second
-    assert "3 of 6 epochs of 3 runs" in plateau.reason
+    assert "3 of 6 epochs (3 runs)" in plateau.reason
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from seqrec_lib.report import footer, tables
 from seqrec_lib.report.claims import CLAIMS, ClaimVerdict, claims_table, own_tables_table
 from seqrec_lib.report.html import details, note, table
-from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, metric_values
+from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, metric_values, verdict
 
 VOID = {"img", "br", "hr"}
 
@@ -91,6 +91,34 @@ def test_the_summary_says_what_seen_items_cost(make):
     text = tables.summary(frame, "ml-1m").text
     assert f"{row.label} {row.masked_mean - row.mean:+.4f}" in text
     assert "Mamba4Rec +" not in text  # not run
+
+
+def test_the_summary_says_who_is_not_told_apart_from_the_first(make):
+    frame = tables.accuracy_frame(make().runs, ["ht@10", "ndcg@10"])
+    rows = [r for r in frame.itertuples() if r.mean is not None and r.metric == "ndcg@10"]
+    best = max(rows, key=lambda r: r.mean)
+    other = next(r.label for r in rows if r.label != best.label)
+    nothing = Interval(0.001, -0.001, 0.003)
+    for p, said in ((0.2, True), (0.01, False)):
+        text = tables.summary(frame, "ml-1m", [PairedTest(other, best.label, nothing, p, p)]).text
+        assert (f"NDCG@10: {best.label} leads with" in text) and (f", not told apart from {other}." in text) == said
+        assert text.count("not told apart") == said  # of the metric that was tested, no other
+
+
+def test_the_summary_says_how_the_words_would_read_with_seen_items_masked(make):
+    frame = tables.accuracy_frame(make().runs, ["ht@10"])
+    judged = [r for r in frame.itertuples() if r.difference is not None]
+    words = {r.label: verdict(r.paper, r.masked_mean, r.masked_interval) for r in judged}
+    assert words
+    text = tables.summary(frame, "ml-1m").text
+    assert "does not say whether it masks" in text
+    assert all(f"{word} for" in text.split("the words would be")[1] for word in words.values())
+    assert "whether it masks" not in tables.summary(tables.accuracy_frame(make("demo").runs, ["ht@10"]), "demo").text
+
+
+def test_the_least_p_that_resamples_can_show_is_told():
+    tests = [PairedTest("A", "B", Interval(0.1, 0.05, 0.15), 0.0001, 0.003)] * 28
+    assert "none can be below 0.003" in tables.paired_table(tests, "ndcg@10", "ml-1m").text  # 28 pairs in 10,000
 
 
 def test_other_data_get_the_papers_number_but_no_verdict(make):
@@ -203,11 +231,12 @@ def test_claims_table_is_accessible():
     piece = claims_table()
     check(piece)
     assert piece.text.count("not tested yet") == len(CLAIMS)
+    assert all(claim.rule in piece.text for claim in CLAIMS)
     found = ClaimVerdict(CLAIMS[0], "partly", "why", ("0" * 16,), (("latency-ml-1m", "Latency: a <section>"),))
     piece = claims_table([found])
     check(piece)
     assert '<a href="latency-ml-1m.html">Latency: a &lt;section&gt;</a>' in piece.html
-    assert "why; Latency: a <section>" in piece.text
+    assert f"{CLAIMS[0].statement} Partly.\n  why\n  Latency: a <section>" in piece.text
     piece = own_tables_table()
     check(piece)
     assert "Mamba4Rec over Hydra4Rec: " in piece.text and CLAIMS[-1].statement not in piece.text
