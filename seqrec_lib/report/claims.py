@@ -303,6 +303,7 @@ def by_a_stand_in(word: Word) -> Word:
 
 def own_tables_table() -> Html:
     """The claims that the paper's own tables say something to, and what."""
+    rows: list[list[str | Html]]
     rows = [[stacked(c.statement, c.where), said] for c in CLAIMS if (said := own_tables(c.id)) is not None]
     headers = ["What is claimed", "The paper's own tables"]
     return table(headers, rows, caption="The paper's claims beside its own tables", left=(0, 1), wrap=(0, 1))

@@ -25,7 +25,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from seqrec_lib.report import html
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.report.tables import metric_name
+from seqrec_lib.report.tables import metric_name, to_show
 
 STYLES = {
     "popularity": ("#7f7f7f", "v"),
@@ -114,12 +114,15 @@ def learning_curve_numbers(runs: Sequence[ModelRuns]) -> pd.DataFrame:
     )
 
 
-def metric_dots(frame: pd.DataFrame) -> Figure:
+def metric_dots(frame: pd.DataFrame) -> Figure | None:
     """Models against each metric of an `accuracy_frame`: our mean with its user interval, the paper's number
-    hollow.
+    hollow; None where nothing was run.
 
-    A model that was not run keeps its line, empty but for the paper's number.
+    A model that was not run has the paper's number alone, or no line where that has none either.
     """
+    if not frame["mean"].notna().any():
+        return None
+    frame = to_show(frame)
     metrics = list(dict.fromkeys(frame["metric"]))
     labels = list(dict.fromkeys(frame["label"]))
     figure, axes = canvas(1, len(metrics), 7.4, 0.42 * len(labels) + 1.3)
@@ -137,8 +140,17 @@ def metric_dots(frame: pd.DataFrame) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_yticks(range(len(labels)), labels if axis is axes.flat[0] else [""] * len(labels))
-    figure.supxlabel("filled: ours, line: 95 % interval over users; hollow: the paper", fontsize=9, color="#444444")
+    text = "filled: ours, line: 95 % interval over users"
+    if frame["paper"].notna().any():
+        text += "; ring: the paper"
+    figure.supxlabel(text, fontsize=9, color="#444444")
     return figure
+
+
+def metric_caption(frame: pd.DataFrame) -> str:
+    """The caption of `metric_dots`; it speaks of the paper where that has a number."""
+    paper = "; the ring is the paper's number" if frame["paper"].notna().any() else ""
+    return f"Each metric by model, over all users: ours with its 95 % interval{paper}."
 
 
 def metric_numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +165,7 @@ def metric_numbers(frame: pd.DataFrame) -> pd.DataFrame:
                 "high": None if row.interval is None else row.interval.high,
                 "paper": None if row.paper is None else row.paper.value,
             }
-            for row in frame.itertuples()
+            for row in to_show(frame).itertuples()
         ]
     )
 
@@ -288,7 +300,7 @@ def show(
 ) -> None:
     """Display a figure on the page; where there is none, a sentence that says why (``missing``)."""
     if figure is None:
-        display(html.paragraph(f"No figure: {missing}."))
+        display(html.Html(f'<p class="{html.NOT_RUN}">No figure: {escape(missing)}.</p>', f"No figure: {missing}."))
     else:
         display(figure_html(figure, alt=alt, caption=caption, numbers=numbers))
 
@@ -296,7 +308,7 @@ def show(
 def metric_dots_alt(frame: pd.DataFrame) -> str:
     """What `metric_dots` shows, in words: every model's number and the paper's."""
     parts = []
-    for metric, rows in frame.groupby("metric", sort=False):
+    for metric, rows in to_show(frame).groupby("metric", sort=False):
         models = [
             f"{row.label} {'not run' if row.mean is None else format(row.mean, '.3f')}"
             + ("" if row.paper is None else f" (paper {row.paper})")

@@ -14,6 +14,9 @@ from html import escape
 NONE = "–"
 """What a cell shows that has nothing to say."""
 
+NOT_RUN = "not-run"
+"""Class of what stands for a table or figure without runs; a section with nothing else leaves the book's page."""
+
 
 class Html:
     """Something to display: HTML where there is a browser, text elsewhere."""
@@ -101,6 +104,12 @@ def stacked(above: str, below: str) -> Html:
 def paragraph(text: str) -> Html:
     """One paragraph; no markup in ``text``."""
     return Html(f"<p>{escape(text)}</p>", text)
+
+
+def not_run(what: str) -> Html:
+    """A sentence in place of a table or figure: what was not run."""
+    text = f"{what}: not run."
+    return Html(f'<p class="{NOT_RUN}">{escape(text)}</p>', text)
 
 
 def link(text: str, address: str) -> Html:

@@ -18,7 +18,7 @@ from seqrec_lib.language.recipes import FLOORS
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.feasibility import audit
-from seqrec_lib.report.html import NONE, Html, bullets, paragraph, table
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, paragraph, table
 from seqrec_lib.report.paper import PAPER, dataset_name, model_name, paper_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
@@ -150,7 +150,7 @@ def lists_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -> Htm
             beyond = [_number(part.mean(m)) for m in BEYOND]
             body.append([label_cell(own.label), name, *values, *beyond])
     if not body:
-        return paragraph("Not run.")
+        return not_run("Lists from queries")
     headers = ["Model", "List", "HT@10", "NDCG@10", "HT@10, seen passed over", "Items", "Diversity@10", "Coverage@10"]
     return table(
         headers,
@@ -194,7 +194,7 @@ def writing_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
             ]
         )
     if not body:
-        return paragraph("No language model has a record here: not run.")
+        return not_run("Writing by a language model")
     headers = [
         "Model",
         "Parameters",
@@ -328,6 +328,8 @@ def paper_pair_sentence(rounding: float = 0.5) -> Html:
 
 def verdict_paragraph(verdict: ClaimVerdict) -> Html:
     """The verdict in a sentence, then why, line by line."""
+    if not verdict.run_ids:
+        return not_run(f"What the runs say to the claim “{verdict.claim.statement}”")
     said = paragraph(f"The claim: “{verdict.claim.statement}” Our verdict: {verdict.word}.")
     return said + bullets([f"{part}." for part in verdict.reason.split("; ")]) if verdict.reason else said
 

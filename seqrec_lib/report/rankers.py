@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
-from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.html import NONE, Html, not_run, table
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
@@ -100,7 +100,7 @@ def candidates_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -
             chance = [part.mean(f"chance_{name}") for name in names]
             body.append([f"{part.label.partition(':')[0]}: at random", *map(_number, chance)])
     if not body:
-        return paragraph("Not run.")
+        return not_run("Orders of the same candidates")
     recall = ", ".join(f"{_recall(own):.1%} ({own.label})" for own in runs if own.complete)
     headers = ["Ranking", *(f"{metric_name(m.removeprefix('subset_'))}, found" for m in names[:3]), "NDCG@10, all"]
     notes = [
@@ -132,7 +132,7 @@ def bias_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
         if own.mean("permuted_subset_ndcg@10") is not None
     ]
     if not body:
-        return paragraph("Not run.")
+        return not_run("What the places of the candidates do")
     notes = [
         "One ranker, one set of candidates: what differs is the order in which the prompt lists them, and what is "
         "taken off the letters' logits. In the retriever's order a letter also tells a candidate's rank."
@@ -209,6 +209,8 @@ def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
                 _operations(cost["parameters_without_embeddings"], cost["prompt_tokens"]),
             ]
         )
+    if not body:
+        return not_run("Cost of ranking")
     body.append(
         ["Llama-2 7B, LlamaRec's prompt (computed)", f"{LLAMA_7B:,}", NONE, NONE, NONE, NONE, f"{LLAMA_TOKENS}",
          _operations(LLAMA_7B, LLAMA_TOKENS)]

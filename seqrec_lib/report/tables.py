@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from seqrec_lib.report.footer import hardware_name
-from seqrec_lib.report.html import NONE, Html, bullets, details, note, paragraph, stack, stacked, table
+from seqrec_lib.report.html import NONE, Html, bullets, details, not_run, note, paragraph, stack, stacked, table
 from seqrec_lib.report.paper import METRICS, comparable, dataset_name, paper_dataset, paper_row
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import (
@@ -99,23 +97,42 @@ def accuracy_tables(frame: pd.DataFrame, dataset: str, ranked: str = "ranking al
 
     ``ranked``: which items the rows' models rank, for the legend.
     """
-    parts = [_accuracy_table(str(metric), rows, dataset) for metric, rows in frame.groupby("metric", sort=False)]
-    if frame["masked_mean"].notna().any():
-        parts.append(_masked_table(frame, dataset))
+    shown = to_show(frame)
+    if shown.empty or not (shown["mean"].notna() | (shown["failed"] > 0)).any():
+        return not_run(f"The models on {dataset_name(dataset)}")
+    parts = [_accuracy_table(str(metric), rows, dataset) for metric, rows in shown.groupby("metric", sort=False)]
+    waiting = [label for label in dict.fromkeys(frame["label"]) if label not in set(shown["label"])]
+    if waiting:
+        parts.append(paragraph(f"Not run on {dataset_name(dataset)}: {'; '.join(waiting)}."))
+    masked = shown["masked_mean"].notna().any()
+    if masked:
+        parts.append(_masked_table(shown[shown["masked_mean"].notna()], dataset))
     ours = f"Ours: mean ± standard deviation over seeds (number of runs), {ranked}."
-    parts.append(details("How to read these tables", bullets((ours, *_LEGEND))))
+    legend = (ours, _LEGEND_INTERVAL, *(_LEGEND_PAPER if shown["paper"].notna().any() else ()))
+    legend += (_LEGEND_MASKED,) if masked else ()
+    parts.append(details("How to read these tables", bullets(legend)))
     return stack(parts)
 
 
-_LEGEND = (
+def to_show(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of models that have a number of ours or the paper's, or have failed; the others were not run."""
+    known = frame["mean"].notna() | frame["paper"].notna() | (frame["failed"] > 0)
+    return frame[frame["label"].isin(frame.loc[known, "label"])]
+
+
+_LEGEND_INTERVAL = (
     "95 % interval: BCa bootstrap over users, each with the mean over seeds. It covers which users there "
-    "are, not which seeds: that is the ±.",
+    "are, not which seeds: that is the ±."
+)
+_LEGEND_PAPER = (
     "Difference: ours minus the paper's printed number.",
     "Verdict: “matches” where our interval and the paper's number, rounding allowed, share a point; "
     "else “ours higher” or “ours lower”. “Other data”: the paper's number is about "
     "another collection. “Other model”: it is about a pretrained model, ours was trained from scratch.",
+)
+_LEGEND_MASKED = (
     "Seen items masked: the same runs with the items of the user's history taken out of the ranking (the "
-    "target stays). The paper does not say which of the two it reports; the verdict uses the first.",
+    "target stays). The paper does not say which of the two it reports; a verdict uses the first."
 )
 
 
@@ -203,6 +220,8 @@ def summary(frame: pd.DataFrame, dataset: str, tests: Sequence[PairedTest] = (),
         beside = f" Beside the paper's numbers: {'; '.join(found)}." if found else ""
         sentences.append(f"{sentence}.{beside}")
     sentences += _price_of_seen_items(frame) + _masked_verdicts(frame)
+    if not sentences:
+        return not_run(f"The models on {dataset_name(dataset)}")
     waiting = sorted({row.label for row in frame.itertuples() if row.mean is None})
     if waiting:
         sentences.append(f"Not run on {dataset_name(dataset)}: {', '.join(waiting)}.")
@@ -272,55 +291,6 @@ def data_note(dataset: str) -> Html:
     )
 
 
-def size_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
-    """Parameters of each model, with and without embeddings, and what the paper prints for it."""
-    rows = [(own, paper_row(own.dataset, own.model)) for own in runs]
-    body: list[list[str | Html]] = [
-        [
-            label_cell(own.label),
-            _count(_mean(own, "parameters")),
-            NONE if row is None else str(row.parameters),
-            _count(_mean(own, "parameters_without_embeddings")),
-            NONE if row is None or row.body is None else str(row.body),
-        ]
-        for own, row in rows
-    ]
-    headers = ["Model", "Parameters", "Paper", "Without embeddings", "Paper (without)"]
-    return table(headers, body, caption=f"Size on {dataset_name(dataset)}")
-
-
-def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
-    """What training cost: epochs, time and memory as means over runs; below, the hardware."""
-    body: list[list[str | Html]] = []
-    for own in runs:
-        epochs, wall, memory = (_mean(own, key) for key in ("epochs", "wall_seconds", "peak_memory_bytes"))
-        seconds = [entry["seconds"] for run in own.complete for entry in run.history if "seconds" in entry]
-        body.append(
-            [
-                label_cell(own.label),
-                NONE if epochs is None else f"{epochs:.0f}",
-                f"{np.mean(seconds):.1f}" if seconds else NONE,
-                NONE if wall is None else f"{wall / 60:.1f}",
-                NONE if not memory else f"{memory / 2**20:,.0f} MiB",
-                f"{len(own.complete)} of {len(own.records)}" if own.complete else "not run",
-            ]
-        )
-    devices = sorted({hardware_name(record) for own in runs for record in own.complete})
-    headers = ["Model", "Epochs", "Seconds per epoch", "Minutes in all", "Peak memory", "Runs"]
-    caption = f"Training cost on {dataset_name(dataset)}, means over runs"
-    notes = [f"Hardware: {'; '.join(devices)}."] if devices else []
-    return table(headers, body, caption=caption, notes=notes)
-
-
-def _mean(runs: ModelRuns, name: str) -> float | None:
-    values = [record.cost[name] for record in runs.complete if record.cost.get(name) is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _count(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.0f}"
-
-
 def paired_tests(runs: Sequence[ModelRuns], metric: str) -> list[PairedTest]:
     """Every pair of models that ran, user by user (each user's mean over seeds), Holm-corrected."""
     values = {own.label: own.user_means(metric) for own in runs}
@@ -330,7 +300,7 @@ def paired_tests(runs: Sequence[ModelRuns], metric: str) -> list[PairedTest]:
 def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: float = 0.05) -> Html:
     """The paired tests as a table, or a sentence where fewer than two models ran."""
     if not tests:
-        return paragraph("Fewer than two models have ranks here: nothing to compare.")
+        return not_run("Two models to compare")
     body = [
         [
             f"{test.a} − {test.b}",

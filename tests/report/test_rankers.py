@@ -14,7 +14,7 @@ from seqrec_lib.experiments import llamarec, orpo
 from seqrec_lib.experiments.base import key
 from seqrec_lib.language.assessment import Assessment, position_bias
 from seqrec_lib.language.candidates import Pools
-from seqrec_lib.report import preferences, rankers, tables
+from seqrec_lib.report import preference_figures, preferences, rankers, tables
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 USERS, K = 300, 20
@@ -139,23 +139,23 @@ def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
     rest = [replace(c, own=replace(c.own, other_model=False)) for c in changes[1:]]
     assert preferences.verdict(rest).word == "not upheld"  # plain ORPO is judged where the paper's was not run
     assert preferences.verdict(changes[1:]).word == "not tested yet"
-    assert preferences.arms_figure(changes) is not None
+    assert preference_figures.arms_figure(changes) is not None
     assert "0.0100" in str(preferences.behaviour_table(runs, "ml-1m"))
-    bars = preferences.bars_frame(runs, store)
+    bars = preference_figures.bars_frame(runs, store)
     assert set(bars["arm"]) == {"ORPO, the paper's setting and pairs"}
     assert bars[bars["when"] == "before"]["paper"].tolist()[:2] == [0.148, 0.067]  # Table 3; no MRR is printed
     assert bars[bars["when"] == "after"]["paper"].isna().all()
-    assert preferences.bars(bars) is not None and "after" in preferences.bars_alt(bars)
+    assert preference_figures.bars(bars) is not None and "after" in preference_figures.bars_alt(bars)
 
 
 def test_nothing_run_says_so(store: RunStore) -> None:
     configs = llamarec.plan({"dataset": "demo", "retrievers": ["sasrec"], "seeds": [0]})
     runs = rankers.rows(configs, [None], store)
-    assert "Not run" in str(rankers.candidates_table(runs, store, "demo"))
+    assert "not run" in str(rankers.candidates_table(runs, store, "demo"))
     assert rankers.letters_figure(rankers.letters_frame(runs, store)) is None
     assert rankers.verdict(runs, store).word == "not tested yet"
     arms = orpo.plan({"dataset": "demo", "retriever": "sasrec", "arms": ["orpo"], "seeds": [0]})
     rows = preferences.rows(arms, [None], store)
     changes = preferences.compare(rows, store)
-    assert preferences.verdict(changes).word == "not tested yet" and preferences.arms_figure(changes) is None
-    assert preferences.bars(preferences.bars_frame(rows, store)) is None
+    assert preferences.verdict(changes).word == "not tested yet" and preference_figures.arms_figure(changes) is None
+    assert preference_figures.bars(preference_figures.bars_frame(rows, store)) is None
