@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from seqrec_lib.experiments.ablation import Question, Variant, configs_of
-from seqrec_lib.report.html import NONE, Html, bullets, table
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import PairedTest, average_difference, bootstrap_interval, holm, paired_p_value
@@ -27,6 +27,8 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
     metric = str(parameters["metric"])
     pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
     tests = paired(pairs, metric)
+    if not any(variant.complete or variant.failed for _, variant in pairs):
+        return not_run(question.title)
     body: list[list[str | Html]] = []
     for (_, changed), (base, variant), test in zip(question.pairs, pairs, tests, strict=True):
         compared = [NONE, NONE, NONE]
@@ -69,14 +71,18 @@ def readings(
     """What the table says, a sentence for each pair."""
     metric = str(parameters["metric"])
     pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
-    sentences = []
+    if not any(variant.complete or variant.failed for _, variant in pairs):
+        return not_run(question.title)
+    sentences, missing = [], []
     for (_, changed), test in zip(question.pairs, paired(pairs, metric), strict=True):
         if test is None:
-            sentences.append(f"{changed.label}: not run.")
+            missing.append(changed.label)
         elif test.p_holm > alpha:
             sentences.append(f"{changed.label}: not told apart from the unchanged model.")
         else:
             sentences.append(f"{changed.label}: {'better' if test.difference.estimate > 0 else 'worse'}.")
+    if missing:
+        sentences.append(f"Not run: {'; '.join(missing)}.")
     return bullets(sentences)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqrec_lib.report import figures
-from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
 from seqrec_lib.report.paper import TABLE_4, comparable, dataset_name, paper_dataset
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -64,7 +64,7 @@ def shape_table(record: RunRecord | None, dataset: str) -> Html:
     """Lengths, popularity, ties and repeats: what decides how hard the ranking is and how much the tie rule
     matters."""
     if record is None:
-        return paragraph(f"{dataset_name(dataset)}: not run.")
+        return not_run(dataset_name(dataset))
     if not record.complete:
         return paragraph(f"{dataset_name(dataset)}: the run failed: {record.error}")
 

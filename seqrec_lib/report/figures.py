@@ -12,6 +12,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -25,7 +26,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from seqrec_lib.report import html
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.report.tables import metric_name
+from seqrec_lib.report.tables import metric_name, to_show
 
 STYLES = {
     "popularity": ("#7f7f7f", "v"),
@@ -116,13 +117,15 @@ def learning_curve_numbers(runs: Sequence[ModelRuns]) -> pd.DataFrame:
     )
 
 
-def metric_dots(frame: pd.DataFrame) -> Figure:
+def metric_dots(frame: pd.DataFrame) -> Figure | None:
     """Models against each metric of an `accuracy_frame`: our mean with its user interval, the paper's number
-    hollow.
+    hollow; None where nothing was run.
 
-    A model that was not run keeps its line, empty but for the paper's number; one that only has masked ranks has none.
+    A model that was not run has the paper's number alone, or no line where that has none either.
     """
-    frame = _ranked(frame)
+    if not frame["mean"].notna().any():
+        return None
+    frame = to_show(frame)
     metrics = list(dict.fromkeys(frame["metric"]))
     labels = list(dict.fromkeys(frame["label"]))
     figure, axes = canvas(1, len(metrics), 7.4, 0.42 * len(labels) + 1.3)
@@ -140,8 +143,17 @@ def metric_dots(frame: pd.DataFrame) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_yticks(range(len(labels)), labels if axis is axes.flat[0] else [""] * len(labels))
-    figure.supxlabel("filled: ours, line: 95 % interval over users; hollow: the paper", fontsize=9, color="#444444")
+    text = "filled: ours, line: 95 % interval over users"
+    if frame["paper"].notna().any():
+        text += "; ring: the paper"
+    figure.supxlabel(text, fontsize=9, color="#444444")
     return figure
+
+
+def metric_caption(frame: pd.DataFrame) -> str:
+    """The caption of `metric_dots`; it speaks of the paper where that has a number."""
+    paper = "; the ring is the paper's number" if frame["paper"].notna().any() else ""
+    return f"Each metric by model, over all users: ours with its 95 % interval{paper}."
 
 
 def metric_numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +168,7 @@ def metric_numbers(frame: pd.DataFrame) -> pd.DataFrame:
                 "high": None if row.interval is None else row.interval.high,
                 "paper": None if row.paper is None else row.paper.value,
             }
-            for row in frame.itertuples()
+            for row in to_show(frame).itertuples()
         ]
     )
 
@@ -192,10 +204,6 @@ def seen_items_alt(frame: pd.DataFrame, metric: str) -> str:
     """What `seen_items` shows, in words."""
     pairs = [f"{row.label} {row.mean:.3f} and {row.masked_mean:.3f}" for row in _both_ways(frame, metric).itertuples()]
     return f"Pairs of dots, {metric_name(metric)} among all items and with seen items masked: {', '.join(pairs)}"
-
-
-def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["mean"].notna() | (frame["done"] == 0)]
 
 
 def _both_ways(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -295,7 +303,7 @@ def show(
 ) -> None:
     """Display a figure on the page; where there is none, a sentence that says why (``missing``)."""
     if figure is None:
-        display(html.paragraph(f"No figure: {missing}."))
+        display(html.Html(f'<p class="{html.NOT_RUN}">No figure: {escape(missing)}.</p>', f"No figure: {missing}."))
     else:
         display(figure_html(figure, alt=alt, caption=caption, numbers=numbers))
 
@@ -303,14 +311,18 @@ def show(
 def metric_dots_alt(frame: pd.DataFrame) -> str:
     """What `metric_dots` shows, in words: every model's number and the paper's."""
     parts = []
-    for metric, rows in frame.groupby("metric", sort=False):
+    for metric, rows in to_show(frame).groupby("metric", sort=False):
         models = [
-            f"{row.label} {'not run' if row.mean is None else format(row.mean, '.3f')}"
+            f"{row.label} {_word(row) if row.mean is None else format(row.mean, '.3f')}"
             + ("" if row.paper is None else f" (paper {row.paper})")
             for row in rows.itertuples()
         ]
         parts.append(f"{metric_name(str(metric))}: {', '.join(models)}")
     return "Dot plot. " + "; ".join(parts)
+
+
+def _word(row: Any) -> str:
+    return "masked only" if row.done else "not run"
 
 
 def learning_curves_alt(runs: Sequence[ModelRuns]) -> str:

@@ -14,6 +14,9 @@ from html import escape
 NONE = "–"
 """What a cell shows that has nothing to say."""
 
+NOT_RUN = "not-run"
+"""Class of what stands for a table or figure without runs; a section with nothing else leaves the book's page."""
+
 
 class Html:
     """Something to display: HTML where there is a browser, text elsewhere."""
@@ -53,7 +56,7 @@ def table(
     def cell(index: int, content: str | Html, tag: str, scope: str = "") -> str:
         side = "left" if index in left else "right"
         inner = content.html if isinstance(content, Html) else escape(content)
-        breaks = "min-width:12rem" if index in wrap else "white-space:nowrap"
+        breaks = "min-width:9rem" if index in wrap else "white-space:nowrap"
         return f'<{tag}{scope} style="text-align:{side};{breaks}">{inner}</{tag}>'
 
     head = "".join(cell(i, text, "th", ' scope="col"') for i, text in enumerate(headers))
@@ -103,21 +106,32 @@ def paragraph(text: str) -> Html:
     return Html(f"<p>{escape(text)}</p>", text)
 
 
+def not_run(what: str) -> Html:
+    """A sentence in place of a table or figure: what was not run."""
+    text = f"{what}: not run."
+    return Html(f'<p class="{NOT_RUN}">{escape(text)}</p>', text)
+
+
 def link(text: str, address: str) -> Html:
     """A link; ``address`` counts from the page that shows it."""
     return Html(f'<a href="{escape(address)}">{escape(text)}</a>', text)
-
-
-def lines(parts: Sequence[str | Html]) -> Html:
-    """Parts of a table's cell below each other, each in a line of its own."""
-    html = "".join(f"<div>{part.html if isinstance(part, Html) else escape(part)}</div>" for part in parts)
-    return Html(html, "; ".join(str(part) for part in parts))
 
 
 def bullets(items: Sequence[str]) -> Html:
     """A list of sentences."""
     html = "".join(f"<li>{escape(item)}</li>" for item in items)
     return Html(f"<ul>{html}</ul>", "\n".join(f"- {item}" for item in items))
+
+
+def entries(items: Sequence[tuple[str, Sequence[str | Html]]]) -> Html:
+    """Terms, each with lines below it."""
+
+    def line(part: str | Html) -> str:
+        return f"<dd>{part.html if isinstance(part, Html) else escape(part)}</dd>"
+
+    html = "".join(f"<dt>{escape(term)}</dt>{''.join(map(line, parts))}" for term, parts in items)
+    text = "\n".join("\n".join([term, *(f"  {part}" for part in parts)]) for term, parts in items)
+    return Html(f'<dl class="entries">{html}</dl>', text)
 
 
 def note(title: str, text: str) -> Html:

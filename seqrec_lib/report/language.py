@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.language.recipes import FLOORS
 from seqrec_lib.report import figures
-from seqrec_lib.report.claims import ClaimVerdict, Word, claim
+from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.feasibility import audit
-from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, paragraph, table
 from seqrec_lib.report.paper import PAPER, dataset_name, model_name, paper_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, format_p, label_cell, mean_and_spread, metric_name
+from seqrec_lib.report.tables import format_interval, label_cell, mean_and_spread, metric_name, p_in_words
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 ONE_QUERY = "one query, K items"
@@ -150,7 +150,7 @@ def lists_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -> Htm
             beyond = [_number(part.mean(m)) for m in BEYOND]
             body.append([label_cell(own.label), name, *values, *beyond])
     if not body:
-        return paragraph("Not run.")
+        return not_run("Lists from queries")
     headers = ["Model", "List", "HT@10", "NDCG@10", "HT@10, seen passed over", "Items", "Diversity@10", "Coverage@10"]
     return table(
         headers,
@@ -194,7 +194,7 @@ def writing_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
             ]
         )
     if not body:
-        return paragraph("No language model has a record here: not run.")
+        return not_run("Writing by a language model")
     headers = [
         "Model",
         "Parameters",
@@ -267,7 +267,7 @@ def pair_verdict(runs: Sequence[ModelRuns], metric: str = "ndcg@10") -> ClaimVer
     Told apart means: the paired bootstrap over users, each with the mean over seeds, gives p <= 0.05. "upheld" where
     that holds on every data set of ``runs`` and MamRec is higher with each of several seeds as well, "partly" where it
     does somewhere, or not with every seed, or there is one seed only; "not tested yet" where the two have no
-    runs on one data set.
+    runs on one data set. Models from scratch are stand-ins (`by_a_stand_in`).
     """
     pairs = {}
     for dataset in dict.fromkeys(own.dataset for own in runs):
@@ -283,6 +283,7 @@ def pair_verdict(runs: Sequence[ModelRuns], metric: str = "ndcg@10") -> ClaimVer
     reason = "; ".join(text for _, _, text in judged)
     if any(own.other_model for pair in pairs.values() for own in pair):
         reason += "; from scratch at equal size, while the paper's are pretrained"
+        word = by_a_stand_in(word)
     ids = tuple(record.run_id for pair in pairs.values() for own in pair for record in own.complete)
     return ClaimVerdict(claim("quality-mamrec"), word, reason, ids)
 
@@ -301,7 +302,7 @@ def _judged(mamrec: ModelRuns, gpt4rec: ModelRuns, metric: str) -> tuple[bool, b
     text = (
         f"{dataset_name(mamrec.dataset)}: {mamrec.label} minus {gpt4rec.label}, {metric_name(metric)} "
         f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), "
-        f"p {'' if test.p_holm < 0.001 else '= '}{format_p(test.p_holm)}"
+        f"{p_in_words(test.p_holm)}"
         + (f"; seed by seed {', '.join(f'{d:+.4f}' for d in differences)}" if len(seeds) > 1 else "; one seed")
     )
     always = len(seeds) > 1 and all(d > 0 for d in differences)
@@ -326,8 +327,11 @@ def paper_pair_sentence(rounding: float = 0.5) -> Html:
 
 
 def verdict_paragraph(verdict: ClaimVerdict) -> Html:
-    """The verdict as a sentence."""
-    return paragraph(f"{verdict.claim.statement} Our verdict: {verdict.word}. {verdict.reason}".strip())
+    """The verdict in a sentence, then why, line by line."""
+    if not verdict.run_ids:
+        return not_run(f"What the runs say to the claim “{verdict.claim.statement}”")
+    said = paragraph(f"The claim: “{verdict.claim.statement}” Our verdict: {verdict.word}.")
+    return said + bullets([f"{part}." for part in verdict.reason.split("; ")]) if verdict.reason else said
 
 
 def _number(value: float | None) -> str:

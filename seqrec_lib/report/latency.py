@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.latency.statistics import Coverage, false_difference_rate, outlier_shares
 from seqrec_lib.report.figures import canvas, style
-from seqrec_lib.report.html import NONE, Html, bullets, note, paragraph, stack, table
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, paragraph, stack, table
 from seqrec_lib.report.paper import MOVIELENS, comparable, dataset_name, paper_row
 from seqrec_lib.report.timings import PATHS, STAGES, Timings, label, milliseconds, span, times
 
 
 def _nothing(what: str) -> Html:
-    return paragraph(f"{what}: not run.")
+    return not_run(what)
 
 
 def setting(timings: Timings | None) -> Html:
@@ -219,12 +219,14 @@ def warm_up_table(timings: Timings | None) -> Html:
 
 
 def cuda_table(timings: Timings | None, models: Sequence[str]) -> Html:
-    """GPU columns: eager, compiled, CUDA graph; wall clock and the device's own. "not run" without a record."""
+    """GPU columns: eager, compiled, CUDA graph; wall clock and the device's own."""
+    if timings is None:
+        return _nothing("On a GPU")
     body: list[list[str | Html]] = []
     for model in models:
         cells: list[str | Html] = [label(model)]
         for path in ("eager", "compiled", "graph"):
-            if timings is None or (model, path) not in timings.rows:
+            if (model, path) not in timings.rows:
                 cells.append("not run")
                 continue
             cells.append(f"{milliseconds(timings.median(model, path).value)} ({_device_time(timings, model, path)})")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from seqrec_lib.experiments.arms import ARMS, GRIDS
-from seqrec_lib.report.claims import ClaimVerdict, Word, claim
-from seqrec_lib.report.html import NONE, Html, table
+from seqrec_lib.report.claims import ClaimVerdict, Word, claim, verdicts_table
+from seqrec_lib.report.html import Html
 from seqrec_lib.report.optimizer_figures import beta_fits
 from seqrec_lib.report.optimizers import PAPER_ARM, Gathered, difference, signed
 from seqrec_lib.results import RunStore
@@ -31,7 +31,9 @@ def _against_adam(found: Gathered) -> ClaimVerdict:
         return ClaimVerdict(claim("usgm"))
     words = {key: value.word for key, value in outcomes.items() if value is not None}
     if "one seed" in words.values():
-        return ClaimVerdict(claim("usgm"), reason="one seed is not enough")
+        return ClaimVerdict(
+            claim("usgm"), reason="one seed of an arm is not enough: it takes two to tell a difference from chance"
+        )
     fine = [word != "higher" for word in words.values()]
     word: Word = "upheld" if all(fine) else "partly" if any(fine) else "not upheld"
     names = {"loss": "training loss", "best_valid_loss": "validation loss"}
@@ -75,8 +77,9 @@ def _plateau(found: Gathered, store: RunStore) -> ClaimVerdict:
     if not met:
         return ClaimVerdict(claim("batching-plateau"), reason="no trace has a fit")
     share = sum(met)
+    runs = f"{len(own.complete)} run{'' if len(own.complete) == 1 else 's'}"
     word: Word = "upheld" if share == len(met) else "partly" if share else "not upheld"
-    reason = f"both terms had met by the end of {share} of {len(met)} epochs of {len(own.complete)} runs"
+    reason = f"both terms had met by the end of {share} of {len(met)} epochs ({runs})"
     return ClaimVerdict(claim("batching-plateau"), word, reason, tuple(record.run_id for record in own.complete))
 
 
@@ -100,6 +103,4 @@ def _robustness(found: Gathered) -> ClaimVerdict:
 
 def verdict_table(found: Gathered, store: RunStore) -> Html:
     """The claims and what the runs say."""
-    rows = [[v.claim.statement, v.claim.where, v.word, v.reason or NONE] for v in verdicts(found, store)]
-    headers = ["What is claimed", "Section", "Our verdict", "Why"]
-    return table(headers, rows, caption="The paper's claims on USGM", left=(0, 1, 2, 3), wrap=(0, 3))
+    return verdicts_table(verdicts(found, store), "The paper's claims on USGM, on the data of this page")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from seqrec_lib.experiments.arms import GRIDS
+from seqrec_lib.experiments.arms import ARMS, GRIDS
 from seqrec_lib.report.figures import canvas
 from seqrec_lib.report.optimizers import Gathered, Point
 from seqrec_lib.report.runs import ModelRuns
@@ -152,6 +152,40 @@ def sensitivity(found: Gathered, panels: Mapping[str, Sequence[str]]) -> Figure 
 
 def _ran(points: Sequence[Point]) -> list[tuple[tuple[float, ...], float]]:
     return [(values, record.metrics["best_valid_loss"]) for values, record in points if record is not None]
+
+
+def sensitivity_alt(numbers: pd.DataFrame) -> str:
+    """What `sensitivity` shows, in words, from `grid_numbers`: where each line has its least loss, and its worst."""
+    if numbers.empty:
+        return "No grid"
+    parts = []
+    for title, rows in numbers.groupby("grid", sort=False):
+        (axis,) = [name for name in rows if name not in ("grid", "best_valid_loss") and rows[name].notna().all()][:1]
+        best = rows.loc[rows["best_valid_loss"].idxmin()]
+        worst = rows.loc[rows["best_valid_loss"].idxmax()]
+        parts.append(
+            f"{title}: {best['best_valid_loss']:.3f} at {axis} {best[axis]:g}, at worst "
+            f"{worst['best_valid_loss']:.3f} at {worst[axis]:g}"
+        )
+    return "Line plots of the best validation loss over single settings. " + "; ".join(parts)
+
+
+def plane_numbers(points: Sequence[Point]) -> pd.DataFrame:
+    """lr0, D and the loss of every point of `plane` that ran."""
+    return pd.DataFrame(
+        [{"lr0": v[0], "D": v[1], "best validation loss": loss} for v, loss in _ran(points)],
+        columns=["lr0", "D", "best validation loss"],
+    )
+
+
+def plane_alt(points: Sequence[Point], title: str) -> str:
+    """What `plane` shows, in words."""
+    ran = plane_numbers(points)
+    if ran.empty:
+        return "No point"
+    best, worst = (ran.loc[number] for number in (ran.iloc[:, 2].idxmin(), ran.iloc[:, 2].idxmax()))
+    ends = " to ".join(f"{row.iloc[2]:.3f} at lr0 {row['lr0']:g} and D {row['D']:g}" for row in (best, worst))
+    return f"Table of validation losses by lr0 and D, {title}: {ends}"
 
 
 def plane(points: Sequence[Point], title: str, reference: float | None) -> Figure | None:
@@ -293,5 +327,5 @@ def batch_traces_alt(found: Gathered, store: RunStore) -> str:
     for name in ("usgm-paper", "usgm-noise"):
         trace = trace_numbers(found.arm(name), store)
         if not trace.empty:
-            parts.append(f"{name}: B up to {trace['m'].max()} batches, {trace['m'].iloc[-1]} at the end")
+            parts.append(f"{ARMS[name].label}: B up to {trace['m'].max()} batches, {trace['m'].iloc[-1]} at the end")
     return "Traces of the batch size and of what each rule compares. " + "; ".join(parts)

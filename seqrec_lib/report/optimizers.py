@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING
+from seqrec_lib.experiments.arms import ARMS, GRIDS
 from seqrec_lib.experiments.optimizers import Cell
-from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
-from seqrec_lib.report.paper import model_name
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, stack, table
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord
 
@@ -109,41 +108,70 @@ def difference(a: ModelRuns, b: ModelRuns, metric: str) -> Difference | None:
 
 
 def arms_table(found: Gathered) -> Html:
-    """Every arm: losses, test metrics, steps and time; then the difference to the reference in validation loss."""
+    """Every arm that ran: losses, the difference to the reference in validation loss, and test metrics."""
+    shown = [own for own in found.arms if own.complete or own.failed]
+    if not shown:
+        return not_run("The arms")
     reference = found.arm(REFERENCE)
     body: list[list[str | Html]] = []
-    for own in found.arms:
+    for own in shown:
         compared = None if reference is None or own is reference else difference(own, reference, "best_valid_loss")
-        seconds = [record.cost["train_seconds"] for record in own.complete]
-        steps = [record.cost["steps"] for record in own.complete]
         body.append(
             [
                 own.label,
-                _spread(own, "loss", 3) if own.complete else ("failed" if own.failed else "not run"),
+                _spread(own, "loss", 3) if own.complete else "failed",
                 _spread(own, "best_valid_loss", 3),
                 NONE if compared is None else signed(compared),
                 NONE if compared is None else compared.word,
                 _spread(own, "test_loss", 3),
                 _spread(own, "ndcg@10", 4),
                 _spread(own, "ht@10", 4),
-                f"{np.mean(steps):,.0f}" if steps else NONE,
-                f"{np.mean(seconds):,.0f}" if seconds else NONE,
                 f"{len(own.complete)} of {len(own.records)}",
             ]
         )
     label = ARMS[REFERENCE].label
     headers = ["Arm", "Training loss", "Best validation loss", f"Minus {label}", "Reading", "Test loss"]
-    headers += ["NDCG@10", "HT@10", "Steps", "Seconds", "Runs"]
+    headers += ["NDCG@10", "HT@10", "Runs"]
+    waiting = [own.label for own in found.arms if own not in shown]
     return table(
         headers,
         body,
-        caption="All arms after the same number of epochs: mean ± standard deviation over seeds",
+        caption="The arms after the same number of epochs: mean ± standard deviation over seeds",
         notes=[
             "Training loss: mean over the last epoch, dropout on. Best validation loss: the least over epochs, of the "
             "averaged weights. Test loss and metrics: of the weights with the best validation NDCG@10. Differences are "
-            "taken seed by seed, with a 95 % t interval. Seconds: of training alone, on a machine with other jobs."
+            "taken seed by seed, with a 95 % t interval.",
+            *waiting_note(waiting),
         ],
         left=(0, 4),
+    )
+
+
+def waiting_note(names: Sequence[str]) -> list[str]:
+    """The note below a table about what was planned for it and not run; none where all was."""
+    return [f"Not run: {'; '.join(dict.fromkeys(names))}."] if names else []
+
+
+def cost_table(found: Gathered) -> Html:
+    """What training cost each arm that ran: steps, seconds by the clock, and seconds of the processor where records
+    have them."""
+    keys = ("steps", "train_seconds", "cpu_seconds")
+    body = []
+    for own in found.arms:
+        costs = [[r.cost[key] for r in own.complete if r.cost.get(key) is not None] for key in keys]
+        if own.complete:
+            body.append([own.label, *(f"{np.mean(values):,.0f}" if values else NONE for values in costs)])
+    if not body:
+        return not_run("What the arms cost")
+    return table(
+        ["Arm", "Steps", "Seconds", "CPU seconds"],
+        body,
+        caption="What the arms cost, means over seeds",
+        notes=[
+            "Seconds: of training alone, by the clock of a machine that has other jobs, so that they compare loosely. "
+            "CPU seconds: what the process computed in training and validation, whatever other jobs did. A dash: the "
+            "record is older than this measurement, or its run was resumed."
+        ],
     )
 
 
@@ -161,12 +189,6 @@ def signed(value: Difference) -> str:
     return f"{value.estimate:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
 
 
-def best_point(points: Sequence[Point]) -> tuple[tuple[float, ...], float] | None:
-    """The point of a grid with the least best validation loss, and that loss; None where none has run."""
-    ran = [(record.metrics["best_valid_loss"], values) for values, record in points if record is not None]
-    return None if not ran else (min(ran)[1], min(ran)[0])
-
-
 def least(found: Gathered, model: str = "") -> float | None:
     """The least validation loss of the page's runs with a model ("": the page's own); None where none has run."""
     losses = [own.mean("best_valid_loss") for own in found.arms if not model]
@@ -178,105 +200,6 @@ def least(found: Gathered, model: str = "") -> float | None:
         if record is not None
     ]
     return min((loss for loss in losses if loss is not None), default=None)
-
-
-def tuning_table(found: Gathered) -> Html:
-    """The grids that tuned an arm: every value's validation loss, the best, and whether the arm uses it."""
-    rows = []
-    for name, points in found.grids.items():
-        tunes = GRIDS[name].tunes
-        if not tunes:
-            continue
-        best = best_point(points)
-        losses = ", ".join(f"{values[0]:g}: {_loss(record)}" for values, record in points)
-        used = TUNED[tunes]
-        complete = all(record is not None for _, record in points)
-        word = "not run" if best is None else "yes" if best[0][0] == used else "no" if complete else "grid incomplete"
-        rows.append(
-            [
-                ARMS[tunes].label,
-                GRIDS[name].axes[0],
-                str(len(points)),
-                losses,
-                NONE if best is None else f"{best[0][0]:g}",
-                f"{used:g}",
-                word,
-            ]
-        )
-    if not rows:
-        return paragraph("No tuning grid is planned here: the arms use the values of the study on MovieLens-100K.")
-    headers = ["Arm", "Setting", "Values tried", "Best validation loss by value", "Best", "Used", "Used is best"]
-    return table(headers, rows, caption="How the arms were tuned: one seed, equal numbers of values", left=(0, 1, 3, 6))
-
-
-def _loss(record: RunRecord | None) -> str:
-    return "not run" if record is None else f"{record.metrics['best_valid_loss']:.3f}"
-
-
-def robustness_table(found: Gathered) -> Html:
-    """For every grid: over how many decades it ranges, the best, the median and the worst validation loss."""
-    rows = []
-    for name, points in found.grids.items():
-        grid = GRIDS[name]
-        losses = sorted(record.metrics["best_valid_loss"] for _, record in points if record is not None)
-        spans = [
-            f"{axis} {min(v[i] for v, _ in points):g} to {max(v[i] for v, _ in points):g}"
-            for i, axis in enumerate(grid.axes)
-        ]
-        rows.append(
-            [
-                grid.title + (f" ({model_name(grid.model)})" if grid.model else ""),
-                ", ".join(spans),
-                f"{len(losses)} of {len(points)}",
-                *(f"{losses[i]:.3f}" if losses else NONE for i in (0, len(losses) // 2, -1)),
-                f"{losses[-1] - losses[0]:.3f}" if losses else NONE,
-            ]
-        )
-    if not rows:
-        return paragraph("No grid is planned here.")
-    headers = ["Grid", "Range", "Points run", "Best", "Median", "Worst", "Worst minus best"]
-    return table(headers, rows, caption="Best validation loss over each grid, one seed", left=(0, 1))
-
-
-def without_tuning(found: Gathered) -> Html:
-    """The variant's worst and best loss over all its starts, beside the least of tuned AdamW on its own grid."""
-    seeds = found.arm("adamw-cosine")
-    spread = None if seeds is None else seeds.spread("best_valid_loss")
-    rows = []
-    for name, peer in WITHOUT_TUNING.items():
-        if name not in found.grids or peer not in found.grids:
-            continue
-        own, other = (
-            [record.metrics["best_valid_loss"] for _, record in found.grids[grid] if record is not None]
-            for grid in (name, peer)
-        )
-        complete = len(own) == len(found.grids[name]) and len(other) == len(found.grids[peer])
-        reached = NONE
-        if own and other and complete and spread is not None and not GRIDS[name].model:
-            reached = "yes" if max(own) <= min(other) + 2 * spread else "no"
-        rows.append(
-            [
-                f"{model_name(GRIDS[name].model)}, {name}" if GRIDS[name].model else name,
-                f"{len(own)} of {len(found.grids[name])}, {len(other)} of {len(found.grids[peer])}",
-                f"{min(own):.3f} to {max(own):.3f}" if own else "not run",
-                f"{min(other):.3f}" if other else "not run",
-                f"{max(own) - min(other):+.3f}" if own and other else NONE,
-                reached,
-            ]
-        )
-    if not rows:
-        return paragraph("Without tuning: no grid of the probing variant is planned here.")
-    noise = "unknown: fewer than two seeds" if spread is None else f"{spread:.3f}"
-    return table(
-        ["Grid", "Points run", "Probing USGM", "AdamW at its best rate", "Worst minus AdamW", "Within noise"],
-        rows,
-        caption="Without a rate to tune: the variant from every start, beside AdamW with its best rate",
-        notes=[
-            "Best validation loss, one seed. Within noise: the worst start is at most two standard deviations of AdamW "
-            f"over seeds above AdamW; that deviation is {noise}."
-        ],
-        left=(0, 5),
-    )
 
 
 def summary(found: Gathered) -> Html:
@@ -299,13 +222,13 @@ def summary(found: Gathered) -> Html:
     waiting = [own.label for own in found.arms if not own.complete]
     if waiting:
         lines.append(f"Not run: {', '.join(waiting)}.")
-    return bullets(lines) if lines else paragraph("No arm has been run.")
+    return bullets(lines) if ran else not_run("The arms")
 
 
 def beta_table(fits: Mapping[str, Any] | None) -> Html:
     """The fits of beta at one point, both kinds of step, both axes."""
     if fits is None:
-        return paragraph("beta at one point: not run.")
+        return not_run("beta at one point")
     rows = [
         [
             {"real": "d = -g / H, as USGM steps", "fixed": "length held fixed"}[fit.step],

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, verdicts_table
+from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, format_p, metric_name
+from seqrec_lib.report.tables import format_interval, metric_name, p_in_words
 
 METRIC = "ndcg@10"
 SIMILAR = 0.1  # a difference of less than this part of the other's metric
@@ -55,7 +56,7 @@ def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
         names = ", ".join(model_name(model) for model in spaces)
         words.append(
             f"{dataset_name(runs[0].dataset)}, mean of {names} minus SASRec: {metric_name(METRIC)} "
-            f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), p {format_p(test.p)}"
+            f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), {p_in_words(test.p)}"
         )
     ids = _ids(by_dataset, (*SSM, "sasrec"))
     return ClaimVerdict(claim("quality-ssm"), _word(held), "; ".join(words), ids if held else ())
@@ -82,3 +83,8 @@ def hydra(by_dataset: Sequence[Runs]) -> ClaimVerdict:
 def verdicts(by_dataset: Sequence[Runs]) -> list[ClaimVerdict]:
     """Both claims."""
     return [average(by_dataset), hydra(by_dataset)]
+
+
+def quality_claims_table(runs: Runs) -> Html:
+    """Both claims with word and reason, on one data set."""
+    return verdicts_table(verdicts([runs]), "The paper's claims about accuracy, on the data of this page")

@@ -14,12 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqrec_lib.report import figures
-from seqrec_lib.report.claims import ClaimVerdict, claim
-from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
+from seqrec_lib.report.html import NONE, Html, not_run, table
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, format_p, label_cell, mean_and_spread, metric_name
+from seqrec_lib.report.tables import format_interval, label_cell, mean_and_spread, metric_name, p_in_words
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 FLOORS = {
@@ -143,7 +143,7 @@ def candidates_table(runs: Sequence[ModelRuns], store: RunStore, dataset: str) -
             chance = [part.mean(f"chance_{name}") for name in names]
             body.append([f"{part.label.partition(':')[0]}: at random", *map(_number, chance)])
     if not body:
-        return paragraph("Not run.")
+        return not_run("Orders of the same candidates")
     recall = ", ".join(f"{_recall(own):.1%} ({own.label})" for own in runs if own.complete)
     headers = ["Ranking", *(f"{metric_name(m.removeprefix('subset_'))}, found" for m in names[:3]), "NDCG@10, all"]
     notes = [
@@ -175,7 +175,7 @@ def bias_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
         if own.mean("permuted_subset_ndcg@10") is not None
     ]
     if not body:
-        return paragraph("Not run.")
+        return not_run("What the places of the candidates do")
     notes = [
         "One ranker, one set of candidates: what differs is the order in which the prompt lists them, and what is "
         "taken off the letters' logits. In the retriever's order a letter also tells a candidate's rank."
@@ -252,6 +252,8 @@ def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
                 _operations(cost["parameters_without_embeddings"], cost["prompt_tokens"]),
             ]
         )
+    if not body:
+        return not_run("Cost of ranking")
     body.append(
         ["Llama-2 7B, LlamaRec's prompt (computed)", f"{LLAMA_7B:,}", NONE, NONE, NONE, NONE, f"{LLAMA_TOKENS}",
          _operations(LLAMA_7B, LLAMA_TOKENS)]
@@ -284,7 +286,8 @@ def _operations(parameters: float, tokens: float) -> str:
 def verdict(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10") -> ClaimVerdict:
     """Does ranking by letters improve on the retriever's own order, over all users? For the claim on LlamaRec.
 
-    "upheld" where each ranker is higher and told apart, "partly" where some are, else "not upheld".
+    "upheld" where each ranker is higher and told apart, "partly" where some are, else "not upheld"; a ranker from
+    scratch is a stand-in (`by_a_stand_in`).
     """
     found = claim("quality-llamarec")
     words, reasons, ids = [], [], []
@@ -298,19 +301,15 @@ def verdict(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10")
         ids += [record.run_id for record in own.complete]
         reasons.append(
             f"{own.label} minus its retriever's order: {metric_name(metric)} {test.difference.estimate:+.4f} "
-            f"({format_interval(test.difference, signed=True)}), p {_compared(test.p_holm)}"
+            f"({format_interval(test.difference, signed=True)}), {p_in_words(test.p_holm)}"
         )
     if not words:
         return ClaimVerdict(found)
+    word: Word = "upheld" if all(words) else "partly" if any(words) else "not upheld"
     if any(own.other_model for own in runs):
         reasons.append("a small ranker from scratch says nothing about seven billion pretrained weights")
-    word = "upheld" if all(words) else "partly" if any(words) else "not upheld"
-    return ClaimVerdict(found, word, "; ".join(reasons), tuple(ids))  # type: ignore[arg-type]
-
-
-def _compared(p: float) -> str:
-    text = format_p(p)
-    return text if text.startswith("<") else f"= {text}"
+        word = by_a_stand_in(word)
+    return ClaimVerdict(found, word, "; ".join(reasons), tuple(ids))
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from seqrec_lib.latency.statistics import Estimate, interval
 from seqrec_lib.report.claims import latency_ratios
 from seqrec_lib.report.figures import canvas, style
-from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
 from seqrec_lib.report.paper import BEAUTY, VIDEO_GAMES, paper_name, paper_row
 from seqrec_lib.report.timings import label, milliseconds, span, times
 from seqrec_lib.results import RunRecord, RunStore
@@ -92,7 +92,7 @@ def _zero(x: np.ndarray, gap: np.ndarray) -> float | None:
 
 
 def _missing() -> Html:
-    return paragraph("Scaling: not run.")
+    return not_run("Scaling")
 
 
 def exponent_table(scaling: Scaling | None) -> Html:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, latency_ratios
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, latency_ratios, verdicts_table
 from seqrec_lib.report.decoding import Record, against_served
-from seqrec_lib.report.html import NONE, Html, table
+from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.scaling import Scaling, sasrec_ratios
 from seqrec_lib.report.timings import Timings, label, span, times
@@ -114,7 +114,7 @@ def against_language(waits: Record | None, datasets: Sequence[str] | None = None
                 f"{dataset_name(dataset)}: {label(model)} from scratch takes {times(min(ratios))} to "
                 f"{times(max(ratios))} times as long as a state-space model as served"
             )
-    reason = "latency: " + ("; ".join(words) or "no language model has been timed beside them")
+    reason = "; ".join(words) or "no language model has been timed beside them"
     word = _word(held)
     return ClaimVerdict(claim("ssm-against-llm"), "partly" if word == "upheld" else word, reason)
 
@@ -130,14 +130,8 @@ def verdicts(
 
 def speed_claims_table(timings: Timings | None, waits: Record | None = None, dataset: str = "") -> Html:
     """The claims about speed with word and reason, on one data set."""
-    found = verdicts([timings], waits, [dataset])
-    rows = [[v.claim.statement, v.claim.where, v.word, v.reason or NONE] for v in found]
-    return table(
-        ["What is claimed", "Section", "Verdict here", "Why"],
-        rows,
-        caption="The paper's claims about speed, on the data of this page",
-        left=(0, 1, 2, 3),
-        wrap=(0, 3),
+    return verdicts_table(
+        verdicts([timings], waits, [dataset]), "The paper's claims about speed, on the data of this page"
     )
 
 

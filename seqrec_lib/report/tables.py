@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from seqrec_lib.report.footer import hardware_name
-from seqrec_lib.report.html import NONE, Html, bullets, details, note, paragraph, stack, stacked, table
+from seqrec_lib.report.html import NONE, Html, bullets, details, not_run, note, paragraph, stack, stacked, table
 from seqrec_lib.report.paper import METRICS, comparable, dataset_name, paper_dataset, paper_row
 from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, compare_models, verdict
+from seqrec_lib.report.statistics import (
+    RESAMPLES,
+    Interval,
+    PairedTest,
+    bootstrap_interval,
+    compare_models,
+    verdict,
+)
 
 METRIC_NAMES = {"ht": "HT", "ndcg": "NDCG", "mrr": "MRR"}
 _SIGNS = {
@@ -37,6 +42,11 @@ def metric_name(metric: str) -> str:
     """A metric's key as a reader writes it: "ndcg@10" -> "NDCG@10"."""
     name, _, cut = metric.partition("@")
     return f"{METRIC_NAMES.get(name, name)}@{cut}"
+
+
+def main_metric(metrics: Sequence[str]) -> str:
+    """The metric that models are compared by, as for the claims: NDCG@10 where it is shown, else the first."""
+    return "ndcg@10" if "ndcg@10" in metrics else metrics[0]
 
 
 def accuracy_frame(runs: Sequence[ModelRuns], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
@@ -90,24 +100,43 @@ def accuracy_tables(frame: pd.DataFrame, dataset: str, ranked: str = "ranking al
 
     ``ranked``: which items the rows' models rank, for the legend.
     """
-    parts = [_accuracy_table(str(metric), rows, dataset) for metric, rows in frame.groupby("metric", sort=False)]
-    if frame["masked_mean"].notna().any():
-        parts.append(_masked_table(frame, dataset))
+    shown = to_show(frame)
+    masked = frame[frame["masked_mean"].notna()]
+    if masked.empty and not (shown["mean"].notna() | (shown["failed"] > 0)).any():
+        return not_run(f"The models on {dataset_name(dataset)}")
+    parts = [_accuracy_table(str(metric), rows, dataset) for metric, rows in shown.groupby("metric", sort=False)]
+    waiting = [label for label in dict.fromkeys(frame["label"]) if label not in {*shown["label"], *masked["label"]}]
+    if waiting:
+        parts.append(paragraph(f"Not run on {dataset_name(dataset)}: {'; '.join(waiting)}."))
+    if len(masked):
+        parts.append(_masked_table(masked, dataset))
     ours = f"Ours: mean ± standard deviation over seeds (number of runs), {ranked}."
-    parts.append(details("How to read these tables", bullets((ours, *_LEGEND))))
+    legend = (ours, _LEGEND_INTERVAL, *(_LEGEND_PAPER if shown["paper"].notna().any() else ()))
+    legend += (_LEGEND_MASKED,) if len(masked) else ()
+    parts.append(details("How to read these tables", bullets(legend)))
     return stack(parts)
 
 
-_LEGEND = (
+def to_show(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of models that have a number of ours or the paper's, or have failed; the others were not run."""
+    known = frame["mean"].notna() | frame["paper"].notna() | (frame["failed"] > 0)
+    return frame[frame["label"].isin(frame.loc[known, "label"])]
+
+
+_LEGEND_INTERVAL = (
     "95 % interval: BCa bootstrap over users, each with the mean over seeds. It covers which users there "
-    "are, not which seeds: that is the ±.",
+    "are, not which seeds: that is the ±."
+)
+_LEGEND_PAPER = (
     "Difference: ours minus the paper's printed number.",
     "Verdict: “matches” where our interval and the paper's number, rounding allowed, share a point; "
     "else “ours higher” or “ours lower”. “Other data”: the paper's number is about "
     "another collection. “Other model”: it is about a pretrained model, ours was trained from scratch. "
     "“Masked only”: what is ranked leaves out seen items, so that the number stands in the last table.",
+)
+_LEGEND_MASKED = (
     "Seen items masked: the same runs with the items of the user's history taken out of the ranking (the "
-    "target stays). The paper does not say which of the two it reports; the verdict uses the first.",
+    "target stays). The paper does not say which of the two it reports; a verdict uses the first."
 )
 
 
@@ -174,38 +203,72 @@ def format_interval(interval: Interval | None, signed: bool = False) -> str:
     return f"{interval.low:{plus}.4f} to {interval.high:{plus}.4f}"
 
 
-def summary(frame: pd.DataFrame, dataset: str) -> Html:
-    """What the accuracy frame says, in sentences: who leads, and where the paper's numbers hold."""
+def summary(frame: pd.DataFrame, dataset: str, tests: Sequence[PairedTest] = (), alpha: float = 0.05) -> Html:
+    """What the accuracy frame says, in sentences: who leads, from whom that is not told apart, and where the paper's
+    numbers hold.
+
+    ``tests``: the paired tests of the `main_metric`, if there are any.
+    """
     sentences = []
+    main = main_metric(list(dict.fromkeys(frame["metric"])))
     for metric, rows in frame.groupby("metric", sort=False):
         ran = [row for row in rows.itertuples() if row.mean is not None]
         if not ran:
             continue
         best = max(ran, key=lambda row: row.mean)
         sentence = f"{metric_name(str(metric))}: {best.label} leads with {mean_and_spread(best.mean, best.sd)}"
+        if metric == main:
+            sentence += _not_told_apart(best.label, tests, alpha)
         words = {word: [row.label for row in ran if row.verdict == word] for word in _JUDGED}
         found = [f"{word} for {', '.join(names)}" for word, names in words.items() if names]
         beside = f" Beside the paper's numbers: {'; '.join(found)}." if found else ""
         sentences.append(f"{sentence}.{beside}")
-    sentences += _price_of_seen_items(frame)
+    sentences += _price_of_seen_items(frame) + _masked_verdicts(frame)
+    if not sentences:
+        return not_run(f"The models on {dataset_name(dataset)}")
     waiting = sorted({row.label for row in frame.itertuples() if row.mean is None and not row.done})
     if waiting:
         sentences.append(f"Not run on {dataset_name(dataset)}: {', '.join(waiting)}.")
     if not comparable(dataset):
-        sentences.append("None of this is a verdict on the paper, whose tables are about other data.")
+        sentences.append("No number here is a verdict on one of the paper's, whose tables are about other data.")
     return bullets(sentences)
 
 
 def _price_of_seen_items(frame: pd.DataFrame) -> list[str]:
     """What each model would gain in NDCG@10 (else in the first metric) if its lists left out what the user has seen."""
-    metric = "ndcg@10" if (frame["metric"] == "ndcg@10").any() else str(frame["metric"].iloc[0])
+    metric = main_metric(list(dict.fromkeys(frame["metric"])))
     rows = frame[(frame["metric"] == metric) & frame["mean"].notna() & frame["masked_mean"].notna()]
     gains = [f"{row.label} {row.masked_mean - row.mean:+.4f}" for row in rows.itertuples()]
     if not gains:
         return []
     return [
         f"Taking seen items out of the ranking changes {metric_name(metric)} by: {', '.join(gains)}. "
-        "The unmasked ranking, which the paper's numbers seem to use, also asks a model to remember what it has read."
+        "The unmasked ranking, which is the default of the code that the paper builds on, also asks a model to tell "
+        "what it has already read."
+    ]
+
+
+def _not_told_apart(label: str, tests: Sequence[PairedTest], alpha: float) -> str:
+    """The models that the paired test does not tell from this one, as the end of a sentence."""
+    pairs = [test for test in tests if label in (test.a, test.b) and test.p_holm > alpha]
+    others = [test.b if test.a == label else test.a for test in pairs]
+    return f", not told apart from {', '.join(others)}" if others else ""
+
+
+def _masked_verdicts(frame: pd.DataFrame) -> list[str]:
+    """How the words on the paper's numbers would read, had the paper taken seen items out, which it does not say."""
+    parts = []
+    for metric, rows in frame.groupby("metric", sort=False):
+        both = [r for r in rows.itertuples() if r.verdict in _JUDGED and r.masked_mean is not None]
+        words = {r.label: verdict(r.paper, r.masked_mean, r.masked_interval) for r in both}
+        found = [f"{w} for {', '.join(n for n in words if words[n] == w)}" for w in _JUDGED if w in words.values()]
+        if found:
+            parts.append(f"{metric_name(str(metric))}: {'; '.join(found)}")
+    if not parts:
+        return []
+    return [
+        "The paper does not say whether it masks seen items. If it does, its numbers belong beside our masked ones, "
+        f"and the words would be: {'. '.join(parts)}."
     ]
 
 
@@ -232,55 +295,6 @@ def data_note(dataset: str) -> Html:
     )
 
 
-def size_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
-    """Parameters of each model, with and without embeddings, and what the paper prints for it."""
-    rows = [(own, paper_row(own.dataset, own.model)) for own in runs]
-    body: list[list[str | Html]] = [
-        [
-            label_cell(own.label),
-            _count(_mean(own, "parameters")),
-            NONE if row is None else str(row.parameters),
-            _count(_mean(own, "parameters_without_embeddings")),
-            NONE if row is None or row.body is None else str(row.body),
-        ]
-        for own, row in rows
-    ]
-    headers = ["Model", "Parameters", "Paper", "Without embeddings", "Paper (without)"]
-    return table(headers, body, caption=f"Size on {dataset_name(dataset)}")
-
-
-def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
-    """What training cost: epochs, time and memory as means over runs; below, the hardware."""
-    body: list[list[str | Html]] = []
-    for own in runs:
-        epochs, wall, memory = (_mean(own, key) for key in ("epochs", "wall_seconds", "peak_memory_bytes"))
-        seconds = [entry["seconds"] for run in own.complete for entry in run.history if "seconds" in entry]
-        body.append(
-            [
-                label_cell(own.label),
-                NONE if epochs is None else f"{epochs:.0f}",
-                f"{np.mean(seconds):.1f}" if seconds else NONE,
-                NONE if wall is None else f"{wall / 60:.1f}",
-                NONE if not memory else f"{memory / 2**20:,.0f} MiB",
-                f"{len(own.complete)} of {len(own.records)}" if own.complete else "not run",
-            ]
-        )
-    devices = sorted({hardware_name(record) for own in runs for record in own.complete})
-    headers = ["Model", "Epochs", "Seconds per epoch", "Minutes in all", "Peak memory", "Runs"]
-    caption = f"Training cost on {dataset_name(dataset)}, means over runs"
-    notes = [f"Hardware: {'; '.join(devices)}."] if devices else []
-    return table(headers, body, caption=caption, notes=notes)
-
-
-def _mean(runs: ModelRuns, name: str) -> float | None:
-    values = [record.cost[name] for record in runs.complete if record.cost.get(name) is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _count(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.0f}"
-
-
 def paired_tests(runs: Sequence[ModelRuns], metric: str) -> list[PairedTest]:
     """Every pair of models that ran, user by user (each user's mean over seeds), Holm-corrected."""
     values = {own.label: own.user_means(metric) for own in runs}
@@ -290,7 +304,7 @@ def paired_tests(runs: Sequence[ModelRuns], metric: str) -> list[PairedTest]:
 def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: float = 0.05) -> Html:
     """The paired tests as a table, or a sentence where fewer than two models ran."""
     if not tests:
-        return paragraph("Fewer than two models have ranks here: nothing to compare.")
+        return not_run("Two models to compare")
     body = [
         [
             f"{test.a} − {test.b}",
@@ -301,9 +315,11 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
         ]
         for test in tests
     ]
+    least = min(1.0, len(tests) / (RESAMPLES + 1))
     remark = (
         "Each user counts once, with the mean over seeds. p (Holm) is corrected for all pairs of this table, "
-        "the intervals are not. The test covers users, not seeds: see ± above."
+        f"the intervals are not; after {RESAMPLES:,} resamples, none can be below "
+        f"{format_p(least).removeprefix('< ')}. The test covers users, not seeds: see ± above."
     )
     return table(
         ["Pair", "Difference", "95 % interval", "p (Holm)", "Reading"],
@@ -323,3 +339,13 @@ def _reading(test: PairedTest, alpha: float) -> str:
 def format_p(p: float) -> str:
     """A p-value with three decimals, and no claim below what the resamples can show."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_in_words(p: float) -> str:
+    """A p-value inside a sentence.
+
+    >>> p_in_words(0.0123), p_in_words(0.0001)
+    ('p = 0.012', 'p < 0.001')
+    """
+    text = format_p(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"

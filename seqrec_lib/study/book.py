@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.study.sections import without_empty_sections
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
@@ -165,7 +166,7 @@ def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
 
     ``{{ dataset }}`` and ``{{ dataset_title }}`` are replaced in Markdown cells and in the metadata of cells
     (captions, alt text, names of figures); the label ``results`` becomes ``ml-1m-results``, where it is
-    defined and where this notebook refers to it.
+    defined and where this notebook refers to it. Sections that have nothing to show leave (`sections`).
     """
     words = {"dataset": dataset or "", "dataset_title": _title(dataset)}
     cells = []
@@ -184,6 +185,7 @@ def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
             figure = cell["metadata"].get("mystnb", {}).get("figure", {})
             if "name" in figure:
                 figure["name"] = f"{dataset}-{figure['name']}"
+        cells = without_empty_sections(cells, dataset)
     return dict(notebook, cells=cells)
 
 

@@ -6,7 +6,7 @@ else that a store may hold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,17 @@ SHOWN: Mapping[str, tuple[str, str]] = {
     "usgm-robustness": ("optimizers", "How robust they are"),
 }
 
+TITLES: Mapping[str, str] = {
+    "latency": "Latency",
+    "scaling": "Scaling",
+    "accuracy": "Accuracy",
+    "generative": "Writing queries",
+    "llamarec": "Ranking with letters",
+    "orpo": "Tuning on preferences",
+    "optimizers": "USGM and adaptive batching",
+}
+"""Notebook -> the title of its pages, which says the data set too."""
+
 
 def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list[ClaimVerdict]:
     """A verdict for every claim that the pages of ``profile`` have runs for, with links to those pages.
@@ -84,6 +95,13 @@ def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list
     return [_with_links(verdict, read) for verdict in verdicts]
 
 
+def _benchmarked(read: Sequence[_Read], datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """The latency pages that show the benchmark of language models, whose record is no run."""
+    section = "On a GPU, and language models"
+    pages = [own.page for own in read if own.page.dataset in datasets]
+    return tuple((page.name, f"Latency, {dataset_name(page.dataset or '')}: {section}") for page in pages)
+
+
 class _Read:
     """A page with what it plans and the records there are."""
 
@@ -111,21 +129,28 @@ def _first(pages: Any) -> list[ClaimVerdict]:
     for verdicts in pages:
         for verdict in verdicts:
             known = chosen.get(verdict.claim.id)
-            if known is None or (known.word == "not tested yet" and verdict.word != "not tested yet"):
+            if known is None or _said(verdict) > _said(known):
                 chosen[verdict.claim.id] = verdict
     return list(chosen.values())
 
 
+def _said(verdict: ClaimVerdict) -> tuple[bool, bool]:
+    """How much a verdict says: a word, or at least what the runs show."""
+    return verdict.word != "not tested yet", bool(verdict.run_ids)
+
+
 def _with_links(verdict: ClaimVerdict, read: Mapping[str, Sequence[_Read]]) -> ClaimVerdict:
     """The verdict with the pages whose records it rests on."""
+    if verdict.claim.id == "ssm-against-llm" and verdict.word != "not tested yet":
+        waits = benchmarks.read(benchmarks.FOLDER, "query_latency") or {}
+        return replace(verdict, evidence=_benchmarked(read["latency"], waits.get("datasets", {})))
     if verdict.claim.id not in SHOWN or not verdict.run_ids:
         return verdict
     notebook, section = SHOWN[verdict.claim.id]
-    title = notebook.title()
     links = []
     for page in read[notebook]:
         records = page.timed(notebook) if notebook in ("latency", "scaling") else page.records
         if {record.run_id for record in records if record is not None} & set(verdict.run_ids):
             name = dataset_name(page.page.dataset or "")
-            links.append((page.page.name, f"{title}, {name}: {section}"))
+            links.append((page.page.name, f"{TITLES[notebook]}, {name}: {section}"))
     return replace(verdict, evidence=tuple(links))

@@ -56,7 +56,7 @@ def test_sentences_say_what_the_table_says(made) -> None:
     text = readings(question, found, store, PARAMETERS).text
     assert "Mamba4Rec, residual: better." in text
     assert "2Mamba4Rec, residual: not told apart from the unchanged model." in text
-    assert "Hydra4Rec, residual: not run." in text
+    assert "Not run: Hydra4Rec, residual." in text
 
 
 def test_p_values_are_corrected_over_the_pairs_that_ran(made) -> None:

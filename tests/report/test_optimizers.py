@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.experiments import optimizers
-from seqrec_lib.report import optimizer_claims
+from seqrec_lib.report import optimizer_claims, optimizer_grids
 from seqrec_lib.report import optimizer_figures as drawing
 from seqrec_lib.report import optimizers as report
+from seqrec_lib.report.runs import ModelRuns
 
 PARAMETERS = {
     "dataset": "demo",
@@ -105,7 +106,7 @@ def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
     assert len(robust.run_ids) == 15
     assert fit.word == "not tested yet"
     assert plateau.word == "partly"  # met at the end of the first epoch, not of the second
-    assert "3 of 6 epochs of 3 runs" in plateau.reason
+    assert "3 of 6 epochs (3 runs)" in plateau.reason
 
 
 @pytest.mark.parametrize(
@@ -133,16 +134,32 @@ def test_without_runs_everything_says_so() -> None:
     cells, configs = optimizers.cells(PARAMETERS), optimizers.plan(PARAMETERS)
     empty = report.gather(cells, configs, [None] * len(configs))
     assert {v.word for v in optimizer_claims.verdicts(empty, Tables(trace([0.0] * 4)))} == {"not tested yet"}  # type: ignore[arg-type]
-    assert "not run" in report.arms_table(empty).text and "not run" in report.tuning_table(empty).text
-    assert "Not run: " in report.summary(empty).text
+    assert "not run" in report.arms_table(empty).text and "not run" in optimizer_grids.tuning_table(empty).text
+    assert "not run" in report.summary(empty).text
     assert drawing.curves(empty, "loss", "Training loss") is None
     assert drawing.sensitivity(empty, {"x": ["adam"]}) is None
     assert drawing.plane(empty.grids["plane-usgm"], "x", None) is None
     assert report.beta_table(None).text == "beta at one point: not run."
 
 
+def test_what_was_not_run_is_named_below_the_tables(found: report.Gathered) -> None:
+    arms = [*found.arms, ModelRuns("demo", "sgd", "SGD", (0,), (None,), (None,), (None,))]
+    some = report.Gathered(arms, found.grids | {"sgd": [((0.1,), None), ((1.0,), None)]}, None)
+    for piece in (report.arms_table(some), optimizer_grids.tuning_table(some), optimizer_grids.robustness_table(some)):
+        rows, _, note = piece.text.partition("Not run: ")
+        assert "SGD" in note and "not run" not in rows
+
+
+def test_the_cost_has_the_processors_seconds_where_records_have_them(found: report.Gathered) -> None:
+    own = found.arms[0]
+    assert report.cost_table(found).text.splitlines()[2].split()[-1] == "–"
+    for seed, record in enumerate(own.records):
+        record.cost["cpu_seconds"] = 60.0 + 2 * seed  # type: ignore[union-attr]
+    assert report.cost_table(found).text.splitlines()[2].split()[-1] == "62"  # the mean of 60, 62 and 64
+
+
 def test_the_tuning_table_says_whether_the_value_in_use_is_best(found: report.Gathered) -> None:
-    text = report.tuning_table(found).text
+    text = optimizer_grids.tuning_table(found).text
     assert "yes" in text and "no" in text  # Adam's used rate has the arm's lower loss; USGM's best D is the smallest
 
 
@@ -160,13 +177,13 @@ def test_without_tuning_asks_for_the_worst_start_within_the_seeds_spread() -> No
         return report.gather(cells, configs, records)
 
     for worst, word in ((5.919, "yes"), (5.921, "no")):
-        text = report.without_tuning(gathered(worst)).text
-        row = next(line for line in text.splitlines() if line.startswith("probing-lr0"))
+        text = optimizer_grids.without_tuning(gathered(worst)).text
+        row = next(line for line in text.splitlines() if line.startswith("Probing USGM  "))
         assert f"5.900 to {worst:.3f}" in row and row.rstrip().endswith(word)
         assert "that deviation is 0.010" in text
-        row = next(line for line in text.splitlines() if line.startswith("SASRec, sasrec-corners-probing"))
+        row = next(line for line in text.splitlines() if line.startswith("Probing USGM, which measures D (SASRec)"))
         assert "4 of 4, 0 of 3" in row and "not run" in row
-    assert "no grid of the probing variant" in report.without_tuning(report.gather([], [], [])).text
+    assert "no grid of the probing variant" in optimizer_grids.without_tuning(report.gather([], [], [])).text
 
 
 def test_figures_draw_what_ran(found: report.Gathered) -> None:

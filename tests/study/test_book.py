@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.report.html import not_run
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import Page
 from seqrec_lib.study.book import build, documents, expand_toc, fill
@@ -126,3 +127,44 @@ def test_a_page_without_an_executed_copy_is_an_error(project: Path) -> None:
     (project / "_build/executed/n-demo.ipynb").unlink()
     with pytest.raises(SeqRecError, match=r"page n-demo has no executed copy .*; run `seqrec study`"):
         build(project, PAGES, {}, lambda line: None)
+
+
+def shows(*pieces: str) -> nbformat.NotebookNode:
+    cell = nbformat.v4.new_code_cell("display(...)")
+    cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": piece, "text/plain": "x"}) for piece in pieces]
+    return cell
+
+
+def test_sections_that_show_nothing_are_named_in_one_line() -> None:
+    markdown = nbformat.v4.new_markdown_cell
+    quiet = nbformat.v4.new_code_cell("x = 1")
+    quiet.outputs = [nbformat.v4.new_output("stream", text="1 run: 1 not run\n")]
+    nothing = not_run("Stages").html
+    cells = [
+        markdown("# Latency: {{ dataset_title }}"),
+        markdown("## How it is answered"),
+        quiet,
+        markdown("## One request"),
+        shows(nothing),
+        markdown("More on that."),
+        shows(f"{nothing}\n{nothing}", nothing),
+        markdown("## A simulation"),
+        shows(nothing, "<p>98 %</p>"),
+        markdown("## Batches"),
+        shows(nothing),
+        markdown("What would change it.\n\n## Where these numbers come from"),
+        shows("<p>Planned: 1 run</p>"),
+    ]
+    raw = json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+    filled = fill(raw, "ml-1m")["cells"]
+    text = "\n".join(cell["source"] for cell in filled if cell["cell_type"] == "markdown")
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## How it is answered",
+        "## A simulation",
+        "## Where these numbers come from",
+    ]
+    assert "**Not run here yet:** *One request*; *Batches*. To run what is missing: `make study PROFILE=paper" in text
+    assert text.index("Not run here yet") < text.index("## A simulation") and "More on that" not in text
+    nbformat.validate(nbformat.from_dict(dict(raw, cells=filled)))
+    assert any("`make study`" in cell["source"] for cell in fill(raw, "demo")["cells"])
+    assert len(raw["cells"]) == len(cells)  # the executed copy keeps everything

@@ -1,0 +1,61 @@
+"""Sections of a page that have nothing to show leave it: one line says which, and how to run them.
+
+Where nothing was run, every table of a page would say "not run", and what was run would drown in that. A section (from
+one heading of the second level to the next) leaves when it shows something, and all that it shows are pieces marked
+with `html.NOT_RUN`. The executed copy keeps them, as does the notebook in JupyterLab.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seqrec_lib.report.html import NOT_RUN
+
+_MARKED = re.compile(rf'<p class="{NOT_RUN}">.*?</p>', re.S)
+_HEADING = re.compile(r"^## +(.+)$", re.M)
+Cell = dict[str, Any]
+
+
+def without_empty_sections(cells: Sequence[Cell], dataset: str) -> list[Cell]:
+    """The cells of an executed page, with its empty sections replaced by one line in the place of the first."""
+    groups: list[list[Cell]] = [[]]
+    for cell in cells:
+        if cell["cell_type"] == "markdown" and _HEADING.search(_text(cell["source"])):
+            groups.append([])
+        groups[-1].append(cell)
+    empty = [number for number, group in enumerate(groups) if _is_empty(group)]
+    if not empty:
+        return list(cells)
+    names = [match[1] for number in empty if (match := _HEADING.search(_text(groups[number][0]["source"])))]
+    kept: list[Cell] = []
+    for number, group in enumerate(groups):
+        if number == empty[0]:
+            kept.append(_line(names, dataset, str(cells[0].get("id", "page"))))
+        if number not in empty:
+            kept += group
+    return kept
+
+
+def _is_empty(group: Sequence[Cell]) -> bool:
+    if not group or group[0]["cell_type"] != "markdown" or len(_HEADING.findall(_text(group[0]["source"]))) != 1:
+        return False
+    shown = [
+        _text(output["data"].get("text/html", "something"))
+        for cell in group
+        if cell["cell_type"] == "code"
+        for output in cell.get("outputs", [])
+        if output.get("output_type") in {"display_data", "execute_result"}
+    ]
+    return bool(shown) and not any(_MARKED.sub("", html).strip() for html in shown)
+
+
+def _line(names: Sequence[str], dataset: str, stem: str) -> Cell:
+    command = "make study" if dataset == "demo" else f"make study PROFILE=paper DATASETS={dataset}"
+    text = f"**Not run here yet:** {'; '.join(f'*{name}*' for name in names)}. To run what is missing: `{command}`."
+    return {"cell_type": "markdown", "id": f"{stem}-not-run"[:64], "metadata": {}, "source": text}
+
+
+def _text(source: str | Sequence[str] | Mapping[str, Any]) -> str:
+    return source if isinstance(source, str) else "".join(source)
