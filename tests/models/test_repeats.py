@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from seqrec_lib.models import MODELS, VARIANTS, build
 from seqrec_lib.models.repeats import SCALE, RepeatBias
+from seqrec_lib.serving import serve
 from seqrec_lib.training import _TrainingStep
 
 N_ITEMS, LENGTH = 30, 9
@@ -72,11 +73,18 @@ def test_plain_models_have_no_bias() -> None:
     assert model.bias(*padded([1, 2])) is None
 
 
-def test_served_scores_have_the_bias_too() -> None:
-    model = made("2mamba4rec+repeats", bias=0.3)
-    history = [5, 2, 5, 7, *range(10, 20)]
-    ids, scores = model.recommend([history], 8, exclude_seen=False)
-    with torch.no_grad():
-        best = model.score(*padded(history))[0].topk(8)
-    assert set(ids[0].tolist()) == set(best.indices.tolist()) and set(history) & set(ids[0].tolist())
-    torch.testing.assert_close(torch.from_numpy(scores[0]), best.values, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("name", NAMES)
+def test_served_scores_have_the_bias_too(name: str) -> None:
+    model = made(name, bias=0.3)
+    server = serve(model)
+    assert server.path == "compiled loops"
+    for history in ([5, 2, 5, 7, *range(10, 20)], [3]):  # longer than the window, and one item
+        for exclude_seen in (False, True):
+            ids, scores = server.recommend([history], 8, exclude_seen=exclude_seen)
+            with torch.no_grad():
+                expected = model.score(*padded(history))[0]
+                expected[[0, *(history if exclude_seen else [])]] = -torch.inf
+            best = expected.topk(8)
+            assert set(ids[0].tolist()) == set(best.indices.tolist())
+            torch.testing.assert_close(torch.from_numpy(scores[0]), best.values, rtol=1e-4, atol=1e-4)
+            assert exclude_seen or set(history) & set(ids[0].tolist())
