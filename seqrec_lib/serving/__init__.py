@@ -1,9 +1,9 @@
 """Fast recommendations from a trained model: `serve(model).recommend(histories, k)`.
 
 A server is a frozen copy of a model's weights, laid out for answering one user at once: no autograd, no tensor
-operation where a compiled loop is faster, nothing computed but the last output. The one-layer state-space models and SASRec have
-servers that also take *one more event* (`SteppingServer.start` and `.step`); every other model is served by its own
-``score``. On a GPU the model's own pass is captured once as a CUDA graph for each length and replayed.
+operation where a compiled loop is faster, nothing computed but the last output. The one-layer state-space models and
+SASRec have servers that also take *one more event* (`SteppingServer.start` and `.step`); every other model is served by
+its own ``score``. On a GPU the model's own pass is captured once as a CUDA graph for each length and replayed.
 
     >>> from seqrec_lib.models import MODELS, build
     >>> server = serve(build("mamba4rec", 20, 10, MODELS["mamba4rec"].architecture))
