@@ -56,6 +56,16 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
 
 
+AMAZON: dict[str, Any] = {  # short histories, large catalogues: the item softmax is nearly all of an epoch
+    "max_length": 50,
+    "precision": "softmax-bf16",
+    "tokens_per_batch": 1600,
+    "learning_rate": 2e-3,
+    "warmup_steps": 200,
+    "schedule": "cosine",
+    "epochs": 20,
+}
+
 DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "demo": {
         "max_length": 50,
@@ -75,10 +85,10 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
     },
     "ml-100k": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
     "ml-latest-small": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
-    "amazon-2014-beauty": {"max_length": 50, "precision": "softmax-bf16"},
-    "amazon-2018-video-games": {"max_length": 50, "precision": "softmax-bf16"},
-    "amazon-2023-video-games": {"max_length": 50, "precision": "softmax-bf16"},
-    "amazon-2023-beauty-and-personal-care": {"max_length": 50, "precision": "softmax-bf16"},
+    "amazon-2014-beauty": AMAZON | {"epochs": 30},
+    "amazon-2018-video-games": AMAZON,
+    "amazon-2023-video-games": AMAZON,
+    "amazon-2023-beauty-and-personal-care": AMAZON | {"epochs": 5},
 }
 
 MODEL_TRAINING: dict[str, dict[str, Any]] = {
