@@ -142,13 +142,18 @@ def summary(changes: Sequence[Change]) -> Html:
     if not ran:
         return not_run("Tuning on preferences")
     words = {word: [c.own.label for c in ran if reading(c) == word] for word in ("higher", "lower", "not told apart")}
-    sentences = ["Against before: " + "; ".join(f"{w} for {', '.join(names)}" for w, names in words.items() if names)]
+    sentences = []
+    for word, names in words.items():
+        if len(names) == len(ran) > 1:
+            sentences.append(f"Against before, {word}: each of the {len(ran)} arms")
+        elif names:
+            sentences.append(f"Against before, {word}: {'; '.join(names)}")
     beside = [c for c in ran if c.against is not None]
     apart = [c.own.label for c in beside if c.against is not None and not c.against.low <= 0 <= c.against.high]
     if beside:
         sentences.append(
             "Against as many steps of more fine-tuning, intervals without zero (not corrected for their number): "
-            + (", ".join(apart) or "none")
+            + ("; ".join(apart) or "none")
         )
     return bullets([f"{sentence}." for sentence in sentences])
 

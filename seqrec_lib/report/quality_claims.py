@@ -1,4 +1,4 @@
-"""The verdicts on the paper's claims about how well state-space models rank, from the accuracy runs.
+"""The verdicts on the paper's claims about how well state space models rank, from the accuracy runs.
 
 One entry per data set; a data set counts where the models that a claim is about have both been run. Users are compared
 with themselves, each with the mean over seeds.
@@ -43,7 +43,7 @@ def _word(held: Sequence[bool]) -> Word:
 
 
 def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
-    """Do state-space models rank better than SASRec on average: is the mean over them higher, and told apart?"""
+    """Do state space models rank better than SASRec on average: is the mean over them higher, and told apart?"""
     held, words = [], []
     for runs in by_dataset:
         means = _means(runs, METRIC)

@@ -8,12 +8,12 @@ shows as "not run", a failed one as "failed": never as a blank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from seqrec_lib.report.html import NONE, Html, bullets, details, not_run, note, paragraph, stack, stacked, table
-from seqrec_lib.report.paper import METRICS, comparable, dataset_name, paper_dataset, paper_row
+from seqrec_lib.report.paper import METRICS, OPTIMIZER_STUDY, comparable, dataset_name, paper_dataset, paper_row
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import (
     RESAMPLES,
@@ -216,15 +216,15 @@ def summary(frame: pd.DataFrame, dataset: str, tests: Sequence[PairedTest] = (),
         if metric == main:
             sentence += _not_told_apart(best.label, tests, alpha)
         words = {word: [row.label for row in ran if row.verdict == word] for word in _JUDGED}
-        found = [f"{word} for {', '.join(names)}" for word, names in words.items() if names]
-        beside = f" Beside the paper's numbers: {'; '.join(found)}." if found else ""
+        found = [f"{word} for {'; '.join(names)}" for word, names in words.items() if names]
+        beside = f" Beside the paper's numbers: {', and '.join(found)}." if found else ""
         sentences.append(f"{sentence}.{beside}")
     sentences += _price_of_seen_items(frame) + _masked_verdicts(frame)
     if not sentences:
         return not_run(f"The models on {dataset_name(dataset)}")
     waiting = sorted({row.label for row in frame.itertuples() if row.mean is None})
     if waiting:
-        sentences.append(f"Not run on {dataset_name(dataset)}: {', '.join(waiting)}.")
+        sentences.append(f"Not run on {dataset_name(dataset)}: {'; '.join(waiting)}.")
     if not comparable(dataset):
         sentences.append("No number here is a verdict on one of the paper's, whose tables are about other data.")
     return bullets(sentences)
@@ -238,7 +238,7 @@ def _price_of_seen_items(frame: pd.DataFrame) -> list[str]:
     if not gains:
         return []
     return [
-        f"Taking seen items out of the ranking changes {metric_name(metric)} by: {', '.join(gains)}. "
+        f"Taking seen items out of the ranking changes {metric_name(metric)} by: {'; '.join(gains)}. "
         "The unmasked ranking, which is the default of the code that the paper builds on, also asks a model to tell "
         "what it has already read."
     ]
@@ -248,7 +248,7 @@ def _not_told_apart(label: str, tests: Sequence[PairedTest], alpha: float) -> st
     """The models that the paired test does not tell from this one, as the end of a sentence."""
     pairs = [test for test in tests if label in (test.a, test.b) and test.p_holm > alpha]
     others = [test.b if test.a == label else test.a for test in pairs]
-    return f", not told apart from {', '.join(others)}" if others else ""
+    return f", not told apart from {'; '.join(others)}" if others else ""
 
 
 def _masked_verdicts(frame: pd.DataFrame) -> list[str]:
@@ -257,9 +257,9 @@ def _masked_verdicts(frame: pd.DataFrame) -> list[str]:
     for metric, rows in frame.groupby("metric", sort=False):
         both = [r for r in rows.itertuples() if r.verdict in _JUDGED and r.masked_mean is not None]
         words = {r.label: verdict(r.paper, r.masked_mean, r.masked_interval) for r in both}
-        found = [f"{w} for {', '.join(n for n in words if words[n] == w)}" for w in _JUDGED if w in words.values()]
+        found = [f"{w} for {'; '.join(n for n in words if words[n] == w)}" for w in _JUDGED if w in words.values()]
         if found:
-            parts.append(f"{metric_name(str(metric))}: {'; '.join(found)}")
+            parts.append(f"{metric_name(str(metric))}: {', and '.join(found)}")
     if not parts:
         return []
     return [
@@ -278,7 +278,8 @@ def data_note(dataset: str) -> Html:
         )
     original = paper_dataset(dataset)
     if original is None:
-        return note("Not in the paper's tables.", f"{dataset_name(dataset)} has no row to compare with.")
+        also = "; only its study of the optimizer (Figure 3) uses them" if dataset == OPTIMIZER_STUDY else ""
+        return note("Not in the paper's tables.", f"They have no row for {dataset_name(dataset)}{also}.")
     if original != dataset:
         return note(
             "Other data than the paper's.",
@@ -301,13 +302,14 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
     """The paired tests as a table, or a sentence where fewer than two models ran."""
     if not tests:
         return not_run("Two models to compare")
+    short = short_labels([label for test in tests for label in (test.a, test.b)])
     body = [
         [
-            f"{test.a} − {test.b}",
+            f"{short[test.a]} − {short[test.b]}",
             f"{test.difference.estimate:+.4f}",
             format_interval(test.difference, signed=True),
             format_p(test.p_holm),
-            _reading(test, alpha),
+            _reading(test, short, alpha),
         ]
         for test in tests
     ]
@@ -326,10 +328,21 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
     )
 
 
-def _reading(test: PairedTest, alpha: float) -> str:
+def _reading(test: PairedTest, names: Mapping[str, str], alpha: float) -> str:
     if test.p_holm > alpha:
         return "not told apart"
-    return f"{test.a if test.difference.estimate > 0 else test.b} higher"
+    return f"{names[test.a if test.difference.estimate > 0 else test.b]} higher"
+
+
+def short_labels(labels: Sequence[str]) -> dict[str, str]:
+    """Each label without its parenthesis, where that still tells it from the others.
+
+    >>> short_labels(["MamRec (from scratch)", "GPT4Rec (gpt2)", "GPT4Rec (from scratch)"])["MamRec (from scratch)"]
+    'MamRec'
+    """
+    stems = {label: label.partition(" (")[0] for label in labels}
+    taken = list(stems.values())
+    return {label: stem if taken.count(stem) == 1 else label for label, stem in stems.items()}
 
 
 def format_p(p: float) -> str:

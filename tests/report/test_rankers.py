@@ -72,10 +72,10 @@ def ranker_runs(store: RunStore, skill: float) -> Any:
 
 def test_floors_are_rows_beside_the_ranker_with_their_own_numbers(store: RunStore) -> None:
     _, records, (own,) = ranker_runs(store, 0.0)
-    assert own.label == "LlamaRec on SASRec (from scratch, 0.18M)"
+    assert own.label == "LlamaRec on SASRec (from scratch, 0.18 M weights)"
     shown = rankers.with_floors([own], store)
     assert [part.label for part in shown] == [
-        own.label, "LlamaRec on SASRec, blended (from scratch, 0.18M)",
+        own.label, "LlamaRec on SASRec, blended (from scratch, 0.18 M weights)",
         "SASRec: retriever's order", "SASRec: by popularity",
     ]  # fmt: skip
     for part, prefix in zip(shown[1:], ("blend", "retriever", "popularity"), strict=True):
@@ -134,7 +134,9 @@ def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
     text = str(preferences.changes_table(changes, "ml-1m"))
     assert "+0.0500" in text and "not run" in text
     summary = str(preferences.summary(changes))
-    assert "higher for ORPO; lower for ORPO on the test items (a leak); not told apart for ORPO, the paper's" in summary
+    assert "Against before, higher: ORPO." in summary
+    assert "Against before, lower: ORPO on the test items (a leak)." in summary
+    assert "Against before, not told apart: ORPO, the paper's" in summary
     assert preferences.verdict(changes).word == "partly"  # a ranker from scratch stands in for the paper's
     rest = [replace(c, own=replace(c.own, other_model=False)) for c in changes[1:]]
     assert preferences.verdict(rest).word == "not upheld"  # plain ORPO is judged where the paper's was not run
