@@ -303,11 +303,10 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
     if not tests:
         return not_run("Two models to compare")
     short = short_labels([label for test in tests for label in (test.a, test.b)])
-    body = [
+    body: list[list[str | Html]] = [
         [
             f"{short[test.a]} − {short[test.b]}",
-            f"{test.difference.estimate:+.4f}",
-            format_interval(test.difference, signed=True),
+            stacked(f"{test.difference.estimate:+.4f}", format_interval(test.difference, signed=True)),
             format_p(test.p_holm),
             _reading(test, short, alpha),
         ]
@@ -320,11 +319,11 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
         f"{format_p(least).removeprefix('< ')}. The test covers users, not seeds: see ± above."
     )
     return table(
-        ["Pair", "Difference", "95 % interval", "p (Holm)", "Reading"],
+        ["Pair", "Difference, 95 % interval", "p (Holm)", "Reading"],
         body,
         caption=f"Paired bootstrap over users, {metric_name(metric)} on {dataset_name(dataset)}",
         notes=[remark],
-        left=(0, 4),
+        left=(0, 3),
     )
 
 
