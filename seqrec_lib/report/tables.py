@@ -107,7 +107,7 @@ def accuracy_tables(frame: pd.DataFrame, dataset: str, ranked: str = "ranking al
     masked = shown["masked_mean"].notna().any()
     if masked:
         parts.append(_masked_table(shown[shown["masked_mean"].notna()], dataset))
-    ours = f"Ours: mean ± standard deviation over seeds (number of runs), {ranked}."
+    ours = f"Ours: mean ± standard deviation over seeds, {ranked}; below it the 95 % interval."
     legend = (ours, _LEGEND_INTERVAL, *(_LEGEND_PAPER if shown["paper"].notna().any() else ()))
     legend += (_LEGEND_MASKED,) if masked else ()
     parts.append(details("How to read these tables", bullets(legend)))
@@ -137,24 +137,21 @@ _LEGEND_MASKED = (
 
 
 def _accuracy_table(metric: str, rows: pd.DataFrame, dataset: str) -> Html:
-    """The columns on the paper are left out where it has nothing on this data set."""
+    """What a phone shows first stands on the left; the columns on the paper are left out where it has nothing here."""
     beside = rows["paper"].notna().any()
-    headers = ["Model", "Ours", "95 % interval", *(["Paper", "Difference", "Verdict"] if beside else [])]
+    headers = ["Model", "Ours, 95 % interval", *(["Paper", "Verdict", "Difference"] if beside else []), "Runs"]
     body: list[list[str | Html]] = []
     for row in rows.itertuples():
-        ours: list[str | Html] = [
-            label_cell(str(row.label)),
-            _ours(row.mean, row.sd, row.done, row.planned, row.failed),
-            format_interval(row.interval),
-        ]
         paper: list[str | Html] = [
             NONE if row.paper is None else str(row.paper),
-            NONE if row.difference is None else f"{row.difference:+.4f}",
             f"{_SIGNS[row.verdict]} {row.verdict}",
+            NONE if row.difference is None else f"{row.difference:+.4f}",
         ]
-        body.append(ours + (paper if beside else []))
+        ours = _ours(row.mean, row.sd, row.interval, row.failed)
+        runs = str(row.done) if row.done == row.planned else f"{row.done} of {row.planned}"
+        body.append([label_cell(str(row.label)), ours, *(paper if beside else []), runs])
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}, test split{', and the paper' if beside else ''}"
-    return table(headers, body, caption=caption, left=(0, 5))
+    return table(headers, body, caption=caption, left=(0, 3) if beside else (0,))
 
 
 def _masked_table(frame: pd.DataFrame, dataset: str) -> Html:
@@ -168,10 +165,10 @@ def _masked_table(frame: pd.DataFrame, dataset: str) -> Html:
     return table(["Model", *map(metric_name, metrics)], body, caption=caption)
 
 
-def _ours(mean: float | None, sd: float | None, done: int, planned: int, failed: int) -> str | Html:
+def _ours(mean: float | None, sd: float | None, interval: Interval | None, failed: int) -> str | Html:
     if mean is None:
         return "failed" if failed else "not run"
-    return stacked(mean_and_spread(mean, sd), f"n={done}" if done == planned else f"n={done} of {planned}")
+    return stacked(mean_and_spread(mean, sd), format_interval(interval))
 
 
 def label_cell(label: str) -> str | Html:
