@@ -13,7 +13,7 @@ from typing import Literal
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.feasibility import audit
-from seqrec_lib.report.html import Html, bullets, details, entries, link, stack, stacked, table
+from seqrec_lib.report.html import Html, bullets, details, entries, link, not_run, stack, stacked, table
 from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, paper_name
 
 SSM = ("mamba4rec", "2mamba4rec", "hydra4rec")
@@ -312,6 +312,13 @@ def own_tables_table() -> Html:
 def claims_table(found: Sequence[ClaimVerdict] = (), caption: str = "The paper's claims and our runs") -> Html:
     """Every claim of `CLAIMS` with its verdict; see `verdicts_table`."""
     return verdicts_table(verdicts(found), caption)
+
+
+def here_table(found: Sequence[ClaimVerdict], about: str) -> Html:
+    """What the runs of one page say to the claims ``about`` a thing; one line where there are no runs."""
+    if all(verdict.word == "not tested yet" and not verdict.run_ids for verdict in found):
+        return not_run(f"The paper's claims about {about}, on the data of this page")
+    return verdicts_table(found, f"The paper's claims about {about}, on the data of this page")
 
 
 def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:

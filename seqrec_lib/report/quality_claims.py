@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, verdicts_table
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, here_table
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns
@@ -87,4 +87,4 @@ def verdicts(by_dataset: Sequence[Runs]) -> list[ClaimVerdict]:
 
 def quality_claims_table(runs: Runs) -> Html:
     """Both claims with word and reason, on one data set."""
-    return verdicts_table(verdicts([runs]), "The paper's claims about accuracy, on the data of this page")
+    return here_table(verdicts([runs]), "accuracy")

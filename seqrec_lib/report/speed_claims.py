@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, latency_ratios, verdicts_table
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, here_table, latency_ratios
 from seqrec_lib.report.decoding import Record, against_served
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import dataset_name
@@ -130,9 +130,7 @@ def verdicts(
 
 def speed_claims_table(timings: Timings | None, waits: Record | None = None, dataset: str = "") -> Html:
     """The claims about speed with word and reason, on one data set."""
-    return verdicts_table(
-        verdicts([timings], waits, [dataset]), "The paper's claims about speed, on the data of this page"
-    )
+    return here_table(verdicts([timings], waits, [dataset]), "speed")
 
 
 def _name(timings: Timings) -> str:

@@ -275,8 +275,8 @@ def data_note(dataset: str) -> Html:
         )
     original = paper_dataset(dataset)
     if original is None:
-        also = "; only its study of the optimizer (Figure 3) uses them" if dataset == OPTIMIZER_STUDY else ""
-        return note("Not in the paper's tables.", f"They have no row for {dataset_name(dataset)}{also}.")
+        also = "; its study of the optimizer (Figure 3) is on this data set" if dataset == OPTIMIZER_STUDY else ""
+        return note("Not in the paper's tables.", f"There is no row for {dataset_name(dataset)} to compare with{also}.")
     if original != dataset:
         return note(
             "Other data than the paper's.",
