@@ -84,7 +84,8 @@ def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
             chance = {f"chance_{k[7:]}": v for k, v in record.metrics.items() if k.startswith("random_")}
             records[-1] = replace(record, metrics=metrics | chance)
             ranks[-1] = store.table(record, "ranks")[f"{prefix}rank"].to_numpy()
-    if all(rank is not None and np.array_equal(rank, ranks[0]) for rank in ranks):
+    first = ranks[0]
+    if first is not None and all(rank is not None and np.array_equal(rank, first) for rank in ranks):
         # the retriever is the same for all seeds of the ranker, so that this order is one run and has no spread
         records, ranks, own = records[:1], ranks[:1], replace(own, seeds=own.seeds[:1])
     none = tuple(None for _ in ranks)

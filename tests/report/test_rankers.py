@@ -101,6 +101,16 @@ def test_the_verdict_is_against_the_retrievers_own_order(store: RunStore, skill:
     assert "from scratch" in found.reason
 
 
+def test_an_order_that_no_seed_touches_is_one_run(store: RunStore) -> None:
+    _, _, (own,) = ranker_runs(store, 8.0)
+    twice = replace(
+        own, records=own.records[:1] * 3, ranks=own.ranks[:1] * 3, masked_ranks=(None,) * 3, seeds=(0, 1, 2)
+    )
+    by_label = {part.model: part for part in rankers.with_floors([twice], store)}
+    assert len(by_label["retriever"].complete) == 1 and by_label["retriever"].spread("ndcg@10") is None
+    assert len(by_label["llamarec"].complete) == 3
+
+
 def test_position_bias_is_drawn_and_told(store: RunStore) -> None:
     _, _, runs = ranker_runs(store, 0.0)
     frame = rankers.letters_frame(runs, store)
