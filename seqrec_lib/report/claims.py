@@ -333,7 +333,7 @@ def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:
         left=(0, 1, 2),
         wrap=(0,),
     )
-    reasons = [
+    shown = [
         (f"{verdict.claim.statement} {verdict.word.capitalize()}.", parts)
         for verdict in found
         if (parts := _why(verdict))
@@ -342,10 +342,19 @@ def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:
         "What it takes to be upheld, claim by claim",
         bullets([f"{verdict.claim.statement} {verdict.claim.rule}" for verdict in found]),
     )
-    return stack([glance, *([entries(reasons)] if reasons else []), rules])
+    return stack([glance, *([entries(shown)] if shown else []), rules])
 
 
 def _why(verdict: ClaimVerdict) -> list[str | Html]:
     """The reason, part by part, then links."""
-    parts: list[str | Html] = [*verdict.reason.split("; ")] if verdict.reason else []
-    return parts + [link(text, f"{page}.html") for page, text in verdict.evidence]
+    return [*reasons(verdict), *(link(text, f"{page}.html") for page, text in verdict.evidence)]
+
+
+def reasons(verdict: ClaimVerdict) -> list[str]:
+    """The reason of a verdict as sentences, one for each of its parts.
+
+    >>> reasons(ClaimVerdict(CLAIMS[0], reason="by modules 3; c1 = 0"))
+    ['By modules 3.', 'c1 = 0.']
+    """
+    parts = verdict.reason.split("; ") if verdict.reason else []
+    return [f"{part[0].upper() if part[1:2].isalpha() else part[0]}{part[1:]}." for part in parts]

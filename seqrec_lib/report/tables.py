@@ -9,6 +9,7 @@ shows as "not run", a failed one as "failed": never as a blank.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import pandas as pd
 
@@ -139,7 +140,7 @@ _LEGEND_MASKED = (
 def _accuracy_table(metric: str, rows: pd.DataFrame, dataset: str) -> Html:
     """What a phone shows first stands on the left; the columns on the paper are left out where it has nothing here."""
     beside = rows["paper"].notna().any()
-    headers = ["Model", "Ours, 95 % interval", *(["Paper", "Verdict", "Difference"] if beside else []), "Runs"]
+    headers = ["Model", "Ours", *(["Paper", "Verdict", "Difference"] if beside else []), "Runs"]
     body: list[list[str | Html]] = []
     for row in rows.itertuples():
         paper: list[str | Html] = [
@@ -175,7 +176,7 @@ def label_cell(label: str) -> str | Html:
     """A model's label in a table: what stands in parentheses goes below, so that a phone has room for the numbers."""
     name, parenthesis, rest = label.partition(" (")
     if not (parenthesis and rest.endswith(")")):
-        return label
+        return Html(escape(label).replace("+", "<wbr>+"), label) if "+" in label else label
     return Html(stacked(name, rest[:-1].replace(") (", ", ")).html, label)
 
 

@@ -190,8 +190,9 @@ def test_sections_that_show_nothing_are_named_in_one_line() -> None:
         "## A simulation",
         "## Where these numbers come from",
     ]
-    assert "**Not run here yet:** *One request*; *Batches*. To run what is missing: `make study PROFILE=paper" in text
+    command = "make study PROFILE=paper DATASETS=ml-1m"
+    assert f"**Not run here yet** (`{command}` runs what is missing): *One request*; *Batches*\n" in text
     assert text.index("Not run here yet") < text.index("## A simulation") and "More on that" not in text
     nbformat.validate(nbformat.from_dict(dict(raw, cells=filled)))
-    assert any("`make study`" in cell["source"] for cell in fill(raw, "demo")["cells"])
+    assert any("`make study` runs" in cell["source"] for cell in fill(raw, "demo")["cells"])
     assert len(raw["cells"]) == len(cells)  # the executed copy keeps everything
