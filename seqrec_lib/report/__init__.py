@@ -1,7 +1,9 @@
 """From records to pages: the paper's numbers, statistics, tables and figures. Knows records, not models.
 
-- `paper`, `claims`: the paper's tables and claims as data; `feasibility`, `sizes`, `audit`: whether they add
-up - `statistics`: bootstrap intervals, paired tests, the verdict on a number of the paper - `runs`: the runs
-of one model together; `tables`, `datasets`, `footer`, `figures`: what a page shows of them - `html`: the
-pieces that all of these are made of
+- `paper`, `claims`: the paper's tables and claims as data; `feasibility`, `sizes`, `audit`: whether they add up;
+- `quality_claims`, `speed_claims`, `optimizer_claims`: the verdicts on its claims;
+- `statistics`: bootstrap intervals, paired tests, the verdict on a number of the paper;
+- `runs`, `timings`: the runs of one model together; `tables`, `costs`, `datasets`, `footer`, `figures`: what pages show
+  of them; the other modules have the name of their page or of its part;
+- `html`: the pieces that all of these are made of; `html_check`: what a built page must satisfy.
 """

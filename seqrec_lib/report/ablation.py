@@ -41,10 +41,6 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
         ["Variant", "Unchanged", "Changed", "Difference", "95 % interval", "p (Holm)", "Time"],
         body,
         caption=f"{question.title}: {metric_name(metric)} on {dataset_name(str(parameters['dataset']))}",
-        notes=[
-            "Changed minus unchanged, user by user, each with the mean over its seeds; in brackets the number of "
-            "seeds. Time: seconds of training, as a multiple of the unchanged model's."
-        ],
     )
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from seqrec_lib.latency.statistics import Estimate
 from seqrec_lib.report.decoding import LANGUAGE
 from seqrec_lib.report.figures import canvas, style
-from seqrec_lib.report.html import Html, paragraph
+from seqrec_lib.report.html import Html, not_run, paragraph
 from seqrec_lib.report.paper import model_name, paper_row
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import Interval, bootstrap_interval
@@ -80,7 +80,9 @@ def points(
 
 
 def waiting(found: Sequence[Point]) -> Html:
-    """Which points are missing, and what they lack."""
+    """Which points are missing, and what they lack; one line where that is all of them."""
+    if not any(p.latency is not None and p.accuracy is not None for p in found):
+        return not_run("Latency against accuracy")
     lacks = {
         "neither accuracy nor latency": [p for p in found if p.latency is None and p.accuracy is None],
         "no latency": [p for p in found if p.latency is None and p.accuracy is not None],

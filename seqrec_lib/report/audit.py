@@ -109,7 +109,7 @@ def sasrec_lengths(lengths: Sequence[int] = (50, 100, 200)) -> Html:
     return table(
         ["Maximal length", "SASRec's parameters", "Printed", "Rounds to it"],
         rows,
-        caption="SASRec (RecBole's size) on MovieLens-1M: which history length did the paper use?",
+        caption="SASRec (RecBole's size) on MovieLens 1M: which history length did the paper use?",
         left=(0, 3),
     )
 

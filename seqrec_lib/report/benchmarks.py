@@ -158,7 +158,7 @@ def _ranking_set(part: Record) -> Html:
 
 
 def mixer_tables(record: Record | None) -> Html:
-    """The state-space models beside SASRec, and their mixers beside transformers'; a pair of tables per shape."""
+    """The state space models beside SASRec, and their mixers beside transformers'; a pair of tables per shape."""
     if record is None:
         return missing("ssm_speed")
     parts = []

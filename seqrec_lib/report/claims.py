@@ -13,7 +13,7 @@ from typing import Literal
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.feasibility import audit
-from seqrec_lib.report.html import Html, bullets, details, entries, link, stack, stacked, table
+from seqrec_lib.report.html import Html, bullets, details, entries, link, not_run, stack, stacked, table
 from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, paper_name
 
 SSM = ("mamba4rec", "2mamba4rec", "hydra4rec")
@@ -314,6 +314,13 @@ def claims_table(found: Sequence[ClaimVerdict] = (), caption: str = "The paper's
     return verdicts_table(verdicts(found), caption)
 
 
+def here_table(found: Sequence[ClaimVerdict], about: str) -> Html:
+    """What the runs of one page say to the claims ``about`` a thing; one line where there are no runs."""
+    if all(verdict.word == "not tested yet" and not verdict.run_ids for verdict in found):
+        return not_run(f"The paper's claims about {about}, on the data of this page")
+    return verdicts_table(found, f"The paper's claims about {about}, on the data of this page")
+
+
 def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:
     """Claims with their verdicts at a glance; then why, and on which pages that is shown; then by which rules.
 
@@ -326,7 +333,7 @@ def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:
         left=(0, 1, 2),
         wrap=(0,),
     )
-    reasons = [
+    shown = [
         (f"{verdict.claim.statement} {verdict.word.capitalize()}.", parts)
         for verdict in found
         if (parts := _why(verdict))
@@ -335,10 +342,19 @@ def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:
         "What it takes to be upheld, claim by claim",
         bullets([f"{verdict.claim.statement} {verdict.claim.rule}" for verdict in found]),
     )
-    return stack([glance, *([entries(reasons)] if reasons else []), rules])
+    return stack([glance, *([entries(shown)] if shown else []), rules])
 
 
 def _why(verdict: ClaimVerdict) -> list[str | Html]:
     """The reason, part by part, then links."""
-    parts: list[str | Html] = [*verdict.reason.split("; ")] if verdict.reason else []
-    return parts + [link(text, f"{page}.html") for page, text in verdict.evidence]
+    return [*reasons(verdict), *(link(text, f"{page}.html") for page, text in verdict.evidence)]
+
+
+def reasons(verdict: ClaimVerdict) -> list[str]:
+    """The reason of a verdict as sentences, one for each of its parts.
+
+    >>> reasons(ClaimVerdict(CLAIMS[0], reason="by modules 3; c1 = 0"))
+    ['By modules 3.', 'c1 = 0.']
+    """
+    parts = verdict.reason.split("; ") if verdict.reason else []
+    return [f"{part[0].upper() if part[1:2].isalpha() else part[0]}{part[1:]}." for part in parts]

@@ -20,7 +20,7 @@ from matplotlib.ticker import NullFormatter
 from seqrec_lib.latency.statistics import Estimate, interval, ratio
 from seqrec_lib.report.benchmarks import conditions, missing, versions
 from seqrec_lib.report.figures import canvas, style
-from seqrec_lib.report.html import NONE, Html, paragraph, table
+from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
 from seqrec_lib.report.language import weights
 from seqrec_lib.report.paper import dataset_name, model_name, paper_dataset, paper_row
 from seqrec_lib.report.timings import span, times
@@ -51,36 +51,33 @@ def writing(record: Record, row: Record) -> float:
 
 
 def speed_table(record: Record | None, gpu: Record | None = None) -> Html:
-    """Tokens per second, seconds of a user and memory by prompt length; the GPU's columns are "not run" until
-    there is a record."""
+    """Tokens per second, seconds of a user and memory by prompt length; the GPU's columns come with its record."""
     if record is None:
         return missing("decoding_speed")
     setting, other = record["setting"], {} if gpu is None else {_place(row): row for row in gpu["contexts"]}
     body: list[list[str | Html]] = []
     for row in record["contexts"]:
+        cells: list[str | Html] = [
+            NAMES[row["architecture"]],
+            f"{row['context']:,}",
+            f"{reading(record, row):,.0f}",
+            f"{writing(record, row):,.0f}",
+            f"{median(row['total_seconds']):.2f}",
+            f"{row['kept_bytes'] / 2**20:,.0f}",
+        ]
         twin = other.get(_place(row))
-        body.append(
-            [
-                NAMES[row["architecture"]],
-                f"{row['context']:,}",
-                f"{reading(record, row):,.0f}",
-                f"{writing(record, row):,.0f}",
-                f"{median(row['total_seconds']):.2f}",
-                f"{row['kept_bytes'] / 2**20:,.0f}",
-                *(
-                    ["not run"] * 3
-                    if twin is None or gpu is None
-                    else [
-                        f"{reading(gpu, twin):,.0f}",
-                        f"{writing(gpu, twin):,.0f}",
-                        f"{median(twin['total_seconds']):.3f}",
-                    ]
-                ),
+        if gpu is not None and twin is None:
+            cells += ["not run"] * 3
+        elif gpu is not None and twin is not None:
+            cells += [
+                f"{reading(gpu, twin):,.0f}",
+                f"{writing(gpu, twin):,.0f}",
+                f"{median(twin['total_seconds']):.3f}",
             ]
-        )
+        body.append(cells)
     sizes = " and ".join(f"{NAMES[name]} ({weights(own['parameters'])})" for name, own in record["models"].items())
     headers = ["Model", "Prompt, tokens", "Read, tokens/s", "Written, tokens/s", "One user, s", "Kept, MiB"]
-    headers += ["GPU: read, tokens/s", "GPU: written, tokens/s", "GPU: one user, s"]
+    headers += [] if gpu is None else ["GPU: read, tokens/s", "GPU: written, tokens/s", "GPU: one user, s"]
     return table(
         headers,
         body,
@@ -89,7 +86,7 @@ def speed_table(record: Record | None, gpu: Record | None = None) -> Html:
             "Random weights: speed only, no quality. Written: the tokens of all beams, by the steps alone. One user: "
             "the whole search. Kept: measured, between two tokens, for one user. "
             f"GPT-2 as published reads {WINDOW:,} tokens; beyond stands the same shape with more positions.",
-            conditions(record),
+            conditions(record) + (" On a GPU: not run." if gpu is None else ""),
             f"Versions: {versions([record['versions']])}.",
         ],
     )
@@ -300,15 +297,20 @@ def in_units_of_sasrec(record: Record | None, dataset: str) -> dict[str, Estimat
 def users_table(record: Record | None, dataset: str) -> Html:
     """Language models, one request at a time: time per user, and in a column of its own tokens per second."""
     part = _part(record, dataset)
+    if part is None:
+        return not_run(f"Language models, one request at a time on {dataset_name(dataset)}")
     rows: list[tuple[str, Record | None]] = []
-    timed = [] if part is None else [own for own in part["contestants"] if own["path"] in WAYS]
+    timed = [own for own in part["contestants"] if own["path"] in WAYS]
     for model in dict.fromkeys((*LANGUAGE, *(own["model"] for own in timed))):
-        rows += [(model, own) for own in timed if own["model"] == model] or [(model, None)]
+        own = [contestant for contestant in timed if contestant["model"] == model]
+        rows += [(model, contestant) for contestant in own]
+        if not own and _printed_latency(dataset, model) is not None:
+            rows.append((model, None))
     body = [_user_row(record, dataset, model, own) for model, own in rows]
     headers = ["Model", "Weights", "Writes", "Time per user, ms", "95 % interval", "In units of SASRec", "Tokens/s"]
     headers += ["The paper's, in units of SASRec"]
     notes = ["Two quantities in two columns: the paper's tables print one number for both."]
-    if part is not None and record is not None:
+    if record is not None:
         base = _blocks(part, "sasrec", "served")
         assert base is not None
         random = any(own and own["weights"] == "random" and own["path"] != "ranker" for _, own in rows)
@@ -325,11 +327,15 @@ def users_table(record: Record | None, dataset: str) -> Html:
     return table(headers, body, caption=caption, notes=notes, left=(0, 1, 2))
 
 
-def _user_row(record: Record | None, dataset: str, model: str, own: Record | None) -> list[str | Html]:
+def _printed_latency(dataset: str, model: str) -> float | None:
+    """The paper's latency of a model in units of its SASRec's, where it prints both."""
     printed, base = paper_row(dataset, model), paper_row(dataset, "sasrec")
-    paper = NONE
-    if printed and base and printed.latency and base.latency:
-        paper = times(printed.latency.value / base.latency.value)
+    return printed.latency.value / base.latency.value if printed and base and printed.latency and base.latency else None
+
+
+def _user_row(record: Record | None, dataset: str, model: str, own: Record | None) -> list[str | Html]:
+    printed = _printed_latency(dataset, model)
+    paper = NONE if printed is None else times(printed)
     if own is None:
         return [model_name(model), NONE, NONE, *["not run"] * 4, paper]
     found = interval(np.array(own["block_milliseconds"]), np.median)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from seqrec_lib.report.html import NONE, Html, bullets, details, paragraph, stack, table
 from seqrec_lib.report.runs import ModelRuns
@@ -34,7 +34,8 @@ def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ())
     """
     present = [record for record in records if record is not None]
     if not present:
-        return paragraph(f"Planned: {len(records)} runs; none has a record yet: not run.")
+        planned = f"{len(records)} run{'' if len(records) == 1 else 's'}"
+        return paragraph(f"Planned: {planned}; none has a record yet: not run.")
     commits = sorted({_commit(record) for record in present})
     devices = sorted({hardware_name(record) for record in present})
     days = sorted({record.finished[:10] for record in present})
@@ -49,7 +50,7 @@ def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ())
     body = [
         [
             record.run_id,
-            " ".join(str(record.config[name]) for name in ("dataset", "model") if name in record.config),
+            what(record),
             str(record.config.get("seed", NONE)),
             record.status,
             record.finished[:16].replace("T", " "),
@@ -62,6 +63,18 @@ def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ())
     headers = ["Run", "What", "Seed", "Status", "Finished (UTC)", "Commit", "Code", "Hardware"]
     runs = table(headers, body, caption="Runs behind this page", left=tuple(range(8)))
     return stack([paragraph(sentence), details("The runs behind this page, one by one", runs)])
+
+
+def what(record: RunRecord) -> str:
+    """Data set, model, and what else tells runs of one model apart: the optimizer and its rule for the batch."""
+    parts = [str(record.config[name]) for name in ("dataset", "model") if name in record.config]
+    optimizer, batching = (record.config.get(name) for name in ("optimizer", "batching"))
+    if isinstance(optimizer, Mapping) and "name" in optimizer:
+        settings = [f"{name} {value}" for name, value in optimizer.items() if name != "name"]
+        parts.append(", ".join([str(optimizer["name"]), *settings]))
+    if isinstance(batching, Mapping) and batching:
+        parts.append(", ".join(f"{name} {value}" for name, value in batching.items()))
+    return "; ".join([" ".join(parts[:2]), *parts[2:]])
 
 
 def _commit(record: RunRecord) -> str:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.language.recipes import FLOORS
 from seqrec_lib.report import figures
-from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
+from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim, reasons
 from seqrec_lib.report.feasibility import audit
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, paragraph, table
 from seqrec_lib.report.paper import PAPER, dataset_name, model_name, paper_name
@@ -331,7 +331,7 @@ def verdict_paragraph(verdict: ClaimVerdict) -> Html:
     if not verdict.run_ids:
         return not_run(f"What the runs say to the claim “{verdict.claim.statement}”")
     said = paragraph(f"The claim: “{verdict.claim.statement}” Our verdict: {verdict.word}.")
-    return said + bullets([f"{part}." for part in verdict.reason.split("; ")]) if verdict.reason else said
+    return said + bullets(reasons(verdict)) if verdict.reason else said
 
 
 def _number(value: float | None) -> str:

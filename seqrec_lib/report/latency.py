@@ -305,7 +305,7 @@ def ecdf_alt(timings: Timings | None, path: str = "served") -> str:
 
 
 def goals(timings: Timings | None) -> Html:
-    """What this study aims at for its state-space models at MovieLens-1M's size, and whether it got there."""
+    """What this study aims at for its state space models at MovieLens 1M's size, and whether it got there."""
     if timings is None:
         return _nothing("Goals")
     if timings.record.dataset["name"] != MOVIELENS:
@@ -319,7 +319,7 @@ def goals(timings: Timings | None) -> Html:
                 word = "reached" if got <= limit else "missed"
                 lines.append(f"{label(model)}, {what}: {milliseconds(got)} ms; the goal is {limit / 1e3:g} ms: {word}.")
     return stack(
-        [note("Goals.", "At most these medians, at MovieLens-1M's size on a machine of two cores."), bullets(lines)]
+        [note("Goals.", "At most these medians, at MovieLens 1M's size on a machine of two cores."), bullets(lines)]
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from seqrec_lib.experiments.arms import ARMS, GRIDS
-from seqrec_lib.report.claims import ClaimVerdict, Word, claim, verdicts_table
+from seqrec_lib.report.claims import ClaimVerdict, Word, claim, here_table
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.optimizer_figures import beta_fits
 from seqrec_lib.report.optimizers import PAPER_ARM, Gathered, difference, signed
@@ -103,4 +103,4 @@ def _robustness(found: Gathered) -> ClaimVerdict:
 
 def verdict_table(found: Gathered, store: RunStore) -> Html:
     """The claims and what the runs say."""
-    return verdicts_table(verdicts(found, store), "The paper's claims on USGM, on the data of this page")
+    return here_table(verdicts(found, store), "USGM")

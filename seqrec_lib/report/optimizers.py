@@ -16,7 +16,9 @@ from scipy import stats
 
 from seqrec_lib.experiments.arms import ARMS, GRIDS
 from seqrec_lib.experiments.optimizers import Cell
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, stack, table
+from seqrec_lib.report import tables
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, stack, table
+from seqrec_lib.report.paper import OPTIMIZER_STUDY, dataset_name
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord
 
@@ -36,6 +38,14 @@ class Gathered:
     def arm(self, name: str) -> ModelRuns | None:
         """The runs of an arm, None where the page does not have it."""
         return next((own for own in self.arms if own.model == name), None)
+
+
+def data_note(dataset: str) -> Html:
+    """The remark that opens the page: how the data relate to the paper's Figure 3."""
+    if dataset != OPTIMIZER_STUDY:
+        return tables.data_note(dataset)
+    text = f"It shows curves on {dataset_name(dataset)}, and prints none of their numbers."
+    return note("The data of the paper's Figure 3.", text)
 
 
 def gather(cells: Sequence[Cell], configs: Sequence[Any], records: Sequence[RunRecord | None]) -> Gathered:

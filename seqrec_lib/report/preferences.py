@@ -106,15 +106,14 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
     for change in changes:
         own = change.own
         if change.difference is None or change.p is None:
-            body.append([own.label, "failed" if own.failed else "not run", *[NONE] * 6])
+            body.append([own.label, "failed" if own.failed else "not run", *[NONE] * 5])
             continue
         body.append(
             [
                 own.label,
                 reading(change),
                 mean_and_spread(own.mean(metric), own.spread(metric)),
-                f"{change.difference.estimate:+.4f}",
-                format_interval(change.difference, signed=True),
+                stacked(f"{change.difference.estimate:+.4f}", format_interval(change.difference, signed=True)),
                 format_p(change.p),
                 _gain(own, "before_permuted_subset_ndcg@10", "permuted_subset_ndcg@10"),
                 NONE
@@ -123,14 +122,14 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
             ]
         )
     headers = [
-        "Arm", "Reading", "After", "After − before", "95 % interval", "p (Holm)", "Random orders, found",
+        "Arm", "Reading", "After", "After − before", "p (Holm)", "Random orders, found",
         "After − more fine-tuning",
     ]  # fmt: skip
     started = sorted({f"{c.before:.4f}" for c in changes if c.before is not None})
     notes = [
         f"Before: {', '.join(started)}. " if started else "",
-        "Intervals are over users, each with the mean over seeds. Random orders: the same difference over users whose "
-        "target is a candidate, when candidates are listed in random orders, as in training.",
+        "Intervals, below a difference, are of 95 % over users, each with the mean over seeds. Random orders: the same "
+        "difference over users whose target is a candidate, when they are listed in random orders, as in training.",
     ]
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}: what tuning on preferences changes"
     return table(headers, body, caption=caption, notes=["".join(notes)], left=(0, 1))
@@ -142,13 +141,18 @@ def summary(changes: Sequence[Change]) -> Html:
     if not ran:
         return not_run("Tuning on preferences")
     words = {word: [c.own.label for c in ran if reading(c) == word] for word in ("higher", "lower", "not told apart")}
-    sentences = ["Against before: " + "; ".join(f"{w} for {', '.join(names)}" for w, names in words.items() if names)]
+    sentences = []
+    for word, names in words.items():
+        if len(names) == len(ran) > 1:
+            sentences.append(f"Against before, {word}: each of the {len(ran)} arms")
+        elif names:
+            sentences.append(f"Against before, {word}: {'; '.join(names)}")
     beside = [c for c in ran if c.against is not None]
     apart = [c.own.label for c in beside if c.against is not None and not c.against.low <= 0 <= c.against.high]
     if beside:
         sentences.append(
             "Against as many steps of more fine-tuning, intervals without zero (not corrected for their number): "
-            + (", ".join(apart) or "none")
+            + ("; ".join(apart) or "none")
         )
     return bullets([f"{sentence}." for sentence in sentences])
 

@@ -1,4 +1,4 @@
-"""The verdicts on the paper's claims about how well state-space models rank, from the accuracy runs.
+"""The verdicts on the paper's claims about how well state space models rank, from the accuracy runs.
 
 One entry per data set; a data set counts where the models that a claim is about have both been run. Users are compared
 with themselves, each with the mean over seeds.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, verdicts_table
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, here_table
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns
@@ -43,7 +43,7 @@ def _word(held: Sequence[bool]) -> Word:
 
 
 def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
-    """Do state-space models rank better than SASRec on average: is the mean over them higher, and told apart?"""
+    """Do state space models rank better than SASRec on average: is the mean over them higher, and told apart?"""
     held, words = [], []
     for runs in by_dataset:
         means = _means(runs, METRIC)
@@ -87,4 +87,4 @@ def verdicts(by_dataset: Sequence[Runs]) -> list[ClaimVerdict]:
 
 def quality_claims_table(runs: Runs) -> Html:
     """Both claims with word and reason, on one data set."""
-    return verdicts_table(verdicts([runs]), "The paper's claims about accuracy, on the data of this page")
+    return here_table(verdicts([runs]), "accuracy")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.html import NONE, Html, not_run, table
+from seqrec_lib.report.language import weights
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
@@ -30,7 +31,7 @@ FLOORS = {
 """Rankings of the same candidates beside the ranker's: prefix in a record -> what a reader calls it."""
 
 LLAMA_7B = 6_738_415_616  # parameters of meta-llama/Llama-2-7b-hf
-LLAMA_TOKENS = 718  # of LlamaRec's prompt for MovieLens-1M, mean, with that model's tokenizer
+LLAMA_TOKENS = 718  # of LlamaRec's prompt for MovieLens 1M, mean, with that model's tokenizer
 
 
 def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
@@ -99,7 +100,7 @@ def origin(own: ModelRuns, source: str) -> str:
     """Where a language model comes from and how large it is, in a few words."""
     made = own.complete[0].environment.get("language_model", {}) if own.complete else {}
     name = "from scratch" if is_scratch(source) else str(made.get("name", source)).rstrip("/").rpartition("/")[2]
-    return name + (f", {made['parameters'] / 1e6:.2g}M" if made else "")
+    return name + (f", {weights(made['parameters'])}" if made else "")
 
 
 def with_floors(runs: Sequence[ModelRuns], store: RunStore) -> list[ModelRuns]:
@@ -126,6 +127,10 @@ def _floor(own: ModelRuns, name: str, store: RunStore) -> ModelRuns:
             chance = {f"chance_{k[7:]}": v for k, v in record.metrics.items() if k.startswith("random_")}
             records[-1] = replace(record, metrics=metrics | chance)
             ranks[-1] = store.table(record, "ranks")[f"{prefix}rank"].to_numpy()
+    first = ranks[0]
+    if first is not None and all(rank is not None and np.array_equal(rank, first) for rank in ranks):
+        # the retriever is the same for all seeds of the ranker, so that this order is one run and has no spread
+        records, ranks, own = records[:1], ranks[:1], replace(own, seeds=own.seeds[:1])
     none = tuple(None for _ in ranks)
     return replace(
         own, model=name, label=label, records=tuple(records), ranks=tuple(ranks), masked_ranks=none,

@@ -115,7 +115,7 @@ def exponent_table(scaling: Scaling | None) -> Html:
 
 
 def crossing_table(scaling: Scaling | None) -> Html:
-    """From which length on SASRec is slower than a state-space model, three ways."""
+    """From which length on SASRec is slower than a state space model, three ways."""
     if scaling is None:
         return _missing()
     ways = [
@@ -175,7 +175,7 @@ def state_paragraph(scaling: Scaling | None) -> Html:
             even = [f"{int(data[(m, longest)]) / per:,.0f} ({label(m)})" for m in scaling.models if m != "sasrec"]
             cache = (
                 f"SASRec's cache takes {per:,} bytes for each item of each user: {size * USERS / 2**40:,.1f} TiB at "
-                f"{longest:,} items. It is as large as a state-space model's state after {', '.join(even)} items."
+                f"{longest:,} items. It is as large as a state space model's state after {', '.join(even)} items."
             )
         else:
             parts.append(f"{label(model)} {size / 1024:,.1f} KiB, {size * USERS / 2**40:,.1f} TiB")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, latency_ratios, verdicts_table
+from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, here_table, latency_ratios
 from seqrec_lib.report.decoding import Record, against_served
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import dataset_name
@@ -42,7 +42,7 @@ def _in_words(path: str, estimate: Estimate) -> str:
 
 
 def speed_ssm(timings: Sequence[Timings]) -> ClaimVerdict:
-    """Are state-space models faster than SASRec: is each ratio's interval above 1?"""
+    """Are state space models faster than SASRec: is each ratio's interval above 1?"""
     held, words = [], []
     for one in timings:
         for model in SSM:
@@ -87,7 +87,7 @@ def sasrec(scaling: Scaling | None) -> ClaimVerdict:
 
 
 def cpu(timings: Sequence[Timings]) -> ClaimVerdict:
-    """Are state-space models slow on a CPU: do they take longer than SASRec at the same length?"""
+    """Are state space models slow on a CPU: do they take longer than SASRec at the same length?"""
     held, words = [], []
     for one in timings:
         for model in SSM:
@@ -100,7 +100,7 @@ def cpu(timings: Sequence[Timings]) -> ClaimVerdict:
 
 
 def against_language(waits: Record | None, datasets: Sequence[str] | None = None) -> ClaimVerdict:
-    """The latency part of the claim on language models: does each take longer than each state-space model?
+    """The latency part of the claim on language models: does each take longer than each state space model?
 
     Asked of the pair at this study's own small size: a larger language model only takes longer. That is half of the
     claim, the other half is accuracy: so the word is "partly" at best.
@@ -112,7 +112,7 @@ def against_language(waits: Record | None, datasets: Sequence[str] | None = None
             ratios = [found.value for (writer, _), found in by_pair.items() if writer == model]
             words.append(
                 f"{dataset_name(dataset)}: {label(model)} from scratch takes {times(min(ratios))} to "
-                f"{times(max(ratios))} times as long as a state-space model as served"
+                f"{times(max(ratios))} times as long as a state space model as served"
             )
     reason = "; ".join(words) or "no language model has been timed beside them"
     word = _word(held)
@@ -130,9 +130,7 @@ def verdicts(
 
 def speed_claims_table(timings: Timings | None, waits: Record | None = None, dataset: str = "") -> Html:
     """The claims about speed with word and reason, on one data set."""
-    return verdicts_table(
-        verdicts([timings], waits, [dataset]), "The paper's claims about speed, on the data of this page"
-    )
+    return here_table(verdicts([timings], waits, [dataset]), "speed")
 
 
 def _name(timings: Timings) -> str:

@@ -8,12 +8,13 @@ shows as "not run", a failed one as "failed": never as a blank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 
 import pandas as pd
 
 from seqrec_lib.report.html import NONE, Html, bullets, details, not_run, note, paragraph, stack, stacked, table
-from seqrec_lib.report.paper import METRICS, comparable, dataset_name, paper_dataset, paper_row
+from seqrec_lib.report.paper import METRICS, OPTIMIZER_STUDY, comparable, dataset_name, paper_dataset, paper_row
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import (
     RESAMPLES,
@@ -110,7 +111,7 @@ def accuracy_tables(frame: pd.DataFrame, dataset: str, ranked: str = "ranking al
         parts.append(paragraph(f"Not run on {dataset_name(dataset)}: {'; '.join(waiting)}."))
     if len(masked):
         parts.append(_masked_table(masked, dataset))
-    ours = f"Ours: mean ± standard deviation over seeds (number of runs), {ranked}."
+    ours = f"Ours: mean ± standard deviation over seeds, {ranked}; below it the 95 % interval."
     legend = (ours, _LEGEND_INTERVAL, *(_LEGEND_PAPER if shown["paper"].notna().any() else ()))
     legend += (_LEGEND_MASKED,) if len(masked) else ()
     parts.append(details("How to read these tables", bullets(legend)))
@@ -141,24 +142,21 @@ _LEGEND_MASKED = (
 
 
 def _accuracy_table(metric: str, rows: pd.DataFrame, dataset: str) -> Html:
-    """The columns on the paper are left out where it has nothing on this data set."""
+    """What a phone shows first stands on the left; the columns on the paper are left out where it has nothing here."""
     beside = rows["paper"].notna().any()
-    headers = ["Model", "Ours", "95 % interval", *(["Paper", "Difference", "Verdict"] if beside else [])]
+    headers = ["Model", "Ours", *(["Paper", "Verdict", "Difference"] if beside else []), "Runs"]
     body: list[list[str | Html]] = []
     for row in rows.itertuples():
-        ours: list[str | Html] = [
-            label_cell(str(row.label)),
-            _ours(row.mean, row.sd, row.done, row.planned, row.failed),
-            format_interval(row.interval),
-        ]
         paper: list[str | Html] = [
             NONE if row.paper is None else str(row.paper),
-            NONE if row.difference is None else f"{row.difference:+.4f}",
             f"{_SIGNS[row.verdict]} {row.verdict}",
+            NONE if row.difference is None else f"{row.difference:+.4f}",
         ]
-        body.append(ours + (paper if beside else []))
+        ours = _ours(row.mean, row.sd, row.interval, row.done, row.failed)
+        runs = str(row.done) if row.done == row.planned else f"{row.done} of {row.planned}"
+        body.append([label_cell(str(row.label)), ours, *(paper if beside else []), runs])
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}, test split{', and the paper' if beside else ''}"
-    return table(headers, body, caption=caption, left=(0, 5))
+    return table(headers, body, caption=caption, left=(0, 3) if beside else (0,))
 
 
 def _masked_table(frame: pd.DataFrame, dataset: str) -> Html:
@@ -172,17 +170,17 @@ def _masked_table(frame: pd.DataFrame, dataset: str) -> Html:
     return table(["Model", *map(metric_name, metrics)], body, caption=caption)
 
 
-def _ours(mean: float | None, sd: float | None, done: int, planned: int, failed: int) -> str | Html:
+def _ours(mean: float | None, sd: float | None, interval: Interval | None, done: int, failed: int) -> str | Html:
     if mean is None:
         return "failed" if failed else NONE if done else "not run"
-    return stacked(mean_and_spread(mean, sd), f"n={done}" if done == planned else f"n={done} of {planned}")
+    return stacked(mean_and_spread(mean, sd), format_interval(interval))
 
 
 def label_cell(label: str) -> str | Html:
     """A model's label in a table: what stands in parentheses goes below, so that a phone has room for the numbers."""
     name, parenthesis, rest = label.partition(" (")
     if not (parenthesis and rest.endswith(")")):
-        return label
+        return Html(escape(label).replace("+", "<wbr>+"), label) if "+" in label else label
     return Html(stacked(name, rest[:-1].replace(") (", ", ")).html, label)
 
 
@@ -220,15 +218,15 @@ def summary(frame: pd.DataFrame, dataset: str, tests: Sequence[PairedTest] = (),
         if metric == main:
             sentence += _not_told_apart(best.label, tests, alpha)
         words = {word: [row.label for row in ran if row.verdict == word] for word in _JUDGED}
-        found = [f"{word} for {', '.join(names)}" for word, names in words.items() if names]
-        beside = f" Beside the paper's numbers: {'; '.join(found)}." if found else ""
+        found = [f"{word} for {'; '.join(names)}" for word, names in words.items() if names]
+        beside = f" Beside the paper's numbers: {', and '.join(found)}." if found else ""
         sentences.append(f"{sentence}.{beside}")
     sentences += _price_of_seen_items(frame) + _masked_verdicts(frame)
     if not sentences:
         return not_run(f"The models on {dataset_name(dataset)}")
     waiting = sorted({row.label for row in frame.itertuples() if row.mean is None and not row.done})
     if waiting:
-        sentences.append(f"Not run on {dataset_name(dataset)}: {', '.join(waiting)}.")
+        sentences.append(f"Not run on {dataset_name(dataset)}: {'; '.join(waiting)}.")
     if not comparable(dataset):
         sentences.append("No number here is a verdict on one of the paper's, whose tables are about other data.")
     return bullets(sentences)
@@ -242,7 +240,7 @@ def _price_of_seen_items(frame: pd.DataFrame) -> list[str]:
     if not gains:
         return []
     return [
-        f"Taking seen items out of the ranking changes {metric_name(metric)} by: {', '.join(gains)}. "
+        f"Taking seen items out of the ranking changes {metric_name(metric)} by: {'; '.join(gains)}. "
         "The unmasked ranking, which is the default of the code that the paper builds on, also asks a model to tell "
         "what it has already read."
     ]
@@ -252,7 +250,7 @@ def _not_told_apart(label: str, tests: Sequence[PairedTest], alpha: float) -> st
     """The models that the paired test does not tell from this one, as the end of a sentence."""
     pairs = [test for test in tests if label in (test.a, test.b) and test.p_holm > alpha]
     others = [test.b if test.a == label else test.a for test in pairs]
-    return f", not told apart from {', '.join(others)}" if others else ""
+    return f", not told apart from {'; '.join(others)}" if others else ""
 
 
 def _masked_verdicts(frame: pd.DataFrame) -> list[str]:
@@ -261,9 +259,9 @@ def _masked_verdicts(frame: pd.DataFrame) -> list[str]:
     for metric, rows in frame.groupby("metric", sort=False):
         both = [r for r in rows.itertuples() if r.verdict in _JUDGED and r.masked_mean is not None]
         words = {r.label: verdict(r.paper, r.masked_mean, r.masked_interval) for r in both}
-        found = [f"{w} for {', '.join(n for n in words if words[n] == w)}" for w in _JUDGED if w in words.values()]
+        found = [f"{w} for {'; '.join(n for n in words if words[n] == w)}" for w in _JUDGED if w in words.values()]
         if found:
-            parts.append(f"{metric_name(str(metric))}: {'; '.join(found)}")
+            parts.append(f"{metric_name(str(metric))}: {', and '.join(found)}")
     if not parts:
         return []
     return [
@@ -282,7 +280,8 @@ def data_note(dataset: str) -> Html:
         )
     original = paper_dataset(dataset)
     if original is None:
-        return note("Not in the paper's tables.", f"{dataset_name(dataset)} has no row to compare with.")
+        also = "; its study of the optimizer (Figure 3) is on this data set" if dataset == OPTIMIZER_STUDY else ""
+        return note("Not in the paper's tables.", f"There is no row for {dataset_name(dataset)} to compare with{also}.")
     if original != dataset:
         return note(
             "Other data than the paper's.",
@@ -305,13 +304,13 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
     """The paired tests as a table, or a sentence where fewer than two models ran."""
     if not tests:
         return not_run("Two models to compare")
-    body = [
+    short = short_labels([label for test in tests for label in (test.a, test.b)])
+    body: list[list[str | Html]] = [
         [
-            f"{test.a} − {test.b}",
-            f"{test.difference.estimate:+.4f}",
-            format_interval(test.difference, signed=True),
+            f"{short[test.a]} − {short[test.b]}",
+            stacked(f"{test.difference.estimate:+.4f}", format_interval(test.difference, signed=True)),
             format_p(test.p_holm),
-            _reading(test, alpha),
+            _reading(test, short, alpha),
         ]
         for test in tests
     ]
@@ -322,18 +321,29 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
         f"{format_p(least).removeprefix('< ')}. The test covers users, not seeds: see ± above."
     )
     return table(
-        ["Pair", "Difference", "95 % interval", "p (Holm)", "Reading"],
+        ["Pair", "Difference, 95 % interval", "p (Holm)", "Reading"],
         body,
         caption=f"Paired bootstrap over users, {metric_name(metric)} on {dataset_name(dataset)}",
         notes=[remark],
-        left=(0, 4),
+        left=(0, 3),
     )
 
 
-def _reading(test: PairedTest, alpha: float) -> str:
+def _reading(test: PairedTest, names: Mapping[str, str], alpha: float) -> str:
     if test.p_holm > alpha:
         return "not told apart"
-    return f"{test.a if test.difference.estimate > 0 else test.b} higher"
+    return f"{names[test.a if test.difference.estimate > 0 else test.b]} higher"
+
+
+def short_labels(labels: Sequence[str]) -> dict[str, str]:
+    """Each label without its parenthesis, where that still tells it from the others.
+
+    >>> short_labels(["MamRec (from scratch)", "GPT4Rec (gpt2)", "GPT4Rec (from scratch)"])["MamRec (from scratch)"]
+    'MamRec'
+    """
+    stems = {label: label.partition(" (")[0] for label in labels}
+    taken = list(stems.values())
+    return {label: stem if taken.count(stem) == 1 else label for label, stem in stems.items()}
 
 
 def format_p(p: float) -> str:

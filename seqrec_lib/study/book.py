@@ -174,9 +174,7 @@ def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
         cell = dict(cell, metadata=_map_text(cell["metadata"], lambda text: _replace(text, words)))
         if cell["cell_type"] == "markdown":
             cell["source"] = _replace(_source(cell), words)
-        if "injected-parameters" in cell["metadata"].get("tags", []):
-            cell["metadata"]["tags"] = [*cell["metadata"]["tags"], "hide-input"]
-        cells.append(cell)
+        cells.append(_folded(cell, dataset))
     if dataset:
         labels = _labels(cells)
         for cell in cells:
@@ -187,6 +185,28 @@ def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
                 figure["name"] = f"{dataset}-{figure['name']}"
         cells = without_empty_sections(cells, dataset)
     return dict(notebook, cells=cells)
+
+
+def _folded(cell: dict[str, Any], dataset: str | None) -> dict[str, Any]:
+    """A code cell with a line to unfold it by that says what is inside; on the page of a data set, the notebook's
+    defaults (which are about the demo data) and the values in their place are folded too."""
+    tags = cell["metadata"].get("tags", [])
+    if "injected-parameters" in tags or (dataset and "parameters" in tags):
+        tags = [*tags, "hide-input"]
+    if cell["cell_type"] != "code" or "hide-input" not in tags:
+        return cell
+    source = _source(cell)
+    if "injected-parameters" in tags:
+        inside = "this page's parameters"
+    elif "parameters" in tags:
+        inside = "the notebook's parameters and their defaults"
+    elif "figures.show(" in source:
+        inside = "the code of this figure"
+    else:
+        inside = "the imports" if source.startswith(("from ", "import ")) else "the code"
+    prompts = {f"code_prompt_{verb.lower()}": f"{verb} {inside}" for verb in ("Show", "Hide")}
+    notes = cell["metadata"] | {"tags": tags, "mystnb": cell["metadata"].get("mystnb", {}) | prompts}
+    return cell | {"metadata": notes}
 
 
 def _labels(cells: Sequence[Mapping[str, Any]]) -> set[str]:

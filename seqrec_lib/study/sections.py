@@ -53,7 +53,7 @@ def _is_empty(group: Sequence[Cell]) -> bool:
 
 def _line(names: Sequence[str], dataset: str, stem: str) -> Cell:
     command = "make study" if dataset == "demo" else f"make study PROFILE=paper DATASETS={dataset}"
-    text = f"**Not run here yet:** {'; '.join(f'*{name}*' for name in names)}. To run what is missing: `{command}`."
+    text = f"**Not run here yet** (`{command}` runs what is missing): {'; '.join(f'*{name}*' for name in names)}"
     return {"cell_type": "markdown", "id": f"{stem}-not-run"[:64], "metadata": {}, "source": text}
 
 

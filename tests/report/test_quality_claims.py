@@ -54,3 +54,9 @@ def test_similar_is_within_a_tenth(change: int, word: str) -> None:
 def test_without_both_models_nothing_is_said() -> None:
     for verdict in quality_claims.verdicts([runs("ml-1m", sasrec=BASE), []]):
         assert (verdict.word, verdict.reason, verdict.run_ids) == ("not tested yet", "", ())
+
+
+def test_a_page_without_runs_says_so_in_one_line() -> None:
+    assert quality_claims.quality_claims_table(runs("ml-1m", sasrec=BASE)).text.endswith("this page: not run.")
+    table = quality_claims.quality_claims_table(runs("ml-1m", sasrec=BASE, mamba4rec=better(6))).text
+    assert "Upheld." in table and "not tested yet" in table

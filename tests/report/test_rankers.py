@@ -97,10 +97,10 @@ def test_other_pages_show_what_was_run_among_the_masked_numbers_alone(store: Run
 
 def test_floors_are_rows_beside_the_ranker_with_their_own_numbers(store: RunStore) -> None:
     _, records, (own,) = ranker_runs(store, 0.0)
-    assert own.label == "LlamaRec on SASRec (from scratch, 0.18M)"
+    assert own.label == "LlamaRec on SASRec (from scratch, 0.18 M weights)"
     shown = rankers.with_floors([own], store)
     assert [part.label for part in shown] == [
-        own.label, "LlamaRec on SASRec, blended (from scratch, 0.18M)",
+        own.label, "LlamaRec on SASRec, blended (from scratch, 0.18 M weights)",
         "SASRec: retriever's order", "SASRec: by popularity",
     ]  # fmt: skip
     for part, prefix in zip(shown[1:], ("blend", "retriever", "popularity"), strict=True):
@@ -124,6 +124,16 @@ def test_the_verdict_is_against_the_retrievers_own_order(store: RunStore, skill:
     pretrained = [replace(own, other_model=False) for own in runs]
     assert rankers.verdict(pretrained, store).word == ("upheld" if skill else "not upheld")
     assert "from scratch" in found.reason
+
+
+def test_an_order_that_no_seed_touches_is_one_run(store: RunStore) -> None:
+    _, _, (own,) = ranker_runs(store, 8.0)
+    twice = replace(
+        own, records=own.records[:1] * 3, ranks=own.ranks[:1] * 3, masked_ranks=(None,) * 3, seeds=(0, 1, 2)
+    )
+    by_label = {part.model: part for part in rankers.with_floors([twice], store)}
+    assert len(by_label["retriever"].complete) == 1 and by_label["retriever"].spread("ndcg@10") is None
+    assert len(by_label["llamarec"].complete) == 3
 
 
 def test_position_bias_is_drawn_and_told(store: RunStore) -> None:
@@ -159,7 +169,9 @@ def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
     text = str(preferences.changes_table(changes, "ml-1m"))
     assert "+0.0500" in text and "not run" in text
     summary = str(preferences.summary(changes))
-    assert "higher for ORPO; lower for ORPO on the test items (a leak); not told apart for ORPO, the paper's" in summary
+    assert "Against before, higher: ORPO." in summary
+    assert "Against before, lower: ORPO on the test items (a leak)." in summary
+    assert "Against before, not told apart: ORPO, the paper's" in summary
     assert preferences.verdict(changes).word == "partly"  # a ranker from scratch stands in for the paper's
     rest = [replace(c, own=replace(c.own, other_model=False)) for c in changes[1:]]
     assert preferences.verdict(rest).word == "not upheld"  # plain ORPO is judged where the paper's was not run

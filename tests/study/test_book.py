@@ -63,6 +63,33 @@ def test_names_are_filled_in_and_labels_made_distinct() -> None:
     assert filled["cells"][1]["metadata"]["mystnb"]["figure"] == {"name": "ml-1m-curve", "caption": "ml-1m"}
 
 
+def test_folded_cells_say_what_is_inside() -> None:
+    def code(source: str, *tags: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})
+
+    cells = [
+        nbformat.v4.new_markdown_cell("# N"),
+        code('dataset: str = "demo"', "parameters"),
+        code('dataset = "ml-1m"', "injected-parameters"),
+        code("from seqrec_lib import report", "hide-input"),
+        code("figures.show(x)", "hide-input"),
+        code("report.table()"),
+    ]
+    raw = json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+    filled = fill(raw, "ml-1m")["cells"]
+    prompts = [cell["metadata"].get("mystnb", {}).get("code_prompt_show") for cell in filled[1:]]
+    assert prompts == [
+        "Show the notebook's parameters and their defaults",
+        "Show this page's parameters",
+        "Show the imports",
+        "Show the code of this figure",
+        None,
+    ]
+    assert all("hide-input" in cell["metadata"]["tags"] for cell in filled[1:5])
+    open_page = fill(raw, None)["cells"]  # a page of its own has its own defaults: they stay in sight
+    assert "hide-input" not in open_page[1]["metadata"]["tags"]
+
+
 def test_a_page_without_a_data_set_keeps_its_labels() -> None:
     text = TEXT.replace(": {{ dataset_title }}", "").replace(" on {{dataset}}", "")
     assert fill(notebook(text), None)["cells"][0]["source"] == text
@@ -163,8 +190,9 @@ def test_sections_that_show_nothing_are_named_in_one_line() -> None:
         "## A simulation",
         "## Where these numbers come from",
     ]
-    assert "**Not run here yet:** *One request*; *Batches*. To run what is missing: `make study PROFILE=paper" in text
+    command = "make study PROFILE=paper DATASETS=ml-1m"
+    assert f"**Not run here yet** (`{command}` runs what is missing): *One request*; *Batches*\n" in text
     assert text.index("Not run here yet") < text.index("## A simulation") and "More on that" not in text
     nbformat.validate(nbformat.from_dict(dict(raw, cells=filled)))
-    assert any("`make study`" in cell["source"] for cell in fill(raw, "demo")["cells"])
+    assert any("`make study` runs" in cell["source"] for cell in fill(raw, "demo")["cells"])
     assert len(raw["cells"]) == len(cells)  # the executed copy keeps everything
