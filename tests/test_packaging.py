@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,6 +103,19 @@ def test_a_lock_pins_what_the_project_asks_for(name: str, torch: str) -> None:
     for package, requirement in wanted.items():
         assert package in pins, f"{name} lacks {package}; run make lock"
         assert requirement.specifier.contains(pins[package], prereleases=True), f"{name}: {package}; run make lock"
+
+
+def test_what_is_locked_installs_on_the_oldest_python() -> None:
+    """A distribution's Python may be 3.11.2, and some packages ask for a later patch release."""
+    release = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    pins, checked = lock("requirements-cpu.lock"), 0
+    for package in importlib.metadata.distributions():
+        name = canonicalize_name(package.metadata["Name"])
+        if pins.get(name) == package.version:
+            asked = package.metadata["Requires-Python"] or ""
+            assert SpecifierSet(asked).contains(release), f"{name} {package.version} asks for Python {asked}"
+            checked += 1
+    assert checked > 100
 
 
 def test_the_locks_differ_only_where_torch_makes_them() -> None:

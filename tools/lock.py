@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -17,13 +16,15 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+OLDEST = "3.11.0"  # of the Pythons that pyproject.toml admits
 TORCH_OWN = re.compile(r"^(nvidia-|cuda-|triton$)")
 
 CPU_HEAD = """\
 # Every package of the study and of its tests, for Python 3.11 and later; torch {torch}.
-# Made by `make lock` from a real resolve on Python {python}, {machine}. No hashes: torch's CPU and CUDA builds of one
-# version are different files on different indexes: `make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes
-# the small CPU build; without it pip takes PyPI's build, which also runs on a CPU.
+# Made by `make lock` from a resolve for Python {python}, the oldest: some packages leave old patch releases of Python
+# out, which Linux distributions still have. No hashes: torch's CPU and CUDA builds of one version are different files
+# on different indexes: `make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build; without
+# it pip takes PyPI's build, which also runs on a CPU.
 """
 CUDA_HEAD = """\
 # The same set for an NVIDIA GPU: CPython 3.12, x86-64 Linux, torch {torch} (PyPI's build is the one for CUDA 13.0).
@@ -60,6 +61,11 @@ def resolve(requirements: list[str], options: list[str]) -> dict[str, str]:
     return found
 
 
+def for_python(version: str) -> list[str]:
+    """pip's options for a resolve for another Python than this one; nothing is written to the target."""
+    return ["--python-version", version, "--implementation", "cp", "--only-binary=:all:", "--target", "unused"]
+
+
 def project_requirements() -> list[str]:
     """What ``seqrec-lib[dev]`` asks for, as requirement strings.
 
@@ -86,19 +92,15 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = project_requirements()
 
-    cpu = resolve([*wanted, f"torch=={arguments.torch_cpu}"], [])
-    head = CPU_HEAD.format(
-        torch=cpu["torch"], python=platform.python_version(), machine=f"{platform.machine()} {platform.system()}"
-    )
-    write(ROOT / "requirements-cpu.lock", head, cpu)
+    cpu = resolve([*wanted, f"torch=={arguments.torch_cpu}"], for_python(OLDEST))
+    write(ROOT / "requirements-cpu.lock", CPU_HEAD.format(torch=cpu["torch"], python=OLDEST), cpu)
 
     # the CPU lock's versions are constraints, so that the two differ only where torch or Python makes them
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         keep = {name: version for name, version in cpu.items() if name not in {"torch", "setuptools"}}
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in keep.items()), encoding="utf-8")
-        options = ["--python-version", "3.12", "--implementation", "cp", "--only-binary=:all:"]
-        options += ["--target", str(Path(folder) / "target"), "--constraint", str(constraints)]
+        options = [*for_python("3.12"), "--constraint", str(constraints)]
         cuda = resolve([*wanted, f"torch=={arguments.torch_cuda}", "einops"], options)
     write(ROOT / "requirements-cuda.lock", CUDA_HEAD.format(torch=cuda["torch"]), cuda)
 
