@@ -60,6 +60,12 @@ def scrambled(rng: np.random.Generator, length: int, states: int) -> Inputs:
     return dt, x, B, -(10 ** rng.uniform(-3, 2, A.shape))
 
 
+def fastest_first(rng: np.random.Generator, length: int, states: int) -> Inputs:
+    """A later group remembers longer than the one before it."""
+    dt, x, B, A = ordinary(rng, length, states)
+    return dt / dt * 0.2, x, B, A[:, ::-1]
+
+
 def frozen(rng: np.random.Generator, length: int, states: int) -> Inputs:
     """Nothing is ever forgotten."""
     dt, x, B, A = ordinary(rng, length, states)
@@ -101,7 +107,7 @@ def a_tiny_last_input(rng: np.random.Generator, length: int, states: int) -> Inp
 def a_tiny_last_number(rng: np.random.Generator, length: int, states: int) -> Inputs:
     """The same for one number of state of a group: the others must not decide for it."""
     dt, x, B, A = ordinary(rng, length, states)
-    B[-9:, -1] *= 1e-20
+    B[-9:, 2] *= 1e-20
     return dt / dt * 0.4, x, B, A
 
 
@@ -123,6 +129,7 @@ def a_burst(rng: np.random.Generator, length: int, states: int) -> Inputs:
 REGIMES = [
     ordinary,
     scrambled,
+    fastest_first,
     frozen,
     forgetful,
     an_old_giant_hardly_decayed,
@@ -159,6 +166,16 @@ def test_what_is_left_out_is_less_than_a_rounding_of_the_last_term(regime: Calla
             begin = length - round(share * length)
             left_out = np.abs(parts[:begin, c]).sum(0)
             assert (left_out <= 2.0**-26 * np.abs(parts[-1, c]) * 1.001).all(), (length, c, begin)
+
+
+@pytest.mark.parametrize(("last", "limit"), [(1.0, 27.0), (2.0**-10, 36.0014), (-(2.0**10), 26.0014)])
+def test_the_limit_by_hand(last: float, limit: float) -> None:
+    """One input of 1, that many powers of 2 away from the last: 2^-bits (1 + |last|) against 2^-26 |last|."""
+    for bits, kept in ((limit - 0.01, 1.0), (limit + 0.01, 0.5)):
+        dt, x = np.zeros((2 * LANES, 1)), np.zeros((2 * LANES, 1))
+        x[LANES - 1], dt[LANES], x[-1] = 1.0, bits, last
+        _, share = state_of(dt, x, np.ones((2 * LANES, LANES)), np.full((1, LANES), -1 / LOG2_E))
+        assert share == kept, bits
 
 
 def test_what_is_forgotten_is_not_computed() -> None:
