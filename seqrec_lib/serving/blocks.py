@@ -1,4 +1,4 @@
-"""The three state-space mixers for one user, as compiled loops: the output at the last item, and one more item.
+"""State-space mixers with one decay per head for one user, as compiled loops: the last output, and one more item.
 
 Only the last output is wanted, so that most of a forward pass falls away: the gate, the projection out and the
 feed-forward network are computed once, not once per item. With one decay per head (Mamba-2, Hydra) the recurrence
@@ -8,10 +8,9 @@ itself is read with a single query, as attention without a softmax:
 
 which needs no state at all. Hydra's last output is the same sum over j < T with C_(T-1), its convolution looking ahead
 as far as there are items (`seqrec_lib.ssm.prefixes`). Mamba has a decay for each channel and number of state: its
-recurrence is run.
+recurrence is run (`selective`).
 
-Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution,
-A2 = A log2(e). ``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
+Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution. ``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
 """
 
 from __future__ import annotations
