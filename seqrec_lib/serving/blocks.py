@@ -10,7 +10,8 @@ which needs no state at all. Hydra's last output is the same sum over j < T with
 as far as there are items (`seqrec_lib.ssm.prefixes`). Mamba has a decay for each channel and number of state: its
 recurrence is run (`selective`).
 
-Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution. ``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
+Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution.
+``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
 """
 
 from __future__ import annotations
