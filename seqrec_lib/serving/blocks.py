@@ -1,4 +1,4 @@
-"""The three state-space mixers for one user, as compiled loops: the output at the last item, and one more item.
+"""State-space mixers with one decay per head for one user, as compiled loops: the last output, and one more item.
 
 Only the last output is wanted, so that most of a forward pass falls away: the gate, the projection out and the
 feed-forward network are computed once, not once per item. With one decay per head (Mamba-2, Hydra) the recurrence
@@ -8,10 +8,10 @@ itself is read with a single query, as attention without a softmax:
 
 which needs no state at all. Hydra's last output is the same sum over j < T with C_(T-1), its convolution looking ahead
 as far as there are items (`seqrec_lib.ssm.prefixes`). Mamba has a decay for each channel and number of state: its
-recurrence is run.
+recurrence is run (`selective`).
 
-Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution,
-A2 = A log2(e). ``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
+Glossary: L items, D_in = expand d channels, N = d_state, H heads, P = headdim, K taps of the convolution.
+``rows`` are the input projections of the items that the mixers convolve, (L, D_in [+ 2 N]).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from seqrec_lib.serving.kernels import KERNEL, exp2_negative, rms_norm
-from seqrec_lib.ssm.cpu.elementary import f32, sigmoid32, softplus32
+from seqrec_lib.serving.kernels import KERNEL, rms_norm
+from seqrec_lib.ssm.cpu.elementary import f32, sigmoid32
 
 
 @njit(**KERNEL)
@@ -36,58 +36,6 @@ def convolved(rows, t, past, taps, bias, low, high, out):  # type: ignore[no-unt
                 out[c] += tap[c] * row[c]
     for c in range(low, high):
         out[c] = out[c] * sigmoid32(out[c])
-
-
-@njit(**KERNEL)
-def mamba_token(u, x_proj, dt_weight, dt_bias, A2, h, mixed, dt, width):  # type: ignore[no-untyped-def]
-    """The selective scan's step for u (D_in,): h (N, D_in) <- exp(dt A) h + dt u B; leaves dt, B, C in ``mixed``.
-
-    ``width`` of mixed's columns are computed: without C where the output is not wanted.
-    """
-    rank, channels = dt_weight.shape[0], u.size
-    part = mixed[:width]
-    for i in range(width):
-        part[i] = f32(0.0)
-    for i in range(channels):
-        a, row = u[i], x_proj[i]
-        for j in range(width):
-            part[j] += a * row[j]
-    for c in range(channels):
-        dt[c] = dt_bias[c]
-    for r in range(rank):
-        a, row = mixed[r], dt_weight[r]
-        for c in range(channels):
-            dt[c] += a * row[c]
-    for c in range(channels):
-        dt[c] = softplus32(dt[c])
-    for n in range(h.shape[0]):
-        hn, an, bn = h[n], A2[n], mixed[rank + n]
-        for c in range(channels):
-            hn[c] = exp2_negative(dt[c] * an[c]) * hn[c] + bn * (dt[c] * u[c])
-
-
-@njit(**KERNEL)
-def mamba_readout(u, z, D, C, h, y):  # type: ignore[no-untyped-def]
-    """y = (C . h + D u) silu(z): (D_in,)."""
-    for c in range(u.size):
-        y[c] = D[c] * u[c]
-    for n in range(h.shape[0]):
-        a, hn = C[n], h[n]
-        for c in range(u.size):
-            y[c] += a * hn[c]
-    for c in range(u.size):
-        y[c] *= z[c] * sigmoid32(z[c])
-
-
-@njit(**KERNEL)
-def mamba_scan(rows, taps, bias, x_proj, dt_weight, dt_bias, A2, h, u, mixed):  # type: ignore[no-untyped-def]
-    """Run the recurrence over rows (L, D_in): h becomes the state after the last item, u and mixed are its inputs."""
-    dt = np.empty(u.size, np.float32)
-    last = rows.shape[0] - 1
-    short = mixed.size - h.shape[0]  # dt and B
-    for t in range(last + 1):
-        convolved(rows, t, taps.shape[0] - 1, taps, bias, 0, u.size, u)
-        mamba_token(u, x_proj, dt_weight, dt_bias, A2, h, mixed, dt, mixed.size if t == last else short)
 
 
 @njit(**KERNEL)

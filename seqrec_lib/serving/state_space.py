@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqrec_lib.models.state_space import StateSpaceRecommender
-from seqrec_lib.serving import blocks
+from seqrec_lib.serving import blocks, selective
 from seqrec_lib.serving.base import SteppingServer
 from seqrec_lib.serving.kernels import KERNEL, LOG2_E, feed_forward, layer_norm, matvec
 from seqrec_lib.ssm.convolution import taps_of
@@ -160,48 +160,55 @@ def window_of(rows: np.ndarray, taps: int) -> np.ndarray:
     return window
 
 
+def _padded(weight: Tensor) -> Tensor:
+    """Rows of zeros behind, up to a multiple of `LANES`: (rows, width)."""
+    return F.pad(weight, (0, 0, 0, selective.padded(len(weight)) - len(weight)))
+
+
 class MambaServer(StateSpaceServer):
-    """Mamba4Rec with one layer. State: window (K, D_in), h (N, D_in)."""
+    """Mamba4Rec with one layer. State: window (K, D_in), h (D_in, N); N is padded, see `selective`."""
 
     def _pack(self, mixer: Any) -> None:
-        channels = mixer.d_inner
+        channels, rank, states = mixer.d_inner, mixer.dt_rank, mixer.d_state
         self._split(mixer, slice(channels, None), slice(channels), slice(0))
         weight, bias = taps_of(mixer.conv1d)
-        A2 = (-torch.exp(mixer.A_log.detach()) * LOG2_E).T
-        self._scan = packed(
-            weight.T, bias, transposed(mixer.x_proj), transposed(mixer.dt_proj), mixer.dt_proj.bias, A2
-        )  # fmt: skip
+        dt, B, C = mixer.x_proj.weight.detach().split([rank, states, states])
+        x_proj = torch.cat([_padded(part) for part in (B, dt, C)]).T
+        # A padded number of state has B = C = 0 and the last one's decay, which leaves `rates` as they are.
+        A2 = -torch.exp(mixer.A_log.detach()) * LOG2_E
+        A2 = F.pad(A2[None], (0, selective.padded(states) - states), mode="replicate")[0]
+        self._scan = packed(weight.T, bias, x_proj, transposed(mixer.dt_proj), mixer.dt_proj.bias, A2)
         (self._D,) = packed(mixer.D)
-        self._mixed = mixer.dt_rank + 2 * mixer.d_state
-        self._states, self._taps = mixer.d_state, mixer.d_conv
+        self._rates, self._states, self._taps = selective.rates(self._scan[-1]), states, mixer.d_conv
 
-    def _run(self, rows: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        u, mixed = np.empty(self._channels, np.float32), np.empty(self._mixed, np.float32)
-        blocks.mamba_scan(rows, *self._scan, h, u, mixed)
-        return u, mixed
+    def _empty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Space for h (zeros), u and ``mixed``."""
+        x_proj, A2 = self._scan[2], self._scan[-1]
+        return np.zeros_like(A2), np.empty(self._channels, np.float32), np.empty(x_proj.shape[1], np.float32)
 
     def _readout(self, u: np.ndarray, mixed: np.ndarray, h: np.ndarray, z: np.ndarray) -> np.ndarray:
         y = np.empty(self._channels, np.float32)
-        blocks.mamba_readout(u, z, self._D, mixed[-self._states :], h, y)
+        selective.readout(u, z, self._D, mixed[-h.shape[1] :], h, y)
         return y
 
     def _read(self, rows: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
-        h = np.zeros((self._states, self._channels), np.float32)
-        return self._readout(*self._run(rows, h), h, z)
+        h, u, mixed = self._empty()
+        selective.scan(rows, *self._scan, self._rates, self._states, h, u, mixed)
+        return self._readout(u, mixed, h, z)
 
     def start(self, history: np.ndarray) -> State:
-        rows, h = self._rows(history)[0], np.zeros((self._states, self._channels), np.float32)
+        rows, (h, u, mixed) = self._rows(history)[0], self._empty()
         if len(rows):
-            self._run(rows, h)
+            selective.scan(rows, *self._scan, self._rates, self._states, h, u, mixed)
         return State((window_of(rows, self._taps), h))
 
     def _advance(self, state: State, row: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         window, h = state.arrays
         blocks.shift(window, row)
-        u, mixed, step = np.empty_like(row), np.empty(self._mixed, np.float32), np.empty_like(row)
+        _, u, mixed = self._empty()
         taps, bias, *scan = self._scan
         blocks.convolved(window, self._taps - 1, self._taps - 1, taps, bias, 0, len(row), u)
-        blocks.mamba_token(u, *scan, h, mixed, step, self._mixed)
+        selective.advance(u, *scan, h, mixed)
         return self._readout(u, mixed, h, z)
 
 
