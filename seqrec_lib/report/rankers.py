@@ -312,7 +312,7 @@ def verdict(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10")
         return ClaimVerdict(found)
     word: Word = "upheld" if all(words) else "partly" if any(words) else "not upheld"
     if any(own.other_model for own in runs):
-        reasons.append("a small ranker from scratch says nothing about seven billion pretrained weights")
+        reasons.append("A small ranker from scratch says nothing about seven billion pretrained weights")
         word = by_a_stand_in(word)
     return ClaimVerdict(found, word, "; ".join(reasons), tuple(ids))
 
