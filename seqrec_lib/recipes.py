@@ -56,8 +56,7 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
 
 
-AMAZON: dict[str, Any] = {  # short histories, large catalogues: the item softmax is nearly all of an epoch
-    "max_length": 50,
+FEW_EPOCHS: dict[str, Any] = {  # where the item softmax makes an epoch long, the rate falls to zero over few of them
     "precision": "softmax-bf16",
     "tokens_per_batch": 1600,
     "learning_rate": 2e-3,
@@ -65,6 +64,7 @@ AMAZON: dict[str, Any] = {  # short histories, large catalogues: the item softma
     "schedule": "cosine",
     "epochs": 20,
 }
+AMAZON = FEW_EPOCHS | {"max_length": 50}
 
 DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "demo": {
@@ -75,14 +75,7 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-3,
         "average": 0.99,
     },
-    "ml-1m": {
-        "precision": "softmax-bf16",
-        "tokens_per_batch": 1600,
-        "learning_rate": 2e-3,
-        "warmup_steps": 200,
-        "schedule": "cosine",
-        "epochs": 20,
-    },
+    "ml-1m": FEW_EPOCHS,
     "ml-100k": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
     "ml-latest-small": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
     "amazon-2014-beauty": AMAZON | {"epochs": 30},
