@@ -119,8 +119,20 @@ def figure(found: Sequence[Point]) -> Figure | None:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set(xlabel="Latency in units of SASRec's (log scale)", ylabel="HT@10")
     axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.supxlabel("filled: ours with 95 % intervals; hollow: the paper", fontsize=9, color="#444444")
+    beside = "; hollow: the paper" if _has_paper(found) else ""
+    figure.supxlabel(f"filled: ours with 95 % intervals{beside}", fontsize=9, color="#444444")
     return figure
+
+
+def _has_paper(found: Sequence[Point]) -> bool:
+    return any(p.paper_latency is not None and p.paper_accuracy is not None for p in found)
+
+
+def caption(found: Sequence[Point]) -> str:
+    """The caption of `figure`; it speaks of the paper where that has a point."""
+    if _has_paper(found):
+        return "HT@10 over latency, each side's SASRec at 1. Ours are filled, the paper's hollow: see how far apart."
+    return "HT@10 over latency, SASRec's at 1. Up is more accurate, left is faster."
 
 
 def alt(found: Sequence[Point]) -> str:

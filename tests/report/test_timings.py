@@ -142,6 +142,8 @@ def test_appendix_b_shows_both_intervals_and_the_paper_hollow(make: Any) -> None
     assert appendix_b.figure(points) is not None
     assert "GPT4Rec, MamRec, LlamaRec" in appendix_b.waiting(points).text.replace("Mamba4Rec, ", "")
     assert "Mamba4Rec: not run (paper 0.0156, 0.303)" in appendix_b.alt(points)
+    alone = [replace(point, paper_latency=None, paper_accuracy=None) for point in points]
+    assert "hollow" in appendix_b.caption(points) and "hollow" not in appendix_b.caption(alone)
     assert len(appendix_b.numbers(points)) == len(points)
 
 
