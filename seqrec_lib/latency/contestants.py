@@ -6,8 +6,8 @@ Paths on a CPU:
     step     the state of the history is at hand and one more event comes (a cache of keys and values for SASRec)
 On a GPU: eager (= module), compiled (`torch.compile`), graph (a CUDA graph).
 
-A language model joins as another `Contestant`: its time per user goes into the same columns, and the tokens that it
-wrote into `Stages.tokens`, from which a column of its own is made. Both are never mixed.
+Language models are timed in turns with the models as served by `benchmarks/query_latency.py`: their time per user, and
+their tokens per second in a column of its own.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ CUDA_PATHS = ("eager", "compiled", "graph")
 
 @dataclass(frozen=True)
 class Stages:
-    """Seconds of one user's request; ``device`` on the GPU's clock; ``tokens`` that a language model wrote."""
+    """Seconds of one user's request; ``device`` on the GPU's clock."""
 
     encode: float
     score: float
     top_k: float
     device: float | None = None
-    tokens: int = 0
 
     @property
     def total(self) -> float:
