@@ -53,7 +53,7 @@ app = typer.Typer(
     help="State space models in sequential recommendation: run the study, read its book, try its models.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, fetch one, describe one.")
-results_app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish.")
+results_app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish, replay.")
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")
 
@@ -299,6 +299,37 @@ def results_publish(experiment: Experiment = None, dataset: Dataset = None) -> N
     from seqrec_lib.results import RunStore
 
     _report(RunStore().publish(experiment=experiment, dataset=dataset))
+
+
+@results_app.command("replay")
+def results_replay(
+    experiment: Experiment = None,
+    dataset: Dataset = None,
+    run: Annotated[list[str] | None, typer.Option(help="Only this run; may repeat.")] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Compare the first epochs only; 0: the whole run.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be replayed.")] = False,
+) -> None:
+    """Carry out runs of older code again; equal numbers show that the change of code does not matter to them."""
+    from seqrec_lib.progress import Reporter, duration
+    from seqrec_lib.results import RunStore
+    from seqrec_lib.study.replaying import cases, replay
+
+    store, unequal = RunStore(), 0
+    found = cases(store, experiment, dataset, run or ())
+    if not found:
+        _say("no planned run is of older code")
+    with Reporter(not dry_run) as reporter:
+        for number, case in enumerate(found, 1):
+            label = f"[{number}/{len(found)}] {case}"
+            if dry_run:
+                _say(f"{label}, took {duration(case.seconds)}")
+                continue
+            reporter.start(label)
+            verdict = replay(case, store, epochs, reporter.report)
+            unequal += bool(verdict.difference)
+            reporter.line(f"{label}: {verdict.difference or 'all numbers are equal'}")
+    if unequal:
+        raise typer.Exit(1)
 
 
 def _report(report: Any) -> None:

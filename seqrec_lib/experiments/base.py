@@ -19,6 +19,7 @@ from seqrec_lib.progress import Reporter, duration
 from seqrec_lib.results import RunRecord, RunStore, environment, fingerprint, hardware, now, plain, run_key
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import SLUG
+from seqrec_lib.results.replays import proof
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,9 +107,18 @@ def key(experiment: Experiment, config: Any) -> str:
     )
 
 
+def fingerprint_of(experiment: Experiment, config: Mapping[str, Any]) -> str:
+    """Fingerprint of today's code for the run of ``config``, given as a record has it."""
+    return fingerprint(_sources(experiment, config))
+
+
 def is_older(record: RunRecord, experiment: Experiment) -> bool:
-    """Whether the record was made by code that differs from today's (page and `status` say "older code")."""
-    return record.fingerprint != fingerprint(_sources(experiment, record.config))
+    """Whether code made the record that differs from today's and was not shown to give the same numbers.
+
+    Page and `status` say "older code". `seqrec_lib.results.replays` says how it is shown.
+    """
+    today = fingerprint_of(experiment, record.config)
+    return record.fingerprint != today and not proof(record, today)
 
 
 def execute(
@@ -211,7 +221,7 @@ def _run(
         "revision": experiment.REVISION,
         "parents": _parents(experiment, config),
         "hardware": _device(experiment),
-        "fingerprint": fingerprint(_sources(experiment, values)),
+        "fingerprint": fingerprint_of(experiment, values),
         "started": started,
     }
     try:

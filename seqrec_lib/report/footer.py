@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from seqrec_lib.experiments import get
+from seqrec_lib.experiments.base import fingerprint_of, is_older
 from seqrec_lib.report.html import NONE, Html, bullets, details, paragraph, stack, table
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord
+from seqrec_lib.results.replays import Replay, proof
 
 
 def hardware_name(record: RunRecord) -> str:
@@ -27,11 +30,11 @@ def failures(runs: Sequence[ModelRuns]) -> Html:
     return paragraph("Failed runs:") + bullets(lines) if lines else paragraph("No run failed.")
 
 
-def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ()) -> Html:
-    """The footer of a results page: how many runs, made by which code, when, on what; every run id unfolds.
+TODAYS, REPLAYED, OLDER = "today's code", "older code, replayed", "older code"
 
-    ``older`` holds the ids of runs made by code that differs from today's (`experiments.base.is_older`).
-    """
+
+def provenance(records: Sequence[RunRecord | None]) -> Html:
+    """The footer of a results page: how many runs, made by which code, when, on what; every run id unfolds."""
     present = [record for record in records if record is not None]
     if not present:
         planned = f"{len(records)} run{'' if len(records) == 1 else 's'}"
@@ -44,9 +47,16 @@ def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ())
         f"Runs with a record: {len(present)} of {len(records)}, made {span} at commit {', '.join(commits)} "
         f"on {'; '.join(devices)}."
     )
-    stale = sum(record.run_id in older for record in present)
-    if stale:
-        sentence += f" Older code made {stale} of them: what computes results has changed since."
+    codes = {record.run_id: code_of(record) for record in present}
+    replayed, older = (sum(code[0] == word for code in codes.values()) for word in (REPLAYED, OLDER))
+    if replayed:
+        proofs = {one.run_id: one for _, links in codes.values() for one in links}
+        sentence += (
+            f" Older code made {replayed} of them, and today's gives the same numbers to the last digit: replayed were "
+            f"{', '.join(_replayed(one) for one in sorted(proofs.values(), key=lambda one: one.run_id))}."
+        )
+    if older:
+        sentence += f" Older code made {older} of them: what computes results has changed since."
     body = [
         [
             record.run_id,
@@ -55,7 +65,7 @@ def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ())
             record.status,
             record.finished[:16].replace("T", " "),
             _commit(record),
-            "older code" if record.run_id in older else "today's code",
+            codes[record.run_id][0],
             hardware_name(record),
         ]
         for record in present
@@ -63,6 +73,21 @@ def provenance(records: Sequence[RunRecord | None], older: Collection[str] = ())
     headers = ["Run", "What", "Seed", "Status", "Finished (UTC)", "Commit", "Code", "Hardware"]
     runs = table(headers, body, caption="Runs behind this page", left=tuple(range(8)))
     return stack([paragraph(sentence), details("The runs behind this page, one by one", runs)])
+
+
+def code_of(record: RunRecord) -> tuple[str, tuple[Replay, ...]]:
+    """Which code made a run, in words, and the replays by which older code stands for today's."""
+    experiment = get(record.experiment)
+    if is_older(record, experiment):
+        return OLDER, ()
+    links = proof(record, fingerprint_of(experiment, record.config))
+    return (REPLAYED, links) if links else (TODAYS, ())
+
+
+def _replayed(replay: Replay) -> str:
+    if not replay.epochs:
+        return replay.run_id
+    return f"{replay.run_id} ({'the first epoch' if replay.epochs == 1 else f'the first {replay.epochs} epochs'})"
 
 
 def what(record: RunRecord) -> str:
