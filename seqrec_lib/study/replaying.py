@@ -159,9 +159,9 @@ def _history(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]])
     if len(old) != len(new) or not old:
         yield f"{len(old)} epochs became {len(new)}"
     for number, (before, after) in enumerate(zip(old, new, strict=False), 1):
-        short = {key: float(f"{value:.{DIGITS}g}") for key, value in after.items()}
-        timeless = [{key: float(value) for key, value in one.items() if key not in CLOCK} for one in (before, short)]
-        yield from _values(f"epoch {number}: ", *timeless)
+        short = {key: float(f"{value:.{DIGITS}g}") for key, value in after.items() if key not in CLOCK}
+        measured = {key: float(value) for key, value in before.items() if key in short}  # counts may be added later
+        yield from _values(f"epoch {number}: ", measured, short)
 
 
 def _values(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
