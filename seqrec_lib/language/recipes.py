@@ -53,6 +53,9 @@ class Writing:
     b: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
 
 
+SMALL: dict[str, Any] = {"d_model": 64, "n_layers": 3, "heads": 2, "tokens_per_batch": 1024}
+"""A model from scratch, and its batch, that a core trains in minutes."""
+
 DATASETS: dict[str, dict[str, Any]] = {
     # Half a minute for both models: of a window of fifty titles the last five are read, so that a user gives one or two
     # texts, not six.
@@ -78,11 +81,11 @@ DATASETS: dict[str, dict[str, Any]] = {
         "k1": (0.5, 1.5),
         "b": (0.0, 0.75),
     },
-    # MovieLens-100K has about a million tokens of titles for each epoch: a few epochs of a few hundred thousand weights
-    # are what a core can train in minutes.
-    "ml-100k": {"d_model": 64, "n_layers": 3, "heads": 2, "tokens_per_batch": 1024, "epochs": 5, "title_tokens": 24},
-    "ml-1m": {"d_model": 128, "n_layers": 3, "vocabulary": 4096, "epochs": 2, "title_tokens": 24},
-    "amazon-2014-beauty": {"d_model": 128, "n_layers": 3, "vocabulary": 4096, "epochs": 8, "prompt_tokens": 220},
+    # An epoch of MovieLens-100K has about a million tokens of titles, one of MovieLens-1M ten times as many: a few
+    # hundred thousand weights, and one to ten million tokens for each of them, are what a core can train in minutes.
+    "ml-100k": SMALL | {"epochs": 5, "title_tokens": 24},
+    "ml-1m": SMALL | {"epochs": 1, "title_tokens": 24},
+    "amazon-2014-beauty": SMALL | {"epochs": 3, "prompt_tokens": 220},
 }
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -23,6 +22,7 @@ from typing import Any
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.results.record import RUN_ID, RunRecord, canonical_json
+from seqrec_lib.results.store import write_file
 
 FREE = ("dataset", "seed")  # settings in which runs that are alike may differ as they like
 
@@ -120,9 +120,7 @@ def add_replay(replay: Replay, path: Path | None = None) -> None:
     kept = [one for one in read_replays(path) if (one.run_id, one.then, one.today) != same]
     text = json.dumps([asdict(one) for one in [*kept, replay]], indent=1, ensure_ascii=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_file(path, text.encode())
 
 
 def proof(record: RunRecord, today: str, replays: Iterable[Replay] | None = None) -> tuple[Replay, ...]:

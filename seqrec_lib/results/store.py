@@ -257,10 +257,11 @@ def write_run(path: Path, text: str, tables: Mapping[str, bytes]) -> None:
     files = [(table_path(path, name), blob) for name, blob in tables.items()] + [(path, text.encode())]
     _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
     for target, blob in files:
-        _attempt(target, lambda target=target, blob=blob: _write_file(target, blob))
+        _attempt(target, lambda target=target, blob=blob: write_file(target, blob))
 
 
-def _write_file(path: Path, blob: bytes) -> None:
+def write_file(path: Path, blob: bytes) -> None:
+    """Write a file in one step that outlives a crash: a temporary file, fsync, rename. One writer at a time."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as stream:
