@@ -57,6 +57,7 @@ def _pairs(
 
 _NAMES = {"mamba4rec": "Mamba4Rec", "2mamba4rec": "2Mamba4Rec", "hydra4rec": "Hydra4Rec"}
 _MAMBA = {"mamba4rec": "Mamba4Rec"}
+_ALL = {"sasrec": "SASRec"} | _NAMES
 
 QUESTIONS: dict[str, Question] = {
     question.id: question
@@ -73,7 +74,8 @@ QUESTIONS: dict[str, Question] = {
         Question("layers", "Two layers", _pairs(_NAMES, "2 layers", n_layers=2)),
         Question("residual", "A residual around the mixer", _pairs(_NAMES, "residual", "+residual")),
         Question("objective", "Prefixes as samples", _pairs(_NAMES, "prefixes", objective="prefixes")),
-        Question("repeats", "A repeat bias", _pairs({"sasrec": "SASRec"} | _NAMES, "repeat bias", "+repeats")),
+        Question("repeats", "A repeat bias", _pairs(_ALL, "repeat bias", "+repeats")),
+        Question("precision", "The item softmax in full precision", _pairs(_ALL, "fp32", precision="fp32")),
     )
 }
 
