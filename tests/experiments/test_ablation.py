@@ -11,6 +11,7 @@ from seqrec_lib.results import plain
 
 PARAMETERS = {"dataset": "ml-100k", "questions": list(ablation.QUESTIONS), "seeds": [0, 1], "epochs": 0}
 DECIDES = {
+    "precision": {"precision"},
     "initialisation": {"initialisation"},
     "layers": {"n_layers", "objective"},  # Hydra with two layers can only train on prefixes
     "residual": {"model"},
