@@ -44,7 +44,7 @@ def environment() -> dict[str, Any]:
     Keys: ``device`` (name of the GPU, else of the CPU), ``device_type`` (cuda | cpu), ``cpu``, ``cores``
     (usable by this process), ``threads`` (of torch once it is loaded), ``gpu`` (name or None), ``platform``,
     ``versions`` (package -> version or None), ``kernels`` (CUDA kernel package -> version or None),
-    ``git_commit`` and ``git_dirty`` (None outside a git checkout; files under results/ do not count).
+    ``git_commit`` and ``git_dirty`` (None outside a git checkout; results do not count).
     """
     cpu, gpu = cpu_model(), gpu_name()
     commit, dirty = git_state()
@@ -114,16 +114,19 @@ def version(package: str) -> str | None:
         return None
 
 
+RESULTS = (":(exclude)results", ":(exclude)benchmarks/results")  # of a checkout: not code
+
+
 def git_state(root: Path = ROOT) -> tuple[str | None, bool | None]:
     """Commit of the checkout at ``root`` and whether it differs from it; (None, None) where there is none.
 
-    Untracked files count as a difference, as they may be code that a run used; files under results/ do not.
+    Untracked files count as a difference, as they may be code that a run used; what runs and benchmarks gave does not.
     """
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     # The enclosing repository must be the one that holds this code, not one that merely lies around it.
     if commit is None or not _git(root, "ls-files", "--", "seqrec_lib/errors.py"):
         return None, None
-    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", ":(exclude)results")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *RESULTS)
     return commit, None if changes is None else bool(changes)
 
 

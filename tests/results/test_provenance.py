@@ -104,9 +104,10 @@ def test_environment_is_plain_and_names_the_machine() -> None:
 def test_git_state_ignores_results(checkout: Path) -> None:
     commit, dirty = git_state(checkout)
     assert (len(commit or ""), dirty) == (40, False)
-    (checkout / "results").mkdir()
-    (checkout / "results/new.json").write_text("{}")
-    assert git_state(checkout) == (commit, False)
+    for folder in ("results", "benchmarks/results"):
+        (checkout / folder).mkdir(parents=True)
+        (checkout / folder / "new.json").write_text("{}")
+        assert git_state(checkout) == (commit, False)
     (checkout / "new.py").write_text("x = 1")
     assert git_state(checkout) == (commit, True)
 
