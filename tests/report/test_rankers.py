@@ -128,7 +128,7 @@ def test_memory_of_the_papers_ranker_is_computed_from_its_sizes() -> None:
     assert sum(8 * (m.in_features + m.out_features) for m in taken) == rankers.LLAMA_7B_ADAPTERS
     text = str(rankers.memory_table())
     for gigabytes in ("107.81", "26.95", "27.02", "4.39", "4.46"):  # 16 bytes of each; 4; with adapters; in four bits
-        assert f">{gigabytes}<" in text
+        assert f" {gigabytes}" in text
 
 
 @pytest.mark.parametrize(("skill", "word"), [(8.0, "partly"), (0.0, "not tested yet")])
