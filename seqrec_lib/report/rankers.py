@@ -281,24 +281,24 @@ def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
 
 def memory_table() -> Html:
     """What the weights of the paper's ranker take to be tuned, by computation: all of them, LoRA, QLoRA."""
-    trained = 4 * 4  # a float32 each for the weight, its gradient and Adam's two moments
-    four_bits = LLAMA_7B_LINEAR * bits_per_weight() / 8 + (LLAMA_7B - LLAMA_7B_LINEAR) * 4
+    four_bits = LLAMA_7B_LINEAR * bits_per_weight() / 8 + 4 * (LLAMA_7B - LLAMA_7B_LINEAR)
     ways = {
         "all weights": (0.0, LLAMA_7B),
-        "adapters on float32 weights (LoRA)": (4.0 * LLAMA_7B, LLAMA_7B_ADAPTERS),
-        "adapters on four-bit weights (QLoRA)": (four_bits, LLAMA_7B_ADAPTERS),
+        "LoRA, on float32 weights": (4.0 * LLAMA_7B, LLAMA_7B_ADAPTERS),
+        "QLoRA, on four-bit weights": (four_bits, LLAMA_7B_ADAPTERS),
     }
-    body = [
-        [name, gigabytes(frozen) if frozen else NONE, f"{count:,}", gigabytes(trained * count),
-         gigabytes(frozen + trained * count)]
-        for name, (frozen, count) in ways.items()
-    ]  # fmt: skip
-    headers = ["Tuned", "Frozen weights, GB", "Trained weights", "With gradients and moments, GB", "Together, GB"]
+    body = []
+    for name, (frozen, count) in ways.items():
+        trained = 4 * 4 * count  # a float32 each for the weight, its gradient and Adam's two moments
+        parts = [gigabytes(frozen) if frozen else NONE, gigabytes(trained), gigabytes(frozen + trained)]
+        body.append([name, *parts])
     notes = [
-        f"Computed from published sizes, not run; a GB is a thousand million bytes. In four bits a weight takes "
+        f"Computed from published sizes, not run; a GB is a thousand million bytes. Trained: {LLAMA_7B:,} weights or "
+        f"the {LLAMA_7B_ADAPTERS:,} of adapters, each with its gradient and Adam's two moments. In four bits one takes "
         f"{bits_per_weight():.3f} bits with its share of the scales; embeddings, norms and the output layer stay in "
         "float32. Activations come on top."
     ]
+    headers = ["Tuned", "Frozen, GB", "Trained, GB", "Together, GB"]
     return table(headers, body, caption="Memory to tune Llama-2 7B", notes=notes)
 
 
