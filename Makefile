@@ -35,6 +35,8 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --constraint $(LOCK) "bitsandbytes==0.50.2" >/dev/null 2>&1 \
+	  || echo "note: bitsandbytes has no build for this machine: everything else works, sources with nf4: do not"
 	@$(BIN)/python -m pip install --quiet --constraint $(LOCK) "lightfm-next==1.19.0" >/dev/null 2>&1 \
 	  || echo "note: LightFM was not built (it needs a C compiler): everything else works, preference pairs from it do not"
 	@touch $@

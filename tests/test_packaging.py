@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NAMED_BY_THE_STUDY = (
     "jupyter", "jupyter-book", "papermill", "torch", "mamba-ssm", "causal-conv1d", "transformers", "trl", "peft",
-    "seaborn", "scipy",
+    "bitsandbytes", "seaborn", "scipy",
 )  # fmt: skip
 CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-forge's name -> PyPI's
 MODULES = {
@@ -43,7 +43,9 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 
 def declared() -> dict[str, Requirement]:
     extras = PROJECT["optional-dependencies"]
-    return requirements([*PROJECT["dependencies"], *extras["gpu"], *extras["lightfm"], *extras["dev"]])
+    return requirements(
+        [*PROJECT["dependencies"], *extras["gpu"], *extras["qlora"], *extras["lightfm"], *extras["dev"]]
+    )
 
 
 def environment() -> list[str]:
@@ -65,6 +67,7 @@ def test_every_dependency_says_why_it_is_there() -> None:
     for requirement in [
         *PROJECT["dependencies"],
         *PROJECT["optional-dependencies"]["gpu"],
+        *PROJECT["optional-dependencies"]["qlora"],
         *PROJECT["optional-dependencies"]["dev"],
     ]:
         line = next(line for line in text.splitlines() if f'"{requirement}"' in line)
@@ -147,7 +150,7 @@ def imported_modules(folder: Path) -> dict[str, str]:
 
 def test_what_the_library_imports_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    own = requirements([*PROJECT["dependencies"], *extras["gpu"], *extras["lightfm"]])
+    own = requirements([*PROJECT["dependencies"], *extras["gpu"], *extras["qlora"], *extras["lightfm"]])
     for module, where in imported_modules(ROOT / "seqrec_lib").items():
         assert canonicalize_name(MODULES.get(module, module)) in own, f"{where} imports {module}, which is not declared"
 

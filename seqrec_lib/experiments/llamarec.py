@@ -7,7 +7,7 @@ candidates.
 
 Table "ranks": each user's rank by the ranker (``rank``) and by each floor, and the target's ``place`` among the
 candidates. Table "letters": what place does (`assessment.position_bias`). The tuned model stays in the run's folder in
-the hub's format, where the experiment `orpo` finds it.
+the hub's format, where the experiment `orpo` finds it; of one with four-bit weights (`quantized`), its adapter.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import Context, Outcome, execute, key
+from seqrec_lib.language import quantized
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
 
@@ -56,6 +57,11 @@ KEPT = "model"  # the tuned model's folder within `keep`
 SCRATCH = "scratch:titles"
 
 
+def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules whose code decides a run of ``config`` (as a record has it)."""
+    return (*SOURCES, quantized.__name__) if quantized.is_quantized(config["source"]) else SOURCES
+
+
 @dataclass(frozen=True)
 class Config:
     """One run. ``size`` is None for a pretrained model."""
@@ -73,10 +79,12 @@ class Config:
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
 
-    ``source`` is a hub id, a folder, or scratch:titles. ``overrides`` are fields of `Size`, `Setting` and `Teaching`.
+    ``source`` is a hub id, a folder, or scratch:titles; with nf4: before an id or a folder, its weights are kept in
+    four bits. ``overrides`` are fields of `Size`, `Setting` and `Teaching`.
 
     Raises:
-        SeqRecError: an unknown data set, retriever or override, or title tokens for a model that has none.
+        SeqRecError: an unknown data set, retriever or override, title tokens for a model that has none, or four-bit
+            weights where they cannot be.
     """
     from seqrec_lib.data import registry
 
@@ -85,6 +93,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     if not isinstance(overrides, Mapping):
         raise SeqRecError(f"overrides is {overrides!r}; expected a mapping such as {{'per_user': 20}}")
     size, setting, teaching = resolve(dataset, source == SCRATCH, overrides)
+    quantized.check(source, setting.lora_rank)
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
     configs: list[Config] = []
@@ -114,7 +123,7 @@ def run(config: Config, context: Context) -> Outcome:
 
     sequences = load(config.dataset)
     retriever = load_retriever(config.retriever, sequences, context)
-    language = new_model(config, sequences, retriever)
+    language = new_model(config, sequences, retriever, context.device)
     ranker = make_ranker(config, language, sequences, context.device)
     begin = time.perf_counter()
     history = teach(
@@ -128,7 +137,7 @@ def run(config: Config, context: Context) -> Outcome:
         folder=context.workdir,
     )
     train_seconds = time.perf_counter() - begin
-    _keep(ranker, context.workdir)
+    _keep(ranker, language, context.workdir)
     context.report("ranking")
     result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
     tables = {"ranks": pa.table(result.columns)}
@@ -178,19 +187,35 @@ def kept(experiment: Any, config: Any, context: Context) -> Path:
     return folder
 
 
-def new_model(config: Config, sequences: Sequences, retriever: SequentialRecommender) -> LanguageModel:
-    """The ranker's model before any tuning."""
+def new_model(
+    config: Config, sequences: Sequences, retriever: SequentialRecommender, device: str = "auto"
+) -> LanguageModel:
+    """The ranker's model before any tuning. Four-bit weights are on their device already."""
     from seqrec_lib.language import pretrained
     from seqrec_lib.language.title_tokens import title_model
 
+    if quantized.is_quantized(config.source):
+        return quantized.load(config.source, _place(device))
     if config.size is None:
         return pretrained.load(config.source)
     vectors = retriever.item_embedding.weight.detach().numpy() if config.setting.vectors else None
     return title_model(sequences.n_items, config.size, config.seed, vectors)
 
 
+def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageModel:
+    """What the run of ``config`` kept in ``folder``; its provenance says where its weights came from at first."""
+    from seqrec_lib.language import pretrained
+
+    if quantized.is_quantized(config.source):
+        return quantized.load_tuned(folder, config.source, _place(device))
+    with pretrained.quiet():
+        language = pretrained.load(str(folder))
+    first = {"kind": pretrained.kind(config.source), "name": config.source}
+    return replace(language, provenance=language.provenance | first)
+
+
 def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
-    """The model with the prompt of ``config``, on its device."""
+    """The model with the prompt of ``config``, on its device; the seed decides its adapters."""
     import torch
 
     from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles
@@ -210,15 +235,26 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
         prompt_tokens=setting.prompt_tokens,
     )
     if setting.lora_rank:
-        ranker.model = with_adapter(ranker.model, rank=setting.lora_rank)
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    ranker.model = ranker.model.to("cuda" if on_gpu else "cpu").eval()
+        adapted = quantized.with_adapter if quantized.is_quantized(config.source) else with_adapter
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            ranker.model = adapted(ranker.model, rank=setting.lora_rank)
+    ranker.model = ranker.model.to(_place(device)).eval()
     return ranker
 
 
-def _keep(ranker: LetterRanker, workdir: Path) -> None:
+def _place(device: str) -> str:
+    import torch
+
+    return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
+
+
+def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path) -> None:
     from seqrec_lib.language.pretrained import quiet
 
+    if "quantisation" in language.provenance:
+        quantized.save(ranker.model, ranker.tokenizer, language.provenance, workdir / "keep" / KEPT)
+        return
     model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
     ranker.model = model.eval()
     with quiet():
@@ -235,7 +271,6 @@ def assess(
     from seqrec_lib.data.sequences import Histories
     from seqrec_lib.language.assessment import Assessment
     from seqrec_lib.language.candidates import retrieve
-    from seqrec_lib.language.pretrained import parameter_counts
     from seqrec_lib.language.ranking import best_blend, log_odds, pool_ranks
     from seqrec_lib.metrics import rank_metrics
 
@@ -257,7 +292,7 @@ def assess(
     if (pools.place >= 0).any():
         ranks = pool_ranks(scores, pools.place)[pools.place >= 0]
         result.metrics["valid_subset_ndcg@10"] = rank_metrics(ranks, (10,))["ndcg@10"]
-    total, body = parameter_counts(ranker.model)
+    total, body = quantized.parameter_counts(ranker.model)
     cost = {
         "parameters": total,
         "parameters_without_embeddings": body,

@@ -35,6 +35,11 @@ SOURCES = (
 )
 
 
+def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules whose code decides a run of ``config`` (as a record has it)."""
+    return tuple(dict.fromkeys((*SOURCES, *llamarec.sources(config["base"]))))
+
+
 @dataclass(frozen=True)
 class Arm:
     """What is tuned on. ``paper``: the paper's learning rate and schedule, else the workable ones."""
@@ -143,7 +148,6 @@ def run(config: Config, context: Context) -> Outcome:
     import pyarrow as pa
 
     from seqrec_lib.data import load
-    from seqrec_lib.language import pretrained
     from seqrec_lib.language.objectives import Knobs
     from seqrec_lib.language.pairings import pairing
     from seqrec_lib.language.ranker_training import Tuning, tune
@@ -151,8 +155,7 @@ def run(config: Config, context: Context) -> Outcome:
     sequences, setting = load(config.dataset), config.preference
     folder = llamarec.kept(llamarec, config.base, context) / llamarec.KEPT
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
-    with pretrained.quiet():
-        language = pretrained.load(str(folder))
+    language = llamarec.tuned_model(config.base, folder, context.device)
     ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
     context.report("ranking, before")
     unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
@@ -189,8 +192,7 @@ def run(config: Config, context: Context) -> Outcome:
         "before_milliseconds_per_user": cost_before["milliseconds_per_user"],
         **pairs.counts,
     }
-    provenance = language.provenance | {"kind": pretrained.kind(config.base.source), "name": config.base.source}
-    outcome = llamarec.outcome_of(sequences, result.metrics, cost, provenance)
+    outcome = llamarec.outcome_of(sequences, result.metrics, cost, language.provenance)
     outcome.history, outcome.tables = history, {"ranks": pa.table(result.columns)}
     return outcome
 

@@ -27,7 +27,7 @@ class Setting:
         vectors: whether title tokens begin with the retriever's item embeddings.
         valid_users: validation users that choose the blend's weight, at most.
         orders: random orders of the candidates that measure what their position does; 0: none.
-        lora_rank: adapters of a pretrained model; 0: all weights are trained.
+        lora_rank: adapters of a pretrained model; 0: all weights are trained, which four-bit ones (nf4:) cannot be.
     """
 
     prompt: Literal["titles", "paper-ranking", "llamarec"] = "titles"

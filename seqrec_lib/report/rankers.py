@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from seqrec_lib.language.quantized import base, bits_per_weight, is_quantized
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.html import NONE, Html, not_run, table
@@ -31,6 +32,8 @@ FLOORS = {
 """Rankings of the same candidates beside the ranker's: prefix in a record -> what a reader calls it."""
 
 LLAMA_7B = 6_738_415_616  # parameters of meta-llama/Llama-2-7b-hf
+LLAMA_7B_LINEAR = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)  # of them in linear layers, the output layer left out
+LLAMA_7B_ADAPTERS = 32 * 2 * 8 * (4096 + 4096)  # of LlamaRec's adapters: rank 8, two to a layer
 LLAMA_TOKENS = 718  # of LlamaRec's prompt for MovieLens 1M, mean, with that model's tokenizer
 
 
@@ -99,7 +102,9 @@ def is_scratch(source: str) -> bool:
 def origin(own: ModelRuns, source: str) -> str:
     """Where a language model comes from and how large it is, in a few words."""
     made = own.complete[0].environment.get("language_model", {}) if own.complete else {}
-    name = "from scratch" if is_scratch(source) else str(made.get("name", source)).rstrip("/").rpartition("/")[2]
+    name = "from scratch" if is_scratch(source) else str(made.get("name", base(source))).rstrip("/").rpartition("/")[2]
+    if is_quantized(source):
+        name += " in four bits"
     return name + (f", {weights(made['parameters'])}" if made else "")
 
 
@@ -272,6 +277,38 @@ def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
         "the prompt, attention's own left out. The last row was not run: it is computed from published sizes."
     ]
     return table(headers, body, caption=f"Cost of ranking on {dataset_name(dataset)}", notes=notes)
+
+
+def memory_table() -> Html:
+    """What the weights of the paper's ranker take to be tuned, by computation: all of them, LoRA, QLoRA."""
+    four_bits = LLAMA_7B_LINEAR * bits_per_weight() / 8 + 4 * (LLAMA_7B - LLAMA_7B_LINEAR)
+    ways = {
+        "all weights": (0.0, LLAMA_7B),
+        "LoRA, on float32 weights": (4.0 * LLAMA_7B, LLAMA_7B_ADAPTERS),
+        "QLoRA, on four-bit weights": (four_bits, LLAMA_7B_ADAPTERS),
+    }
+    body = []
+    for name, (frozen, count) in ways.items():
+        trained = 4 * 4 * count  # a float32 each for the weight, its gradient and Adam's two moments
+        parts = [gigabytes(frozen) if frozen else NONE, gigabytes(trained), gigabytes(frozen + trained)]
+        body.append([name, *parts])
+    notes = [
+        f"Computed from published sizes, not run; a GB is a thousand million bytes. Trained: {LLAMA_7B:,} weights or "
+        f"the {LLAMA_7B_ADAPTERS:,} of adapters, each with its gradient and Adam's two moments. In four bits one takes "
+        f"{bits_per_weight():.3f} bits with its share of the scales; embeddings, norms and the output layer stay in "
+        "float32. Activations come on top."
+    ]
+    headers = ["Tuned", "Frozen, GB", "Trained, GB", "Together, GB"]
+    return table(headers, body, caption="Memory to tune Llama-2 7B", notes=notes)
+
+
+def gigabytes(count: float) -> str:
+    """Bytes in units of 10^9.
+
+    >>> gigabytes(26_953_662_464)
+    '26.95'
+    """
+    return f"{count / 1e9:.2f}"
 
 
 _COST = (

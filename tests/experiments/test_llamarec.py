@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments import accuracy, llamarec
+from seqrec_lib.experiments import accuracy, llamarec, orpo
 from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language.pretrained import Size, from_scratch
 from seqrec_lib.report import rankers
-from seqrec_lib.results import RunStore
+from seqrec_lib.results import RunStore, plain
 from tests.conftest import random_sequences
 
 QUICK = {
@@ -52,6 +53,19 @@ def test_a_plan_has_a_run_for_each_retriever_kind_of_negatives_and_seed() -> Non
     assert llamarec.parents(configs[0]) == (key(accuracy, configs[0].retriever),)
     (pretrained,) = llamarec.plan(parameters(source="some/model", overrides={}))
     assert pretrained.size is None and pretrained.setting.prompt == "llamarec" and pretrained.setting.lora_rank == 8
+    (four_bits,) = llamarec.plan(parameters(source="nf4:some/model", overrides={}))
+    assert replace(four_bits, source="some/model") == pretrained
+    assert key(llamarec, four_bits) != key(llamarec, pretrained)
+
+
+def test_the_code_of_four_bits_decides_runs_in_four_bits_alone() -> None:
+    for source, more in (("", []), ("some/model", []), ("nf4:some/model", ["seqrec_lib.language.quantized"])):
+        (config,) = llamarec.plan(parameters(source=source, overrides={}))
+        assert list(llamarec.sources(plain(config))) == [*llamarec.SOURCES, *more]
+        (arm,) = orpo.plan(
+            {"dataset": "demo", "retriever": "sasrec", "arms": ["sft"], "seeds": [0], "source": source, "overrides": {}}
+        )
+        assert list(orpo.sources(plain(arm))) == [*orpo.SOURCES, *more]
 
 
 def test_planning_needs_no_torch() -> None:
@@ -68,6 +82,8 @@ def test_planning_needs_no_torch() -> None:
         ({"overrides": "x"}, "expected a mapping"),
         ({"overrides": {"prompt": "llamarec"}}, "title tokens go with scratch:titles"),
         ({"source": "gpt2", "overrides": {"prompt": "titles"}}, "title tokens go with"),
+        ({"source": "nf4:scratch:titles", "overrides": {}}, "four bits are for pretrained weights"),
+        ({"source": "nf4:some/model", "overrides": {"lora_rank": 0}}, "four-bit weights are not trained"),
     ],
 )
 def test_bad_parameters_are_one_clear_line(change: dict[str, Any], message: str) -> None:
@@ -120,17 +136,54 @@ def test_a_recorded_retriever_without_weights_is_trained_again_and_its_record_st
     assert [path.name for path in again.parent.iterdir()] == ["keep"]
 
 
-def test_a_checkpoint_in_a_folder_takes_adapters_and_ranks(tmp_path: Path, store: RunStore, small: Sequences) -> None:
-    folder = tmp_path / "tiny-llama"
+def tiny_llama(folder: Path, data: Sequences) -> dict[str, Any]:
+    """A checkpoint in the hub's format; comes back with overrides that suit it."""
     text = "### Instruction User history Candidate pool Response (A) (B) (C) (D) (E) (1) (2) (3) (4)"
-    made = from_scratch("llama", [text, *small.titles[1:]], Size(16, 1, 2, 8, 512, 400), 0)
+    made = from_scratch("llama", [text, *data.titles[1:]], Size(64, 1, 2, 8, 512, 400), 0)
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
-    quick = {k: v for k, v in QUICK.items() if k not in {"d_model", "heads", "lessons"}} | {"prompt_tokens": 500}
-    (config,) = llamarec.plan(parameters(source=str(folder), overrides=quick))
+    return {k: v for k, v in QUICK.items() if k not in {"d_model", "heads", "lessons"}} | {"prompt_tokens": 500}
+
+
+def test_a_checkpoint_in_a_folder_takes_adapters_and_ranks(tmp_path: Path, store: RunStore, small: Sequences) -> None:
+    quick = tiny_llama(tmp_path / "tiny-llama", small)
+    (config,) = llamarec.plan(parameters(source=str(tmp_path / "tiny-llama"), overrides=quick))
     (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
     assert record is not None and record.error is None
     assert record.environment["language_model"]["kind"] == "folder"
     (own,) = rankers.rows([config], [record], store)
     assert "tiny-llama" in own.label and not own.other_model
     assert np.isfinite(list(record.metrics.values())).all()
+
+
+def test_in_four_bits_a_ranker_is_tuned_kept_and_tuned_further(
+    tmp_path: Path, store: RunStore, small: Sequences
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes has no build for this machine")
+    quick = tiny_llama(tmp_path / "tiny-llama", small)
+    source = f"nf4:{tmp_path / 'tiny-llama'}"
+    (config,) = orpo.plan(
+        {"dataset": "demo", "retriever": "sasrec", "arms": ["dpo"], "seeds": [0], "source": source, "overrides": quick,
+         "tuning": {"batch": 10, "epochs": 2, "learning_rate": 1e-2}}
+    )  # fmt: skip
+    (further,) = execute(orpo, [config], store=store, progress=False, device="cpu")
+    assert further is not None and further.error is None
+    record = store.find(further.parents[0])  # the fine-tuned ranker was run first
+    assert record is not None and record.error is None and record.history[0]["loss"] > 0
+    made = record.environment["language_model"]
+    assert (made["kind"], made["name"], made["architecture"]) == ("folder", "tiny-llama", "llama")
+    assert made["quantisation"]["type"] == "nf4" and made["quantisation"]["weight_bytes"] < 4 * made["parameters"]
+    assert further.environment["language_model"] == made
+    adapters = 2 * 8 * (64 + 64)  # of one layer: two matrices of rank 8 for the query, two for the value
+    assert record.cost["parameters"] == made["parameters"] + adapters
+    assert further.cost["parameters"] == made["parameters"] + 2 * adapters
+    before = store.table(further, "ranks")["before_rank"].to_numpy()
+    assert (before == store.table(record, "ranks")["rank"].to_numpy()).all()
+    assert further.metrics["before_ndcg@10"] == record.metrics["ndcg@10"]
+    kept = store.kept(record.run_id)
+    assert kept is not None
+    names = {path.name for path in (kept / llamarec.KEPT).iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "base.json"} <= names
+    assert "model.safetensors" not in names
+    (own,) = rankers.rows([config.base], [record], store)
+    assert "tiny-llama in four bits" in own.label and not own.other_model

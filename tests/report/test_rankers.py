@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from seqrec_lib.experiments import llamarec, orpo
 from seqrec_lib.experiments.base import key
@@ -114,6 +116,19 @@ def test_floors_are_rows_beside_the_ranker_with_their_own_numbers(store: RunStor
     assert by_label.loc[own.label, "verdict"] == "other model"  # the paper's is pretrained
     assert set(by_label["verdict"].iloc[1:]) == {"not in the paper"}  # SASRec's row is no number for its order
     assert "6,738,415,616" in str(rankers.cost_table([own], "ml-1m"))
+
+
+def test_memory_of_the_papers_ranker_is_computed_from_its_sizes() -> None:
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig())  # the defaults are Llama's first 7B, whose sizes Llama-2 7B has
+    assert sum(p.numel() for p in model.parameters()) == rankers.LLAMA_7B
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"}
+    assert sum(layer.weight.numel() for layer in layers.values()) == rankers.LLAMA_7B_LINEAR
+    taken = [layer for name, layer in layers.items() if name.endswith(("q_proj", "v_proj"))]
+    assert sum(8 * (m.in_features + m.out_features) for m in taken) == rankers.LLAMA_7B_ADAPTERS
+    text = str(rankers.memory_table())
+    for gigabytes in ("107.81", "26.95", "27.02", "4.39", "4.46"):  # 16 bytes of each; 4; with adapters; in four bits
+        assert f" {gigabytes}" in text
 
 
 @pytest.mark.parametrize(("skill", "word"), [(8.0, "partly"), (0.0, "not tested yet")])
