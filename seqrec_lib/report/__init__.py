@@ -2,7 +2,8 @@
 
 - `paper`, `claims`: the paper's tables and claims as data; `feasibility`, `sizes`, `audit`: whether they add up;
 - `quality_claims`, `speed_claims`, `optimizer_claims`: the verdicts on its claims;
-- `statistics`: bootstrap intervals, paired tests, the verdict on a number of the paper;
+- `statistics`: bootstrap intervals (from the laws that `bootstrap` computes), paired tests, the verdict on a number of
+  the paper;
 - `runs`, `timings`: the runs of one model together; `tables`, `costs`, `datasets`, `footer`, `figures`: what pages show
   of them; the other modules have the name of their page or of its part;
 - `html`: the pieces that all of these are made of; `html_check`: what a built page must satisfy.

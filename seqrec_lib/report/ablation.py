@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from seqrec_lib.experiments.ablation import Question, Variant, configs_of
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
-from seqrec_lib.report.statistics import PairedTest, average_difference, bootstrap_interval, holm, paired_p_value
+from seqrec_lib.report.statistics import PairedTest, compare_pairs
 from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -46,19 +48,13 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
 
 def paired(pairs: Sequence[tuple[ModelRuns, ModelRuns]], metric: str) -> list[PairedTest | None]:
     """The paired bootstrap of each (base, variant), variant minus base; None where one of them has no runs."""
-    values = [(variant.user_means(metric), base.user_means(metric)) for base, variant in pairs]
-    present = [(a, b) for a, b in values if a is not None and b is not None]
-    raw = [paired_p_value(a, b) for a, b in present]
-    p_values = iter(zip(raw, holm(raw), strict=True))
-    tests: list[PairedTest | None] = []
-    for (base, variant), (a, b) in zip(pairs, values, strict=True):
-        if a is None or b is None:
-            tests.append(None)
-            continue
-        p, corrected = next(p_values)
-        interval = bootstrap_interval(average_difference(a, b))
-        tests.append(PairedTest(variant.label, base.label, interval, p, corrected))
-    return tests
+    tested: dict[int, tuple[str, np.ndarray, str, np.ndarray]] = {}
+    for place, (base, variant) in enumerate(pairs):
+        a, b = variant.user_means(metric), base.user_means(metric)
+        if a is not None and b is not None:
+            tested[place] = (variant.label, a, base.label, b)
+    found = dict(zip(tested, compare_pairs(list(tested.values())), strict=True))
+    return [found.get(place) for place in range(len(pairs))]
 
 
 def readings(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.language.recipes import FLOORS
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim, reasons
@@ -37,7 +38,7 @@ def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: Run
     for source in dict.fromkeys(sources):
         chosen = [i for i, other in enumerate(sources) if other == source]
         runs = gather([configs[i] for i in chosen], [records[i] for i in chosen], store)
-        found += [replace(own, label=_label(own, source), other_model=_scratch(source)) for own in runs]
+        found += [replace(own, label=_label(own, source), other_model=is_scratch(source)) for own in runs]
     order = list(dict.fromkeys(plain(config)["model"] for config in configs))
     return sorted(found, key=lambda own: order.index(own.model))
 
@@ -70,23 +71,27 @@ def beside(
     configs, records = known(configs, records)
     for record in store.records("generative"):
         source = str(record.config.get("source", ""))
-        if record.complete and record.config["dataset"] == dataset and source and not _scratch(source):
+        if record.complete and record.config["dataset"] == dataset and source and not is_scratch(source):
             configs, records = [*configs, record.config], [*records, record]
     found = rows(configs, records, store)
     return sorted(found, key=lambda own: own.model in FLOORS), list(records)
 
 
-def _scratch(source: str) -> bool:
+def is_scratch(source: str) -> bool:
+    """Whether a model of this source has no pretrained weights."""
     return source.startswith("scratch:")
 
 
 def _label(own: ModelRuns, source: str) -> str:
-    if not source:
-        return own.label
+    return f"{own.label} ({origin(own, source)})" if source else own.label
+
+
+def origin(own: ModelRuns, source: str) -> str:
+    """Where a language model comes from and how large it is, in a few words."""
     made = own.complete[0].environment.get("language_model", {}) if own.complete else {}
-    size = f", {weights(made['parameters'])}" if made else ""
-    origin = "from scratch" if _scratch(source) else str(made.get("name", source.rstrip("/").rpartition("/")[2]))
-    return f"{own.label} ({origin}{size})"
+    name = "from scratch" if is_scratch(source) else str(made.get("name", base(source))).rstrip("/").rpartition("/")[2]
+    name += " in four bits" if is_quantized(source) else ""
+    return name + (f", {weights(made['parameters'])}" if made else "")
 
 
 def weights(count: float) -> str:

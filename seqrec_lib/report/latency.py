@@ -16,14 +16,10 @@ from seqrec_lib.report.paper import MOVIELENS, comparable, dataset_name, paper_r
 from seqrec_lib.report.timings import PATHS, STAGES, Timings, label, milliseconds, span, times
 
 
-def _nothing(what: str) -> Html:
-    return not_run(what)
-
-
 def setting(timings: Timings | None) -> Html:
     """What was timed, on what, in a sentence or two."""
     if timings is None:
-        return _nothing("Timings")
+        return not_run("Timings")
     config, calls = timings.record.config, timings.calls
     threads = config["threads"]
     lengths = timings.of(*timings.rows[0])["length"]
@@ -40,7 +36,7 @@ def setting(timings: Timings | None) -> Html:
 def service_table(timings: Timings | None, *paths: str) -> Html:
     """Median with interval, mean, p95, p99 and outliers of the whole request, at batch 1."""
     if timings is None:
-        return _nothing("Service times")
+        return not_run("Service times")
     body: list[list[str | Html]] = []
     for model, path in timings.ordered(*paths):
         values = timings.of(model, path)["total"].to_numpy()
@@ -73,7 +69,7 @@ def service_table(timings: Timings | None, *paths: str) -> Html:
 def stage_table(timings: Timings | None, *paths: str) -> Html:
     """Medians of encoding, scoring and selecting, and the part that encoding has."""
     if timings is None:
-        return _nothing("Stages")
+        return not_run("Stages")
     body = []
     for model, path in timings.ordered(*paths):
         medians = [timings.median(model, path, stage).value for stage in STAGES]
@@ -85,7 +81,7 @@ def stage_table(timings: Timings | None, *paths: str) -> Html:
 def paper_table(timings: Timings | None, dataset: str) -> Html:
     """The paper's protocol: its estimand, what its removal of outliers takes away, and its own numbers as ratios."""
     if timings is None:
-        return _nothing("The paper's protocol")
+        return not_run("The paper's protocol")
     body: list[list[str | Html]] = []
     for model, path in timings.ordered("module", "served"):
         estimate = timings.paper_estimate(model, path)
@@ -129,7 +125,7 @@ def _paper_ratio(dataset: str, model: str) -> str:
 def ratio_table(timings: Timings | None, dataset: str) -> Html:
     """SASRec in units of every other model, and Mamba4Rec of Hydra4Rec, paired; the paper's ratio beside it."""
     if timings is None:
-        return _nothing("Ratios")
+        return not_run("Ratios")
     pairs = [("sasrec", other) for other in ("mamba4rec", "2mamba4rec", "hydra4rec")] + [("mamba4rec", "hydra4rec")]
     body: list[list[str | Html]] = []
     for slow, fast in pairs:
@@ -156,7 +152,7 @@ def _printed(dataset: str, model: str) -> float:
 def control(timings: Timings | None) -> Html:
     """The A/A control in sentences: one model timed twice."""
     if timings is None:
-        return _nothing("The A/A control")
+        return not_run("The A/A control")
     twins = [model for model, path in timings.rows if path == "again"]
     if not twins:
         return paragraph("No model was timed twice in this run.")
@@ -175,7 +171,7 @@ def control(timings: Timings | None) -> Html:
 def batch_table(timings: Timings | None) -> Html:
     """Milliseconds per user of the models' own pass by batch size, the best one named."""
     if timings is None or timings.batches.empty:
-        return _nothing("Batches")
+        return not_run("Batches")
     data = timings.batches
     sizes = sorted(data["size"].unique().tolist())
     body = []
@@ -193,7 +189,7 @@ def batch_table(timings: Timings | None) -> Html:
 def warm_up_table(timings: Timings | None) -> Html:
     """What comes before the first timed call, and memory: first call, calls until steady, working memory."""
     if timings is None:
-        return _nothing("Warm-up")
+        return not_run("Warm-up")
     facts, body = timings.record.metrics, []
     for model, path in timings.ordered("served", "module", "step"):
         own = {name: facts.get(f"{path}/{model}/{name}") for name in ("first_call_ms", "warm_up_calls")}
@@ -221,7 +217,7 @@ def warm_up_table(timings: Timings | None) -> Html:
 def cuda_table(timings: Timings | None, models: Sequence[str]) -> Html:
     """GPU columns: eager, compiled, CUDA graph; wall clock and the device's own."""
     if timings is None:
-        return _nothing("On a GPU")
+        return not_run("On a GPU")
     body: list[list[str | Html]] = []
     for model in models:
         cells: list[str | Html] = [label(model)]
@@ -307,7 +303,7 @@ def ecdf_alt(timings: Timings | None, path: str = "served") -> str:
 def goals(timings: Timings | None) -> Html:
     """What this study aims at for its state space models at MovieLens 1M's size, and whether it got there."""
     if timings is None:
-        return _nothing("Goals")
+        return not_run("Goals")
     if timings.record.dataset["name"] != MOVIELENS:
         return paragraph(f"This study's goals for such times are set at {dataset_name(MOVIELENS)}'s size.")
     lines = []

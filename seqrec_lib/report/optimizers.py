@@ -17,7 +17,7 @@ from scipy import stats
 from seqrec_lib.experiments.arms import ARMS, GRIDS
 from seqrec_lib.experiments.optimizers import Cell
 from seqrec_lib.report import tables
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, stack, table
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, table
 from seqrec_lib.report.paper import OPTIMIZER_STUDY, dataset_name
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord
@@ -251,14 +251,10 @@ def beta_table(fits: Mapping[str, Any] | None) -> Html:
         for fit in fits.values()
     ]
     headers = ["Step", "Axis", "c1 (intercept)", "c2 (slope)", "R²", "c1 = c2 times axis at B ="]
-    return stack(
-        [
-            table(
-                headers,
-                rows,
-                caption="Least squares through the mean beta at each batch size, at one point of training",
-                notes=["Weighted by the inverse variance of each mean. B in batches of the step's own size B_0."],
-                left=(0, 1),
-            )
-        ]
+    return table(
+        headers,
+        rows,
+        caption="Least squares through the mean beta at each batch size, at one point of training",
+        notes=["Weighted by the inverse variance of each mean. B in batches of the step's own size B_0."],
+        left=(0, 1),
     )

@@ -14,17 +14,15 @@ import numpy as np
 
 from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
+from seqrec_lib.report.language import is_scratch, origin
 from seqrec_lib.report.paper import dataset_name
-from seqrec_lib.report.rankers import is_scratch, origin
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import (
     Interval,
-    average_difference,
     average_over_seeds,
-    bootstrap_interval,
-    holm,
+    compare_pairs,
     metric_values,
-    paired_p_value,
+    paired_difference,
 )
 from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
@@ -83,19 +81,16 @@ def before(own: ModelRuns, store: RunStore, metric: str) -> np.ndarray | None:
 
 def compare(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10") -> list[Change]:
     """Each arm against what it started from, user by user; Holm's correction over all arms that ran."""
-    found: list[Change] = []
     more = next((own for own in runs if own.model.endswith("+sft")), None)
     tuned = None if more is None else more.user_means(metric)
-    for own in runs:
-        first, then = before(own, store, metric), own.user_means(metric)
-        if first is None or then is None:
-            found.append(Change(own))
-            continue
-        difference = bootstrap_interval(average_difference(then, first))
-        other = None if tuned is None or own is more else bootstrap_interval(average_difference(then, tuned))
-        found.append(Change(own, float(first.mean()), difference, paired_p_value(then, first), other))
-    corrected = iter(holm([c.p for c in found if c.p is not None]))
-    return [c if c.p is None else replace(c, p=next(corrected)) for c in found]
+    users = [(before(own, store, metric), own.user_means(metric)) for own in runs]
+    ran = {i: (first, then) for i, (first, then) in enumerate(users) if first is not None and then is not None}
+    tests = compare_pairs([("after", then, "before", first) for first, then in ran.values()])
+    found = [Change(own) for own in runs]
+    for (i, (first, then)), test in zip(ran.items(), tests, strict=True):
+        other = None if tuned is None or runs[i] is more else paired_difference(then, tuned)[0]
+        found[i] = Change(runs[i], float(first.mean()), test.difference, test.p_holm, other)
+    return found
 
 
 def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@10") -> Html:

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seqrec_lib.language.quantized import base, bits_per_weight, is_quantized
+from seqrec_lib.language.quantized import bits_per_weight
 from seqrec_lib.report import figures
 from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.html import NONE, Html, not_run, table
-from seqrec_lib.report.language import weights
+from seqrec_lib.report.language import is_scratch, origin
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import compare_models
@@ -92,20 +92,6 @@ def _masked(own: ModelRuns) -> ModelRuns:
         for record in own.records
     )
     return replace(own, records=records, masked_ranks=own.ranks, ranks=(None,) * len(own.ranks))
-
-
-def is_scratch(source: str) -> bool:
-    """Whether a model of this source has no pretrained weights."""
-    return source.startswith("scratch:")
-
-
-def origin(own: ModelRuns, source: str) -> str:
-    """Where a language model comes from and how large it is, in a few words."""
-    made = own.complete[0].environment.get("language_model", {}) if own.complete else {}
-    name = "from scratch" if is_scratch(source) else str(made.get("name", base(source))).rstrip("/").rpartition("/")[2]
-    if is_quantized(source):
-        name += " in four bits"
-    return name + (f", {weights(made['parameters'])}" if made else "")
 
 
 def with_floors(runs: Sequence[ModelRuns], store: RunStore) -> list[ModelRuns]:

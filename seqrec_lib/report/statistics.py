@@ -6,17 +6,17 @@ with replacement, each with the mean of its metric over the seeds. Which *seed* 
 standard deviation of the metric over seeds. A user interval alone says nothing about other seeds, nor the
 reverse.
 
-The bootstrap is BCa (Efron 1987): a metric's mean over users is a mean of many zeros and few hits, thus
-skewed, and the plain percentile interval then sits too low when hits are rare. For thousands of users both
-agree closely. Paired tests are bootstrap tests rather than Wilcoxon or sign tests, whose type-1 error is
-inflated on data of this size (Ihemelandu and Ekstrand 2023); Holm's step-down correction covers all pairs of
-models of one table.
+The bootstrap is BCa (Efron 1987): a metric's mean over users is a mean of many zeros and few hits, thus skewed, and the
+plain percentile interval then sits too low when hits are rare. For thousands of users both agree closely. Nothing is
+resampled: `bootstrap` computes what resampling converges to. Paired tests are bootstrap tests rather than Wilcoxon or
+sign tests, whose type-1 error is inflated on data of this size (Ihemelandu and Ekstrand 2023); Holm's step-down
+correction covers all pairs of models of one table.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,10 +25,10 @@ from scipy.stats import norm
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.metrics import per_user
+from seqrec_lib.report.bootstrap import MeanLaw, mean_law
 from seqrec_lib.report.paper import Printed
 
-RESAMPLES = 9_999
-_BATCH_VALUES = 4_000_000  # numbers drawn at once: bounds memory at some 32 MB
+EQUAL = 1e-12  # values that differ by no more are equal: means over the same seeds may differ in the last bit
 
 Verdict = Literal["matches", "ours higher", "ours lower", "not run", "other data", "not in the paper"]
 
@@ -86,32 +86,7 @@ def average_over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean(np.stack([np.asarray(seed, dtype=np.float64) for seed in values]), axis=0)
 
 
-def bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of ``resamples`` samples of n values, drawn with replacement; shape (resamples,).
-
-    A metric takes few distinct values (11 for k = 10 and one seed), and how often each is drawn is
-    multinomial. That has the same law as drawing users one by one, and its cost does not grow with their
-    number.
-    """
-    rng = np.random.default_rng(seed)
-    # Means over seeds of the same numbers may differ in the last bit by the order of the sum.
-    distinct, counts = np.unique(np.round(values, 12), return_counts=True)
-    n = len(values)
-    if 8 * len(distinct) > n:  # one multinomial count costs about as much as eight plain draws
-        parts = [values[rng.integers(n, size=(rows, n))].mean(axis=1) for rows in _batches(resamples, n)]
-    else:
-        parts = [rng.multinomial(n, counts / n, size=k) @ distinct / n for k in _batches(resamples, len(distinct))]
-    return np.concatenate(parts)
-
-
-def _batches(total: int, width: int) -> Iterator[int]:
-    step = max(1, _BATCH_VALUES // width)
-    return (min(step, total - start) for start in range(0, total, step))
-
-
-def bootstrap_interval(
-    values: np.ndarray, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
+def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
     """BCa bootstrap interval of the mean of ``values``, one per user, shape (n_users,).
 
     The acceleration of a mean has a closed form, sum d^3 / (6 (sum d^2)^1.5) with d = x - mean; the rest is
@@ -121,37 +96,52 @@ def bootstrap_interval(
     Raises:
         SeqRecError: fewer than 2 users, or a value that is not finite.
     """
+    values = _usable(values)
+    return _interval(values, None if _all_equal(values) else mean_law(values), level)
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> tuple[Interval, float]:
+    """Mean of a - b by user with its interval, and the two-sided bootstrap p-value for "a and b have equal means";
+    shape (n_users,) each.
+
+    Under the hypothesis the law of the mean is that of the bootstrap moved to 0; p is the probability of a mean that
+    lies at least as far from 0 as the observed one.
+
+    Raises:
+        SeqRecError: as `average_difference` and `bootstrap_interval`.
+    """
+    difference = _usable(average_difference(a, b))
+    law = None if _all_equal(difference) else mean_law(difference)
+    interval = _interval(difference, law, level)
+    if law is None:
+        return interval, float(abs(interval.estimate) <= EQUAL)
+    return interval, law.beyond(interval.estimate, abs(interval.estimate))
+
+
+def _usable(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
         raise SeqRecError(
             f"no bootstrap of {len(values)} values (all finite: {np.isfinite(values).all()}); "
             "give finite values of at least 2 users"
         )
+    return values
+
+
+def _all_equal(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) <= EQUAL)
+
+
+def _interval(values: np.ndarray, law: MeanLaw | None, level: float) -> Interval:
     estimate = float(values.mean())
-    if np.ptp(values) <= 1e-12:
+    if law is None:
         return Interval(estimate, estimate, estimate, level, degenerate=True)
-    means = bootstrap_means(values, resamples, seed)
-    # The share of resamples below the estimate, kept off 0 and 1 where its normal quantile is infinite.
-    below = (np.sum(means < estimate) + np.sum(means <= estimate)) / (2 * resamples)
-    bias = norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
+    bias = norm.ppf(law.below(estimate))
     deviations = values - estimate
     acceleration = np.sum(deviations**3) / (6 * np.sum(deviations**2) ** 1.5)
     z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(means, norm.cdf(bias + z / (1 - acceleration * z)))
+    low, high = law.quantiles(norm.cdf(bias + z / (1 - acceleration * z)))
     return Interval(estimate, float(low), float(high), level)
-
-
-def paired_p_value(a: np.ndarray, b: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided bootstrap p-value for "a and b have equal means", paired by user; shape (n_users,) each.
-
-    Differences are centred to obey the hypothesis and resampled; p is the share of resamples (the data
-    counted as one more) whose mean is at least as far from 0 as the observed one. The least possible p is 1 /
-    (resamples + 1).
-    """
-    difference = average_difference(a, b)
-    observed = abs(difference.mean())
-    means = bootstrap_means(difference - difference.mean(), resamples, seed)
-    return float((1 + np.sum(np.abs(means) >= observed - 1e-12)) / (resamples + 1))
 
 
 def average_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -180,25 +170,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def compare_models(
-    values: Mapping[str, np.ndarray], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> list[PairedTest]:
-    """Test every pair of models, from one array (n_users,) each; Holm's correction over all pairs.
+def compare_pairs(pairs: Sequence[tuple[str, np.ndarray, str, np.ndarray]], *, level: float = 0.95) -> list[PairedTest]:
+    """Test each (name a, its users, name b, its users), shape (n_users,) each; Holm's correction over all of them.
 
-    Pairs come in the order of ``values``. The intervals are not corrected: each is for its own pair.
+    The intervals are not corrected: each is for its own pair.
     """
-    pairs = list(itertools.combinations(values, 2))
-    p_values = [paired_p_value(values[a], values[b], resamples=resamples, seed=seed) for a, b in pairs]
-    return [
-        PairedTest(
-            a,
-            b,
-            bootstrap_interval(average_difference(values[a], values[b]), level=level, resamples=resamples, seed=seed),
-            p,
-            p_holm,
-        )
-        for (a, b), p, p_holm in zip(pairs, p_values, holm(p_values), strict=True)
-    ]
+    found = [(name, other, *paired_difference(a, b, level=level)) for name, a, other, b in pairs]
+    corrected = holm([p for _, _, _, p in found])
+    return [PairedTest(*own, p_holm) for own, p_holm in zip(found, corrected, strict=True)]
+
+
+def compare_models(values: Mapping[str, np.ndarray], *, level: float = 0.95) -> list[PairedTest]:
+    """`compare_pairs` of every two models, from one array (n_users,) each, in the order of ``values``."""
+    return compare_pairs([(a, values[a], b, values[b]) for a, b in itertools.combinations(values, 2)], level=level)
 
 
 def verdict(

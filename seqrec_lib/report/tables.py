@@ -17,7 +17,6 @@ from seqrec_lib.report.html import NONE, Html, bullets, details, not_run, note, 
 from seqrec_lib.report.paper import METRICS, OPTIMIZER_STUDY, comparable, dataset_name, paper_dataset, paper_row
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import (
-    RESAMPLES,
     Interval,
     PairedTest,
     bootstrap_interval,
@@ -314,11 +313,9 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
         ]
         for test in tests
     ]
-    least = min(1.0, len(tests) / (RESAMPLES + 1))
     remark = (
         "Each user counts once, with the mean over seeds. p (Holm) is corrected for all pairs of this table, "
-        f"the intervals are not; after {RESAMPLES:,} resamples, none can be below "
-        f"{format_p(least).removeprefix('< ')}. The test covers users, not seeds: see ± above."
+        "the intervals are not. The test covers users, not seeds: see ± above."
     )
     return table(
         ["Pair", "Difference, 95 % interval", "p (Holm)", "Reading"],
@@ -347,7 +344,7 @@ def short_labels(labels: Sequence[str]) -> dict[str, str]:
 
 
 def format_p(p: float) -> str:
-    """A p-value with three decimals, and no claim below what the resamples can show."""
+    """A p-value with three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

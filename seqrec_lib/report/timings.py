@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.latency.statistics import Estimate, interval, paper_protocol, ratio, unit_name, units
+from seqrec_lib.latency.statistics import Estimate, interval, ratio, unit_name, units
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
 
@@ -144,6 +144,3 @@ def times(value: float) -> str:
     """
     decimals = max(0, 2 - int(np.floor(np.log10(max(value, 1e-12)))))
     return f"{value:,.{decimals}f}"
-
-
-__all__ = ["Timings", "found", "label", "milliseconds", "paper_protocol", "span", "times"]

@@ -9,6 +9,7 @@ Nothing here imports a heavy package: what is not loaded is described from its m
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import os
@@ -36,6 +37,7 @@ PACKAGES = (
     "papermill",
 )
 KERNELS = ("mamba-ssm", "causal-conv1d")
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 
 def environment() -> dict[str, Any]:
@@ -64,11 +66,18 @@ def environment() -> dict[str, Any]:
 
 
 def hardware() -> str:
-    """Name of the device that a timing depends on: the GPU, else the CPU. Imports torch to know about the
-    GPU."""
-    import torch  # noqa: F401  (gpu_name asks it)
+    """Name of the device that a timing depends on: the GPU, else the CPU. Imports torch only where there may be a GPU:
+    a page that reads timings need not wait for it."""
+    if has_gpu_driver():
+        import torch  # noqa: F401  (gpu_name asks it)
 
     return gpu_name() or cpu_model()
+
+
+def has_gpu_driver() -> bool:
+    """Whether a GPU that torch could use may be there: on Linux only with a device of its driver (NVIDIA's, Windows'
+    for its guests, AMD's)."""
+    return sys.platform != "linux" or any(Path(device).exists() for device in GPU_DEVICES)
 
 
 def cpu_model() -> str:
@@ -153,8 +162,14 @@ def fingerprint(sources: tuple[str, ...]) -> str:
     for source in sorted(sources):
         for path in _module_files(source):
             digest.update(f"{source}/{path.name}\n".encode())
-            digest.update(_shape(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+            digest.update(_code(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
+
+
+@functools.cache  # a page asks for each of its runs whether older code made it; a module is read anew, but parsed once
+def _code(text: str) -> str:
+    """A module's syntax tree, without prose."""
+    return _shape(_without_docstrings(ast.parse(text)))
 
 
 def _module_files(name: str) -> list[Path]:

@@ -29,7 +29,8 @@ LABELS = (
     re.compile(r"\$\$[ \t]*\((?P<label>[\w:.-]+)\)[ \t]*$", re.M),  # $$ ... $$ (label)
     re.compile(r"\{[^{}\n]*#(?P<label>[\w:.-]+)[^{}\n]*\}"),  # {#label} of an attribute block
 )
-BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+# without a grammar that takes seconds to compile (see papermill_job)
+BUILD = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; sys.exit(main())"
 
 
 def build(root: Path, pages: Sequence[Page], failed: Mapping[str, str], say: Callable[[str], None] = print) -> Path:

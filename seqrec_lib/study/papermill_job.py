@@ -17,6 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+# nbformat's validator compiles a grammar of internationalised web addresses where it finds one, for two seconds at each
+# start; no notebook holds such a field.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 START_TIMEOUT = 300  # seconds until a kernel has to answer: a busy machine imports slowly
 
 

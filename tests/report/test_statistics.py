@@ -1,9 +1,8 @@
-import itertools
 import math
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, ttest_rel
+from scipy.stats import binom, bootstrap, norm, ttest_rel
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.paper import Printed
@@ -11,11 +10,10 @@ from seqrec_lib.report.statistics import (
     Interval,
     average_over_seeds,
     bootstrap_interval,
-    bootstrap_means,
     compare_models,
     holm,
     metric_values,
-    paired_p_value,
+    paired_difference,
     verdict,
 )
 
@@ -38,22 +36,9 @@ def test_averaging_over_seeds_needs_the_same_users():
         average_over_seeds([np.zeros(2), np.zeros(3)])
 
 
-@pytest.mark.parametrize("n", [4, 40])  # plain draws, and counts of distinct values
-def test_bootstrap_means_have_the_exact_law(n):
-    # every sample of 4 users with replacement, written out; with 40 users: the same 4, ten times each
-    values = np.repeat([0.0, 0.0, 1.0, 0.5], n // 4)
-    means = bootstrap_means(values, 40_000, seed=1)
-    assert means.mean() == pytest.approx(values.mean(), abs=4 * values.std() / math.sqrt(n * 40_000))
-    assert means.std() == pytest.approx(values.std() / math.sqrt(n), rel=0.02)
-    if n == 4:
-        exact = np.array([np.mean(sample) for sample in itertools.product(values, repeat=4)])
-        for point in np.unique(exact):
-            assert np.mean(means <= point + 1e-9) == pytest.approx(np.mean(exact <= point + 1e-9), abs=0.012)
-
-
 @pytest.mark.parametrize("values", [ndcg(2_000), ndcg(60, p=0.03), np.random.default_rng(0).exponential(size=80)])
 def test_interval_agrees_with_scipys_bca(values):
-    ours = bootstrap_interval(values, seed=3)
+    ours = bootstrap_interval(values)
     theirs = bootstrap((values,), np.mean, rng=4, batch=500).confidence_interval
     width = theirs.high - theirs.low
     assert ours.estimate == values.mean()
@@ -66,17 +51,27 @@ def test_interval_covers_the_truth_about_95_times_in_100():
     truth = sum(0.05 * 0.95 ** (r - 1) / np.log2(r + 1) for r in range(1, 11))
     covered = [
         interval.low <= truth <= interval.high
-        for interval in (
-            bootstrap_interval(metric_values(rng.geometric(0.05, 500), "ndcg@10"), resamples=499, seed=i)
-            for i in range(300)
-        )
+        for interval in (bootstrap_interval(metric_values(rng.geometric(0.05, 500), "ndcg@10")) for _ in range(300))
     ]
     assert 0.915 <= np.mean(covered) <= 0.985  # 0.95 plus or minus 2.8 standard errors of 300 trials
 
 
-def test_interval_is_repeatable_and_orders_its_ends():
+def test_hits_have_the_binomials_interval():
+    # hits and misses: the bootstrap law of the rate is binomial, and BCa can be written out
+    n, hits = 200, 9
+    rate = hits / n
+    bias = norm.ppf(binom.cdf(hits - 1, n, rate) + binom.pmf(hits, n, rate) / 2)
+    acceleration = (1 - 2 * rate) / (6 * math.sqrt(n * rate * (1 - rate)))
+    z = bias + norm.ppf([0.025, 0.975])
+    low, high = binom.ppf(norm.cdf(bias + z / (1 - acceleration * z)), n, rate) / n
+    found = bootstrap_interval(np.repeat([1.0, 0.0], [hits, n - hits]))
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_interval_does_not_hang_on_the_order_of_users_and_orders_its_ends():
     values = ndcg(300)
-    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    again = bootstrap_interval(np.random.default_rng(1).permutation(values))
+    assert (again.low, again.high) == pytest.approx((bootstrap_interval(values).low, bootstrap_interval(values).high))
     narrow, wide = bootstrap_interval(values, level=0.8), bootstrap_interval(values, level=0.99)
     assert wide.low < narrow.low < values.mean() < narrow.high < wide.high
 
@@ -92,26 +87,46 @@ def test_constant_and_unusable_values():
         bootstrap_interval(np.array([0.0, np.nan]))
 
 
-def test_paired_p_value_agrees_with_the_t_test_and_knows_no_difference():
+def p_value(a, b):
+    return paired_difference(a, b)[1]
+
+
+def test_p_value_agrees_with_the_t_test_and_knows_no_difference():
     rng = np.random.default_rng(0)
     a = rng.normal(size=500)
     for shift in (0.0, 0.03, 0.08):
         b = a + shift + rng.normal(scale=0.7, size=500)
-        assert paired_p_value(a, b) == pytest.approx(ttest_rel(a, b).pvalue, abs=0.02)
-    assert paired_p_value(a, a) == 1.0
-    assert paired_p_value(a, a + 1) == 1 / 10_000
+        assert p_value(a, b) == pytest.approx(ttest_rel(a, b).pvalue, abs=0.01)
+    assert p_value(a, a) == 1.0
+    assert p_value(a, a + 1) < 1e-12
     with pytest.raises(SeqRecError, match="500 and 3 users"):
-        paired_p_value(a, np.zeros(3))
+        p_value(a, np.zeros(3))
 
 
-def test_paired_p_value_is_uniform_when_nothing_differs():
+def test_p_value_agrees_with_resampling():
+    rng = np.random.default_rng(3)
+    a, b = (metric_values(rng.geometric(p, (2, 400)), "ndcg@10").mean(axis=0) for p in (0.08, 0.06))
+    centred = (a - b) - (a - b).mean()
+    means = centred[rng.integers(400, size=(20_000, 400))].mean(axis=1)
+    resampled = np.mean(np.abs(means) >= abs((a - b).mean()))
+    assert p_value(a, b) == pytest.approx(resampled, abs=4 * math.sqrt(resampled * (1 - resampled) / 20_000))
+
+
+def test_p_value_of_hits_by_hand():
+    # Three users gained a hit, one lost one, four stay: 2 in 8 more. A draw is +1, -1 or 0 with probability 3/8, 1/8,
+    # 4/8; a sum of 8 is at least 2 away from its mean 2 where it is no more than 0 or no less than 4, ties included.
+    one, law = {1: 3 / 8, -1: 1 / 8, 0: 4 / 8}, {0: 1.0}
+    for _ in range(8):
+        law = {t: sum(law.get(t - step, 0) * p for step, p in one.items()) for t in range(-8, 9)}
+    expected = sum(p for total, p in law.items() if abs(total - 2) >= 2)
+    before, after = np.array([0, 0, 0, 1, 0, 0, 1, 1.0]), np.array([1, 1, 1, 0, 0, 0, 1, 1.0])
+    assert p_value(after, before) == pytest.approx(expected)
+    assert p_value(before, after) == pytest.approx(expected)
+
+
+def test_p_value_is_uniform_when_nothing_differs():
     rng = np.random.default_rng(7)
-    p = np.array(
-        [
-            paired_p_value(*metric_values(rng.geometric(0.05, (2, 300)), "ndcg@10"), resamples=499, seed=i)
-            for i in range(300)
-        ]
-    )
+    p = np.array([p_value(*metric_values(rng.geometric(0.05, (2, 300)), "ndcg@10")) for _ in range(300)])
     assert 0.02 <= np.mean(p <= 0.05) <= 0.09
     assert p.mean() == pytest.approx(0.5, abs=0.06)
 

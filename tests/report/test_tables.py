@@ -122,11 +122,6 @@ def test_the_summary_says_how_the_words_would_read_with_seen_items_masked(make):
     assert "whether it masks" not in tables.summary(tables.accuracy_frame(make("demo").runs, ["ht@10"]), "demo").text
 
 
-def test_the_least_p_that_resamples_can_show_is_told():
-    tests = [PairedTest("A", "B", Interval(0.1, 0.05, 0.15), 0.0001, 0.003)] * 28
-    assert "none can be below 0.003" in tables.paired_table(tests, "ndcg@10", "ml-1m").text  # 28 pairs in 10,000
-
-
 def test_other_data_get_the_papers_number_but_no_verdict(make):
     frame = tables.accuracy_frame(make("amazon-2018-video-games").runs, ["ht@10"])
     assert str(frame.iloc[1].paper) == "0.119"

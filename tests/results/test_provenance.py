@@ -92,6 +92,21 @@ def test_fingerprint_and_environment_load_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_hardware_is_named_without_torch_where_no_gpu_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    assert provenance.hardware() == (gpu or provenance.cpu_model())
+    assert provenance.has_gpu_driver() or gpu is None
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(provenance, "GPU_DEVICES", (str(tmp_path / "no-device"),))
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it fails
+    assert provenance.hardware() == provenance.cpu_model()
+    monkeypatch.setattr(provenance, "GPU_DEVICES", (str(tmp_path),))
+    with pytest.raises(ImportError):
+        provenance.hardware()
+
+
 def test_environment_is_plain_and_names_the_machine() -> None:
     facts = environment()
     assert json.loads(json.dumps(facts)) == facts
