@@ -42,9 +42,9 @@ class Conditions:
         return {"benchmark": name, "date": now()[:10], "environment": where, "versions": versions} | measured
 
 
-def keep(record: dict[str, Any], name: str | None = None) -> None:
-    """Write the record to results/<name>.json, by default under its benchmark's name."""
-    path = RESULTS / f"{name or record['benchmark']}.json"
+def keep(record: dict[str, Any], name: str | None = None, folder: Path = RESULTS) -> None:
+    """Write the record to results/<name>.json (or into another folder), by default under its benchmark's name."""
+    path = folder / f"{name or record['benchmark']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

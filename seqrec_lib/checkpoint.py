@@ -30,10 +30,20 @@ class WeightAverage:
         self.parameters: list[Tensor] = list(model.parameters())
         self.values = [p.detach().clone() for p in self.parameters]
 
+    def share(self, step: int) -> float:
+        """How far step ``step``, from 1, moves the average towards the weights: 1 - decay."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
     def update(self, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, self.parameters, 1 - decay)
+        torch._foreach_lerp_(self.values, self.parameters, self.share(step))
+
+    @torch.no_grad()
+    def blend(self, share: Tensor) -> None:
+        """As `update`, by a share that lies on the device, (): reading it would wait."""
+        change = torch._foreach_sub(self.parameters, self.values)
+        torch._foreach_mul_(change, share)
+        torch._foreach_add_(self.values, change)
 
     @torch.no_grad()
     def swap(self) -> None:

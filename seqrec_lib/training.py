@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from seqrec_lib.captured import GraphRecorder, Loop, ResidentTraining, choose_loop
 from seqrec_lib.checkpoint import Checkpoint, TrainingState, WeightAverage
 from seqrec_lib.data.sequences import (
     Sequences,
@@ -38,6 +39,7 @@ from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.ranking import gather_histories, rank_split
 from seqrec_lib.recipes import Precision, TrainingConfig
+from seqrec_lib.resident import ResidentEpoch
 
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_METRIC = "ndcg@10"
@@ -45,7 +47,8 @@ VALIDATION_METRIC = "ndcg@10"
 
 @dataclass
 class Progress:
-    """What a listener of :func:`train` hears after each optimizer step; ``epoch_entry`` is set when an epoch ended.
+    """What a listener of :func:`train` hears after each optimizer step, or, where steps are replayed on a GPU, about
+    once a second; ``epoch_entry`` is set when an epoch ended.
 
     step, steps: batches used and batches of the epoch.
     """
@@ -86,7 +89,7 @@ class BatchRule(Protocol):
 @dataclass
 class TrainingResult:
     """history: one dict per epoch; best_epoch, best_valid: of the kept weights; seconds: of training proper, without
-    validation; samples: targets trained; precision: the one that was used."""
+    validation; samples: targets trained; precision, loop: those that were used."""
 
     history: list[dict[str, float]]
     best_epoch: int
@@ -95,6 +98,7 @@ class TrainingResult:
     stopped_early: bool
     samples: int
     precision: Precision
+    loop: Loop
 
 
 class _TrainingStep(nn.Module):
@@ -118,10 +122,16 @@ class _Batches:
     """An epoch's batches: a function of (seed, epoch) alone, so that any step can be found again."""
 
     def __init__(
-        self, sequences: Sequences, config: TrainingConfig, device: torch.device, share: tuple[int, int]
+        self,
+        sequences: Sequences,
+        config: TrainingConfig,
+        device: torch.device,
+        share: tuple[int, int],
+        resident: bool = False,
     ) -> None:
         self.sequences, self.config, self.device, self.share = sequences, config, device, share
         self.items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
+        self.resident = ResidentEpoch(self.items) if resident else None  # the same batches, gathered without waiting
 
     def start_epoch(self, epoch: int) -> None:
         config = self.config
@@ -134,12 +144,16 @@ class _Batches:
         self.padding = padding_share(self.windows.lengths, batches)
         rank, world = self.share  # every process takes each world-th batch; all take equally many
         self.batches = batches[rank : len(batches) - len(batches) % world : world]
+        if self.resident is not None:
+            self.resident.fill(self.windows, self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def load(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """items (B, L), lengths (B,), flat fresh positions (P,), their targets (P,)."""
+        if self.resident is not None:
+            return self.resident.load(step)
         chosen = self.batches[step]
         windows = Windows(*(x[chosen] for x in (self.windows.start, self.windows.fresh, self.windows.stop)))
         start, fresh, stop = (torch.from_numpy(x).to(self.device) for x in (windows.start, windows.fresh, windows.stop))
@@ -208,25 +222,30 @@ def train(
     checkpoint_seconds: float = 60.0,
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
     batch_rule: BatchRule | None = None,
+    loop: Loop = "auto",
 ) -> TrainingResult:
     """Train ``model`` in place; it ends with the weights that validated best. Resumes from ``workdir`` if it can.
 
     Args:
         workdir: folder for the checkpoint; delete it to start afresh.
-        listen: called after every step (rank 0 only).
+        listen: called after every step, about once a second where steps are replayed (rank 0 only).
         make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``. Warm-up and
             schedule scale the ``lr`` of its parameter groups.
         batch_rule: decides how many batches a step sums over; one each if there is none.
         checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
+        loop: see `seqrec_lib.captured.choose_loop`.
 
     Raises:
-        SeqRecError: the loss is not finite, or the checkpoint belongs to another configuration.
+        SeqRecError: the loss is not finite, the checkpoint belongs to another configuration, or ``loop`` cannot train
+            this run.
         ValueError: all positions are to be trained of a model that is not causal.
     """
     if config.objective == "all-positions" and not model.causal:
         raise ValueError(f"{type(model).__name__} is not causal: train it with objective='prefixes'")
     accelerator = accelerator or make_accelerator()
     device = accelerator.device
+    own = make_optimizer is None and batch_rule is None
+    loop = choose_loop(loop, model, device, accelerator.num_processes, own)
     torch.manual_seed(config.seed)
     model.to(device)
     precision = usable_precision(config.precision, device)
@@ -240,18 +259,36 @@ def train(
     )
     base_rates = [float(group["lr"]) for group in optimizer.param_groups]
     step_module, optimizer = accelerator.prepare(_TrainingStep(model, softmax_dtype), optimizer)
-    batches = _Batches(sequences, config, device, (accelerator.process_index, accelerator.num_processes))
+    share = (accelerator.process_index, accelerator.num_processes)
+    batches = _Batches(sequences, config, device, share, resident=device.type == "cuda" or loop != "ordinary")
     average = WeightAverage(model, config.average) if config.average else None
     checkpoint = Checkpoint(workdir / CHECKPOINT, config, model, optimizer, average, batch_rule)
     state = checkpoint.load()
+    resident = None
+    if loop != "ordinary" and batches.resident is not None:
+        recorder = GraphRecorder(device) if loop == "graphs" else None
+        resident = ResidentTraining(
+            model, optimizer, average, batches.resident, config, precision, _rate_factor, base_rates, recorder
+        )
     rate = 0.0
     last_save = time.monotonic()
+
+    def look() -> None:
+        nonlocal last_save
+        state.epoch_seconds = carried + time.perf_counter() - began
+        if accelerator.is_main_process:
+            listen(Progress(state.epoch + 1, config.epochs, state.step, len(batches), state.mean_loss()))
+        if time.monotonic() - last_save > checkpoint_seconds:
+            checkpoint.save(state)
+            last_save = time.monotonic()
 
     while not state.finished(config):
         batches.start_epoch(state.epoch)
         rate = max(rate, matmul_rate(device))  # again each epoch: other work on the machine only lowers it
         began, carried = time.perf_counter(), state.epoch_seconds
         step_module.train()
+        if resident is not None:
+            batches.padding = resident.train_epoch(state, look)
         while state.step < len(batches):
             stop = min(state.step + (batch_rule.micro_batches if batch_rule else 1), len(batches))
             parts = [batches.load(step) for step in range(state.step, stop)]
@@ -280,12 +317,7 @@ def train(
             state.targets += n_targets
             if average is not None:
                 average.update(state.total_steps)
-            state.epoch_seconds = carried + time.perf_counter() - began
-            if accelerator.is_main_process:
-                listen(Progress(state.epoch + 1, config.epochs, state.step, len(batches), state.mean_loss()))
-            if time.monotonic() - last_save > checkpoint_seconds:
-                checkpoint.save(state)
-                last_save = time.monotonic()
+            look()
         _synchronise(device)
         state.epoch_seconds = carried + time.perf_counter() - began
         if batch_rule is not None:
@@ -313,6 +345,7 @@ def train(
         stopped_early=state.epoch < config.epochs,
         samples=state.total_samples,
         precision=precision,
+        loop=resident.loop if resident is not None else loop,
     )
 
 

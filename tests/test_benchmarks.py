@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import decoding_speed, query_latency, ranking_speed, recommend_speed, train_speed
+from benchmarks import decoding_speed, gpu_training, query_latency, ranking_speed, recommend_speed, train_speed
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
 from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ranking import target_ranks
+from seqrec_lib.resident import Shape
 from seqrec_lib.results import RunStore
 from tests.conftest import random_sequences
 
@@ -307,3 +308,34 @@ def test_a_ranker_answers_from_the_history_with_its_retriever() -> None:
         assert own.answer(history) == 0  # writes no token
         assert len({*own.ordered.tolist()} - {*history.tolist()}) == 20  # type: ignore[attr-defined]
         assert own.parameters > own.ranker.encoder.tokenizer.vocab_size  # type: ignore[attr-defined]
+
+
+def test_the_gpu_benchmark_says_that_it_needs_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match=r"gpu_training needs a GPU, and torch .* sees none"):
+        gpu_training.main(out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_loops_floors_and_goal_are_measured_alike_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqrec_lib.training.matmul_rate", lambda device: 1e11)
+    sequences = random_sequences(1, n_users=40, n_items=30, longest=12)
+    rates = {"bytes": 1e9, "fp32_flops": 1e10, "bf16_flops": 1e11}
+    row = gpu_training.compare_loops(sequences, "sasrec", rates, torch.device("cpu"), 0.1)
+    assert row["ordinary_epoch_seconds"] > 0 and row["resident_epoch_seconds"] > 0
+    targets, steps = int((sequences.lengths - 3).clip(0).sum()), row["steps"]
+    assert row["softmax_flop"] == 6 * 32 * 64 * targets  # 31 rows of the catalogue, filled up to 32
+    assert row["loss_bytes"] == 9 * 4 * 31 * targets
+    parameters = sum(p.numel() for p in SASRec(30, 50).parameters())
+    activations = row["least_bytes"] - 4 * 10 * parameters * steps
+    assert activations >= 4 * 4 * targets * 64 * 3 and row["filled_positions"] >= 1
+    # 2 layers of 12 d^2 weights, each of 2 FLOP forward and 4 backward
+    assert row["other_flop"] >= 6 * 2 * 12 * 64**2 * targets
+    assert row["operations_floor_seconds"] == pytest.approx((row["softmax_flop"] + row["other_flop"]) / 1e10)
+
+    found = gpu_training.time_to_goal(sequences, "sasrec", goal=1e-9)
+    assert found["reached"] and found["epochs"] == 1 and 0 < found["training_seconds"] < found["seconds"]
+    given_up = gpu_training.time_to_goal(sequences, "sasrec", goal=2.0, patience=0.0)
+    assert not given_up["reached"] and given_up["seconds"] > 0
+    assert gpu_training.least_bytes(1000, [Shape(2, 5, 10)], 4, 1) == 41280
+    assert gpu_training.loss_bytes([Shape(1, 8, 8)], 100, 2) == 14400

@@ -226,6 +226,7 @@ def _fit(
         make_optimizer=make if config.optimizer["name"] != "adamw" else None,
         batch_rule=rule,
         listen=trace.hear,
+        loop="ordinary",  # every step is heard, and all optimizers go the same way
     )
     return model, result
 
