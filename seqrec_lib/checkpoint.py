@@ -22,6 +22,41 @@ if TYPE_CHECKING:
     from seqrec_lib.training import BatchRule
 
 
+def write(path: Path, payload: dict[str, Any]) -> None:
+    """Save tensors and plain values, with the state of the random numbers, in one step: the file is always whole."""
+    random = {
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with open(partial, "wb") as file:
+        torch.save(payload | random, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `write` saved, on the CPU.
+
+    Raises:
+        SeqRecError: the file is no such checkpoint.
+    """
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SeqRecError(f"{path} is not a checkpoint ({reason}); delete it to start afresh") from None
+
+
+def restore_random(payload: dict[str, Any]) -> None:
+    """Take the random numbers up where `write` left them."""
+    torch.set_rng_state(payload["random"])
+    if payload["random_cuda"]:
+        torch.cuda.set_rng_state_all(payload["random_cuda"])
+
+
 class WeightAverage:
     """Exponential moving average of the weights, started without bias: decay = min(average, (1 + t) / (10 + t))."""
 
@@ -109,7 +144,6 @@ class Checkpoint:
     ) -> None:
         self.path, self.config = path, config
         self.model, self.optimizer, self.average, self.batch_rule = model, optimizer, average, batch_rule
-        path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: TrainingState) -> None:
         values = {field.name: getattr(state, field.name) for field in fields(TrainingState)}
@@ -120,25 +154,14 @@ class Checkpoint:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.values if self.average else [],
             "batch_rule": self.batch_rule.state_dict() if self.batch_rule else {},
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        partial = self.path.with_suffix(f".{os.getpid()}.part")
-        with open(partial, "wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)
+        write(self.path, payload)
 
     def load(self) -> TrainingState:
         """The saved state, with model, optimizer and random state restored; a fresh state if there is none."""
         if not self.path.exists():
             return TrainingState()
-        try:
-            payload = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = str(error).partition("\n")[0]
-            raise SeqRecError(f"{self.path} is not a checkpoint ({reason}); delete it to start afresh") from None
+        payload = read(self.path)
         saved = TrainingConfig(**payload["config"])
         epochs = self.config.epochs if self.config.schedule == "constant" else saved.epochs  # else they shape the rate
         if replace(saved, epochs=epochs, patience=self.config.patience) != self.config:
@@ -150,7 +173,5 @@ class Checkpoint:
                 value.copy_(loaded)
         if self.batch_rule:
             self.batch_rule.load_state_dict(payload["batch_rule"])
-        torch.set_rng_state(payload["random"])
-        if payload["random_cuda"]:
-            torch.cuda.set_rng_state_all(payload["random_cuda"])
+        restore_random(payload)
         return TrainingState(**payload["state"])

@@ -55,7 +55,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             # its own for each batch costs time and gigabytes. Zero rows add nothing to the products below.
             part = F.pad(h[begin : begin + size].to(dtype), (0, 0, 0, -rows % _ROWS))
             z = torch.mm(part, w.T, out=logits[: len(part)])
-            if biased is not None and bias is not None:
+            if bias is not None and biased is not None:
                 positions, items = (x[cuts[number] : cuts[number + 1]] for x in biased)
                 at = (positions - begin, items)
                 z[at] += bias.to(dtype)
@@ -104,8 +104,10 @@ def catalogue_cross_entropy(
             positions in ascending order.
 
     Raises:
-        ValueError: there is no position to take the loss at.
+        ValueError: there is no position to take the loss at, or ``bias`` and ``biased`` are not given together.
     """
     if len(h) == 0:
         raise ValueError("the loss needs at least one position, got 0")
+    if (bias is None) != (biased is None):
+        raise ValueError("bias and biased go together: a number, and the pairs that it is added to")
     return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype, bias, biased)

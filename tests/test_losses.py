@@ -101,3 +101,11 @@ def test_a_bias_on_pairs_equals_torch_with_the_biased_logits(positions: int, ite
     inputs = (h, weight, bias)
     for ours, theirs in zip(gradients(2 * loss, *inputs), gradients(2 * expected, *inputs), strict=True):
         assert (ours - theirs).norm() <= 1e-5 * (theirs.norm() + 1e-2)
+
+
+def test_a_bias_and_its_pairs_go_together() -> None:
+    h, weight, targets = torch.randn(3, 4), torch.randn(6, 4), torch.tensor([1, 2, 3])
+    pairs = (torch.tensor([0]), torch.tensor([2]))
+    for lone in ({"bias": torch.tensor(1.0)}, {"biased": pairs}):
+        with pytest.raises(ValueError, match="bias and biased go together"):
+            catalogue_cross_entropy(h, weight, targets, **lone)

@@ -70,6 +70,16 @@ class Sequences:
                 f"{self.name}: a user has {shortest} interactions; leave-one-out needs 3 of each user: filter first"
             )
 
+    def description(self) -> dict[str, str | int]:
+        """What a record says of the data: name, counts, and the hash of the split."""
+        return {
+            "name": self.name,
+            "n_users": self.n_users,
+            "n_items": self.n_items,
+            "n_interactions": self.n_interactions,
+            "split_sha256": self.split_hash,
+        }
+
     @property
     def n_users(self) -> int:
         return len(self.offsets) - 1

@@ -139,7 +139,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         "parameters_without_embeddings": body,
     }
     outcome = _outcome(sequences, ranks, result.best_valid, _rounded(result), cost)
-    outcome.environment |= {"precision": result.precision} | kernels
+    outcome.environment |= {"precision": result.precision, "loop": result.loop} | kernels
     return outcome
 
 
@@ -149,13 +149,7 @@ def _outcome(
     import pyarrow as pa
 
     return Outcome(
-        dataset={
-            "name": sequences.name,
-            "n_users": sequences.n_users,
-            "n_items": sequences.n_items,
-            "n_interactions": sequences.n_interactions,
-            "split_sha256": sequences.split_hash,
-        },
+        dataset=sequences.description(),
         metrics=ranks.metrics() | {"valid_ndcg@10": valid},
         history=history,
         cost=cost,

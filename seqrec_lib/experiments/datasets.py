@@ -64,18 +64,11 @@ def run(config: Config, context: Context) -> Outcome:
 
     sequences = load(config.dataset, progress=context.progress)
     numbers = statistics(sequences)
-    split = numbers.pop("split_hash")
+    del numbers["split_hash"]
     verified = registry.verification(sequences) == "verified"
     quantiles = {f"length_{name}": value for name, value in numbers.pop("length_quantiles").items()}
     return Outcome(
-        dataset={
-            "name": sequences.name,
-            "n_users": sequences.n_users,
-            "n_items": sequences.n_items,
-            "n_interactions": sequences.n_interactions,
-            "split_sha256": split,
-            "verified": verified,
-        },
+        dataset=sequences.description() | {"verified": verified},
         metrics={key: float(value) if isinstance(value, bool) else value for key, value in numbers.items()} | quantiles,
         tables={
             "lengths": length_histogram(sequences.lengths),

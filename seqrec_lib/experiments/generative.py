@@ -331,14 +331,7 @@ class _Lists:
 
         data = self.sequences
         return Outcome(
-            dataset={
-                "name": data.name,
-                "n_users": data.n_users,
-                "n_items": data.n_items,
-                "n_interactions": data.n_interactions,
-                "split_sha256": data.split_hash,
-                "titles_shared": data.n_items - len(self.catalogue.items),
-            },
+            dataset=data.description() | {"titles_shared": data.n_items - len(self.catalogue.items)},
             metrics=self.metrics | dict(constants),
             cost=cost,
             tables={"ranks": pa.table(self.columns)},

@@ -39,6 +39,7 @@ NAME = "llamarec"
 MODEL = "llamarec"
 REVISION = 1
 RANKING = (
+    "seqrec_lib.checkpoint",
     "seqrec_lib.data.sequences",
     "seqrec_lib.language.assessment",
     "seqrec_lib.language.candidates",
@@ -328,13 +329,7 @@ def outcome_of(
 ) -> Outcome:
     """An outcome about these sequences, with where the language model comes from."""
     return Outcome(
-        dataset={
-            "name": sequences.name,
-            "n_users": sequences.n_users,
-            "n_items": sequences.n_items,
-            "n_interactions": sequences.n_interactions,
-            "split_sha256": sequences.split_hash,
-        },
+        dataset=sequences.description(),
         metrics=metrics,
         cost=cost,
         environment={"language_model": dict(provenance)},

@@ -178,7 +178,7 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
     ]
     last = history[-1]
     return Outcome(
-        dataset=_described(sequences),
+        dataset=sequences.description(),
         metrics=test.metrics()
         | {
             "test_loss": float(test.loss or 0.0),
@@ -265,7 +265,7 @@ def _measure(config: Config, sequences: Sequences, context: Context) -> Outcome:
     found = measure(model, backward, len(batches), H=H, sizes=SIZES, draws=int(config.batching["draws"]), rng=rng)
     columns = {name: [row[name] for row in found] for name in found[0]}
     return Outcome(
-        dataset=_described(sequences),
+        dataset=sequences.description(),
         metrics={"H": H, "windows_per_batch": rows, "batches": len(batches), "valid_ndcg@10": result.best_valid},
         tables={"noise": pa.table(columns)},
     )
@@ -372,13 +372,3 @@ def _decisions(rule: AdaptiveBatchSize | None) -> dict[str, float | None]:
         return {"m": 1}
     line = rule.coefficients or (None, None)
     return {"m": rule.m, "c1": line[0], "c2": line[1], "signal": rule.signal, "noise": rule.noise}
-
-
-def _described(sequences: Sequences) -> dict[str, Any]:
-    return {
-        "name": sequences.name,
-        "n_users": sequences.n_users,
-        "n_items": sequences.n_items,
-        "n_interactions": sequences.n_interactions,
-        "split_sha256": sequences.split_hash,
-    }

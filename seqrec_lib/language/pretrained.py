@@ -35,6 +35,8 @@ CHUNK = (
     64  # tokens of a chunk in Mamba-2: transformers' CPU path holds (chunk x chunk) per head, 256 would be 16 times it
 )
 
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # how checkpoints are read
+
 Kind = Literal["hub", "folder", "scratch"]
 
 
@@ -249,40 +251,77 @@ def _provenance(kind: Kind, name: str, model: Any, digest: str | None = None) ->
 
 
 def _from_checkpoint(source: str) -> LanguageModel:
-    folder, digest = _folder(source), None
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    folder = folder_of(source)
+    from transformers import AutoModelForCausalLM
 
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
-        raise SeqRecError(f"{source}: no config.json with *.safetensors there; point to a folder in the hub's format")
-    fixed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(folder, **fixed)
+    with readable(source):
+        config = configuration_of(folder)
         if config.model_type == "mamba2":
             config.chunk_size = min(config.chunk_size, CHUNK)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, use_safetensors=True, dtype="float32", **fixed
+            folder, config=config, use_safetensors=True, dtype="float32", **LOCAL
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **fixed)
+    return LanguageModel(model.eval(), tokenizer_of(source, folder), provenance(source, model, folder))
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Within: what cannot be read of a checkpoint is one line that names it."""
+    try:
+        yield
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SeqRecError(f"{source}: cannot be loaded as a causal language model ({reason}); get it anew") from None
+
+
+def configuration_of(folder: Path) -> Any:
+    """The transformers configuration in a checkpoint's folder."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, **LOCAL)
+
+
+def tokenizer_of(source: str, folder: Path) -> Any:
+    """The tokenizer of a checkpoint, with a token for padding.
+
+    Raises:
+        SeqRecError: it cannot be read, is not a fast one, or has no end of text.
+    """
+    from transformers import AutoTokenizer
+
+    with readable(source):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise SeqRecError(f"{source}: its tokenizer is not a fast one with an end of text; add a tokenizer.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so no new token (and no new row) is needed
+    return tokenizer
+
+
+def provenance(source: str, model: Any, folder: Path) -> dict[str, Any]:
+    """What a record says of a checkpoint, with the hash of its weights; ``model`` has its parameters."""
     hashed = hashlib.sha256()
-    for path in weights:
+    for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as stream:
             hashed.update(hashlib.file_digest(stream, "sha256").digest())
-    digest = hashed.hexdigest()
     where = kind(source)
     name = source if where == "hub" else Path(source).expanduser().resolve().name  # a path is no one else's business
-    return LanguageModel(model.eval(), tokenizer, _provenance(where, name, model, digest))
+    return _provenance(where, name, model, hashed.hexdigest())
+
+
+def folder_of(source: str) -> Path:
+    """The folder with a source's files, fetched from the hub where it is an id that is not cached.
+
+    Raises:
+        SeqRecError: there is none, it cannot be fetched, or it is no model in the hub's format.
+    """
+    folder = _folder(source)
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise SeqRecError(f"{source}: no config.json with *.safetensors there; point to a folder in the hub's format")
+    return folder
 
 
 def _folder(source: str) -> Path:
-    """The folder with a source's files, fetched from the hub where it is an id that is not cached."""
     if kind(source) == "folder":
         folder = Path(source).expanduser()
         if not folder.is_dir():

@@ -15,7 +15,6 @@ Nothing here imports torch before a model is asked for.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import warnings
@@ -97,8 +96,8 @@ def load(source: str, device: str) -> LanguageModel:
     from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM
 
-    folder, compute = pretrained._folder(name), _compute(device)
-    model, tokenizer = _read(name, folder, compute, device)
+    folder, compute = pretrained.folder_of(name), _compute(device)
+    model = _read(name, folder, compute, device)
     layers = [module for module in model.modules() if isinstance(module, library.nn.Linear4bit)]
     architecture = model.config.model_type
     if not layers:
@@ -116,10 +115,8 @@ def load(source: str, device: str) -> LanguageModel:
         body = model.base_model
         body.forward = torch.autocast(device, dtype=compute)(body.forward)
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(_configuration(folder))
-    where = pretrained.kind(name)
-    public = name if where == "hub" else Path(name).expanduser().resolve().name
-    provenance = pretrained._provenance(where, public, plain, _digest(folder))
+        plain = AutoModelForCausalLM.from_config(pretrained.configuration_of(folder))
+    provenance = pretrained.provenance(name, plain, folder)
     state = layers[0].weight.quant_state
     provenance["quantisation"] = {
         "type": state.quant_type,
@@ -131,43 +128,24 @@ def load(source: str, device: str) -> LanguageModel:
         "weight_bytes": weight_bytes(model),
         "library": f"bitsandbytes {library.__version__}",
     }
-    return LanguageModel(model.eval(), tokenizer, provenance)
+    return LanguageModel(model.eval(), pretrained.tokenizer_of(name, folder), provenance)
 
 
-def _configuration(folder: Path) -> Any:
-    from transformers import AutoConfig
+def _read(name: str, folder: Path, compute: torch.dtype, device: str) -> Any:
+    """The model with NF4 weights; what is refused is what `pretrained.load` refuses."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
-def _read(name: str, folder: Path, compute: torch.dtype, device: str) -> tuple[Any, Any]:
-    """The model with NF4 weights and its tokenizer; what is refused is what `pretrained.load` refuses."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise SeqRecError(f"{name}: no config.json with *.safetensors there; point to a folder in the hub's format")
-    fixed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     how = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )
-    try:
-        config = _configuration(folder)
+    with pretrained.readable(name), pretrained.quiet():
+        config = pretrained.configuration_of(folder)
         if getattr(config, "quantization_config", None) is not None:
             raise SeqRecError(f"{name}: its weights are quantised already; give the model that they were made from")
-        with pretrained.quiet():
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, quantization_config=how, device_map={"": device}, use_safetensors=True,
-                dtype="float32", **fixed,
-            )  # fmt: skip
-            tokenizer = AutoTokenizer.from_pretrained(folder, **fixed)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SeqRecError(f"{name}: cannot be loaded as a causal language model ({reason}); get it anew") from None
-    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
-        raise SeqRecError(f"{name}: its tokenizer is not a fast one with an end of text; add a tokenizer.json")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # as `pretrained.load` does: padding is masked
-    return model, tokenizer
+        return AutoModelForCausalLM.from_pretrained(
+            folder, config=config, quantization_config=how, device_map={"": device}, use_safetensors=True,
+            dtype="float32", **pretrained.LOCAL,
+        )  # fmt: skip
 
 
 def with_adapter(model: Any, *, rank: int) -> Any:
@@ -297,12 +275,3 @@ def _compute(device: str) -> torch.dtype:
 
     native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
-
-
-def _digest(folder: Path) -> str:
-    """The weights' digest as `pretrained.load` takes it."""
-    hashed = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as stream:
-            hashed.update(hashlib.file_digest(stream, "sha256").digest())
-    return hashed.hexdigest()

@@ -1,14 +1,11 @@
 """What tuning a ranker needs to go on after a kill, in one file: its place, its random state, the tuned weights.
 
-Only weights that are trained are kept, so that the file of a model with adapters is as small as they are. It is written
-to a temporary name, synced and renamed, and read back as tensors and plain values: it is always whole, and one from
-elsewhere cannot run code.
+Only weights that are trained are kept, so that the file of a model with adapters is as small as they are. Like that of
+`seqrec_lib.checkpoint` it is always whole, and one from elsewhere cannot run code.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from seqrec_lib import checkpoint
 from seqrec_lib.errors import SeqRecError
 
 if TYPE_CHECKING:
@@ -52,21 +50,13 @@ class RankerCheckpoint:
         """Write the file; with ``due=False`` only if the last writing is long ago."""
         if self.path is None or not (due or time.monotonic() - self.saved > SECONDS):
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         payload = {
             "identity": self.identity,
             "place": vars(place),
             "weights": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        partial = self.path.with_suffix(f".{os.getpid()}.part")
-        with open(partial, "wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)
+        checkpoint.write(self.path, payload)
         self.saved = time.monotonic()
 
     def load(self) -> Place:
@@ -77,18 +67,12 @@ class RankerCheckpoint:
         """
         if self.path is None or not self.path.exists():
             return Place()
-        try:
-            payload = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = str(error).partition("\n")[0]
-            raise SeqRecError(f"{self.path} is not a checkpoint ({reason}); delete it to start afresh") from None
+        payload = checkpoint.read(self.path)
         if payload["identity"] != self.identity:
             raise SeqRecError(f"{self.path} was written by another tuning; delete its folder to start afresh")
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(payload["weights"][name])
         self.optimizer.load_state_dict(payload["optimizer"])
-        torch.set_rng_state(payload["random"])
-        if payload["random_cuda"]:
-            torch.cuda.set_rng_state_all(payload["random_cuda"])
+        checkpoint.restore_random(payload)
         return Place(**payload["place"])
