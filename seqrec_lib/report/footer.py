@@ -52,8 +52,8 @@ def provenance(records: Sequence[RunRecord | None]) -> Html:
     if replayed:
         proofs = {one.run_id: one for _, links in codes.values() for one in links}
         sentence += (
-            f" Older code made {replayed} of them, and today's gives the same numbers to the last digit: replayed were "
-            f"{', '.join(_replayed(one) for one in sorted(proofs.values(), key=lambda one: one.run_id))}."
+            f" Older code made {replayed} of them; runs like them were replayed by today's and gave the same numbers, to "
+            f"the last digit on record: {', '.join(map(_replayed, sorted(proofs.values(), key=lambda one: one.run_id)))}."
         )
     if older:
         sentence += f" Older code made {older} of them: what computes results has changed since."

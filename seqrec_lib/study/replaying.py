@@ -94,16 +94,16 @@ def replay(case: Case, store: RunStore, epochs: int = 0, report: Callable[[str],
     stop = _Stop(epochs, report)
     try:
         outcome = experiment.run(case.config, Context(workdir, report=stop))
-        difference = differences(record, store, outcome)
+        compared, difference = 0, differences(record, store, outcome)  # it has no more epochs than were asked for
     except _EnoughError:
-        difference = _first(_history(record.history[:epochs], _epochs(workdir, epochs)))
+        compared, difference = epochs, _first(_history(record.history[:epochs], _epochs(workdir, epochs)))
     verdict = Replay(
         run_id=record.run_id,
         experiment=record.experiment,
         alike=alike(record.config),
         then=record.fingerprint,
         today=today,
-        epochs=epochs,
+        epochs=compared,
         difference=difference,
         finished=now(),
         git_commit=None if dirty else commit,

@@ -233,8 +233,8 @@ def test_provenance_names_runs_commit_dates_hardware_and_older_code(make, monkey
     assert "Older code" not in footer.provenance(made.records).text
     codes[done[0].run_id] = (footer.REPLAYED, (SimpleNamespace(run_id="feed", epochs=2),))
     text = footer.provenance(made.records).text
-    assert "Older code made 1 of them, and today's gives the same numbers to the last digit" in text
-    assert "replayed were feed (the first 2 epochs)." in text
+    assert "Older code made 1 of them; runs like them were replayed by today's and gave the same numbers" in text
+    assert "to the last digit on record: feed (the first 2 epochs)." in text
 
 
 def test_the_code_of_a_run_is_todays_older_or_replayed(tmp_path, monkeypatch):

@@ -119,5 +119,6 @@ def test_the_cheapest_run_of_each_group_is_chosen(store: RunStore, monkeypatch: 
     assert replaying.cases(store, dataset="ml-1m") == []
     one = found[1].record.run_id
     assert [case.record.run_id for case in replaying.cases(store, runs=[one])] == [one]
+    assert replaying.replay(found[0], store, epochs=1).epochs == 0  # a floor has none: all of it was compared
     with pytest.raises(SeqRecError, match="run ffffffffffffffff is no planned run of older code"):
         replaying.cases(store, runs=["f" * 16])
