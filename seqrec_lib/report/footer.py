@@ -51,9 +51,10 @@ def provenance(records: Sequence[RunRecord | None]) -> Html:
     replayed, older = (sum(code[0] == word for code in codes.values()) for word in (REPLAYED, OLDER))
     if replayed:
         proofs = {one.run_id: one for _, links in codes.values() for one in links}
+        names = ", ".join(_replayed(proofs[run_id]) for run_id in sorted(proofs))
         sentence += (
-            f" Older code made {replayed} of them; runs like them were replayed by today's and gave the same numbers, to "
-            f"the last digit on record: {', '.join(map(_replayed, sorted(proofs.values(), key=lambda one: one.run_id)))}."
+            f" Older code made {replayed} of them; runs like them were replayed by today's and gave the same numbers, "
+            f"to the last digit on record: {names}."
         )
     if older:
         sentence += f" Older code made {older} of them: what computes results has changed since."
