@@ -110,20 +110,21 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
                 mean_and_spread(own.mean(metric), own.spread(metric)),
                 stacked(f"{change.difference.estimate:+.4f}", format_interval(change.difference, signed=True)),
                 format_p(change.p),
-                _gain(own, "before_permuted_subset_ndcg@10", "permuted_subset_ndcg@10"),
                 NONE
                 if change.against is None
                 else stacked(f"{change.against.estimate:+.4f}", format_interval(change.against, signed=True)),
+                _gain(own, "before_permuted_subset_ndcg@10", "permuted_subset_ndcg@10"),
             ]
         )
     headers = [
-        "Arm", "Reading", "After", "After − before", "p (Holm)", "Random orders, found",
-        "After − more fine-tuning",
+        "Arm", "Reading", "After", "After − before", "p (Holm)", "Beside more tuning",
+        "Random orders, found",
     ]  # fmt: skip
     started = sorted({f"{c.before:.4f}" for c in changes if c.before is not None})
     notes = [
         f"Before: {', '.join(started)}. " if started else "",
-        "Intervals, below a difference, are of 95 % over users, each with the mean over seeds. Random orders: the same "
+        "Intervals, below a difference, are of 95 % over users, each with the mean over seeds. Beside more tuning: "
+        "after, minus after as many steps of more fine-tuning. Random orders: the same "
         "difference over users whose target is a candidate, when they are listed in random orders, as in training.",
     ]
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}: what tuning on preferences changes"
@@ -143,11 +144,14 @@ def summary(changes: Sequence[Change]) -> Html:
         elif names:
             sentences.append(f"Against before, {word}: {'; '.join(names)}")
     beside = [c for c in ran if c.against is not None]
-    apart = [c.own.label for c in beside if c.against is not None and not c.against.low <= 0 <= c.against.high]
+    for word, lies in (("higher", lambda low, high: low > 0), ("lower", lambda low, high: high < 0)):
+        apart = [c.own.label for c in beside if c.against is not None and lies(c.against.low, c.against.high)]
+        if apart:
+            sentences.append(f"Beside as many steps of more fine-tuning, {word}: {'; '.join(apart)}")
     if beside:
         sentences.append(
-            "Against as many steps of more fine-tuning, intervals without zero (not corrected for their number): "
-            + ("; ".join(apart) or "none")
+            "Beside more fine-tuning, higher and lower are intervals without zero, not corrected for their number; "
+            "the other arms are not told apart from it"
         )
     return bullets([f"{sentence}." for sentence in sentences])
 

@@ -17,6 +17,7 @@ from seqrec_lib.experiments.base import key
 from seqrec_lib.language.assessment import Assessment, position_bias
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.report import preference_figures, preferences, rankers, tables
+from seqrec_lib.report.statistics import Interval
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 USERS, K = 300, 20
@@ -187,6 +188,13 @@ def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
     assert "Against before, higher: ORPO." in summary
     assert "Against before, lower: ORPO on the test items (a leak)." in summary
     assert "Against before, not told apart: ORPO, the paper's" in summary
+    assert "Beside" not in summary  # more fine-tuning was not run
+
+    apart = [(0.01, 0.02), (-0.01, 0.02), (-0.02, -0.01)]
+    beside = [replace(c, against=Interval(0.0, *ends)) for c, ends in zip(changes, apart, strict=False)]
+    summary = str(preferences.summary(beside))
+    assert "Beside as many steps of more fine-tuning, higher: ORPO, the paper's" in summary
+    assert "Beside as many steps of more fine-tuning, lower: ORPO on the test items (a leak)." in summary
     assert preferences.verdict(changes).word == "partly"  # a ranker from scratch stands in for the paper's
     rest = [replace(c, own=replace(c.own, other_model=False)) for c in changes[1:]]
     assert preferences.verdict(rest).word == "not upheld"  # plain ORPO is judged where the paper's was not run
