@@ -138,7 +138,7 @@ GRIDS: dict[str, Grid] = {
     "adam-large": _line("Adam, large batch", "lr", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), adam_large, "adam-large"),
     "adamw-cosine": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "adamw-cosine"),
     "sgd": _line("SGD", "lr", (0.1, 0.3, 1.0, 3.0, 10.0), sgd, "sgd"),
-    "usgm": _line("USGM, lr0 = 1", "D", (1.0, 3.0, 10.0, 30.0, 100.0), usgm, "usgm"),
+    "usgm": _line("USGM, lr0 = 1", "D", (3.0, 10.0, 30.0, 100.0, 300.0), usgm, "usgm"),
     "usgm-adam": _line("USGM, Adam's norm, D = 10", "lr0", WIDE, usgm_adam, "usgm-adam"),
     "usgm-lr0": _line("USGM, D = 10", "lr0", WIDE, lambda lr: usgm(10.0, lr)),
     "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4, 1e-2, 1.0), probing),
