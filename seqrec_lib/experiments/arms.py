@@ -1,29 +1,33 @@
-"""What the optimizer study compares: the arms of Figure 3, the grids that tune them and test their robustness.
+"""What the optimizer study compares: the arms of Figure 3, the grids that tune them and test their robustness, and the
+runs that a page plans of them.
 
-Plain data, no part of a run's fingerprint: a run is defined by its configuration. An arm's tuned values are those with
-the least validation loss on its grid, at the study's first seed; every tuned arm has a grid of the same size. The page
-shows each grid and whether the value used here is still its best.
+No part of a run's fingerprint: a run is defined by its configuration. An arm's tuned values are those with the least
+validation loss on its grid, at the study's first seed; every tuned arm has a grid of the same size. The page shows each
+grid and whether the value used here is still its best.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.recipes import TrainingConfig, resolve
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: see `optimizers.Config`; ``training`` are overrides of the recipe."""
+    """One way to train: see `Config`; ``training`` are overrides of the recipe, ``model`` is trained instead of the
+    page's if not ""."""
 
     label: str
     optimizer: Mapping[str, Any]
     batching: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "train"
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,19 @@ class Grid:
     """Arms that differ in one or two settings.
 
     tunes: the arm whose value this grid decides, or "" for a test of robustness; axes: names of the settings; points:
-    (values, arm); model: runs with this model instead of the page's, if not "".
+    (values, arm); full: trains for as many epochs as the arms do, not for the page's ``grid_epochs``.
     """
 
     title: str
     axes: tuple[str, ...]
     points: tuple[tuple[tuple[float, ...], Arm], ...]
     tunes: str = ""
-    model: str = ""
+    full: bool = False
+
+    @property
+    def model(self) -> str:
+        """The model that all its points train instead of the page's, or ""."""
+        return self.points[0][1].model
 
 
 SHARE = 8.0  # noise that the working rule tolerates, in units of the signal: at 1 it asks for a third of an epoch
@@ -50,6 +59,7 @@ TUNED: dict[str, float] = {
     "sgd": 1.0,
     "usgm": 100.0,
     "usgm-adam": 1e-2,
+    "sasrec-adamw": 1e-2,
 }
 
 
@@ -89,6 +99,10 @@ def probing(lr: float = 1e-4, label: str = "Probing USGM", **batching: Any) -> A
     return Arm(label, {"name": "probing", "lr": lr}, batching)
 
 
+def _sasrec(arm: Arm) -> Arm:
+    return replace(arm, label=f"{arm.label} (SASRec)", model="sasrec")
+
+
 ARMS: dict[str, Arm] = {
     "adam-default": adam(1e-3, "Adam, default"),
     "adam": adam(TUNED["adam"], "Adam, tuned"),
@@ -101,6 +115,8 @@ ARMS: dict[str, Arm] = {
     "usgm-adam": usgm_adam(TUNED["usgm-adam"]),
     "probing": probing(),
     "probing-noise": probing(label="Probing USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
+    "sasrec-adamw": _sasrec(adamw_cosine(TUNED["sasrec-adamw"])),
+    "sasrec-probing": _sasrec(probing()),
 }
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -113,8 +129,11 @@ def _with_b0(arm: Arm, tokens: float) -> Arm:
     return Arm(arm.label, arm.optimizer, arm.batching, {"tokens_per_batch": int(tokens)})
 
 
-def _line(title: str, axis: str, values: Iterable[float], make: Any, tunes: str = "", model: str = "") -> Grid:
-    return Grid(title, (axis,), tuple(((value,), make(value)) for value in values), tunes, model)
+def _line(
+    title: str, axis: str, values: Iterable[float], make: Any, tunes: str = "", full: bool = False, model: str = ""
+) -> Grid:
+    points = tuple(((value,), replace(make(value), model=model)) for value in values)
+    return Grid(title, (axis,), points, tunes, full or bool(tunes))
 
 
 def _plane(
@@ -124,13 +143,13 @@ def _plane(
     rates: Sequence[float] = (1e-4, 1e-2, 1.0),
     distances: Sequence[float] = DISTANCES,
 ) -> Grid:
-    points = tuple(((lr, D), make(lr, D)) for lr in rates for D in distances)
-    return Grid(title, ("lr0", "D"), points, "", model)
+    points = tuple(((lr, D), replace(make(lr, D), model=model)) for lr in rates for D in distances)
+    return Grid(title, ("lr0", "D"), points)
 
 
 def _corners(title: str, make: Any, model: str = "") -> Grid:
     """The plane's four corners, for data on which all of it is too dear."""
-    return _plane(title, make, model, (1e-4, 1.0), (DISTANCES[0], DISTANCES[-1]))
+    return replace(_plane(title, make, model, (1e-4, 1.0), (DISTANCES[0], DISTANCES[-1])), full=True)
 
 
 GRIDS: dict[str, Grid] = {
@@ -141,7 +160,7 @@ GRIDS: dict[str, Grid] = {
     "usgm": _line("USGM, lr0 = 1", "D", (3.0, 10.0, 30.0, 100.0, 300.0), usgm, "usgm"),
     "usgm-adam": _line("USGM, Adam's norm, D = 10", "lr0", WIDE, usgm_adam, "usgm-adam"),
     "usgm-lr0": _line("USGM, D = 10", "lr0", WIDE, lambda lr: usgm(10.0, lr)),
-    "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4, 1e-2, 1.0), probing),
+    "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4, 1e-2, 1.0), probing, full=True),
     "lambda-paper": _line(
         "USGM, paper's batching", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="paper", lambda_=x)
     ),
@@ -159,12 +178,12 @@ GRIDS: dict[str, Grid] = {
     ),
     "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
     "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),
-    "sasrec-adamw": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "", "sasrec"),
-    "sasrec-probing": _line("Probing USGM", "lr0", (1e-8, 1e-4, 1.0), probing, "", "sasrec"),
+    "sasrec-adamw": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "sasrec-adamw", model="sasrec"),
+    "sasrec-probing": _line("Probing USGM", "lr0", (1e-8, 1e-4, 1.0), probing, full=True, model="sasrec"),
     "plane-usgm-sasrec": _plane("USGM", lambda lr, D: usgm(D, lr), "sasrec"),
-    "corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine),
+    "corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine, full=True),
     "corners-probing": _corners(MEASURED, lambda lr, D: probing(lr)),
-    "sasrec-corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine, "", "sasrec"),
+    "sasrec-corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine, full=True, model="sasrec"),
     "sasrec-corners-probing": _corners(MEASURED, lambda lr, D: probing(lr), "sasrec"),
     "sasrec-corners-usgm": _corners("USGM", lambda lr, D: usgm(D, lr), "sasrec"),
 }
@@ -186,3 +205,85 @@ def check_names(names: Sequence[str], known: Mapping[str, Any], what: str) -> No
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise SeqRecError(f"unknown {what} {name!r}; {hint}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    Attributes:
+        kind: "train" or "noise".
+        optimizer: ``name`` (adamw | sgd | usgm | probing) and its settings; AdamW's are in ``training``.
+        batching: ``rule`` and settings of `AdaptiveBatchSize`; empty: one batch a step. Of kind "noise": ``draws``.
+    """
+
+    dataset: str
+    model: str
+    seed: int
+    kind: str
+    optimizer: dict[str, Any]
+    batching: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
+    training: TrainingConfig | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a run stands on the page: an arm by name, or a point of a grid."""
+
+    config: Config
+    arm: str = ""
+    grid: str = ""
+    values: tuple[float, ...] = ()
+
+
+def cells(parameters: Mapping[str, Any]) -> list[Cell]:
+    """Everything that the page shows, with the run behind it; two places may rest on one run.
+
+    Raises:
+        SeqRecError: an unknown data set, model, arm, grid or override, or no seed.
+    """
+    from seqrec_lib.data import registry
+
+    registry.get(parameters["dataset"])
+    check_names(parameters["arms"], ARMS, "arm")
+    check_names(parameters["grids"], GRIDS, "grid")
+    seeds = parameters["seeds"]
+    if not seeds:
+        raise SeqRecError("seeds is empty; give at least one")
+
+    def config(arm: Arm, seed: int, grid: str = "") -> Config:
+        short = grid and not GRIDS[grid].full
+        return _config(arm, parameters, seed, parameters["grid_epochs"] if short else parameters["epochs"])
+
+    found = [Cell(config(ARMS[name], seed), arm=name) for seed in seeds for name in parameters["arms"]]
+    found += [
+        Cell(config(arm, seeds[0], grid), grid=grid, values=values)
+        for grid in parameters["grids"]
+        for values, arm in GRIDS[grid].points
+    ]
+    if parameters["measure_beta"]:
+        point = replace(NOISE, batching=dict(NOISE.batching) | {"draws": parameters["draws"]})
+        found.append(Cell(_config(point, parameters, seeds[0], parameters["beta_epochs"])))
+    return found
+
+
+def _config(arm: Arm, parameters: Mapping[str, Any], seed: int, epochs: int) -> Config:
+    dataset, model = parameters["dataset"], arm.model or parameters["model"]
+    overrides = dict(arm.training) | dict(parameters["overrides"]) | {"epochs": epochs, "patience": 0}
+    architecture, training = resolve(dataset, model, seed, overrides)
+    if training is None:
+        raise SeqRecError(f"model {model!r} counts and is not trained; use a model that is")
+    if arm.optimizer["name"] != "adamw":  # AdamW's settings decide nothing here
+        training = replace(training, learning_rate=1e-3, weight_decay=0.0)
+    training = replace(training, precision="fp32", warmup_steps=0)
+    return Config(dataset, model, seed, arm.kind, dict(arm.optimizer), dict(arm.batching), architecture, training)
+
+
+def plan(parameters: Mapping[str, Any]) -> list[Config]:
+    """The runs behind `cells`, each once: arms by seed, then grids, then the measurement of beta."""
+    configs: list[Config] = []
+    for cell in cells(parameters):
+        if cell.config not in configs:
+            configs.append(cell.config)
+    return configs

@@ -16,14 +16,12 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments.arms import ARMS, GRIDS, NOISE, Arm, check_names
+from seqrec_lib.experiments.arms import Config, cells, plan
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import source_modules
-from seqrec_lib.recipes import TrainingConfig, resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
     from seqrec_lib.training import Progress, TrainingResult
 
+__all__ = ["NAME", "REVISION", "SOURCES", "Config", "cells", "plan", "run", "sources"]
 NAME = "optimizers"
 REVISION = 1
 SOURCES = (  # of every run; `sources` adds what its model, optimizer and batches need
@@ -66,89 +65,6 @@ def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
     elif config["batching"]:
         found.append("seqrec_lib.optim.adaptive_batching")
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class Config:
-    """One run.
-
-    Attributes:
-        kind: "train" or "noise".
-        optimizer: ``name`` (adamw | sgd | usgm | probing) and its settings; AdamW's are in ``training``.
-        batching: ``rule`` and settings of `AdaptiveBatchSize`; empty: one batch a step. Of kind "noise": ``draws``.
-    """
-
-    dataset: str
-    model: str
-    seed: int
-    kind: str
-    optimizer: dict[str, Any]
-    batching: dict[str, Any] = field(default_factory=dict)
-    architecture: dict[str, Any] = field(default_factory=dict)
-    training: TrainingConfig | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Where a run stands on the page: an arm by name, or a point of a grid."""
-
-    config: Config
-    arm: str = ""
-    grid: str = ""
-    values: tuple[float, ...] = ()
-
-
-def cells(parameters: Mapping[str, Any]) -> list[Cell]:
-    """Everything that the page shows, with the run behind it; two places may rest on one run.
-
-    Raises:
-        SeqRecError: an unknown data set, model, arm, grid or override, or no seed.
-    """
-    from seqrec_lib.data import registry
-
-    registry.get(parameters["dataset"])
-    check_names(parameters["arms"], ARMS, "arm")
-    check_names(parameters["grids"], GRIDS, "grid")
-    seeds = parameters["seeds"]
-    if not seeds:
-        raise SeqRecError("seeds is empty; give at least one")
-
-    def config(arm: Arm, seed: int, grid: str = "") -> Config:
-        short = grid and not GRIDS[grid].tunes
-        epochs = parameters["grid_epochs"] if short else parameters["epochs"]
-        return _config(arm, parameters, seed, epochs, GRIDS[grid].model if grid else "")
-
-    found = [Cell(config(ARMS[name], seed), arm=name) for seed in seeds for name in parameters["arms"]]
-    found += [
-        Cell(config(arm, seeds[0], grid), grid=grid, values=values)
-        for grid in parameters["grids"]
-        for values, arm in GRIDS[grid].points
-    ]
-    if parameters["measure_beta"]:
-        point = replace(NOISE, batching=dict(NOISE.batching) | {"draws": parameters["draws"]})
-        found.append(Cell(_config(point, parameters, seeds[0], parameters["beta_epochs"], "")))
-    return found
-
-
-def _config(arm: Arm, parameters: Mapping[str, Any], seed: int, epochs: int, model: str) -> Config:
-    dataset, model = parameters["dataset"], model or parameters["model"]
-    overrides = dict(arm.training) | dict(parameters["overrides"]) | {"epochs": epochs, "patience": 0}
-    architecture, training = resolve(dataset, model, seed, overrides)
-    if training is None:
-        raise SeqRecError(f"model {model!r} counts and is not trained; use a model that is")
-    if arm.optimizer["name"] != "adamw":  # AdamW's settings decide nothing here
-        training = replace(training, learning_rate=1e-3, weight_decay=0.0)
-    training = replace(training, precision="fp32", warmup_steps=0)
-    return Config(dataset, model, seed, arm.kind, dict(arm.optimizer), dict(arm.batching), architecture, training)
-
-
-def plan(parameters: Mapping[str, Any]) -> list[Config]:
-    """The runs behind `cells`, each once: arms by seed, then grids, then the measurement of beta."""
-    configs: list[Config] = []
-    for cell in cells(parameters):
-        if cell.config not in configs:
-            configs.append(cell.config)
-    return configs
 
 
 def run(config: Config, context: Context) -> Outcome:

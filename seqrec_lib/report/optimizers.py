@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from seqrec_lib.experiments.arms import ARMS, GRIDS
-from seqrec_lib.experiments.optimizers import Cell
+from seqrec_lib.experiments.arms import ARMS, GRIDS, Cell
 from seqrec_lib.report import tables
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, table
 from seqrec_lib.report.paper import OPTIMIZER_STUDY, dataset_name
