@@ -195,6 +195,12 @@ WITHOUT_TUNING: dict[str, str] = {
     "sasrec-corners-probing": "sasrec-corners-adamw",
 }
 
+# By model ("": the page's own): the arm of tuned AdamW, and that of the variant without a rate to tune.
+TUNED_AND_FREE: dict[str, tuple[str, str]] = {
+    "": ("adamw-cosine", "probing"),
+    "sasrec": ("sasrec-adamw", "sasrec-probing"),
+}
+
 NOISE = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")
 
 

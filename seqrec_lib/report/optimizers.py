@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,17 @@ Point = tuple[tuple[float, ...], RunRecord | None]
 
 @dataclass(frozen=True)
 class Gathered:
-    """The page's runs: ``arms`` with one record per seed, ``grids`` by name, and the measurement of beta."""
+    """The page's runs: ``arms`` of the page's model with one record per seed, ``grids`` by name, the measurement of
+    beta, and ``others``: arms that train another model and so stand in no figure beside them."""
 
     arms: list[ModelRuns]
     grids: dict[str, list[Point]]
     beta: RunRecord | None
+    others: list[ModelRuns] = field(default_factory=list)
 
     def arm(self, name: str) -> ModelRuns | None:
         """The runs of an arm, None where the page does not have it."""
-        return next((own for own in self.arms if own.model == name), None)
+        return next((own for own in (*self.arms, *self.others) if own.model == name), None)
 
 
 def data_note(dataset: str) -> Html:
@@ -77,7 +79,8 @@ def gather(cells: Sequence[Cell], configs: Sequence[Any], records: Sequence[RunR
         )
         for name, own in arms.items()
     ]
-    return Gathered(runs, grids, beta)
+    here, others = ([own for own in runs if bool(ARMS[own.model].model) == other] for other in (False, True))
+    return Gathered(here, grids, beta, others)
 
 
 @dataclass(frozen=True)
@@ -128,13 +131,13 @@ def arms_table(found: Gathered) -> Html:
         body.append(
             [
                 own.label,
-                _spread(own, "loss", 3) if own.complete else "failed",
-                _spread(own, "best_valid_loss", 3),
+                spread_of(own, "loss", 3) if own.complete else "failed",
+                spread_of(own, "best_valid_loss", 3),
                 NONE if compared is None else signed(compared),
                 NONE if compared is None else compared.word,
-                _spread(own, "test_loss", 3),
-                _spread(own, "ndcg@10", 4),
-                _spread(own, "ht@10", 4),
+                spread_of(own, "test_loss", 3),
+                spread_of(own, "ndcg@10", 4),
+                spread_of(own, "ht@10", 4),
                 f"{len(own.complete)} of {len(own.records)}",
             ]
         )
@@ -184,18 +187,19 @@ def cost_table(found: Gathered) -> Html:
     )
 
 
-def _spread(runs: ModelRuns, metric: str, digits: int) -> str:
+def spread_of(runs: ModelRuns, metric: str, digits: int) -> str:
+    """Mean and standard deviation over seeds."""
     mean, spread = runs.mean(metric), runs.spread(metric)
     if mean is None:
         return NONE
     return f"{mean:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
-def signed(value: Difference) -> str:
+def signed(value: Difference, digits: int = 3) -> str:
     """A difference with its interval."""
-    if value.low is None or value.high is None:
-        return f"{value.estimate:+.3f}"
-    return f"{value.estimate:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
+    numbers = (value.estimate, value.low, value.high)
+    estimate, low, high = ("" if number is None else f"{number:+.{digits}f}" for number in numbers)
+    return f"{estimate} ({low} to {high})" if low and high else estimate
 
 
 def least(found: Gathered, model: str = "") -> float | None:
@@ -218,8 +222,8 @@ def summary(found: Gathered) -> Html:
     if ran:
         best = min(ran, key=lambda own: own.mean("best_valid_loss") or math.inf)
         train = min(ran, key=lambda own: own.mean("loss") or math.inf)
-        lines.append(f"Least validation loss: {best.label}, {_spread(best, 'best_valid_loss', 3)}.")
-        lines.append(f"Least training loss: {train.label}, {_spread(train, 'loss', 3)}.")
+        lines.append(f"Least validation loss: {best.label}, {spread_of(best, 'best_valid_loss', 3)}.")
+        lines.append(f"Least training loss: {train.label}, {spread_of(train, 'loss', 3)}.")
     reference = found.arm(REFERENCE)
     for name in ("usgm", PAPER_ARM, "usgm-noise", "probing", "probing-noise"):
         own = found.arm(name)

@@ -164,8 +164,8 @@ def test_the_tuning_table_says_whether_the_value_in_use_is_best(found: report.Ga
 
 
 def test_without_tuning_asks_for_the_worst_start_within_the_seeds_spread() -> None:
-    asked = PARAMETERS | {"arms": ["adamw-cosine"], "grids": ["adamw-cosine", "probing-lr0", "sasrec-corners-probing"]}
-    asked["grids"].append("sasrec-corners-adamw")
+    asked = PARAMETERS | {"model": "2mamba4rec", "arms": ["adamw-cosine"]}
+    asked["grids"] = ["adamw-cosine", "probing-lr0", "sasrec-corners-probing", "sasrec-corners-adamw"]
     cells, configs = optimizers.cells(asked), optimizers.plan(asked)
 
     def gathered(worst: float) -> report.Gathered:
@@ -180,10 +180,43 @@ def test_without_tuning_asks_for_the_worst_start_within_the_seeds_spread() -> No
         text = optimizer_grids.without_tuning(gathered(worst)).text
         row = next(line for line in text.splitlines() if line.startswith("Probing USGM  "))
         assert f"5.900 to {worst:.3f}" in row and row.rstrip().endswith(word)
-        assert "that deviation is 0.010" in text
+        assert row.split()[-2] == "0.010"
         row = next(line for line in text.splitlines() if line.startswith("Probing USGM, which measures D (SASRec)"))
-        assert "4 of 4, 0 of 3" in row and "not run" in row
+        assert "4 of 4, 0 of 3" in row and "not run" in row and row.rstrip().endswith("–")
     assert "no grid of the probing variant" in optimizer_grids.without_tuning(report.gather([], [], [])).text
+
+
+@pytest.mark.parametrize(("worst", "word"), [(5.9, "yes"), (5.91, "–")])
+def test_without_seeds_only_a_worst_start_that_is_no_worse_is_within_noise(worst: float, word: str) -> None:
+    asked = PARAMETERS | {"arms": [], "grids": ["sasrec-corners-probing", "sasrec-corners-adamw"], "seeds": [0]}
+    asked["model"] = "2mamba4rec"
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    records: list = [None] * len(configs)
+    for cell in cells:
+        loss = 5.9 if cell.grid.endswith("adamw") else worst
+        records[configs.index(cell.config)] = Record(loss, 0)
+    row = optimizer_grids.without_tuning(report.gather(cells, configs, records)).text.splitlines()[2]
+    assert row.startswith("Probing USGM, which measures D (SASRec)") and row.split()[-1] == word
+
+
+def test_arms_of_another_model_stand_beside_their_own_reference_and_in_no_figure() -> None:
+    asked = PARAMETERS | {"model": "2mamba4rec", "grids": []}
+    asked["arms"] = ["adamw-cosine", "probing", "sasrec-adamw", "sasrec-probing"]
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    losses = {"adamw-cosine": 6.0, "probing": 6.1, "sasrec-adamw": 5.0, "sasrec-probing": 4.75}
+    records: list = [None] * len(configs)
+    for cell in cells:
+        records[configs.index(cell.config)] = Record(losses[cell.arm], cell.config.seed)
+    found = report.gather(cells, configs, records)
+    assert {own.model for own in found.arms} == {"adamw-cosine", "probing"}
+    assert {cell.config.model for cell in cells if cell.arm.startswith("sasrec")} == {"sasrec"}
+    assert set(drawing.curve_numbers(found, "loss")["arm"]) == {"adamw-cosine", "probing"}
+    rows = [line for line in optimizer_grids.over_seeds(found).text.splitlines() if "Best validation loss" in line]
+    assert "+0.100 (+0.100 to +0.100)" in rows[0] and "higher" in rows[0]
+    assert rows[1].startswith("Probing USGM (SASRec)") and "-0.250" in rows[1] and "lower" in rows[1]
+    none = report.gather(cells, configs, [None] * len(configs))
+    assert "not run" in optimizer_grids.over_seeds(none).text
+    assert "not planned" in optimizer_grids.over_seeds(report.gather([], [], [])).text
 
 
 def test_figures_draw_what_ran(found: report.Gathered) -> None:
