@@ -54,12 +54,12 @@ SHARE = 8.0  # noise that the working rule tolerates, in units of the signal: at
 LARGE = 8  # micro-batches of the large batch
 TUNED: dict[str, float] = {
     "adam": 3e-3,
-    "adam-large": 1e-2,
+    "adam-large": 3e-3,
     "adamw-cosine": 1e-2,
     "sgd": 1.0,
-    "usgm": 100.0,
+    "usgm": 300.0,
     "usgm-adam": 1e-2,
-    "sasrec-adamw": 1e-2,
+    "sasrec-adamw": 3e-3,
 }
 
 
@@ -157,7 +157,7 @@ GRIDS: dict[str, Grid] = {
     "adam-large": _line("Adam, large batch", "lr", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), adam_large, "adam-large"),
     "adamw-cosine": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "adamw-cosine"),
     "sgd": _line("SGD", "lr", (0.1, 0.3, 1.0, 3.0, 10.0), sgd, "sgd"),
-    "usgm": _line("USGM, lr0 = 1", "D", (3.0, 10.0, 30.0, 100.0, 300.0), usgm, "usgm"),
+    "usgm": _line("USGM, lr0 = 1", "D", (10.0, 30.0, 100.0, 300.0, 1000.0), usgm, "usgm"),
     "usgm-adam": _line("USGM, Adam's norm, D = 10", "lr0", WIDE, usgm_adam, "usgm-adam"),
     "usgm-lr0": _line("USGM, D = 10", "lr0", WIDE, lambda lr: usgm(10.0, lr)),
     "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4, 1e-2, 1.0), probing, full=True),
@@ -176,6 +176,13 @@ GRIDS: dict[str, Grid] = {
         (400, 1600, 6400),
         lambda b: _with_b0(usgm(10.0, rule="noise", lambda_=2.0, share=SHARE), b),
     ),
+    "share": _line(
+        "Probing USGM, working rule",
+        "share",
+        (2.0, 8.0, 32.0, 128.0),
+        lambda x: probing(rule="noise", lambda_=2.0, share=x),
+        full=True,
+    ),
     "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
     "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),
     "sasrec-adamw": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "sasrec-adamw", model="sasrec"),
@@ -185,7 +192,6 @@ GRIDS: dict[str, Grid] = {
     "corners-probing": _corners(MEASURED, lambda lr, D: probing(lr)),
     "sasrec-corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine, full=True, model="sasrec"),
     "sasrec-corners-probing": _corners(MEASURED, lambda lr, D: probing(lr), "sasrec"),
-    "sasrec-corners-usgm": _corners("USGM", lambda lr, D: usgm(D, lr), "sasrec"),
 }
 # Grids of the variant without a rate to tune, each beside tuned AdamW's for the same model.
 WITHOUT_TUNING: dict[str, str] = {

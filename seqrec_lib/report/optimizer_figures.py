@@ -213,6 +213,69 @@ def plane(points: Sequence[Point], title: str, reference: float | None) -> Figur
     return figure
 
 
+def frontier_numbers(found: Gathered) -> pd.DataFrame:
+    """Steps and best validation loss, one row per arm (means over seeds; low, high: their range) and one per point of
+    the grid over the working rule's share, which is one seed."""
+    rows = []
+    for own in found.arms:
+        losses = [record.metrics["best_valid_loss"] for record in own.complete]
+        if losses:
+            steps = float(np.mean([record.cost["steps"] for record in own.complete]))
+            spread = {"best_valid_loss": float(np.mean(losses)), "low": min(losses), "high": max(losses)}
+            rows.append({"arm": own.model, "label": own.label, "share": math.nan, "steps": steps} | spread)
+    for values, record in found.grids.get("share", []):
+        if record is not None:
+            loss = record.metrics["best_valid_loss"]
+            label = f"{GRIDS['share'].title}, share {values[0]:g}"
+            place = {"share": values[0], "steps": float(record.cost["steps"])}
+            rows.append({"arm": "", "label": label, **place, "best_valid_loss": loss, "low": loss, "high": loss})
+    return pd.DataFrame(rows)
+
+
+def frontier(numbers: pd.DataFrame) -> Figure | None:
+    """Best validation loss against optimizer steps, from `frontier_numbers`: what fewer, larger steps cost."""
+    if numbers.empty:
+        return None
+    figure, axes = canvas(1, 1, 7.4, 4.8)
+    axis: Axes = axes.flat[0]
+    line = numbers[numbers["arm"] == ""].sort_values("steps")
+    if len(line):
+        colour = _style("probing")[0]
+        axis.plot(line["steps"], line["best_valid_loss"], color=colour, marker=".", linewidth=1.2, label="by share")
+        for _, row in line.iterrows():
+            place = (row["steps"], row["best_valid_loss"])
+            axis.annotate(f"{row['share']:g}", place, (4, 5), textcoords="offset points", fontsize=8, color=colour)
+    for _, row in numbers[numbers["arm"] != ""].iterrows():
+        colour, marker, style = _style(str(row["arm"]))
+        mean = row["best_valid_loss"]
+        axis.errorbar(
+            row["steps"],
+            mean,
+            yerr=[[mean - row["low"]], [row["high"] - mean]],
+            color=colour,
+            marker=marker,
+            markerfacecolor=colour if style == "-" else "none",
+            linestyle="",
+            capsize=3,
+            label=row["label"],
+        )
+    axis.set(xlabel="Optimizer steps", ylabel="Best validation loss", xscale="log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def frontier_alt(numbers: pd.DataFrame) -> str:
+    """What `frontier` shows, in words."""
+    if numbers.empty:
+        return "No run"
+    ordered = numbers.sort_values("steps")
+    points = (f"{row['label']} {row['best_valid_loss']:.3f} in {row['steps']:,.0f}" for _, row in ordered.iterrows())
+    return f"Best validation loss against optimizer steps. {'; '.join(points)}"
+
+
 @dataclass(frozen=True)
 class Fit:
     """beta = intercept + slope * axis through the mean at each m; r2: weighted; crossing: the B of c1 = c2 * axis."""

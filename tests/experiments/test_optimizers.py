@@ -55,7 +55,7 @@ def test_grids_that_tune_have_equal_sizes_and_contain_what_is_used() -> None:
 
 
 def test_the_corners_are_four_and_share_a_run_where_d_is_measured() -> None:
-    for name, runs in (("sasrec-corners-usgm", 4), ("sasrec-corners-probing", 2), ("corners-probing", 2)):
+    for name, runs in (("sasrec-corners-probing", 2), ("corners-probing", 2)):
         asked = parameters(arms=[], grids=[name])
         places = {cell.values for cell in optimizers.cells(asked)}
         assert places == {(1e-4, 0.1), (1e-4, 100.0), (1.0, 0.1), (1.0, 100.0)}

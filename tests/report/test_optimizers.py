@@ -219,6 +219,21 @@ def test_arms_of_another_model_stand_beside_their_own_reference_and_in_no_figure
     assert "not planned" in optimizer_grids.over_seeds(report.gather([], [], [])).text
 
 
+def test_the_frontier_has_the_arms_with_their_range_and_the_grid_over_share() -> None:
+    asked = PARAMETERS | {"arms": ["adamw-cosine", "probing", "probing-noise"], "grids": ["share"]}
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    records: list = [None] * len(configs)
+    for cell in cells:
+        records[configs.index(cell.config)] = Record(6.0 + (cell.values[0] if cell.values else 0.0), cell.config.seed)
+    numbers = drawing.frontier_numbers(report.gather(cells, configs, records))
+    arm = numbers[numbers["arm"] == "probing"].iloc[0]
+    assert (arm["steps"], arm["low"]) == (40, 6.0) and arm["high"] == pytest.approx(6.02)
+    grid = numbers[numbers["arm"] == ""]
+    assert list(grid["share"]) == [2, 8, 32, 128] and list(grid["best_valid_loss"]) == [8.0, 14.0, 38.0, 134.0]
+    assert drawing.frontier(numbers) is not None and "share 32 38.000 in 40" in drawing.frontier_alt(numbers)
+    assert drawing.frontier(numbers[:0]) is None and drawing.frontier_alt(numbers[:0]) == "No run"
+
+
 def test_figures_draw_what_ran(found: report.Gathered) -> None:
     figure = drawing.curves(found, "valid_loss", "Validation loss")
     assert figure is not None
