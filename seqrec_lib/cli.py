@@ -294,11 +294,15 @@ def results_import(path: Annotated[str, typer.Argument(help="A tar that `export`
 
 
 @results_app.command("publish")
-def results_publish(experiment: Experiment = None, dataset: Dataset = None) -> None:
+def results_publish(
+    experiment: Experiment = None,
+    dataset: Dataset = None,
+    failed: Annotated[bool, typer.Option(help="Runs that failed as well, where that is the result.")] = False,
+) -> None:
     """Copy complete runs of committed code on real data to results/, to be committed."""
     from seqrec_lib.results import RunStore
 
-    _report(RunStore().publish(experiment=experiment, dataset=dataset))
+    _report(RunStore().publish(experiment=experiment, dataset=dataset, failed=failed))
 
 
 @results_app.command("replay")

@@ -7,7 +7,7 @@ pattern how it batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,7 +188,9 @@ def plane_alt(points: Sequence[Point], title: str) -> str:
     return f"Table of validation losses by lr0 and D, {title}: {ends}"
 
 
-def plane(points: Sequence[Point], title: str, reference: float | None) -> Figure | None:
+def plane(
+    points: Sequence[Point], title: str, reference: float | None, failed: Collection[tuple[float, ...]] = ()
+) -> Figure | None:
     """A grid over lr0 and D as cells with their loss; those within 0.05 of the reference are framed."""
     ran = _ran(points)
     if not ran:
@@ -204,7 +206,8 @@ def plane(points: Sequence[Point], title: str, reference: float | None) -> Figur
     axis.imshow(losses, cmap="Greys", vmin=np.nanmin(losses) - 0.2, vmax=np.nanmax(losses) + 0.6, aspect="auto")
     for i, j in np.ndindex(losses.shape):
         close = reference is not None and losses[i, j] <= reference + 0.05
-        text = "not run" if math.isnan(losses[i, j]) else f"{losses[i, j]:.3f}"
+        no_loss = "failed" if (rates[i], distances[j]) in failed else "not run"
+        text = no_loss if math.isnan(losses[i, j]) else f"{losses[i, j]:.3f}"
         frame = {"edgecolor": "#0072B2", "facecolor": "white", "linewidth": 2} if close else {"visible": False}
         axis.text(j, i, text, ha="center", va="center", color="black", bbox=frame)
     axis.set_xticks(range(len(distances)), [f"{value:g}" for value in distances])

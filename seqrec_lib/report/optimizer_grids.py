@@ -9,7 +9,6 @@ from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, TUNED_AND_FREE, WITH
 from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
 from seqrec_lib.report.optimizers import Gathered, Point, difference, signed, spread_of, waiting_note
 from seqrec_lib.report.paper import model_name
-from seqrec_lib.results import RunRecord
 
 METRICS = (("best_valid_loss", "Best validation loss", 3), ("test_loss", "Test loss", 3), ("ndcg@10", "NDCG@10", 4))
 
@@ -32,9 +31,9 @@ def tuning_table(found: Gathered) -> Html:
         if best is None:
             waiting.append(ARMS[tunes].label)
             continue
-        losses = ", ".join(f"{values[0]:g}: {_loss(record)}" for values, record in points)
+        losses = ", ".join(f"{point[0][0]:g}: {_loss(found, name, point)}" for point in points)
         used = TUNED[tunes]
-        complete = all(record is not None for _, record in points)
+        complete = all(record is not None or (name, values) in found.failed for values, record in points)
         at_edge = used in (points[0][0][0], points[-1][0][0])
         word = "grid incomplete" if not complete else "no" if best[0][0] != used else "yes"
         rows.append(
@@ -56,14 +55,17 @@ def tuning_table(found: Gathered) -> Html:
         headers,
         rows,
         caption="How the arms were tuned: one seed, equal numbers of values",
-        notes=waiting_note(waiting),
+        notes=[*_failures(found, [n for n in found.grids if GRIDS[n].tunes]), *waiting_note(waiting)],
         left=(0, 1, 4, 5),
         wrap=(5,),
     )
 
 
-def _loss(record: RunRecord | None) -> str:
-    return "not run" if record is None else f"{record.metrics['best_valid_loss']:.3f}"
+def _loss(found: Gathered, grid: str, point: Point) -> str:
+    values, record = point
+    if record is None:
+        return "failed" if (grid, values) in found.failed else "not run"
+    return f"{record.metrics['best_valid_loss']:.3f}"
 
 
 def robustness_table(found: Gathered) -> Html:
@@ -75,6 +77,7 @@ def robustness_table(found: Gathered) -> Html:
         if not losses:
             waiting.append(f"{grid_title(name)} over {' and '.join(grid.axes)}")
             continue
+        failed = sum(place[0] == name for place in found.failed)
         spans = [
             f"{axis} {min(v[i] for v, _ in points):g} to {max(v[i] for v, _ in points):g}"
             for i, axis in enumerate(grid.axes)
@@ -83,7 +86,7 @@ def robustness_table(found: Gathered) -> Html:
             [
                 grid_title(name),
                 ", ".join(spans),
-                f"{len(losses)} of {len(points)}",
+                f"{len(losses)} of {len(points)}" + (f", {failed} failed" if failed else ""),
                 *(f"{losses[i]:.3f}" for i in (0, len(losses) // 2, -1)),
                 f"{losses[-1] - losses[0]:.3f}",
             ]
@@ -93,8 +96,18 @@ def robustness_table(found: Gathered) -> Html:
     if not rows:
         return paragraph("No grid is planned here.")
     headers = ["Grid", "Range", "Points run", "Best", "Median", "Worst", "Worst minus best"]
-    caption = "Best validation loss over each grid, one seed"
-    return table(headers, rows, caption=caption, notes=waiting_note(waiting), left=(0, 1))
+    notes = [*_failures(found, list(found.grids)), *waiting_note(waiting)]
+    return table(headers, rows, caption="Best validation loss over each grid, one seed", notes=notes, left=(0, 1))
+
+
+def _failures(found: Gathered, names: Sequence[str]) -> list[str]:
+    """A note on points that ran and failed, with the error; none where there are none."""
+    lines = []
+    for (name, values), error in found.failed.items():
+        if name in names:
+            place = ", ".join(f"{axis} = {value:g}" for axis, value in zip(GRIDS[name].axes, values, strict=True))
+            lines.append(f"{grid_title(name)} at {place}: {error.partition(';')[0]}")
+    return [f"Failed: {'. '.join(lines)}."] if lines else []
 
 
 def grid_title(name: str) -> str:

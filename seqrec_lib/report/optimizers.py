@@ -29,12 +29,14 @@ Point = tuple[tuple[float, ...], RunRecord | None]
 @dataclass(frozen=True)
 class Gathered:
     """The page's runs: ``arms`` of the page's model with one record per seed, ``grids`` by name, the measurement of
-    beta, and ``others``: arms that train another model and so stand in no figure beside them."""
+    beta, ``others``: arms that train another model and so stand in no figure beside them, and ``failed``: the error by
+    grid and values of points that ran and failed; no other error than divergence is published."""
 
     arms: list[ModelRuns]
     grids: dict[str, list[Point]]
     beta: RunRecord | None
     others: list[ModelRuns] = field(default_factory=list)
+    failed: dict[tuple[str, tuple[float, ...]], str] = field(default_factory=dict)
 
     def arm(self, name: str) -> ModelRuns | None:
         """The runs of an arm, None where the page does not have it."""
@@ -57,6 +59,7 @@ def gather(cells: Sequence[Cell], configs: Sequence[Any], records: Sequence[RunR
 
     arms: dict[str, list[Cell]] = {}
     grids: dict[str, list[Point]] = {}
+    failed: dict[tuple[str, tuple[float, ...]], str] = {}
     beta = None
     for cell in cells:
         if cell.arm:
@@ -64,6 +67,8 @@ def gather(cells: Sequence[Cell], configs: Sequence[Any], records: Sequence[RunR
         elif cell.grid:
             found = record(cell)
             grids.setdefault(cell.grid, []).append((cell.values, found if found and found.complete else None))
+            if found and not found.complete:
+                failed[cell.grid, cell.values] = found.error or "failed"
         else:
             found = record(cell)
             beta = found if found and found.complete else None
@@ -80,7 +85,7 @@ def gather(cells: Sequence[Cell], configs: Sequence[Any], records: Sequence[RunR
         for name, own in arms.items()
     ]
     here, others = ([own for own in runs if bool(ARMS[own.model].model) == other] for other in (False, True))
-    return Gathered(here, grids, beta, others)
+    return Gathered(here, grids, beta, others, failed)
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,16 @@ class Report:
 
 
 def publish_runs(
-    store: RunStore, experiment: str | None = None, dataset: str | None = None, limit: int = PUBLISHED_LIMIT
+    store: RunStore,
+    experiment: str | None = None,
+    dataset: str | None = None,
+    limit: int = PUBLISHED_LIMIT,
+    failed: bool = False,
 ) -> Report:
     """Copy complete runs from the new to the published folder; repeating it changes nothing.
 
-    Runs on demo data and runs of uncommitted code are refused one by one, the others are copied.
+    Runs on demo data and runs of uncommitted code are refused one by one, the others are copied. ``failed``: so are
+    runs that failed, for failures that are results, as when an optimizer diverges.
 
     Raises:
         SeqRecError: no git checkout, one with uncommitted changes (results/ aside), or the folder would pass
@@ -63,8 +68,8 @@ def publish_runs(
     copies: list[tuple[str, Path, str, dict[str, bytes]]] = []
     for record in _records_in(store.new, experiment, dataset):
         target = store.published / relative_path(record)
-        reason = _unpublishable(record)
-        if record.complete and target.is_file() and read_at(target).complete:
+        reason = _unpublishable(record, failed)
+        if target.is_file() and read_at(target).complete >= record.complete:
             report.known.append(record.run_id)
         elif reason:
             report.refused.append((record.run_id, reason))
@@ -89,9 +94,9 @@ def publish_runs(
     return report
 
 
-def _unpublishable(record: RunRecord) -> str | None:
-    if not record.complete:
-        return "the run failed; run it again"
+def _unpublishable(record: RunRecord, failed: bool) -> str | None:
+    if not record.complete and not failed:
+        return "the run failed; run it again, or publish failures too (--failed) if that it fails is the result"
     if record.dataset["name"] == "demo":
         return "it ran on the demo data, which is never published"
     if record.environment.get("git_commit") is None:

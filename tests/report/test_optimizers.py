@@ -32,6 +32,7 @@ class Record:
 
     complete = True
     run_id = "0" * 16
+    error = ""
 
     def __init__(self, loss: float, seed: int) -> None:
         wobble = 0.01 * seed
@@ -161,6 +162,28 @@ def test_the_cost_has_the_processors_seconds_where_records_have_them(found: repo
 def test_the_tuning_table_says_whether_the_value_in_use_is_best(found: report.Gathered) -> None:
     text = optimizer_grids.tuning_table(found).text
     assert "yes" in text and "no" in text  # Adam's used rate has the arm's lower loss; USGM's best D is the smallest
+
+
+def test_a_point_that_failed_is_told_from_one_that_was_not_run() -> None:
+    asked = PARAMETERS | {"arms": [], "grids": ["usgm-adam", "plane-adam-norm"], "model": "2mamba4rec", "epochs": 3}
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    records: list = [Record(6.0, 0) for _ in configs]
+    for cell in cells:
+        if cell.values in ((1.0,), (1.0, 100.0)):
+            failure = Record(0.0, 0)
+            failure.complete, failure.error = False, "the gradient of parameter x is not finite; clip"
+            records[configs.index(cell.config)] = failure
+        elif cell.values == (0.1,):
+            records[configs.index(cell.config)] = None
+    found = report.gather(cells, configs, records)
+    text = optimizer_grids.tuning_table(found).text
+    assert "0.1: not run, 1: failed" in text and "grid incomplete" in text
+    assert "at lr0 = 1: the gradient of parameter x is not finite." in text
+    text = optimizer_grids.robustness_table(found).text
+    assert "11 of 12, 1 failed" in text and "lr0 = 1, D = 100: the gradient of parameter x is not finite" in text
+    figure = drawing.plane(found.grids["plane-adam-norm"], "x", None, [v for n, v in found.failed if "plane" in n])
+    assert figure is not None
+    assert [t.get_text() for t in figure.axes[0].texts if not t.get_text().startswith("6")] == ["failed"]
 
 
 def test_without_tuning_asks_for_the_worst_start_within_the_seeds_spread() -> None:
