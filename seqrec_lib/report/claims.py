@@ -145,7 +145,8 @@ CLAIMS: tuple[Claim, ...] = (
         "USGM is sensitive to its hyperparameters.",
         "section 4",
         ("optimizers",),
-        "Its validation loss ranges wider over decades of lr0, and of D, than Adam's over its rate; partly: over one.",
+        "Over some two decades of lr0, and of D, its validation loss ranges wider than Adam's over two decades of its "
+        "rate; partly: over those of one of the two.",
     ),
     Claim(
         "cpu",

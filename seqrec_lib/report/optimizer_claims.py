@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from seqrec_lib.experiments.arms import ARMS, GRIDS
+from seqrec_lib.experiments.arms import ARMS
 from seqrec_lib.report.claims import ClaimVerdict, Word, claim, here_table
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.optimizer_figures import beta_fits
 from seqrec_lib.report.optimizers import PAPER_ARM, Gathered, difference, signed
-from seqrec_lib.results import RunStore
+from seqrec_lib.results import RunRecord, RunStore
 
 
 def verdicts(found: Gathered, store: RunStore) -> list[ClaimVerdict]:
@@ -84,21 +86,41 @@ def _plateau(found: Gathered, store: RunStore) -> ClaimVerdict:
 
 
 def _robustness(found: Gathered) -> ClaimVerdict:
-    """Upheld: over the same decades of its rate or D, USGM's validation loss varies more than Adam's over its rate."""
-    grids = ("adam", "usgm-lr0", "usgm")
-    ran = {name: [record for _, record in found.grids.get(name, []) if record is not None] for name in grids}
-    spans = {name: [record.metrics["best_valid_loss"] for record in records] for name, records in ran.items()}
-    if any(len(losses) < 3 for losses in spans.values()):
+    """Upheld: over some two decades of lr0, and of D, USGM's validation loss ranges wider than Adam's over two decades
+    of its rate; partly: over those of one of the two."""
+    lines = {
+        "Adam over lr": _line(found, "adam"),
+        "USGM, D = 10, over lr0": _line(found, "usgm-lr0"),
+        "USGM, lr0 = 1, over D": [(D, r) for (lr, D), r in found.grids.get("plane-usgm", []) if r and lr == 1.0],
+    }
+    if any(len(line) < 3 for line in lines.values()):
         return ClaimVerdict(claim("usgm-robustness"))
-    ranges = {name: max(losses) - min(losses) for name, losses in spans.items()}
-    word: Word = "upheld" if min(ranges["usgm"], ranges["usgm-lr0"]) > ranges["adam"] else "partly"
-    if max(ranges["usgm"], ranges["usgm-lr0"]) <= ranges["adam"]:
-        word = "not upheld"
+    ranges = {name: _two_decades([(v, r.metrics["best_valid_loss"]) for v, r in line]) for name, line in lines.items()}
+    adam, *own = (width for width, _, _ in ranges.values())
+    word: Word = "upheld" if min(own) > adam else "partly" if max(own) > adam else "not upheld"
     reason = "validation loss, worst minus best: " + "; ".join(
-        f"{GRIDS[name].title} over {GRIDS[name].axes[0]}: {ranges[name]:.3f}" for name in spans
+        f"{name} from {low:g} to {high:g}: {width:.3f}" for name, (width, low, high) in ranges.items()
     )
-    ids = tuple(record.run_id for records in ran.values() for record in records)
+    upwards = [(D, r.metrics["best_valid_loss"]) for D, r in _line(found, "usgm")]
+    if len(upwards) > 1:
+        (low, _), (high, _), losses = upwards[0], upwards[-1], [loss for _, loss in upwards]
+        reason += f"; of the grid that tunes D, from {low:g} to {high:g}: {max(losses) - min(losses):.3f}"
+    ids = tuple(record.run_id for line in lines.values() for _, record in line)
     return ClaimVerdict(claim("usgm-robustness"), word, reason, ids)
+
+
+def _line(found: Gathered, grid: str) -> list[tuple[float, RunRecord]]:
+    return [(values[0], record) for values, record in found.grids.get(grid, []) if record is not None]
+
+
+def _two_decades(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """The widest range of the losses within a factor of 100 of the setting, and where it begins and ends."""
+    widest = (0.0, points[0][0], points[0][0])
+    for start, _ in points:
+        inside = [(value, loss) for value, loss in points if start <= value <= 100.001 * start]
+        losses = [loss for _, loss in inside]
+        widest = max(widest, (max(losses) - min(losses), start, max(value for value, _ in inside)))
+    return widest
 
 
 def verdict_table(found: Gathered, store: RunStore) -> Html:

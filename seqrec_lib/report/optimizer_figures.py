@@ -112,7 +112,7 @@ def curves_alt(found: Gathered, metric: str, title: str) -> str:
 def grid_numbers(found: Gathered, names: Sequence[str], metric: str = "best_valid_loss") -> pd.DataFrame:
     """grid, the value on each axis, and the metric; points that were not run are left out."""
     rows = [
-        {"grid": GRIDS[name].title}
+        {"grid": f"{GRIDS[name].title}, over {' and '.join(GRIDS[name].axes)}"}
         | dict(zip(GRIDS[name].axes, values, strict=True))
         | {metric: record.metrics[metric]}
         for name in names
@@ -164,7 +164,7 @@ def sensitivity_alt(numbers: pd.DataFrame) -> str:
         best = rows.loc[rows["best_valid_loss"].idxmin()]
         worst = rows.loc[rows["best_valid_loss"].idxmax()]
         parts.append(
-            f"{title}: {best['best_valid_loss']:.3f} at {axis} {best[axis]:g}, at worst "
+            f"{title}: {best['best_valid_loss']:.3f} at {best[axis]:g}, at worst "
             f"{worst['best_valid_loss']:.3f} at {worst[axis]:g}"
         )
     return "Line plots of the best validation loss over single settings. " + "; ".join(parts)

@@ -3,6 +3,7 @@ variant without a rate to tune reaches. One seed each."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, TUNED_AND_FREE, WITHOUT_TUNING
@@ -35,7 +36,9 @@ def tuning_table(found: Gathered) -> Html:
         used = TUNED[tunes]
         complete = all(record is not None or (name, values) in found.failed for values, record in points)
         at_edge = used in (points[0][0][0], points[-1][0][0])
-        word = "grid incomplete" if not complete else "no" if best[0][0] != used else "yes"
+        losses_of = {values[0]: record.metrics["best_valid_loss"] for values, record in points if record is not None}
+        behind = losses_of.get(used, math.inf) - best[1]
+        word = "grid incomplete" if not complete else "yes" if not behind else "to 0.001" if behind < 0.001 else "no"
         rows.append(
             [
                 ARMS[tunes].label,

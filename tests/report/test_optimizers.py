@@ -54,7 +54,7 @@ def found() -> report.Gathered:
         elif cell.grid == "adam":
             value = 6.3
         else:
-            value = 7.0 + np.log10(cell.values[0])
+            value = 7.0 + np.log10(cell.values[-1])
         records[configs.index(cell.config)] = Record(value, cell.config.seed)
     return report.gather(cells, configs, records)
 
@@ -102,12 +102,30 @@ def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
     verdicts = optimizer_claims.verdicts(found, Tables(trace([0.0, 1.0, 2.0, 0.9])))  # type: ignore[arg-type]
     against, fit, plateau, robust = verdicts
     assert against.word == "partly"  # below default Adam, above tuned Adam
-    assert robust.word == "upheld"  # four decades of lr0 and two of D range wider than Adam's grid
-    assert "USGM" in robust.reason
-    assert len(robust.run_ids) == 15
+    assert robust.word == "upheld"  # two decades of lr0, and of D, range wider than Adam's grid
+    assert "over lr0 from 0.0001 to 0.01: 2.000" in robust.reason or "from 0.01 to 1: 2.000" in robust.reason
+    assert "tunes D, from 10 to 1000: 2.000" in robust.reason
+    assert len(robust.run_ids) == 14
     assert fit.word == "not tested yet"
     assert plateau.word == "partly"  # met at the end of the first epoch, not of the second
     assert "3 of 6 epochs (3 runs)" in plateau.reason
+
+
+@pytest.mark.parametrize(("rate", "distance", "word"), [(0.1, 1.0, "partly"), (0.1, 0.1, "not upheld")])
+def test_robustness_is_judged_over_two_decades(found: report.Gathered, rate: float, distance: float, word: str) -> None:
+    """Adam's grid ranges over 0.3; a setting's slope says by how much the loss falls in a decade."""
+
+    def sloped(grid: str, slope: float) -> list:
+        return [(values, Record(7.0 - slope * np.log10(values[-1]), 0)) for values, _ in found.grids[grid]]
+
+    found.grids["usgm-lr0"] = sloped("usgm-lr0", rate)  # four decades, of which two count
+    found.grids["plane-usgm"] = sloped("plane-usgm", distance)
+    (robust,) = (
+        verdict
+        for verdict in optimizer_claims.verdicts(found, Tables(trace([0.0] * 4)))  # type: ignore[arg-type]
+        if verdict.claim.id == "usgm-robustness"
+    )
+    assert robust.word == word
 
 
 @pytest.mark.parametrize(
