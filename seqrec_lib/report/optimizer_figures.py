@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from seqrec_lib.experiments.arms import ARMS, GRIDS
 from seqrec_lib.report.figures import canvas
@@ -36,6 +36,7 @@ STYLES: dict[str, tuple[str, str, str]] = {  # colour, marker, line
     "probing": ("#009E73", "P", "-"),
     "probing-noise": ("#009E73", "P", ":"),
 }
+CUT = 1.8  # how far above its least loss a panel reaches; popularity, where nothing is learnt, is 1.4 above
 AXES = (
     ("epoch", "Epochs"),
     ("samples", "Targets trained, in thousands"),
@@ -123,18 +124,19 @@ def grid_numbers(found: Gathered, names: Sequence[str], metric: str = "best_vali
 
 
 def sensitivity(found: Gathered, panels: Mapping[str, Sequence[str]]) -> Figure | None:
-    """Best validation loss against a setting: one panel for each title, with its grids as lines."""
+    """Best validation loss against a setting: one panel for each title, with its grids as lines.
+
+    A loss far above a panel's least one, as after divergence, is cut off at the panel's upper edge.
+    """
     shown = {title: [n for n in names if _ran(found.grids.get(n, []))] for title, names in panels.items()}
     shown = {title: names for title, names in shown.items() if names}
     if not shown:
         return None
     figure, axes = canvas(-(-len(shown) // 2), min(2, len(shown)), 7.4, 3.4 * -(-len(shown) // 2))
     for axis, (title, names) in zip(axes.flat, shown.items(), strict=False):
-        for number, name in enumerate(names):
+        for name in names:
             points = _ran(found.grids[name])
-            colour, marker, line = _style(GRIDS[name].tunes or name.split("-")[0])
-            if not GRIDS[name].tunes and number:
-                line = ("--", ":", "-.")[number % 3]
+            colour, marker, line = _style(_arm_like(name))
             axis.plot(
                 [values[0] for values, _ in points],
                 [loss for _, loss in points],
@@ -144,10 +146,23 @@ def sensitivity(found: Gathered, panels: Mapping[str, Sequence[str]]) -> Figure 
                 label=GRIDS[name].title,
             )
         axis.set(title=title, xscale="log", xlabel=GRIDS[names[0]].axes[0], ylabel="Best validation loss")
+        shown_values = sorted({values[0] for name in names for values, _ in found.grids[name]})
+        if shown_values[-1] < 1000 * shown_values[0]:  # too few decades for ticks at powers of ten
+            axis.set_xticks(shown_values, [f"{value:g}" for value in shown_values])
+            axis.xaxis.set_minor_locator(NullLocator())
+        losses = [loss for name in names for _, loss in _ran(found.grids[name])]
+        if max(losses) > min(losses) + CUT:
+            axis.set_ylim(min(losses) - 0.08 * CUT, min(losses) + CUT)
         axis.legend(frameon=False, fontsize=8)
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
     return figure
+
+
+def _arm_like(grid: str) -> str:
+    """The arm whose style a grid's line has: the one that it tunes or, by its title, varies; else of its method."""
+    titled = (name for name, arm in ARMS.items() if arm.label == GRIDS[grid].title)
+    return GRIDS[grid].tunes or next(titled, grid.split("-")[0])
 
 
 def _ran(points: Sequence[Point]) -> list[tuple[tuple[float, ...], float]]:
@@ -200,10 +215,11 @@ def plane(
     losses = np.full((len(rates), len(distances)), np.nan)
     for (rate, distance), loss in ran:
         losses[rates.index(rate), distances.index(distance)] = loss
+    least = np.nanmin(losses)
     figure, axes = canvas(1, 1, 5.6, 0.6 * len(rates) + 1.6)
     axis: Axes = axes.flat[0]
     axis.grid(False)
-    axis.imshow(losses, cmap="Greys", vmin=np.nanmin(losses) - 0.2, vmax=np.nanmax(losses) + 0.6, aspect="auto")
+    axis.imshow(losses, cmap="Greys", vmin=least - 0.2, vmax=2 * np.nanmax(losses) - least + 0.2, aspect="auto")
     for i, j in np.ndindex(losses.shape):
         close = reference is not None and losses[i, j] <= reference + 0.05
         no_loss = "failed" if (rates[i], distances[j]) in failed else "not run"

@@ -207,13 +207,15 @@ def signed(value: Difference, digits: int = 3) -> str:
     return f"{estimate} ({low} to {high})" if low and high else estimate
 
 
-def least(found: Gathered, model: str = "") -> float | None:
-    """The least validation loss of the page's runs with a model ("": the page's own); None where none has run."""
-    losses = [own.mean("best_valid_loss") for own in found.arms if not model]
+def least(found: Gathered, grid: str) -> float | None:
+    """The least validation loss of the page's runs of the grid's model and as many epochs; None where none has run."""
+    model, full = GRIDS[grid].model, GRIDS[grid].full
+    arms = [own for own in (*found.arms, *found.others) if full and ARMS[own.model].model == model]
+    losses = [own.mean("best_valid_loss") for own in arms]
     losses += [
         record.metrics["best_valid_loss"]
         for name, points in found.grids.items()
-        if GRIDS[name].model == model
+        if (GRIDS[name].model, GRIDS[name].full) == (model, full)
         for _, record in points
         if record is not None
     ]

@@ -275,6 +275,12 @@ def test_the_frontier_has_the_arms_with_their_range_and_the_grid_over_share() ->
     assert drawing.frontier(numbers[:0]) is None and drawing.frontier_alt(numbers[:0]) == "No run"
 
 
+def test_a_plane_is_framed_by_runs_of_its_model_and_epochs(found: report.Gathered) -> None:
+    assert report.least(found, "plane-usgm") == pytest.approx(3.0)  # usgm-lr0 is as short, the arms are not
+    assert report.least(found, "adam") == pytest.approx(5.91)  # AdamW's mean over seeds
+    assert report.least(found, "sasrec-adamw") is None
+
+
 def test_figures_draw_what_ran(found: report.Gathered) -> None:
     figure = drawing.curves(found, "valid_loss", "Validation loss")
     assert figure is not None
@@ -282,7 +288,10 @@ def test_figures_draw_what_ran(found: report.Gathered) -> None:
     numbers = drawing.curve_numbers(found, "loss")
     last = numbers[numbers["arm"] == "adam"].iloc[-1]
     assert (last["samples"], last["steps"], last["seconds"]) == (2.0, 40, 10.0)
-    assert drawing.sensitivity(found, {"Adam": ["adam"], "USGM": ["usgm-lr0"]}) is not None
+    figure = drawing.sensitivity(found, {"Adam": ["adam"], "USGM": ["usgm-lr0"]})
+    assert figure is not None
+    high = [axis.get_ylim()[1] for axis in figure.axes]
+    assert high[0] < 6.4 and high[1] == pytest.approx(3.0 + drawing.CUT)  # what is far above the least is cut off
     plane = drawing.plane(found.grids["plane-usgm"], "USGM", 5.9)
     assert plane is not None and len(plane.axes[0].texts) == 12
 
