@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from seqrec_lib.experiments.arms import ARMS, GRIDS, Cell
+from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED_AND_FREE, Cell
 from seqrec_lib.report import tables
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, table
 from seqrec_lib.report.paper import OPTIMIZER_STUDY, dataset_name
@@ -239,7 +239,12 @@ def summary(found: Gathered) -> Html:
             lines.append(
                 f"{own.label} against {ARMS[REFERENCE].label}, validation loss: {signed(compared)}, {compared.word}."
             )
-    waiting = [own.label for own in found.arms if not own.complete]
+    for tuned, free in TUNED_AND_FREE.values():
+        own, other = found.arm(free), found.arm(tuned)
+        compared = None if own is None or other is None else difference(own, other, "best_valid_loss")
+        if own is not None and other is not None and compared is not None:
+            lines.append(f"{own.label} against tuned {other.label}: {signed(compared)}, {compared.word}.")
+    waiting = [own.label for own in (*found.arms, *found.others) if not own.complete]
     if waiting:
         lines.append(f"Not run: {', '.join(waiting)}.")
     return bullets(lines) if ran else not_run("The arms")
