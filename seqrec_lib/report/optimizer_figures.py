@@ -382,14 +382,19 @@ def trace_numbers(own: ModelRuns | None, store: RunStore) -> pd.DataFrame:
 
 
 def batch_traces(found: Gathered, store: RunStore) -> Figure | None:
-    """B over the steps of both rules, and below what each compares: c1 with c2 / sqrt(B), noise / B with signal."""
+    """B over the steps of both rules, and below what each compares: c1 with c2 / sqrt(B), noise / B with share times
+    the signal."""
     traces = {name: trace_numbers(found.arm(name), store) for name in ("usgm-paper", "usgm-noise")}
     if any(trace.empty for trace in traces.values()):
         return None
     figure, axes = canvas(2, 2, 7.4, 5.6)
+    share = float(ARMS["usgm-noise"].batching["share"])
     compared = {
         "usgm-paper": (("c1", lambda t: t["c1"]), ("c2 / √B", lambda t: t["c2"] / np.sqrt(t["m"]))),
-        "usgm-noise": (("signal", lambda t: t["signal"]), ("noise / B", lambda t: t["noise"] / t["m"])),
+        "usgm-noise": (
+            (f"{share:g} × signal", lambda t: share * t["signal"]),
+            ("noise / B", lambda t: t["noise"] / t["m"]),
+        ),
     }
     for column, (name, title) in enumerate((("usgm-paper", "The paper's rule"), ("usgm-noise", "The working rule"))):
         trace = traces[name]

@@ -281,6 +281,17 @@ def test_a_plane_is_framed_by_runs_of_its_model_and_epochs(found: report.Gathere
     assert report.least(found, "sasrec-adamw") is None
 
 
+def test_the_working_rules_trace_has_what_it_compares() -> None:
+    asked = PARAMETERS | {"arms": ["usgm-paper", "usgm-noise"], "grids": []}
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    found = report.gather(cells, configs, [Record(6.0, config.seed) for config in configs])  # type: ignore[misc]
+    table = trace([0.0, 0.5, 0.0, 0.5]).append_column("signal", [[1.0] * 4]).append_column("noise", [[12.0] * 4])
+    figure = drawing.batch_traces(found, Tables(table))  # type: ignore[arg-type]
+    assert figure is not None
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[3].lines}
+    assert lines["8 × signal"] == [8.0] * 4 and lines["noise / B"] == [12.0, 3.0, 12.0, 3.0]
+
+
 def test_figures_draw_what_ran(found: report.Gathered) -> None:
     figure = drawing.curves(found, "valid_loss", "Validation loss")
     assert figure is not None
