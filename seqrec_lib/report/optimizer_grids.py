@@ -6,10 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, TUNED_AND_FREE, WITHOUT_TUNING
 from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
 from seqrec_lib.report.optimizers import Gathered, Point, difference, signed, spread_of, waiting_note
 from seqrec_lib.report.paper import model_name
+from seqrec_lib.results import RunStore
 
 METRICS = (("best_valid_loss", "Best validation loss", 3), ("test_loss", "Test loss", 3), ("ndcg@10", "NDCG@10", 4))
 
@@ -69,6 +72,29 @@ def _loss(found: Gathered, grid: str, point: Point) -> str:
     if record is None:
         return "failed" if (grid, values) in found.failed else "not run"
     return f"{record.metrics['best_valid_loss']:.3f}"
+
+
+def step_table(found: Gathered, store: RunStore) -> Html:
+    """How far H, the inverse rate, moved from its start: USGM's arms over seeds, and the grid over D."""
+    runs = {own.label: own.complete for own in found.arms if own.model.startswith(("usgm", "probing"))}
+    runs |= {f"{GRIDS['usgm'].title}, D = {v[0]:g}": [r] for v, r in found.grids.get("usgm", []) if r is not None}
+    rows: list[list[str | Html]] = []
+    for label, records in runs.items():
+        traces = [store.table(record, "trace").to_pandas() for record in records]
+        if traces:
+            start, end, D = (
+                float(np.mean([trace[name].iloc[place] for trace in traces]))
+                for name, place in (("H", 0), ("H", -1), ("D", -1))
+            )
+            rows.append([label, f"{D:.3g}", f"{start:.3g}", f"{end:.4g}", f"{end / start:.4g}", str(len(traces))])
+    if not rows:
+        return not_run("How far H moved")
+    return table(
+        ["Run", "D at the end", "H at the start", "H at the end", "End over start", "Seeds"],
+        rows,
+        caption="What USGM adapts: H, the inverse of its rate, means over seeds",
+        notes=["Probing USGM starts at a tiny rate, so that its H falls while it probes, and measures D."],
+    )
 
 
 def robustness_table(found: Gathered) -> Html:

@@ -292,6 +292,18 @@ def test_the_working_rules_trace_has_what_it_compares() -> None:
     assert lines["8 × signal"] == [8.0] * 4 and lines["noise / B"] == [12.0, 3.0, 12.0, 3.0]
 
 
+def test_the_step_table_says_how_far_h_moved() -> None:
+    asked = PARAMETERS | {"arms": ["adam", "usgm"], "grids": ["usgm"]}
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    found = report.gather(cells, configs, [Record(6.0, config.seed) for config in configs])  # type: ignore[misc]
+    store = Tables(pa.table({"H": [2.0, 2.5, 3.0], "D": [10.0] * 3}))
+    rows = optimizer_grids.step_table(found, store).text.splitlines()[2:]  # type: ignore[arg-type]
+    assert rows[0].split()[-5:] == ["10", "2", "3", "1.5", "3"] and rows[0].startswith("USGM ")
+    assert rows[1].startswith("USGM, lr0 = 1, D = 10 ") and sum("D = " in row for row in rows) == 5
+    empty = report.gather(cells, configs, [None] * len(configs))
+    assert "not run" in optimizer_grids.step_table(empty, store).text  # type: ignore[arg-type]
+
+
 def test_figures_draw_what_ran(found: report.Gathered) -> None:
     figure = drawing.curves(found, "valid_loss", "Validation loss")
     assert figure is not None
