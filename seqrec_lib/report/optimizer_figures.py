@@ -261,9 +261,12 @@ def frontier(numbers: pd.DataFrame) -> Figure | None:
     if len(line):
         colour = _style("probing")[0]
         axis.plot(line["steps"], line["best_valid_loss"], color=colour, marker=".", linewidth=1.2, label="by share")
-        for _, row in line.iterrows():
-            place = (row["steps"], row["best_valid_loss"])
-            axis.annotate(f"{row['share']:g}", place, (4, 5), textcoords="offset points", fontsize=8, color=colour)
+        for place, rows in line.groupby(["steps", "best_valid_loss"]):  # points that coincide share a label
+            shares = ", ".join(f"{share:g}" for share in sorted(rows["share"]))
+            beside, align = (
+                ((-6, -12), "right") if place[0] == line["steps"].max() else ((5, 5), "left")
+            )  # off the arms
+            axis.annotate(shares, place, beside, textcoords="offset points", ha=align, fontsize=8, color=colour)
     for _, row in numbers[numbers["arm"] != ""].iterrows():
         colour, marker, style = _style(str(row["arm"]))
         mean = row["best_valid_loss"]
