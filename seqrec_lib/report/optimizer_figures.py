@@ -263,9 +263,8 @@ def frontier(numbers: pd.DataFrame) -> Figure | None:
         axis.plot(line["steps"], line["best_valid_loss"], color=colour, marker=".", linewidth=1.2, label="by share")
         for place, rows in line.groupby(["steps", "best_valid_loss"]):  # points that coincide share a label
             shares = ", ".join(f"{share:g}" for share in sorted(rows["share"]))
-            beside, align = (
-                ((-6, -12), "right") if place[0] == line["steps"].max() else ((5, 5), "left")
-            )  # off the arms
+            last = place[0] == line["steps"].max()  # where the arms that take every step stand
+            beside, align = ((-6, -12), "right") if last else ((5, 5), "left")
             axis.annotate(shares, place, beside, textcoords="offset points", ha=align, fontsize=8, color=colour)
     for _, row in numbers[numbers["arm"] != ""].iterrows():
         colour, marker, style = _style(str(row["arm"]))
