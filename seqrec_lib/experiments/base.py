@@ -24,6 +24,9 @@ from seqrec_lib.results.replays import proof
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Where there is a GPU, these do a part of a module's work: they decide runs there, and none on a CPU.
+_ON_A_GPU = {"seqrec_lib.training": ("seqrec_lib.captured", "seqrec_lib.resident")}
+
 
 def _say_nothing(*_: object) -> None:
     pass
@@ -107,9 +110,17 @@ def key(experiment: Experiment, config: Any) -> str:
     )
 
 
-def fingerprint_of(experiment: Experiment, config: Mapping[str, Any]) -> str:
-    """Fingerprint of today's code for the run of ``config``, given as a record has it."""
-    return fingerprint(_sources(experiment, config))
+def fingerprint_of(experiment: Experiment, config: Mapping[str, Any], device_type: str = "cpu") -> str:
+    """Fingerprint of today's code for the run of ``config``, given as a record has it, on a cpu or with cuda."""
+    sources = _sources(experiment, config)
+    if device_type == "cuda":
+        sources += tuple(more for source in sources for more in _ON_A_GPU.get(source, ()))
+    return fingerprint(sources)
+
+
+def fingerprint_today(record: RunRecord, experiment: Experiment) -> str:
+    """Fingerprint that the record's run would have now, on the kind of device that it ran on."""
+    return fingerprint_of(experiment, record.config, record.environment.get("device_type", "cpu"))
 
 
 def is_older(record: RunRecord, experiment: Experiment) -> bool:
@@ -117,7 +128,7 @@ def is_older(record: RunRecord, experiment: Experiment) -> bool:
 
     Page and `status` say "older code". `seqrec_lib.results.replays` says how it is shown.
     """
-    today = fingerprint_of(experiment, record.config)
+    today = fingerprint_today(record, experiment)
     return record.fingerprint != today and not proof(record, today)
 
 
@@ -214,6 +225,7 @@ def _run(
     # Code and commit are those at the start: both may change on disk while the run lasts.
     commit, dirty = git_state()
     code = {"git_commit": commit, "git_dirty": dirty}
+    fingerprints = {device: fingerprint_of(experiment, values, device) for device in ("cpu", "cuda")}
     fixed: dict[str, Any] = {
         "run_id": run_id,
         "experiment": experiment.NAME,
@@ -221,19 +233,20 @@ def _run(
         "revision": experiment.REVISION,
         "parents": _parents(experiment, config),
         "hardware": _device(experiment),
-        "fingerprint": fingerprint_of(experiment, values),
         "started": started,
     }
     try:
         outcome = experiment.run(config, context)
         cost = {"wall_seconds": round(time.perf_counter() - begin, 3)} | plain(outcome.cost)
+        machine = _machine(context.device) | code | plain(outcome.environment)
         record = RunRecord(
             **fixed,
             dataset=plain(outcome.dataset),
             metrics=plain(outcome.metrics),
             history=plain(outcome.history),
             cost=cost,
-            environment=environment() | code | plain(outcome.environment),
+            environment=machine,
+            fingerprint=fingerprints[machine["device_type"]],
             status="complete",
             finished=now(),
             tables=tuple(sorted(outcome.tables)),
@@ -242,10 +255,12 @@ def _run(
         tables = outcome.tables
     except Exception as error:  # whatever went wrong in one run, the others go on
         name = str(values.get("dataset", "none"))
+        machine = _machine(context.device) | code
         record = RunRecord(
             **fixed,
             dataset={"name": name if SLUG.fullmatch(name) else "none"},
-            environment=environment() | code,
+            environment=machine,
+            fingerprint=fingerprints[machine["device_type"]],
             status="failed",
             error=_one_line(error),
             finished=now(),
@@ -254,6 +269,12 @@ def _run(
         (context.workdir / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
     store.save(record, tables)
     return record
+
+
+def _machine(device: str) -> dict[str, Any]:
+    """`environment`, with the CPU as the device of a run that was kept off the GPU."""
+    found = environment()
+    return found | {"device": found["cpu"], "device_type": "cpu"} if device == "cpu" else found
 
 
 def _one_line(error: Exception) -> str:

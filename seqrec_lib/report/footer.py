@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from seqrec_lib.experiments import get
-from seqrec_lib.experiments.base import fingerprint_of, is_older
+from seqrec_lib.experiments.base import fingerprint_today, is_older
 from seqrec_lib.report.html import NONE, Html, bullets, details, paragraph, stack, table
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord
@@ -81,7 +81,7 @@ def code_of(record: RunRecord) -> tuple[str, tuple[Replay, ...]]:
     experiment = get(record.experiment)
     if is_older(record, experiment):
         return OLDER, ()
-    links = proof(record, fingerprint_of(experiment, record.config))
+    links = proof(record, fingerprint_today(record, experiment))
     return (REPLAYED, links) if links else (TODAYS, ())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import get
-from seqrec_lib.experiments.base import Context, Experiment, Outcome, describe, fingerprint_of
+from seqrec_lib.experiments.base import Context, Experiment, Outcome, describe, fingerprint_today
 from seqrec_lib.results import RunRecord, RunStore, now, plain, run_key
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.replays import Replay, add_replay, alike
@@ -85,15 +85,16 @@ def replay(case: Case, store: RunStore, epochs: int = 0, report: Callable[[str],
     A kill loses nothing: the same call goes on from the working folder.
 
     Raises:
-        SeqRecError: it keeps no checkpoint of its epochs to compare.
+        SeqRecError: it keeps no checkpoint of its epochs to compare, or it ran on a GPU and there is none here.
     """
     experiment, record = case.experiment, case.record
-    today = fingerprint_of(experiment, plain(case.config))
+    today = fingerprint_today(record, experiment)
     commit, dirty = git_state()
     workdir = store.workdir(run_key("replay", {"run": record.run_id, "epochs": epochs}, 1, (), today))
     stop = _Stop(epochs, report)
+    device = record.environment.get("device_type", "cpu")
     try:
-        outcome = experiment.run(case.config, Context(workdir, report=stop))
+        outcome = experiment.run(case.config, Context(workdir, report=stop, device=device))
         compared, difference = 0, differences(record, store, outcome)  # it has no more epochs than were asked for
     except _EnoughError:
         compared, difference = epochs, _first(_history(record.history[:epochs], _epochs(workdir, epochs)))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments import EXPERIMENTS, get
-from seqrec_lib.experiments.base import Context, execute, is_older, key
+from seqrec_lib.experiments import EXPERIMENTS, base, get
+from seqrec_lib.experiments.base import Context, Outcome, execute, is_older, key
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from tests.fakes import Config, FakeExperiment
@@ -171,6 +171,27 @@ def test_older_code_is_noticed(store: RunStore, monkeypatch) -> None:
     assert not is_older(record, experiment)
     experiment.SOURCES = ("seqrec_lib.places",)
     assert is_older(record, experiment)
+
+
+def test_what_only_a_gpu_uses_decides_runs_on_one_alone(store: RunStore, monkeypatch) -> None:
+    on_gpu, on_cpu = FakeExperiment(), FakeExperiment()
+    on_gpu.SOURCES = on_cpu.SOURCES = ("seqrec_lib.training",)
+    outcome = Outcome({"name": "ml-1m"}, environment={"device_type": "cuda"})
+    monkeypatch.setattr(on_gpu, "run", lambda config, context: outcome)
+    (there,), (here,) = execute(on_gpu, configs(0), store=store), execute(on_cpu, configs(1), store=store)
+    assert there is not None and here is not None
+    assert there.fingerprint != here.fingerprint
+    assert not is_older(there, on_gpu) and not is_older(here, on_cpu)
+    monkeypatch.setattr(base, "_ON_A_GPU", {"seqrec_lib.training": ("seqrec_lib.captured",)})
+    assert is_older(there, on_gpu) and not is_older(here, on_cpu)
+
+
+def test_a_run_kept_off_the_gpu_is_none_of_it(store: RunStore, monkeypatch) -> None:
+    monkeypatch.setattr(base, "environment", lambda: {"device": "a GPU", "device_type": "cuda", "cpu": "a CPU"})
+    for seed, device, expected in ((0, "cpu", ("a CPU", "cpu")), (1, "auto", ("a GPU", "cuda"))):
+        (record,) = execute(FakeExperiment(), configs(seed), store=store, device=device)
+        assert record is not None
+        assert (record.environment["device"], record.environment["device_type"]) == expected
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(store: RunStore, capsys) -> None:
