@@ -57,7 +57,11 @@ def _pairs(
 
 _NAMES = {"mamba4rec": "Mamba4Rec", "2mamba4rec": "2Mamba4Rec", "hydra4rec": "Hydra4Rec"}
 _MAMBA = {"mamba4rec": "Mamba4Rec"}
+_MAMBA_2 = {"2mamba4rec": "2Mamba4Rec"}
 _ALL = {"sasrec": "SASRec"} | _NAMES
+# A prefix is read for one target, n times the work of a window: both sides have short ones and few epochs.
+_SHORT = {"max_length": 20, "epochs": 20, "schedule": "cosine"}
+_AS_MANY_TARGETS = 28_000  # padded positions of a step of prefixes, for as many targets as 1,600 of a window have
 
 QUESTIONS: dict[str, Question] = {
     question.id: question
@@ -68,12 +72,25 @@ QUESTIONS: dict[str, Question] = {
             (
                 *_pairs(_MAMBA, "everything redrawn", initialisation="blanket"),
                 *_pairs(_MAMBA, "everything but dt redrawn", initialisation="blanket-but-dt"),
-                *_pairs({"2mamba4rec": "2Mamba4Rec"}, "everything redrawn", initialisation="blanket"),
+                *_pairs(_MAMBA_2, "everything redrawn", initialisation="blanket"),
             ),
         ),
-        Question("layers", "Two layers", _pairs(_NAMES, "2 layers", n_layers=2)),
+        Question("layers", "Two layers", _pairs(_MAMBA | _MAMBA_2, "2 layers", n_layers=2)),
         Question("residual", "A residual around the mixer", _pairs(_NAMES, "residual", "+residual")),
-        Question("objective", "Prefixes as samples", _pairs(_NAMES, "prefixes", objective="prefixes")),
+        Question(
+            "objective",
+            "Prefixes as samples",
+            (
+                (
+                    Variant("2Mamba4Rec, 20 items", "2mamba4rec", _SHORT),
+                    Variant(
+                        "2Mamba4Rec, 20 items, prefixes",
+                        "2mamba4rec",
+                        _SHORT | {"objective": "prefixes", "tokens_per_batch": _AS_MANY_TARGETS},
+                    ),
+                ),
+            ),
+        ),
         Question("repeats", "A repeat bias", _pairs(_ALL, "repeat bias", "+repeats")),
         Question("precision", "The item softmax in full precision", _pairs(_ALL, "fp32", precision="fp32")),
     )

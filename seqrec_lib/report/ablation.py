@@ -20,7 +20,8 @@ Found = Mapping[str, RunRecord | None]  # by run id
 
 
 def question_table(question: Question, found: Found, store: RunStore, parameters: Mapping[str, Any]) -> Html:
-    """One row for each pair: the base, the variant, and their difference over users (seeds averaged), Holm-corrected.
+    """One row for each pair: the base, the variant, and their difference over users (seeds averaged), Holm-corrected,
+    with that of the ranks among unseen items beside it.
 
     Args:
         found: the records of the plan, by run id.
@@ -28,19 +29,22 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
     """
     metric = str(parameters["metric"])
     pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
-    tests = paired(pairs, metric)
+    tests, masked = paired(pairs, metric), paired(pairs, f"masked_{metric}")
     if not any(variant.complete or variant.failed for _, variant in pairs):
         return not_run(question.title)
     body: list[list[str | Html]] = []
-    for (_, changed), (base, variant), test in zip(question.pairs, pairs, tests, strict=True):
+    for (_, changed), (base, variant), test, unseen in zip(question.pairs, pairs, tests, masked, strict=True):
         compared = [NONE, NONE, NONE]
         if test is not None:
             gain = test.difference
             compared = [f"{gain.estimate:+.4f}", format_interval(gain, signed=True), format_p(test.p_holm)]
+        among = NONE
+        if unseen is not None:
+            among = f"{unseen.difference.estimate:+.4f} ({format_interval(unseen.difference, signed=True)})"
         values = [_value(base, metric), _value(variant, metric)]
-        body.append([changed.label, *values, *compared, _seconds(variant, base)])
+        body.append([changed.label, *values, *compared, among, _seconds(variant, base)])
     return table(
-        ["Variant", "Unchanged", "Changed", "Difference", "95 % interval", "p (Holm)", "Time"],
+        ["Variant", "Unchanged", "Changed", "Difference", "95 % interval", "p (Holm)", "Seen masked", "Time"],
         body,
         caption=f"{question.title}: {metric_name(metric)} on {dataset_name(str(parameters['dataset']))}",
     )

@@ -13,9 +13,9 @@ PARAMETERS = {"dataset": "ml-100k", "questions": list(ablation.QUESTIONS), "seed
 DECIDES = {
     "precision": {"precision"},
     "initialisation": {"initialisation"},
-    "layers": {"n_layers", "objective"},  # Hydra with two layers can only train on prefixes
+    "layers": {"n_layers"},
     "residual": {"model"},
-    "objective": {"objective"},
+    "objective": {"objective", "tokens_per_batch"},  # a step of either has about as many targets
     "repeats": {"model"},
 }
 
