@@ -91,6 +91,7 @@ QUESTIONS: dict[str, Question] = {
                 ),
             ),
         ),
+        Question("dropout", "No dropout", _pairs(_MAMBA_2, "no dropout", dropout=0.0)),
         Question("repeats", "A repeat bias", _pairs(_ALL, "repeat bias", "+repeats")),
         Question("precision", "The item softmax in full precision", _pairs(_ALL, "fp32", precision="fp32")),
     )

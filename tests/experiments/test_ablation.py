@@ -16,6 +16,7 @@ DECIDES = {
     "layers": {"n_layers"},
     "residual": {"model"},
     "objective": {"objective", "tokens_per_batch"},  # a step of either has about as many targets
+    "dropout": {"dropout"},
     "repeats": {"model"},
 }
 
