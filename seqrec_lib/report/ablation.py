@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.experiments.ablation import Question, Variant, configs_of
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, table
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import PairedTest, compare_pairs
@@ -34,17 +34,11 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
         return not_run(question.title)
     body: list[list[str | Html]] = []
     for (_, changed), (base, variant), test, unseen in zip(question.pairs, pairs, tests, masked, strict=True):
-        compared = [NONE, NONE, NONE]
-        if test is not None:
-            gain = test.difference
-            compared = [f"{gain.estimate:+.4f}", format_interval(gain, signed=True), format_p(test.p_holm)]
-        among = NONE
-        if unseen is not None:
-            among = f"{unseen.difference.estimate:+.4f} ({format_interval(unseen.difference, signed=True)})"
         values = [_value(base, metric), _value(variant, metric)]
-        body.append([changed.label, *values, *compared, among, _seconds(variant, base)])
+        p = NONE if test is None else format_p(test.p_holm)
+        body.append([changed.label, *values, _gain(test), p, _gain(unseen), _seconds(variant, base)])
     return table(
-        ["Variant", "Unchanged", "Changed", "Difference", "95 % interval", "p (Holm)", "Seen masked", "Time"],
+        ["Variant", "Unchanged", "Changed", "Difference", "p (Holm)", "Seen masked", "Time"],
         body,
         caption=f"{question.title}: {metric_name(metric)} on {dataset_name(str(parameters['dataset']))}",
     )
@@ -89,6 +83,13 @@ def _runs(variant: Variant, found: Found, store: RunStore, parameters: Mapping[s
     configs = configs_of(variant, parameters)
     (runs,) = gather(configs, [found.get(key(accuracy, config)) for config in configs], store)
     return runs
+
+
+def _gain(test: PairedTest | None) -> str | Html:
+    """A difference, its interval below it."""
+    if test is None:
+        return NONE
+    return stacked(f"{test.difference.estimate:+.4f}", format_interval(test.difference, signed=True))
 
 
 def _value(runs: ModelRuns, metric: str) -> str:

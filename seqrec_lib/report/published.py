@@ -73,8 +73,7 @@ def reported_table(dataset: str, frame: pd.DataFrame) -> Html | None:
     if rows is None:
         return None
     body: list[list[str | Html]] = [
-        [row.model, "no candidates" if row.masked else "ranked", row.ht, row.ndcg or NONE, link(*row.source)]
-        for row in rows
+        [row.model, "left out" if row.masked else "ranked", row.ht, row.ndcg or NONE, link(*row.source)] for row in rows
     ]
     listed = table(
         ["Model", "Seen items", "HT@10", "NDCG@10", "Source"],
