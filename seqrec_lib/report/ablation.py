@@ -41,6 +41,7 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
         ["Variant", "Unchanged", "Changed", "Difference", "p (Holm)", "Seen masked", "Time"],
         body,
         caption=f"{question.title}: {metric_name(metric)} on {dataset_name(str(parameters['dataset']))}",
+        wrap=(0,),
     )
 
 
@@ -92,11 +93,14 @@ def _gain(test: PairedTest | None) -> str | Html:
     return stacked(f"{test.difference.estimate:+.4f}", format_interval(test.difference, signed=True))
 
 
-def _value(runs: ModelRuns, metric: str) -> str:
+def _value(runs: ModelRuns, metric: str) -> str | Html:
+    """A mean over seeds, their spread and number below it."""
     mean = runs.mean(metric)
     if mean is None:
         return "failed" if runs.failed else "not run"
-    return f"{mean_and_spread(mean, runs.spread(metric))} ({len(runs.complete)})"
+    seeds = f"({len(runs.complete)})"
+    middle, _, spread = mean_and_spread(mean, runs.spread(metric)).partition(" ± ")
+    return stacked(middle, f"± {spread} {seeds}" if spread else seeds)
 
 
 def _seconds(variant: ModelRuns, base: ModelRuns) -> str:
