@@ -13,7 +13,7 @@ from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import PairedTest, compare_pairs
-from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
+from seqrec_lib.report.tables import format_interval, format_p, metric_name
 from seqrec_lib.results import RunRecord, RunStore
 
 Found = Mapping[str, RunRecord | None]  # by run id
@@ -98,9 +98,8 @@ def _value(runs: ModelRuns, metric: str) -> str | Html:
     mean = runs.mean(metric)
     if mean is None:
         return "failed" if runs.failed else "not run"
-    seeds = f"({len(runs.complete)})"
-    middle, _, spread = mean_and_spread(mean, runs.spread(metric)).partition(" ± ")
-    return stacked(middle, f"± {spread} {seeds}" if spread else seeds)
+    spread, seeds = runs.spread(metric), f"({len(runs.complete)})"
+    return stacked(f"{mean:.4f}", seeds if spread is None else f"± {spread:.4f} {seeds}")
 
 
 def _seconds(variant: ModelRuns, base: ModelRuns) -> str:

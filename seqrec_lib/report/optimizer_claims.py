@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqrec_lib.experiments.arms import ARMS
+from seqrec_lib.report.batch_figures import beta_fits
 from seqrec_lib.report.claims import ClaimVerdict, Word, claim, here_table
 from seqrec_lib.report.html import Html
-from seqrec_lib.report.optimizer_figures import beta_fits
 from seqrec_lib.report.optimizers import PAPER_ARM, Gathered, difference, signed
 from seqrec_lib.results import RunRecord, RunStore
 

@@ -79,6 +79,7 @@ def reported_table(dataset: str, frame: pd.DataFrame) -> Html | None:
         ["Model", "Seen items", "HT@10", "NDCG@10", "Source"],
         body,
         caption=f"What others report on {dataset_name(dataset)}: leave one out, all items ranked",
+        notes=("The sources differ in the filter of rare items, the order of equal timestamps and tuning.",),
         left=(0, 1, 4),
     )
     sentences = [sentence for masked in (False, True) if (sentence := _beside(rows, frame, masked))]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.experiments import optimizers
-from seqrec_lib.report import optimizer_claims, optimizer_grids
+from seqrec_lib.report import batch_figures, optimizer_claims, optimizer_grids
 from seqrec_lib.report import optimizer_figures as drawing
 from seqrec_lib.report import optimizers as report
 from seqrec_lib.report.runs import ModelRuns
@@ -286,7 +286,7 @@ def test_the_working_rules_trace_has_what_it_compares() -> None:
     cells, configs = optimizers.cells(asked), optimizers.plan(asked)
     found = report.gather(cells, configs, [Record(6.0, config.seed) for config in configs])  # type: ignore[misc]
     table = trace([0.0, 0.5, 0.0, 0.5]).append_column("signal", [[1.0] * 4]).append_column("noise", [[12.0] * 4])
-    figure = drawing.batch_traces(found, Tables(table))  # type: ignore[arg-type]
+    figure = batch_figures.batch_traces(found, Tables(table))  # type: ignore[arg-type]
     assert figure is not None
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[3].lines}
     assert lines["8 × signal"] == [8.0] * 4 and lines["noise / B"] == [12.0, 3.0, 12.0, 3.0]
@@ -331,11 +331,11 @@ def noise_table(power: float, intercept: float) -> pa.Table:
 
 
 def test_the_fits_find_the_axis_and_the_crossing() -> None:
-    fits = drawing.beta_fits(noise_table(1.0, 0.1))
+    fits = batch_figures.beta_fits(noise_table(1.0, 0.1))
     right, wrong = fits["real", "1/m"], fits["real", "1/sqrt(m)"]
     assert right.r2 > 0.999 > wrong.r2
     assert (right.intercept, right.slope) == pytest.approx((0.1, 1.0), abs=1e-2) and right.crossing == "10"
     assert wrong.intercept < 0 and wrong.crossing.startswith("never")
-    root = drawing.beta_fits(noise_table(0.5, 0.1))["fixed", "1/sqrt(m)"]
+    root = batch_figures.beta_fits(noise_table(0.5, 0.1))["fixed", "1/sqrt(m)"]
     assert root.r2 > 0.999 and root.crossing in {"98", "99", "100", "101", "102"}
-    assert drawing.beta_figure(noise_table(1.0, 0.1)).axes[0].get_title().startswith("Real step")
+    assert batch_figures.beta_figure(noise_table(1.0, 0.1)).axes[0].get_title().startswith("Real step")

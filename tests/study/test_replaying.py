@@ -42,12 +42,14 @@ def case_of(experiment: Any, config: Any, record: RunRecord) -> replaying.Case:
 
 
 def test_equal_numbers_clear_older_code(store: RunStore) -> None:
-    experiment = FakeExperiment()
+    devices: list[str] = []
+    experiment = FakeExperiment(lambda config, context: devices.append(context.device))
     config = Config("demo", 3)
     record = made_by_older_code(store, execute(experiment, [config], store=store)[0])
     assert is_older(record, experiment)
     verdict = replaying.replay(case_of(experiment, config, record), store)
     assert verdict.difference == "" and verdict.then == OLD and experiment.calls == [3, 3]
+    assert devices == ["auto", record.environment["device_type"]]  # a replay keeps to the kind of device of its record
     assert verdict.today == fingerprint_of(experiment, record.config)
     assert read_replays() == (verdict,)
     assert not is_older(record, experiment)
