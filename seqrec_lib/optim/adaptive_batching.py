@@ -15,13 +15,14 @@ independent of that step and drops out of the mean.
 Rule "noise" asks the same question of quantities that can answer it. Two consecutive gradients come from disjoint
 batches, so that with trace(Sigma) the variance of the gradient of one batch of size B_0 and m the number of batches
 
-    E <g_{k+1}, g_k> = <f'(x_{k+1}), f'(x_k)>                                   the signal, S
+    E <g_{k+1}, g_k> ~ <f'(x_{k+1}), f'(x_k)>                                   the signal, S
     E |g_{k+1} - g_k|^2 = trace(Sigma) (1 / m_k + 1 / m_{k+1}) + |f'(x_{k+1}) - f'(x_k)|^2      the noise, N, after
                                                                        division by the bracket
 
 and B grows while N / m > share * S, with N and S as averages that forget like eq. 2.2. At ``share`` = 1 that is the
 noise scale of McCandlish et al. (2018): a step of that size makes half the progress of a noiseless one, and a
-sample half of what it makes in a small batch. Neither side depends on the step's length, on H or on lr.
+sample half of what it makes in a small batch. Neither side needs the step's length, H or lr. (The signal is
+approximate as x_{k+1} holds the noise of g_k: with curvature L it misses -(L / H) trace(Sigma) / m_k.)
 
 Glossary: m micro-batches in a step, B = m B_0; alpha forgetting; lambda_ the divisor at an epoch's end.
 """

@@ -128,11 +128,29 @@ def _has_paper(found: Sequence[Point]) -> bool:
     return any(p.paper_latency is not None and p.paper_accuracy is not None for p in found)
 
 
-def caption(found: Sequence[Point]) -> str:
-    """The caption of `figure`; it speaks of the paper where that has a point."""
+def caption(found: Sequence[Point], runs: Sequence[ModelRuns] = (), timings: Timings | None = None) -> str:
+    """The caption of `figure`; it speaks of the paper where that has a point, and of models that rank with another
+    length of history than they were timed with."""
+    note = _other_lengths(runs, timings)
     if _has_paper(found):
-        return "HT@10 over latency, each side's SASRec at 1. Ours are filled, the paper's hollow: see how far apart."
-    return "HT@10 over latency, SASRec's at 1. Up is more accurate, left is faster."
+        return (
+            "HT@10 over latency, each side's SASRec at 1. Ours are filled, the paper's hollow: see how far apart."
+            + note
+        )
+    return "HT@10 over latency, SASRec's at 1. Up is more accurate, left is faster." + note
+
+
+def _other_lengths(runs: Sequence[ModelRuns], timings: Timings | None) -> str:
+    if timings is None:
+        return ""
+    timed = timings.record.config["max_length"]
+    shorter = []
+    for own in runs:
+        training = own.complete[0].config.get("training") if own.complete and not own.other_model else None
+        length = (training or {}).get("max_length", timed)
+        if length != timed:
+            shorter.append(f"{own.label} ranks with the last {length}")
+    return f" All were timed on histories of up to {timed} items; {', '.join(shorter)}." if shorter else ""
 
 
 def alt(found: Sequence[Point]) -> str:

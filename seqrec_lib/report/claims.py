@@ -41,7 +41,8 @@ class Claim:
 class ClaimVerdict:
     """This study's word on a claim, why, the runs that it rests on, and the pages that show them.
 
-    ``evidence`` holds (page of the book, what its link says).
+    ``evidence`` holds (page of the book, what its link says). ``under`` is a condition of the runs that the paper's did
+    not share ("on a CPU"): it stands behind the word.
     """
 
     claim: Claim
@@ -49,6 +50,12 @@ class ClaimVerdict:
     reason: str = ""
     run_ids: tuple[str, ...] = ()
     evidence: tuple[tuple[str, str], ...] = ()
+    under: str = ""
+
+    @property
+    def said(self) -> str:
+        """The word with its condition: "not upheld, on a CPU"."""
+        return f"{self.word}, {self.under}" if self.under and self.word != "not tested yet" else self.word
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -97,7 +104,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "quality-mamrec",
-        "A Mamba-2 language model in GPT4Rec's place of GPT-2 performs better.",
+        "Mamba-2 in GPT-2's place makes GPT4Rec perform better.",
         "section 3.2",
         ("generative",),
         "MamRec has the higher NDCG@10, user by user with p at most 0.05, and with each of several seeds.",
@@ -290,6 +297,31 @@ def verdicts(found: Sequence[ClaimVerdict] = ()) -> list[ClaimVerdict]:
     return [by_id.get(candidate.id, ClaimVerdict(candidate)) for candidate in CLAIMS]
 
 
+def together(by_page: Mapping[str, ClaimVerdict]) -> ClaimVerdict | None:
+    """One verdict of several pages, each named (a data set) and about the same claim; None without pages.
+
+    The pages' word where they agree, else "partly". What all of them say is said once, at the end.
+
+    >>> one = ClaimVerdict(CLAIMS[0], "upheld", "3 times; random weights", ("a run",))
+    >>> two = ClaimVerdict(CLAIMS[0], "partly", "2 times; random weights", ("another",))
+    >>> both = together({"MovieLens": one, "Beauty": two})
+    >>> both.word, both.reason
+    ('partly', 'MovieLens: 3 times; Beauty: 2 times; random weights')
+    """
+    asked = {name: verdict for name, verdict in by_page.items() if verdict.run_ids}
+    if len(asked) < 2:
+        return next(iter(asked.values()), next(iter(by_page.values()), None))
+    words = {verdict.word for verdict in asked.values()}
+    parts = {name: verdict.reason.split("; ") for name, verdict in asked.items()}
+    first = next(iter(parts.values()))
+    common = [part for part in first if all(part in own for own in parts.values())]
+    own_parts = {name: "; ".join(part for part in own if part not in common) for name, own in parts.items()}
+    reason = "; ".join([*(f"{name}: {text}" for name, text in own_parts.items()), *common])
+    ids = tuple(run_id for verdict in asked.values() for run_id in verdict.run_ids)
+    one = next(iter(asked.values()))
+    return ClaimVerdict(one.claim, words.pop() if len(words) == 1 else "partly", reason, ids, under=one.under)
+
+
 def by_a_stand_in(word: Word) -> Word:
     """What a word is worth where a small model from scratch stood in for the paper's pretrained one.
 
@@ -329,13 +361,13 @@ def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:
     """
     glance = table(
         ["What is claimed", "Our verdict", "In the paper"],
-        [[verdict.claim.statement, verdict.word, verdict.claim.where] for verdict in found],
+        [[verdict.claim.statement, verdict.said, verdict.claim.where] for verdict in found],
         caption=caption,
         left=(0, 1, 2),
         wrap=(0,),
     )
     shown = [
-        (f"{verdict.claim.statement} {verdict.word.capitalize()}.", parts)
+        (f"{verdict.claim.statement} {verdict.said[0].upper()}{verdict.said[1:]}.", parts)
         for verdict in found
         if (parts := _why(verdict))
     ]

@@ -335,7 +335,7 @@ def verdict_paragraph(verdict: ClaimVerdict) -> Html:
     """The verdict in a sentence, then why, line by line."""
     if not verdict.run_ids:
         return not_run(f"What the runs say to the claim “{verdict.claim.statement}”")
-    said = paragraph(f"The claim: “{verdict.claim.statement}” Our verdict: {verdict.word}.")
+    said = paragraph(f"The claim: “{verdict.claim.statement}” Our verdict: {verdict.said}.")
     return said + bullets(reasons(verdict)) if verdict.reason else said
 
 

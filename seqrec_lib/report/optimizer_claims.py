@@ -44,6 +44,7 @@ def _against_adam(found: Gathered) -> ClaimVerdict:
         for (name, metric), value in outcomes.items()
         if value is not None
     )
+    reason += "; its D was chosen without a batch rule"
     return ClaimVerdict(claim("usgm"), word, reason, tuple(record.run_id for record in own.complete))
 
 

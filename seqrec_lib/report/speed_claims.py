@@ -2,7 +2,8 @@
 
 A claim is about architectures, a measurement about a program. So both programs are asked: the models as they are
 served, and their own tensor operations ("module"). A claim is upheld where both say so on every data set measured, and
-partly where some do. Language models are timed by a benchmark, in turns with the models as served (`decoding`).
+partly where some do. The paper measured on a GPU: a word from a CPU's times says so (``under``). Language models are
+timed by a benchmark, in turns with the models as served (`decoding`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from seqrec_lib.report.timings import Timings, label, span, times
 
 PROGRAMS = ("served", "module")
 LONGEST = 200  # items of a history that any model of the study reads
+ON_A_CPU = "on a CPU"
+PAPERS_GPU = "the paper measured on an A100 GPU, this is one thread of a CPU"
 
 
 def _word(held: Sequence[bool]) -> Word:
@@ -29,6 +32,12 @@ def _word(held: Sequence[bool]) -> Word:
 
 def _runs(timings: Sequence[Timings]) -> tuple[str, ...]:
     return tuple(t.record.run_id for t in timings)
+
+
+def _judged(claim_id: str, held: Sequence[bool], words: Sequence[str], timings: Sequence[Timings]) -> ClaimVerdict:
+    """The verdict on a claim that the paper drew from a GPU's times."""
+    reason = "; ".join([*words, PAPERS_GPU] if words else [])
+    return ClaimVerdict(claim(claim_id), _word(held), reason, _runs(timings), under=ON_A_CPU)
 
 
 def _found(timings: Timings, slow: str, fast: str) -> dict[str, Estimate]:
@@ -51,7 +60,7 @@ def speed_ssm(timings: Sequence[Timings]) -> ClaimVerdict:
             if found:
                 text = ", ".join(_in_words(*item) for item in found.items())
                 words.append(f"{_name(one)}, SASRec's time over {label(model)}'s: {text}")
-    return ClaimVerdict(claim("speed-ssm"), _word(held), "; ".join(words), _runs(timings))
+    return _judged("speed-ssm", held, words, timings)
 
 
 def speed_hydra(timings: Sequence[Timings]) -> ClaimVerdict:
@@ -63,7 +72,7 @@ def speed_hydra(timings: Sequence[Timings]) -> ClaimVerdict:
         if found:
             text = ", ".join(_in_words(*item) for item in found.items())
             words.append(f"{_name(one)}, Mamba4Rec's time over Hydra4Rec's: {text}")
-    return ClaimVerdict(claim("speed-hydra"), _word(held), "; ".join(words), _runs(timings))
+    return _judged("speed-hydra", held, words, timings)
 
 
 def sasrec(scaling: Scaling | None) -> ClaimVerdict:
@@ -81,9 +90,9 @@ def sasrec(scaling: Scaling | None) -> ClaimVerdict:
         f"by modules at batch 1, SASRec takes {times(float(short.min()))} to {times(float(short.max()))} times as long "
         f"as Mamba4Rec up to {short.index[-1]:,} items, {times(float(ratios.iloc[-1]))} times at {ratios.index[-1]:,}; "
         f"its own time grows {times(float(own.iloc[-1] / own.iloc[0]))} times from {own.index[0]:,} to "
-        f"{own.index[-1]:,} items"
+        f"{own.index[-1]:,} items; {PAPERS_GPU}"
     )
-    return ClaimVerdict(claim("speed-sasrec"), word, reason, (scaling.record.run_id,))
+    return ClaimVerdict(claim("speed-sasrec"), word, reason, (scaling.record.run_id,), under=ON_A_CPU)
 
 
 def cpu(timings: Sequence[Timings]) -> ClaimVerdict:
@@ -116,7 +125,7 @@ def against_language(waits: Record | None, datasets: Sequence[str] | None = None
             )
     reason = "; ".join(words) or "no language model has been timed beside them"
     word = _word(held)
-    return ClaimVerdict(claim("ssm-against-llm"), "partly" if word == "upheld" else word, reason)
+    return ClaimVerdict(claim("ssm-against-llm"), "partly" if word == "upheld" else word, reason, under=ON_A_CPU)
 
 
 def verdicts(

@@ -20,7 +20,7 @@ from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import RunRecord, parse_record
 from seqrec_lib.results.store import RunStore, check_key, read_at, relative_path, table_path, write_run
 
-PUBLISHED_LIMIT = 8_000_000  # bytes of results/ in all
+PUBLISHED_LIMIT = 20_000_000  # bytes of results/ in all: a clone stays a matter of seconds
 MEMBER = re.compile(
     r"(?P<run>[a-z0-9][a-z0-9._+-]{0,79}/[a-z0-9][a-z0-9._+-]{0,79}/[0-9a-f]{16})"
     r"(\.json|\.(?P<table>[a-z][a-z0-9_]{0,39})\.parquet)"

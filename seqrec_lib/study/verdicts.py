@@ -22,7 +22,7 @@ from seqrec_lib.report import (
     rankers,
     speed_claims,
 )
-from seqrec_lib.report.claims import ClaimVerdict
+from seqrec_lib.report.claims import ClaimVerdict, together
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import gather
 from seqrec_lib.report.scaling import Scaling
@@ -81,13 +81,14 @@ def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list
     verdicts += _first([speed_claims.sasrec(Scaling.read(page.timed("scaling")[0], store))] for page in read["scaling"])
     written = [own for page in read["generative"] for own in language.rows(page.configs, page.records, store)]
     verdicts.append(language.pair_verdict(written))
-    verdicts += _first(
-        [rankers.verdict(rankers.rows(page.configs, page.records, store), store)] for page in read["llamarec"]
-    )
-    verdicts += _first(
-        [preferences.verdict(preferences.compare(preferences.rows(page.configs, page.records, store), store))]
+    by_letters = {
+        page.name: rankers.verdict(rankers.rows(page.configs, page.records, store), store) for page in read["llamarec"]
+    }
+    tuned = {
+        page.name: preferences.verdict(preferences.compare(preferences.rows(page.configs, page.records, store), store))
         for page in read["orpo"]
-    )
+    }
+    verdicts += [verdict for verdict in (together(by_letters), together(tuned)) if verdict is not None]
     verdicts += _first(
         optimizer_claims.verdicts(optimizers.gather(page.cells, page.configs, page.records), store)
         for page in read["optimizers"]
@@ -98,8 +99,8 @@ def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list
 def _benchmarked(read: Sequence[_Read], datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
     """The latency pages that show the benchmark of language models, whose record is no run."""
     section = "On a GPU, and language models"
-    pages = [own.page for own in read if own.page.dataset in datasets]
-    return tuple((page.name, f"Latency, {dataset_name(page.dataset or '')}: {section}") for page in pages)
+    pages = [own for own in read if own.page.dataset in datasets]
+    return tuple((own.page.name, f"Latency, {own.name}: {section}") for own in pages)
 
 
 class _Read:
@@ -110,6 +111,11 @@ class _Read:
         self.experiment = get(page.notebook)
         self.configs = self.experiment.plan(self.values)
         self.records = execute(self.experiment, self.configs, store=store, missing="skip", progress=False)
+
+    @property
+    def name(self) -> str:
+        """The data set, as a reader writes it."""
+        return dataset_name(self.page.dataset or "")
 
     @property
     def cells(self) -> Sequence[Any]:
@@ -151,6 +157,5 @@ def _with_links(verdict: ClaimVerdict, read: Mapping[str, Sequence[_Read]]) -> C
     for page in read[notebook]:
         records = page.timed(notebook) if notebook in ("latency", "scaling") else page.records
         if {record.run_id for record in records if record is not None} & set(verdict.run_ids):
-            name = dataset_name(page.page.dataset or "")
-            links.append((page.page.name, f"{TITLES[notebook]}, {name}: {section}"))
+            links.append((page.page.name, f"{TITLES[notebook]}, {page.name}: {section}"))
     return replace(verdict, evidence=tuple(links))

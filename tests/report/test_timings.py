@@ -144,6 +144,11 @@ def test_appendix_b_shows_both_intervals_and_the_paper_hollow(make: Any) -> None
     assert "Mamba4Rec: not run (paper 0.0156, 0.303)" in appendix_b.alt(points)
     alone = [replace(point, paper_latency=None, paper_accuracy=None) for point in points]
     assert "hollow" in appendix_b.caption(points) and "hollow" not in appendix_b.caption(alone)
+    runs = [own for own in make().runs if own.model == "sasrec"]
+    assert "ranks with" not in appendix_b.caption(points, runs, make_timings())
+    for record in runs[0].complete:
+        record.config["training"]["max_length"] = 50
+    assert appendix_b.caption(points, runs, make_timings()).endswith("up to 200 items; SASRec ranks with the last 50.")
     assert len(appendix_b.numbers(points)) == len(points)
 
 
@@ -215,6 +220,28 @@ def test_exponents_and_crossings_are_those_of_the_laws() -> None:
     again = scaling.crossing(run.curve("event", "mamba4rec", "step"), run.curve("length", "sasrec", "module"))
     assert again is None  # the other way round: never slower from there on
     assert scaling.exponent(run.curve("batch", "sasrec", "module")) is None
+
+
+def test_an_exponent_is_of_the_upper_half_of_the_sizes_as_records_hold_them() -> None:
+    sizes = np.array([3_000, 10_000, 100_000, 300_000, 1_000_000], np.int32)  # whose products overflow
+    laws = np.where(sizes < 50_000, 1.0, (sizes / 50_000.0) ** 2)
+    bent = laws[:, None] * np.ones(4)
+    bent[-2] *= 3.0  # a point between the ends that the last two alone would make much of
+    found = scaling.exponent(pd.DataFrame(bent, index=pd.Index(sizes, dtype=np.int32)))
+    upper = sizes[2:].astype(float)
+    assert found is not None
+    assert found.value == pytest.approx(np.polyfit(np.log(upper), np.log(bent[2:, 0]), 1)[0])
+
+
+def test_a_crossing_lies_within_its_interval_also_where_some_rounds_do_not_cross() -> None:
+    rng = np.random.default_rng(1)
+    sizes = pd.Index([50, 100, 200])
+    flat = pd.DataFrame(np.ones((3, 20)), index=sizes)
+    rising = pd.DataFrame(np.array([0.9, 1.03, 1.5])[:, None] * rng.lognormal(sigma=0.2, size=(3, 20)), index=sizes)
+    each = [scaling.crossing(rising[[i]], flat[[i]]) for i in rising.columns]
+    found = scaling.crossing(rising, flat)
+    assert any(one is None for one in each) and found is not None
+    assert found.low is not None and found.high is not None and found.low <= found.value <= found.high
 
 
 def test_a_hundred_million_states_are_counted_from_measured_sizes() -> None:

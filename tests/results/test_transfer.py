@@ -232,8 +232,8 @@ def test_publish_keeps_the_folder_small(checkout: Path) -> None:
     store = RunStore(checkout / ".runs", checkout / "results")
     store.save(make_record())
     store.published.mkdir()
-    (store.published / "README").write_bytes(b"x" * 8_000_000)
-    with pytest.raises(SeqRecError, match="the limit is 8,000,000"):
+    (store.published / "README").write_bytes(b"x" * 20_000_000)
+    with pytest.raises(SeqRecError, match="the limit is 20,000,000"):
         store.publish()
     assert [path.name for path in files(store.published)] == ["README"]
 
