@@ -8,6 +8,7 @@ answers at once.
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -35,9 +36,11 @@ class Group(TyperGroup):
             print(f"\n{INTERRUPTED}", file=sys.stderr)
             raise typer.Exit(130) from None
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno == errno.ENOSPC:
+                _fail(f"the disk is full ({error.filename or 'no file named'}); free space, then repeat the command")
+            if error.filename is None:  # a defect, or a closed pipe, which typer ends quietly
                 raise
-            _fail(f"the disk is full ({error.filename or 'no file named'}); free space, then repeat the command")
+            _fail(f"{error.filename}: {error.strerror}; permit it or name another place, then repeat the command")
 
 
 def _fail(message: str) -> None:
@@ -62,12 +65,36 @@ Experiment = Annotated[str | None, typer.Option("--experiment", "-e", help="Only
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. A polite request to end is an interruption like Ctrl-C."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     app()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _check_filters(experiment: str | None, dataset: str | None) -> None:
+    """Refuse names of which there are neither plans nor records: an empty answer would look like none of them."""
+    from seqrec_lib.data import DATASETS
+    from seqrec_lib.experiments import EXPERIMENTS, get
+    from seqrec_lib.parameters import suggest
+    from seqrec_lib.results import RunStore
+
+    store = RunStore()
+    folders = [path for root in (store.new, store.published) for path in root.glob("*/*") if path.is_dir()]
+    experiments = {get(name).NAME for name in EXPERIMENTS} | {path.parent.name for path in folders}
+    datasets = {*DATASETS} | {path.name for path in folders}
+    for what, given, known in (("experiment", experiment, experiments), ("data set", dataset, datasets)):
+        if given is not None and given not in known:
+            names = sorted(name for name in known if not name.startswith("."))
+            raise SeqRecError(f"unknown {what} {given!r}; {suggest(given, names)}")
 
 
 def _table(*columns: str) -> Any:
@@ -110,6 +137,8 @@ def study(
             raise SeqRecError("--out goes with --time-budget; `seqrec results export` packs runs at any time")
         _finish(run_study(profile, dataset or (), missing, build=book, device=device, say=_say))
         return
+    if missing != "run":
+        raise SeqRecError(f"--missing {missing} carries out nothing, --time-budget carries out runs; leave one out")
     from seqrec_lib.study.budget import parse_duration
 
     seconds = parse_duration(time_budget)
@@ -150,6 +179,7 @@ def status(dataset: Dataset = None) -> None:
     from seqrec_lib.study import load_study
     from seqrec_lib.study.plans import run_states
 
+    _check_filters(None, dataset)
     store, planned, failed = RunStore(), set(), []
     table = _table("profile", "page", "planned", "done", "missing", "failed", "older code", "hardware")
     for profile, pages in load_study().profiles.items():
@@ -197,12 +227,16 @@ def recommend(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Data set that the titles are from.")] = "demo",
     model: Annotated[str, typer.Option("--model", "-m", help="Model id.")] = "sasrec",
     k: Annotated[int, typer.Option("-k", min=1, help="How many to recommend.")] = 10,
+    train: Annotated[bool, typer.Option("--train", help="Train the model where no weights are kept here.")] = False,
 ) -> None:
     """Type a few titles, get the next ten."""
+    from seqrec_lib.progress import Reporter
     from seqrec_lib.recommend import recommend as next_items
 
+    with Reporter() as reporter:
+        found = next_items(titles, dataset, model, k, train=train, report=reporter.line)
     table = _table("", "title", "score")
-    for place, (title, score) in enumerate(next_items(titles, dataset, model, k), 1):
+    for place, (title, score) in enumerate(found, 1):
         table.add_row(str(place), title, f"{score:.3f}")
     _print(table)
 
@@ -255,6 +289,7 @@ def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None
     from seqrec_lib.experiments.base import describe
     from seqrec_lib.results import RunStore
 
+    _check_filters(experiment, dataset)
     store = RunStore()
     table = _table("run", "experiment", "configuration", "status", "finished", "device", "published")
     for record in store.records(experiment, dataset):
@@ -281,6 +316,7 @@ def results_export(
     """Write runs to a tar, to take them to another machine."""
     from seqrec_lib.results import RunStore
 
+    _check_filters(experiment, dataset)
     report = RunStore().export(path, experiment=experiment, dataset=dataset, published=published)
     _say(f"{path}: {len(report.added)} runs")
 
@@ -302,6 +338,7 @@ def results_publish(
     """Copy complete runs of committed code on real data to results/, to be committed."""
     from seqrec_lib.results import RunStore
 
+    _check_filters(experiment, dataset)
     _report(RunStore().publish(experiment=experiment, dataset=dataset, failed=failed))
 
 
@@ -318,6 +355,7 @@ def results_replay(
     from seqrec_lib.results import RunStore
     from seqrec_lib.study.replaying import cases, replay
 
+    _check_filters(experiment, dataset)
     store, unequal = RunStore(), 0
     found = cases(store, experiment, dataset, run or ())
     if not found:

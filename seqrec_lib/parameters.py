@@ -29,6 +29,7 @@ from seqrec_lib.places import project_root
 
 SCALARS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
 TYPES = (*SCALARS, "list[str]", "list[int]", "list[float]")
+NEVER_EMPTY = ("models", "seeds", "metrics", "questions", "retrievers", "arms")  # a page without them shows nothing
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def check(
 
     Args:
         values: parameter -> value; need not be all of them.
-        choices: further limits on text values (or on the elements of a list), by parameter; a model id may
-            carry a suffix (``llamarec+orpo``).
+        choices: further limits on text values (or on the elements of a list, the keys of a mapping), by parameter; a
+            model id may carry a suffix (``llamarec+orpo``).
         where: names the origin of the values in errors.
 
     Raises:
@@ -122,7 +123,7 @@ def check(
         if problem:
             raise SeqRecError(f"{where}: {name} is {value!r}, expected {parameter.annotation}; {problem}")
         allowed = parameter.choices or (choices or {}).get(name, ())
-        for element in value if isinstance(value, list) else [value]:
+        for element in value if isinstance(value, (list, dict)) else [value]:
             if allowed and isinstance(element, str) and element.partition("+")[0] not in allowed:
                 raise SeqRecError(f"{where}: {name} has the unknown value {element!r}; {suggest(element, allowed)}")
         checked[name] = _converted(value, parameter)
@@ -158,8 +159,13 @@ def check_notebook(namespace: dict[str, Any], notebook: str) -> dict[str, Any]:
 
 
 def known_values(names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """The data set and model ids, for those of ``names`` that take them."""
-    values: dict[str, tuple[str, ...]] = {}
+    """The ids of data sets, models and metrics, for those of ``names`` that take them."""
+    metrics = tuple(f"{name}@{k}" for name in ("ht", "ndcg", "mrr") for k in (5, 10, 20))
+    values: dict[str, tuple[str, ...]] = {"metric": metrics, "metrics": metrics}
+    if "sources" in names:
+        from seqrec_lib.language.recipes import ARCHITECTURES
+
+        values["sources"] = tuple(ARCHITECTURES)
     if "dataset" in names or "datasets" in names:
         from seqrec_lib.data.registry import DATASETS
 
@@ -205,9 +211,11 @@ def _mismatch(value: Any, parameter: Parameter) -> str:
             example = "{key: value}" if kind == "dict" else "[" + value.strip("[]() '\"") + "]"
             return f"papermill -p passes lists and dicts as text: use -y '{parameter.name}: {example}'"
         if kind == "dict":
-            return "" if isinstance(value, dict) else "give a mapping"
+            return "" if isinstance(value, dict) and all(isinstance(key, str) for key in value) else "give a mapping"
         if not isinstance(value, list):
             return f"give a list, such as [{value}]"
+        if not value and parameter.name in NEVER_EMPTY:
+            return "name at least one"
         wrong = [item for item in value if not _is_a(item, kind[5:-1])]
         return f"element {wrong[0]!r} is no {kind[5:-1]}" if wrong else ""
     if _is_a(value, kind):

@@ -1,17 +1,19 @@
 """Type a few titles, get the next ten: the study's models as a person would use them.
 
 Uses the kept weights of the newest complete accuracy run. Where there are none, it trains on the demo data, which
-takes seconds; it does not start an hour of training on real data unasked.
+takes seconds; on real data, where training may take an hour, it does so when asked.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, check, load_class
+from seqrec_lib.progress import duration
+from seqrec_lib.results.record import plain
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
@@ -45,9 +47,19 @@ def find_item(title: str, titles: Sequence[str]) -> int:
 
 
 def recommend(
-    titles: Sequence[str], dataset: str, model: str, k: int = 10, *, store: RunStore | None = None
+    titles: Sequence[str],
+    dataset: str,
+    model: str,
+    k: int = 10,
+    *,
+    train: bool = False,
+    store: RunStore | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[str, float]]:
     """The ``k`` best next items for a history of ``titles`` (oldest first), with scores; the history is left out.
+
+    ``train``: train the model where no weights are kept, as published records come without; what there is to ``report``
+    meanwhile comes line by line.
 
     Raises:
         SeqRecError: an unknown title, model or data set, an empty history, k < 1, or no trained weights.
@@ -62,7 +74,7 @@ def recommend(
         raise SeqRecError(f"k is {k}; ask for at least one recommendation")
     sequences = load(dataset)
     history = [find_item(title, sequences.titles) for title in titles]
-    recommender = _recommender(dataset, model, sequences, store)
+    recommender = _recommender(dataset, model, sequences, store, train or dataset == "demo", report)
     found = min(k, sequences.n_items - len(set(history)))
     if not found:
         return []
@@ -73,29 +85,38 @@ def recommend(
     ]
 
 
-def _recommender(dataset: str, model: str, sequences: Sequences, store: RunStore | None) -> Recommender:
+def _recommender(
+    dataset: str,
+    model: str,
+    sequences: Sequences,
+    store: RunStore | None,
+    train: bool,
+    report: Callable[[str], None],
+) -> Recommender:
     if model in COUNTED:
         return load_class(COUNTED[model])(sequences)
     from safetensors.torch import load_file
 
     from seqrec_lib.experiments import accuracy
-    from seqrec_lib.experiments.base import execute
+    from seqrec_lib.experiments.base import Context, execute, key
+    from seqrec_lib.experiments.llamarec import kept
     from seqrec_lib.models import build
     from seqrec_lib.results import RunStore
 
     store = store or RunStore()
     runs = [r for r in store.records("accuracy", dataset) if r.complete and r.config["model"] == model]
-    kept = [r for r in runs if store.kept(r.run_id)]
-    if not kept and dataset == "demo":
-        plan = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
-        kept = [r for r in execute(accuracy, plan, store=store) if r is not None and r.complete]
-    folder = store.kept(max(kept, key=lambda r: r.finished).run_id) if kept else None
-    if folder is None:
-        raise SeqRecError(
-            f"no weights of {model} on {dataset} are kept here; train them with "
-            f"`seqrec study --profile paper --datasets {dataset}`, or use --dataset demo"
-        )
-    config = max(kept, key=lambda r: r.finished).config
+    here = [(r.finished, r.config, folder) for r in runs if (folder := store.kept(r.run_id))]
+    if here:
+        _, config, folder = max(here, key=lambda found: found[0])
+    elif train:
+        (planned,) = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
+        execute(accuracy, [planned], store=store)
+        work = store.workdir(key(accuracy, planned))
+        config, folder = plain(planned), kept(accuracy, planned, Context(work, report=report))
+    else:
+        took = max((float(r.cost["wall_seconds"]) for r in runs), default=None)
+        record = "" if took is None else f", which took {duration(took)} by its record"
+        raise SeqRecError(f"no weights of {model} on {dataset} are kept here; add --train to train it{record}")
     net = build(model, sequences.n_items, config["training"]["max_length"], config["architecture"])
     net.load_state_dict(load_file(folder / accuracy.WEIGHTS))
     return net.eval()

@@ -56,11 +56,20 @@ def test_help_loads_nothing_heavy() -> None:
         (["study", "--device", "tpu"], "--device is 'tpu'; use auto or cpu or cuda"),
         (["study", "--time-budget", "soon"], "time budget 'soon' is no duration; write 90s, 9m or 1h30m"),
         (["study", "--out", "new.tar"], "--out goes with --time-budget"),
+        (["study", "--time-budget", "9m", "--missing", "skip"], "--missing skip carries out nothing"),
+        (["study", "--time-budget", "9m", "--out", "."], "cannot write .: it is a folder"),
+        (["study", "--time-budget", "9m", "--out", "/dev/null/x.tar"], "/dev/null is no folder that can be written to"),
         (["study", "--dataset", "ml-1m"], "has no page on data set 'ml-1m'"),
         (["data", "stats", "ml-1n"], "unknown data set 'ml-1n'; did you mean ml-1m"),
         (["data", "fetch", "nothing"], "unknown data set 'nothing'"),
         (["results", "import", "none.tar"], "none.tar: cannot be read as a tar"),
         (["results", "export", "out.tar"], "no run to export"),
+        (["results", "export", "."], "it is a folder; name a file"),
+        (["results", "list", "-e", "acuracy"], "unknown experiment 'acuracy'; did you mean 'accuracy'"),
+        (["results", "list", "-e", "**a"], "unknown experiment '**a'"),
+        (["results", "publish", "-e", "typo"], "unknown experiment 'typo'"),
+        (["results", "replay", "-d", "ml1m", "--dry-run"], "unknown data set 'ml1m'; did you mean 'ml-1m'"),
+        (["status", "-d", "ml1m"], "unknown data set 'ml1m'"),
         (["results", "publish"], "is in no git checkout"),
     ],
 )
@@ -79,6 +88,7 @@ def test_expected_errors_are_one_line_and_status_2(project: Path, arguments: lis
         (SeqRecError("a\nb"), 2, "error: a b\n"),
         (KeyboardInterrupt(), 130, "finished runs are kept; the same command goes on from here"),
         (OSError(errno.ENOSPC, "No space left", "x"), 2, "error: the disk is full (x); free space"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "error: x: Permission denied; permit it"),
     ],
 )
 def test_what_is_raised_ends_as_documented(
@@ -146,8 +156,8 @@ def test_export_and_import_by_command(project: Path) -> None:
 
 
 def test_recommend_prints_titles_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    def recommend(titles: list[str], dataset: str, model: str, k: int) -> list[tuple[str, float]]:
-        assert (titles, dataset, model, k) == (["A", "B"], "demo", "sasrec", 2)
+    def recommend(titles: list[str], dataset: str, model: str, k: int, **how: object) -> list[tuple[str, float]]:
+        assert (titles, dataset, model, k, how["train"]) == (["A", "B"], "demo", "sasrec", 2, False)
         return [("Alien [bold]", 1.5), ("Brazil", 0.25)]
 
     monkeypatch.setattr("seqrec_lib.recommend.recommend", recommend)

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.parameters import check, check_notebook, parse, schema
+from seqrec_lib.parameters import check, check_notebook, known_values, parse, schema
 from seqrec_lib.results.provenance import ROOT
 from tests.fakes import make_project
 
@@ -78,7 +78,7 @@ GOOD: list[dict[str, Any]] = [
     {"dataset": "ml-1m", "models": ["a", "b"], "seeds": [1, 2], "rate": 0.1, "quick": True, "depth": 3},
     {"limit": None},
     {"limit": 3},
-    {"models": []},
+    {"models": ["sasrec"]},
     {"overrides": {"dropout": 0.1}},
     {"missing": "skip"},
 ]
@@ -106,6 +106,8 @@ def test_whole_numbers_become_floats_where_a_float_is_expected() -> None:
         ({"seeds": [0, "1"]}, "element '1' is no int"),
         ({"seeds": [True]}, "element True is no int"),
         ({"seeds": [0.5]}, "element 0.5 is no int"),
+        ({"seeds": []}, "name at least one"),
+        ({"overrides": {1: 2}}, "give a mapping"),
         ({"depth": 2.5}, "depth is 2.5, expected int"),
         ({"depth": "2"}, "without quotes"),
         ({"depth": None}, "give a value"),
@@ -123,6 +125,15 @@ def test_bad_values_are_refused_with_a_remedy(values: dict[str, Any], message: s
     with pytest.raises(SeqRecError, match=message) as caught:
         check(values, parse(CELL, "x"), choices)
     assert "\n" not in str(caught.value)
+
+
+def test_metrics_and_the_keys_of_sources_are_known() -> None:
+    cell = "metrics: list[str] = ['ht@10']\nsources: dict = {}"
+    known = parse(cell, "x")
+    assert check({"sources": {"gpt4rec": "gpt2"}}, known, known_values(known))
+    for values, message in (({"metrics": ["auc"]}, "'auc'; known are ht@5"), ({"sources": {"gpt": "x"}}, "'gpt4rec'")):
+        with pytest.raises(SeqRecError, match=message):
+            check(values, known, known_values(known))
 
 
 def test_a_variant_of_a_known_model_passes() -> None:

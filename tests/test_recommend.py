@@ -8,7 +8,7 @@ from seqrec_lib.data import load
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
-from seqrec_lib.recommend import find_item, recommend
+from seqrec_lib.recommend import _recommender, find_item, recommend
 from seqrec_lib.results import RunStore
 
 TITLES = ("", "Alpha (1999)", "Beta", "Beta II", "Gamma")
@@ -43,8 +43,26 @@ def test_says_when_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.Monkey
     store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     demo = load("demo")
     monkeypatch.setattr("seqrec_lib.data.load", lambda name: demo)
-    with pytest.raises(SeqRecError, match="no weights of sasrec on ml-1m are kept here"):
+    with pytest.raises(SeqRecError, match=r"no weights of sasrec on ml-1m are kept here; add --train to train it$"):
         recommend([demo.titles[1]], "ml-1m", "sasrec", store=store)
+
+
+def test_a_record_without_weights_says_how_long_it_took_and_is_trained_again(tmp_path: Path) -> None:
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    (planned,) = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0]})
+    execute(accuracy, [planned], store=store, progress=False)
+    history = [load("demo").titles[1]]
+    before = recommend(history, "demo", "sasrec", 3, store=store)
+    folder = store.kept(store.records()[0].run_id)
+    assert folder is not None
+    weights = folder / accuracy.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-100])  # a kill while they were written
+    assert store.kept(store.records()[0].run_id) is None
+    with pytest.raises(SeqRecError, match=r"add --train to train it, which took .* by its record"):
+        _recommender("demo", "sasrec", load("demo"), store, False, print)
+    lines: list[str] = []
+    assert recommend(history, "demo", "sasrec", 3, store=store, train=True, report=lines.append) == before
+    assert lines and len(store.records()) == 1
 
 
 @pytest.mark.parametrize(("titles", "k", "message"), [([], 3, "empty history"), (["a"], 0, "k is 0")])

@@ -37,13 +37,17 @@ class ChecksumError(SeqRecError):
 def data_folders() -> list[Path]:
     """The folders of ``SEQREC_DATA``, or ``data`` in the project folder."""
     listed = [part for part in os.environ.get("SEQREC_DATA", "").split(os.pathsep) if part]
-    return [Path(part).expanduser() for part in listed] or [project_root() / "data"]
+    return [_place(part) for part in listed or ["data"]]
 
 
 def cache_folder() -> Path:
     """``SEQREC_CACHE``, or ``.cache`` in the project folder. Not created here."""
-    named = os.environ.get("SEQREC_CACHE")
-    return Path(named).expanduser() if named else project_root() / ".cache"
+    return _place(os.environ.get("SEQREC_CACHE") or ".cache")
+
+
+def _place(name: str) -> Path:
+    """A relative place starts at the project's folder, wherever a notebook or a shell is."""
+    return project_root() / Path(name).expanduser()
 
 
 def make_cache(name: str) -> Path:
@@ -117,32 +121,42 @@ def download(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
 
     Bytes go to ``<name>.part``, which becomes ``<name>`` only once complete and, where the checksum is
     known, verified. Raises SeqRecError: a wrong checksum (names both hashes; the bad file stays beside it
-    as ``<name>.bad``), or no connection after some attempts (the part stays, for the next call).
+    as ``<name>.bad``), or no connection after some attempts (the part stays, for the next call). A second
+    process waits for the first.
     """
-    import pooch
+    from filelock import FileLock
 
     if file.url is None:
         raise SeqRecError(f"{file.name} has no URL to download it from")
     target = folder / _basename(file)
     folder.mkdir(parents=True, exist_ok=True)
+    before = target.is_file()
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if before or not target.is_file():  # else another process has fetched it while this one waited
+            _download(file, file.url, target, progress)
+    return target
+
+
+def _download(file: RemoteFile, url: str, target: Path, progress: bool) -> None:
+    import pooch
+
     incoming = target.with_name(target.name + ".incoming")
     part = target.with_name(target.name + ".part")
     pooch.get_logger().setLevel("ERROR")
     try:
         # pooch hands the downloader a file of its own; the checksum is ours to compare, to keep the bad file.
         pooch.retrieve(
-            file.url,
+            url,
             None,
             fname=incoming.name,
-            path=folder,
+            path=target.parent,
             downloader=ResumingDownloader(part, progress=progress),
         )
     except OSError as error:
-        raise SeqRecError(f"{file.url}: {_one_line(error)} (a part already here is kept and resumed)") from error
+        raise SeqRecError(f"{url}: {_one_line(error)} (a part already here is kept and resumed)") from error
     if file.checksum is not None:
         _verify(incoming, file.checksum, target)
     os.replace(incoming, target)
-    return target
 
 
 class ResumingDownloader:

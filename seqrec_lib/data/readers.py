@@ -154,6 +154,8 @@ def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Tit
         try:
             record = _literal(line)
             label, title = record[item], record.get("title") or ""
+            if not isinstance(label, (str, int)):
+                raise ValueError(f"an item that is not text ({type(label).__name__})")
             if not isinstance(title, str):
                 raise ValueError(f"a title that is not text ({type(title).__name__})")
         except (ValueError, KeyError, SyntaxError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.sound import check_config
 from seqrec_lib.progress import Reporter, duration
 from seqrec_lib.results import RunRecord, RunStore, environment, fingerprint, hardware, now, plain, run_key
 from seqrec_lib.results.provenance import git_state
@@ -144,8 +145,9 @@ def execute(
     """Read the runs that have a record and, with ``missing="run"``, carry out the others one by one.
 
     Each run is saved as it ends. One that fails is saved with its error, the next one goes on, and a later
-    call tries it again. A run that another process is at is waited for, then read. An interruption leaves
-    finished runs in the store and the present one's checkpoints in its working folder.
+    call tries it again (unless the failure is published, as a result). A run that another process is at is waited for,
+    then read. An interruption leaves finished runs in the store and the present one's checkpoints in its working
+    folder.
 
     Args:
         experiment: what to execute.
@@ -159,10 +161,13 @@ def execute(
         One entry per configuration: its record (complete or failed), or None: not run.
 
     Raises:
-        SeqRecError: ``missing`` is neither run nor skip, or the store cannot be read or written.
+        SeqRecError: ``missing`` is neither run nor skip, a configuration cannot be meant (`sound`), or the store cannot
+            be read or written.
     """
     if missing not in {"run", "skip"}:
         raise SeqRecError(f"missing is {missing!r}; use run (carry out missing runs) or skip (show them as not run)")
+    for config in configs:
+        check_config(config)
     store = store or RunStore()
     results: list[RunRecord | None] = []
     with Reporter(progress) as reporter:
@@ -170,7 +175,7 @@ def execute(
             run_id = key(experiment, config)
             record = store.find(run_id)
             label = f"[{number}/{len(configs)}] {experiment.NAME}: {describe(config)}"
-            if record is not None and record.complete:
+            if record is not None and store.settled(record):
                 reporter.count("read")
             elif missing == "skip":
                 reporter.count("failed" if record else "not run")
@@ -200,7 +205,7 @@ def _run_locked(
         reporter.line(f"{label}: another process is at it; waiting")
     with store.lock(run_id):
         record = store.find(run_id)
-        if record is not None and record.complete:  # the other process finished it meanwhile
+        if record is not None and store.settled(record):  # the other process finished it meanwhile
             reporter.count("read")
             return record
         reporter.start(label)

@@ -192,11 +192,13 @@ def check_record(values: Any, where: str) -> None:
 
 def _check_json(value: Any, field_path: str, where: str) -> None:
     if value is None or isinstance(value, (bool, int, str)):
+        if isinstance(value, str) and not _is_text(value):
+            raise SeqRecError(f"{where}: field {field_path} is {_short(value)}; half a character is no text")
         if value is None or type(value) in {bool, int, str}:
             return
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str):
+            if not isinstance(key, str) or not _is_text(key):
                 raise SeqRecError(f"{where}: field {field_path} has the key {key!r}; keys are text")
             _check_json(item, f"{field_path}.{key}", where)
         return
@@ -211,6 +213,15 @@ def _check_json(value: Any, field_path: str, where: str) -> None:
     raise SeqRecError(
         f"{where}: field {field_path} is a {type(value).__name__} ({_short(value)}); use a plain JSON value"
     )
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: JSON may hold one half of a pair of surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short(value: Any) -> str:

@@ -115,12 +115,16 @@ def _check(replay: Replay) -> None:
 
 def add_replay(replay: Replay, path: Path | None = None) -> None:
     """Add a replay to the file, in one step; it takes the place of an earlier one of the same run and code."""
+    from filelock import FileLock
+
     path = path or replays_file()
-    same = (replay.run_id, replay.then, replay.today)
-    kept = [one for one in read_replays(path) if (one.run_id, one.then, one.today) != same]
-    text = json.dumps([asdict(one) for one in [*kept, replay]], indent=1, ensure_ascii=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.encode())
+    same = (replay.run_id, replay.then, replay.today)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        _read.cache_clear()  # another process may have written within the clock's grain
+        kept = [one for one in read_replays(path) if (one.run_id, one.then, one.today) != same]
+        text = json.dumps([asdict(one) for one in [*kept, replay]], indent=1, ensure_ascii=False) + "\n"
+        write_file(path, text.encode())
 
 
 def proof(record: RunRecord, today: str, replays: Iterable[Replay] | None = None) -> tuple[Replay, ...]:

@@ -9,6 +9,7 @@ leaves either all of a run or none of it.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,7 @@ class RunStore:
 
     def __init__(self, new: Path | str | None = None, published: Path | str = "results") -> None:
         root = project_root()
-        self.new = root / (new or os.environ.get("SEQREC_RUNS") or ".runs")
+        self.new = root / Path(new or os.environ.get("SEQREC_RUNS") or ".runs").expanduser()
         self.published = root / published
 
     # Reading
@@ -93,6 +94,11 @@ class RunStore:
                 return path
         raise SeqRecError(f"run {record.run_id} lies neither in {self.new} nor in {self.published}; read it again")
 
+    def settled(self, record: RunRecord) -> bool:
+        """Whether a run need not be tried again: it is complete, or it failed and was published, as a result."""
+        path = self.published / relative_path(record)
+        return record.complete or (path.is_file() and read_at(path) == record)
+
     # Writing
 
     def save(self, record: RunRecord, tables: Mapping[str, pa.Table] | None = None) -> None:
@@ -142,10 +148,11 @@ class RunStore:
         return folder
 
     def kept(self, run_id: str) -> Path | None:
-        """What a run left in ``keep`` of its working folder (weights, say), or None. Never exported nor
-        published."""
+        """What a run left in ``keep`` of its working folder (weights, say), or None, also where it is not whole: its
+        writing may have been broken off. Never exported nor published."""
         folder = self._work(run_id) / "keep"
-        return folder if folder.is_dir() else None
+        files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+        return folder if files and all(map(_is_whole, files)) else None
 
     @contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
@@ -218,6 +225,22 @@ class RunStore:
         _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
         # A singleton can be taken again by the process that holds it: `save` inside `execute`.
         return FileLock(path.resolve(), is_singleton=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of tensors is as long as its header says; of other files, whether it is not empty."""
+    size = path.stat().st_size
+    if path.suffix != ".safetensors":
+        return size > 0
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(min(length, size)))
+        return bool(
+            8 + length + max(value["data_offsets"][1] for key, value in header.items() if key[:2] != "__") == size
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
 
 
 def relative_path(record: RunRecord) -> Path:

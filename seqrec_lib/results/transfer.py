@@ -125,6 +125,7 @@ def export_runs(
             known = found.get(record.run_id)
             if known is None or (record.complete, record.finished) > (known[1].complete, known[1].finished):
                 found[record.run_id] = folder, record
+    check_target(path)
     if not found:
         wanted = " ".join(filter(None, [experiment, dataset])) or "new"
         raise SeqRecError(f"no run to export ({wanted}) in {' or '.join(map(str, folders))}; see `seqrec status`")
@@ -144,6 +145,17 @@ def export_runs(
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return Report(added=sorted(found))
+
+
+def check_target(path: Path) -> None:
+    """Raise SeqRecError where no file can be written at ``path``: no name, a folder, or a folder that refuses."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not path.name or path.is_dir():
+        raise SeqRecError(f"cannot write {path}: it is a folder; name a file, such as results.tar")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise SeqRecError(f"cannot write {path}: {folder} is no folder that can be written to; name another place")
 
 
 def import_runs(store: RunStore, path: Path) -> Report:

@@ -85,13 +85,13 @@ def parse_duration(text: str) -> float:
 
 
 def missing_tasks(pages: Sequence[Page], store: RunStore) -> list[Task]:
-    """The runs of the pages that have no complete record, most valuable first; each once."""
+    """The runs of the pages that have no record, or a failed one that is no result; most valuable first, each once."""
     from seqrec_lib.experiments import get
     from seqrec_lib.study.plans import run_states
 
     tasks: dict[str, Task] = {}
     for page in pages:
-        states = [state for state in run_states(page, store) if state.word != "done"]
+        states = [s for s in run_states(page, store) if s.record is None or not store.settled(s.record)]
         for state in sorted(states, key=lambda state: plain(state.config).get("seed", 0)):
             tasks.setdefault(state.run_id, Task(get(page.notebook), state.config, state.run_id))
     return list(tasks.values())

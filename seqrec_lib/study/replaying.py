@@ -82,7 +82,7 @@ def cases(
 def replay(case: Case, store: RunStore, epochs: int = 0, report: Callable[[str], None] = lambda line: None) -> Replay:
     """Carry out the run again, or its first ``epochs``, compare, and add the verdict to the file of replays.
 
-    A kill loses nothing: the same call goes on from the working folder.
+    A kill loses nothing: the same call goes on from the working folder. A second process at the same run waits.
 
     Raises:
         SeqRecError: it keeps no checkpoint of its epochs to compare, or it ran on a GPU and there is none here.
@@ -90,14 +90,17 @@ def replay(case: Case, store: RunStore, epochs: int = 0, report: Callable[[str],
     experiment, record = case.experiment, case.record
     today = fingerprint_today(record, experiment)
     commit, dirty = git_state()
-    workdir = store.workdir(run_key("replay", {"run": record.run_id, "epochs": epochs}, 1, (), today))
+    own = run_key("replay", {"run": record.run_id, "epochs": epochs}, 1, (), today)
     stop = _Stop(epochs, report)
     device = record.environment.get("device_type", "cpu")
-    try:
-        outcome = experiment.run(case.config, Context(workdir, report=stop, device=device))
-        compared, difference = 0, differences(record, store, outcome)  # it has no more epochs than were asked for
-    except _EnoughError:
-        compared, difference = epochs, _first(_history(record.history[:epochs], _epochs(workdir, epochs)))
+    with store.lock(own):
+        workdir = store.workdir(own)
+        try:
+            outcome = experiment.run(case.config, Context(workdir, report=stop, device=device))
+            compared, difference = 0, differences(record, store, outcome)  # it has no more epochs than were asked for
+        except _EnoughError:
+            compared, difference = epochs, _first(_history(record.history[:epochs], _epochs(workdir, epochs)))
+        shutil.rmtree(workdir, ignore_errors=True)
     verdict = Replay(
         run_id=record.run_id,
         experiment=record.experiment,
@@ -110,7 +113,6 @@ def replay(case: Case, store: RunStore, epochs: int = 0, report: Callable[[str],
         git_commit=None if dirty else commit,
     )
     add_replay(verdict)
-    shutil.rmtree(workdir, ignore_errors=True)
     return verdict
 
 

@@ -125,10 +125,13 @@ def _pages(root: Path, where: str, entry: Any) -> Iterator[Page]:
     choices = parameters.known_values(schema)
     given = entry.get("parameters") or {}
     datasets = entry.get("datasets")
-    if isinstance(datasets, list):
+    if isinstance(datasets, list) and all(isinstance(name, str) for name in datasets):
         datasets = dict.fromkeys(datasets)
-    if not isinstance(given, dict) or not (datasets is None or isinstance(datasets, dict)):
-        raise SeqRecError(f"{where}: parameters is a mapping, datasets a list (or a mapping to parameters)")
+    if not _is_mapping(given) or not (datasets is None or _is_mapping(datasets)):
+        raise SeqRecError(f"{where}: parameters is a mapping, datasets a list of names (or a mapping to parameters)")
+    for name, special in (datasets or {}).items():
+        if special is not None and not _is_mapping(special):
+            raise SeqRecError(f"{where}: data set {name!r} has {special!r}; expected a mapping of parameters")
     if "dataset" in schema and not datasets:
         raise SeqRecError(f"{where}: no data set is given; write 'datasets: [demo]'")
     if "dataset" not in schema and datasets:
@@ -137,6 +140,10 @@ def _pages(root: Path, where: str, entry: Any) -> Iterator[Page]:
         own = {"dataset": dataset} if dataset is not None else {}
         values = parameters.check({**given, **(special or {}), **own}, schema, choices, where)
         yield Page(notebook, dataset, values)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
 def read_yaml(path: Path) -> Any:
@@ -213,11 +220,14 @@ def run_missing(
     run that is not published into the tar ``out``, whatever happens.
 
     Raises:
-        SeqRecError: study.yml or the arguments are wrong, or ``out`` cannot be written.
+        SeqRecError: study.yml or the arguments are wrong, or ``out`` cannot be written; the latter is asked first.
     """
     from seqrec_lib.results import RunStore
+    from seqrec_lib.results.transfer import check_target
     from seqrec_lib.study.budget import missing_tasks, run_within
 
+    if out is not None:
+        check_target(out)
     store = RunStore()
     tasks = missing_tasks(load_study().select(profile, datasets), store)
     say(f"{len(tasks)} runs are missing; {duration(seconds)} for them")
@@ -256,7 +266,8 @@ def _build(study: Study, result: Result, say: Say) -> Path:
 
 
 def _failed_runs(pages: Sequence[Page]) -> list[str]:
-    """Failed runs of the pages' plans; their notebooks show them and are executed without an error."""
+    """Failed runs of the pages' plans, but for published ones: their notebooks show them and are executed without an
+    error."""
     from seqrec_lib.experiments.base import describe
     from seqrec_lib.results import RunStore
     from seqrec_lib.study.plans import run_states
@@ -266,5 +277,5 @@ def _failed_runs(pages: Sequence[Page]) -> list[str]:
         f"{page.name}: {describe(state.config)}: {state.record.error}"
         for page in pages
         for state in run_states(page, store)
-        if state.record is not None and not state.record.complete
+        if state.record is not None and not store.settled(state.record)
     ]

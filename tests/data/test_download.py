@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -84,11 +85,22 @@ MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
+def _files(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if file.suffix != ".lock")
+
+
+def test_two_at_once_read_the_file_once(server, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: download(remote(server), tmp_path), range(2)))
+    assert [path.read_bytes() for path in paths] == [CONTENT, CONTENT]
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("checksum", [MD5, SHA256, None])
 def test_a_download_is_the_file_and_leaves_nothing_else(server, tmp_path, checksum):
     path = download(remote(server, checksum), tmp_path / "cache")
     assert path.read_bytes() == CONTENT
-    assert [file.name for file in path.parent.iterdir()] == ["file.bin"]
+    assert _files(path.parent) == ["file.bin"]
 
 
 def test_a_cut_connection_is_taken_up_where_it_broke(server, tmp_path):
@@ -145,7 +157,7 @@ def test_a_wrong_checksum_names_both_hashes_and_sets_the_file_aside(server, tmp_
     assert expected in message
     assert MD5.removeprefix("md5:") in message
     assert "\n" not in message
-    assert [file.name for file in tmp_path.iterdir()] == ["file.bin.bad"]
+    assert _files(tmp_path) == ["file.bin.bad"]
     assert (tmp_path / "file.bin.bad").read_bytes() == CONTENT
     # The next call starts afresh.
     assert download(remote(server, MD5), tmp_path).read_bytes() == CONTENT
@@ -224,6 +236,15 @@ def test_the_first_folder_of_the_path_list_wins(data, tmp_path, monkeypatch):
     found = locate(spec())
     assert found is not None
     assert found[1]["ratings"].path.is_relative_to(other)
+
+
+def test_relative_places_start_at_the_project_folder(tmp_path, monkeypatch):
+    (tmp_path / "study.yml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setenv("SEQREC_DATA", "mine")
+    monkeypatch.setenv("SEQREC_CACHE", "stored")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert data_folders() == [tmp_path / "mine"] and cache_folder() == tmp_path / "stored"
 
 
 def test_defaults_lie_in_the_project_folder(tmp_path, monkeypatch):

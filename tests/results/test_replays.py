@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.results.replays import Replay, add_replay, alike, proof, read_replays
 from tests.fakes import make_record
 
@@ -78,7 +81,7 @@ def test_the_file_keeps_the_last_replay_of_a_run_by_a_code(tmp_path: Path) -> No
     add_replay(link(A, C), path)
     add_replay(link(A, B), path)
     assert read_replays(path) == (link(A, C), link(A, B))
-    assert sorted(tmp_path.rglob("*")) == [path.parent, path]
+    assert [p for p in sorted(tmp_path.rglob("*")) if p.suffix != ".lock"] == [path.parent, path]
 
 
 @pytest.mark.parametrize("text", ["{", '{"a": 1}', '[{"run_id": "x"}]', "[1]", "null"])
@@ -91,3 +94,19 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     path.write_text((tmp_path / "other.json").read_text().replace(A, "zz"))
     with pytest.raises(SeqRecError, match="then is 'zz'"):
         read_replays(path)
+
+
+def test_replays_of_several_processes_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "replays.json"
+    code = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tests.results.test_replays import A, B, add_replay, link
+for number in range(20):
+    add_replay(replace(link(A, B), run_id=f"{sys.argv[2]}{number:015d}"), Path(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    writers = [subprocess.Popen([*command, name], cwd=ROOT) for name in "ab"]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert len(read_replays(path)) == 40

@@ -126,6 +126,35 @@ def test_working_folder_goes_when_the_run_is_complete_but_for_keep(store: RunSto
     assert [p.name for p in work.iterdir()] == ["keep"]
     assert store.kept(record.run_id) == work / "keep"
     assert store.kept("0" * 16) is None
+    (work / "keep" / "weights").write_bytes(b"")
+    assert store.kept(record.run_id) is None, "its writing was broken off"
+
+
+def test_tensors_are_kept_only_whole(store: RunStore) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    record = make_record()
+    keep = store.workdir(record.run_id) / "keep"
+    keep.mkdir()
+    assert store.kept(record.run_id) is None
+    path = keep / "weights.safetensors"
+    save_file({"a": torch.ones(3, 4), "b": torch.zeros(2)}, path, metadata={"format": "pt"})
+    whole = path.read_bytes()
+    assert store.kept(record.run_id) == keep
+    for length in (0, 4, 8, 20, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert store.kept(record.run_id) is None, length
+
+
+def test_a_published_failure_is_a_result_and_another_is_not(store: RunStore) -> None:
+    failed = make_record(status="failed", error="it diverged")
+    store.save(failed)
+    assert not store.settled(failed) and store.settled(make_record())
+    folder = store.published / "accuracy" / "ml-1m"
+    folder.mkdir(parents=True)
+    (folder / f"{failed.run_id}.json").write_text(failed.to_json())
+    assert store.settled(failed)
 
 
 def test_kill_in_the_midst_of_saving_leaves_no_half_record(store: RunStore) -> None:

@@ -92,6 +92,9 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
             "profiles: {demo: [{notebook: good, datasets: [demo], parameters: {level: 1, level: 2}}]}",
             "'level' occurs twice",
         ),
+        ("profiles: {demo: [{notebook: good, datasets: [[demo]]}]}", "datasets a list of names"),
+        ("profiles: {demo: [{notebook: good, datasets: {demo: [1]}}]}", "data set 'demo' has .1.; expected a mapping"),
+        ("profiles: {demo: [{notebook: good, datasets: [demo], parameters: {1: 2}}]}", "parameters is a mapping"),
         ("profiles: {demo: [plain]}", "names no notebook"),
         ("profiles: {demo: plain}", "expected a list"),
         ("profile: {}", "expected one key 'profiles'"),
@@ -161,8 +164,9 @@ print(connection["transport"], pathlib.Path(connection["ip"]).parent)
     assert len(folders) == 2
 
 
-def test_an_interruption_ends_the_kernel_too(project: Path) -> None:
-    """SIGINT to the study alone, as a scheduler sends it: papermill and its kernel must not go on."""
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sign: sign.name)
+def test_an_interruption_ends_the_kernel_too(project: Path, sign: signal.Signals) -> None:
+    """A signal to the study alone, as a scheduler sends it: papermill and its kernel must not go on."""
     wait = f"""
 import os, pathlib, time
 pathlib.Path({str(project / "pid")!r}).write_text(str(os.getpid()))
@@ -178,10 +182,11 @@ time.sleep(600)
     deadline = time.monotonic() + 120
     while not (pid.is_file() and pid.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sign)
     error = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, error
-    assert "finished runs are kept; the same command goes on from here" in error
+    if sign != signal.SIGKILL:
+        assert process.returncode == 130, error
+        assert "finished runs are kept; the same command goes on from here" in error
     kernel = int(pid.read_text())
     while _alive(kernel) and time.monotonic() < deadline:
         time.sleep(0.1)
