@@ -44,7 +44,7 @@ def _word(held: Sequence[bool]) -> Word:
 
 def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
     """Do state space models rank better than SASRec on average: is the mean over them higher, and told apart?"""
-    held, words = [], []
+    held, words, asked = [], [], []
     for runs in by_dataset:
         means = _means(runs, METRIC)
         spaces = [model for model in SSM if model in means]
@@ -52,32 +52,32 @@ def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
             continue
         mean = np.mean([means[model] for model in spaces], axis=0)
         (test,) = compare_models({"spaces": mean, "sasrec": means["sasrec"]})
+        asked.append(runs)
         held.append(test.difference.estimate > 0 and test.p <= 0.05)
         names = ", ".join(model_name(model) for model in spaces)
         words.append(
             f"{dataset_name(runs[0].dataset)}, mean of {names} minus SASRec: {metric_name(METRIC)} "
             f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), {p_in_words(test.p)}"
         )
-    ids = _ids(by_dataset, (*SSM, "sasrec"))
-    return ClaimVerdict(claim("quality-ssm"), _word(held), "; ".join(words), ids if held else ())
+    return ClaimVerdict(claim("quality-ssm"), _word(held), "; ".join(words), _ids(asked, (*SSM, "sasrec")))
 
 
 def hydra(by_dataset: Sequence[Runs]) -> ClaimVerdict:
     """Is Hydra4Rec similar to Mamba4Rec: does the interval of the difference stay within a tenth of Mamba4Rec's?"""
-    held, words = [], []
+    held, words, asked = [], [], []
     for runs in by_dataset:
         means = _means(runs, METRIC)
         if not {"hydra4rec", "mamba4rec"} <= set(means):
             continue
         (test,) = compare_models({name: means[name] for name in ("hydra4rec", "mamba4rec")})
         base, gap = float(means["mamba4rec"].mean()), test.difference
+        asked.append(runs)
         held.append(max(abs(gap.low), abs(gap.high)) <= SIMILAR * base)
         words.append(
             f"{dataset_name(runs[0].dataset)}: {metric_name(METRIC)} {gap.estimate / base:+.1%} of Mamba4Rec's "
             f"({gap.low / base:+.1%} to {gap.high / base:+.1%})"
         )
-    ids = _ids(by_dataset, ("hydra4rec", "mamba4rec"))
-    return ClaimVerdict(claim("quality-hydra"), _word(held), "; ".join(words), ids if held else ())
+    return ClaimVerdict(claim("quality-hydra"), _word(held), "; ".join(words), _ids(asked, ("hydra4rec", "mamba4rec")))
 
 
 def verdicts(by_dataset: Sequence[Runs]) -> list[ClaimVerdict]:
