@@ -74,7 +74,7 @@ def sizes_table() -> Html:
             f"{found.body:,.0f}" if found.row.body is None else str(found.row.body),
             f"{found.ids_low:,} to {found.ids_high:,}",
             f"{found.ids_table_4:,}",
-            _explains(found),
+            found.explained_by,
         ]
         for found in sizes.implied_ids()
     ]
@@ -84,15 +84,6 @@ def sizes_table() -> Html:
         caption="Which catalogue explains the printed parameter count, at width 64?",
         left=(0, 5),
     )
-
-
-def _explains(found: sizes.SizeFinding) -> str:
-    if found.fits:
-        return "Table 4"
-    older = sizes.CATALOGUES_2014.get(found.row.dataset)
-    if older is not None and found.ids_low <= older + 1 <= found.ids_high:
-        return f"{older:,} (2014)"
-    return "neither"
 
 
 def sasrec_lengths(lengths: Sequence[int] = (50, 100, 200)) -> Html:

@@ -80,6 +80,19 @@ class SizeFinding:
         """Whether the catalogue of Table 4 explains the printed count."""
         return self.ids_low <= self.ids_table_4 <= self.ids_high
 
+    @property
+    def fits_2014(self) -> bool:
+        """Whether the same category's catalogue of 2014 explains it."""
+        older = CATALOGUES_2014.get(self.row.dataset)
+        return older is not None and self.ids_low <= older + 1 <= self.ids_high
+
+    @property
+    def explained_by(self) -> str:
+        """The catalogue that explains the printed count."""
+        if self.fits:
+            return "Table 4"
+        return f"{CATALOGUES_2014[self.row.dataset]:,} (2014)" if self.fits_2014 else "neither"
+
 
 def implied_ids(rows: tuple[PaperRow, ...] = PAPER, d: int = WIDTH) -> list[SizeFinding]:
     """For each model with an item embedding: between how many ids the printed count lies, to correct
