@@ -16,7 +16,7 @@ def test_the_rows_say_which_catalogue_their_size_fits_and_what_one_catalogue_sho
     assert "2014" in lines["Hydra4Rec"] and "0.070" in lines["Hydra4Rec"]
     assert "2023" in lines["Mamba4Rec"] and "0.048" in lines["Mamba4Rec"]
     assert lines["2Mamba4Rec"].rstrip().endswith("–")
-    assert "is +46% of Mamba4Rec's" in found.text and "here, it is +0.0% (+0.0% to +0.0%)" in found.text
+    assert "from Mamba4Rec's by +46%" in found.text and "here, it differs by +0.0% (+0.0% to +0.0%)" in found.text
     assert "one of data more than of models" in found.text
 
 
