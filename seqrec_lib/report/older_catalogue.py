@@ -61,6 +61,6 @@ def _sentence(found: Mapping[str, sizes.SizeFinding], means: Mapping[str, np.nda
         else "That does not exclude the paper's distance."
     )
     return (
-        f"In the paper, Hydra4Rec's HT@10 differs from Mamba4Rec's by {there:+.0%}, but by their sizes the two were run "
+        f"In the paper, Hydra4Rec's HT@10 differs from Mamba4Rec's by {there:+.0%}, but by their sizes the two ran "
         f"on two catalogues. On one, here, it differs by {here}. {meaning}"
     )
