@@ -84,6 +84,10 @@ def test_the_papers_column_stands_beside_the_mean_of_all_calls() -> None:
 
 def test_the_verdicts_ask_both_programs() -> None:
     both = {v.claim.id: v for v in speed_claims.verdicts([make_timings()])}
+    assert "SASRec ranks with the last 50, and would be faster so" in both["speed-ssm"].reason
+    (beauty, *_) = speed_claims.verdicts([make_timings(dataset="amazon-2014-beauty")])
+    assert "all read up to 200 items here" in beauty.reason  # a run's length, not the recipe's
+    assert both["speed-ssm"].said.endswith(", on a CPU") and both["cpu"].said == both["cpu"].word
     assert both["speed-ssm"].word == "upheld"
     assert both["cpu"].word == "not upheld"
     assert both["speed-hydra"].word == "upheld"  # 5 times
