@@ -128,14 +128,15 @@ def test_quantised_weights_are_nf4_by_its_definition(library: Any, shape: tuple[
     weights = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.1, 3, shape[0])[:, None]
     packed, state = library.functional.quantize_4bit(weights, blocksize=64, quant_type="nf4")
     assert packed.numel() * 2 == weights.numel() and state.blocksize == 64
-    nearest, scales = by_definition(weights.numpy())
-    np.testing.assert_allclose(
-        library.functional.dequantize_4bit(packed, state).numpy().reshape(-1, 64),
-        nearest * scales,
-        rtol=1e-5,
-        atol=1e-7,
-    )
     np.testing.assert_allclose(state.code.numpy(), levels(), atol=1e-6)
+    nearest, scales = by_definition(weights.numpy())
+    values = library.functional.dequantize_4bit(packed, state).numpy().reshape(-1, 64)
+    if shape[1] % 64 and not np.allclose(values, nearest * scales, rtol=1e-5, atol=1e-7):
+        # bitsandbytes' kernel for AVX-512 takes the scale of a wrong block where rows are no multiple of one
+        with pytest.raises(SeqRecError, match=f"no four-bit weights in rows of {shape[1]} on cpu"):
+            quantized._try(library, "cpu", shape[1])
+        return
+    np.testing.assert_allclose(values, nearest * scales, rtol=1e-5, atol=1e-7)
 
 
 def test_a_loaded_model_has_nf4_weights_with_scales_of_eight_bits(library: Any, folder: Path) -> None:
