@@ -120,6 +120,9 @@ def by_context(
         one_search(model, min(contexts), setting, clock)  # warms up
     rows = []
     for context in contexts:
+        for model in models.values():
+            if next(model.parameters()).is_cuda:
+                one_search(model, context, setting, clock)  # kernels are compiled for each number of chunks
         found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
         for _ in range(rounds(context)):
             for name, model in models.items():

@@ -18,7 +18,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -123,6 +123,11 @@ class GraphRecorder:
             warnings.warn(f"a broken CUDA graph is left behind: {_one_line(error)}", RuntimeWarning, stacklevel=2)
         torch.cuda.synchronize(self.device)
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        # Up to torch 2.11 a broken capture leaves its pool open, and no other may begin in it; later it is closed.
+        broken, self.pool = self.pool, torch.cuda.graph_pool_handle()
+        with suppress(RuntimeError, AttributeError):
+            torch._C._cuda_endAllocateToPool(index, broken)
+            torch._C._cuda_releasePool(index, broken)
         fresh = torch.Generator(self.device)
         fresh.set_state(random)
         torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())

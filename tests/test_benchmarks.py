@@ -17,6 +17,7 @@ from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ranking import target_ranks
 from seqrec_lib.resident import Shape
 from seqrec_lib.results import RunStore
+from seqrec_lib.training import Progress
 from tests.conftest import random_sequences
 
 PEERS = Path(train_speed.__file__).parent / "peers"
@@ -339,3 +340,23 @@ def test_loops_floors_and_goal_are_measured_alike_without_a_gpu(monkeypatch: pyt
     assert not given_up["reached"] and given_up["seconds"] > 0
     assert gpu_training.least_bytes(1000, [Shape(2, 5, 10)], 4, 1) == 41280
     assert gpu_training.loss_bytes([Shape(1, 8, 8)], 100, 2) == 14400
+
+
+def test_a_step_is_timed_without_what_is_compiled_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(gpu_training.time, "perf_counter", lambda: clock[0])
+    turn = gpu_training.Turn(seconds=4.0, epochs=3)
+    with pytest.raises(gpu_training.Enough):
+        for step in range(1, 2000):
+            clock[0] += 5.0 if step in (2, 300, 350, 410) else 0.01  # a new shape's kernels
+            turn(Progress(1, 3, step, 700, 1.0))
+    assert turn.epoch_seconds == pytest.approx(7.0)
+
+
+def test_the_fastest_epoch_counts_and_never_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_training.time, "perf_counter", lambda: 0.0)
+    turn = gpu_training.Turn(seconds=4.0, epochs=4)
+    with pytest.raises(gpu_training.Enough):
+        for epoch, seconds in enumerate((0.1, 3.0, 0.5, 0.7), 1):
+            turn(Progress(epoch, 9, 10, 10, 1.0, {"seconds": seconds}))
+    assert turn.epoch_seconds == 0.5

@@ -26,6 +26,8 @@ from seqrec_lib.serving.base import select
 
 CPU_PATHS = ("served", "module", "step")
 CUDA_PATHS = ("eager", "compiled", "graph")
+ROOMS = (50, 100, 200, 400)  # lengths that compiled histories are filled up to, below the model's longest
+PROGRAMS = 64  # compiled at most of one function: rooms times models
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,11 @@ class Stepping:
 
 @dataclass
 class Module:
-    """By the model's own tensor operations; on a GPU with the copy to the device and back."""
+    """By the model's own tensor operations; on a GPU with the copy to the device and back.
+
+    `torch.compile` makes a program for each length of history and gives up after a few of them: compiled histories are
+    filled up to one of few lengths, all of which are compiled here.
+    """
 
     model: str
     net: Any
@@ -119,7 +125,16 @@ class Module:
 
     def __post_init__(self) -> None:
         self._device = self.net.item_embedding.weight.device
-        self._encode = torch.compile(self.net.encode, dynamic=False) if self.path == "compiled" else self.net.encode
+        self._encode = self.net.encode
+        self._rooms: tuple[int, ...] = ()
+        if self.path == "compiled":
+            torch._dynamo.config.recompile_limit = PROGRAMS
+            self._encode = torch.compile(self.net.encode, dynamic=False)
+            longest = int(self.net.max_length)
+            self._rooms = (*(n for n in ROOMS if n < longest), longest)
+            with torch.inference_mode():
+                for room in self._rooms:
+                    self._read(np.ones(room, np.int64))
 
     def prepare(self, history: np.ndarray) -> np.ndarray:
         return history
@@ -127,9 +142,7 @@ class Module:
     @torch.inference_mode()
     def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
         start = clock.mark()
-        read = prepared[-self.net.max_length :]
-        items = torch.from_numpy(read)[None].to(self._device)
-        encoded = self._encode(items, torch.tensor([len(read)], device=self._device))
+        encoded = self._read(prepared[-self.net.max_length :])
         middle = clock.mark()
         scores = self.net.scores(encoded)[0]
         scored = clock.mark()
@@ -137,6 +150,15 @@ class Module:
         scores.topk(k).indices.tolist()
         done = clock.mark()
         return Stages(middle - start, scored - middle, done - scored, clock.device_seconds())
+
+    def _read(self, history: np.ndarray) -> torch.Tensor:
+        row = history
+        if self._rooms:
+            row = np.zeros(next(room for room in self._rooms if room >= len(history)), np.int64)
+            row[: len(history)] = history
+        items = torch.from_numpy(row)[None].to(self._device)
+        encoded: torch.Tensor = self._encode(items, torch.tensor([len(history)], device=self._device))
+        return encoded
 
 
 @dataclass

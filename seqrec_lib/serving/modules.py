@@ -99,6 +99,7 @@ class GraphServer(Server):
     ) -> tuple[np.ndarray, np.ndarray]:
         return select(self.score(encoded), k, left_out)
 
+    @torch.inference_mode()  # the graph's own tensors were made in it, and cannot be written to outside
     def replay(self, read: np.ndarray, k: int, left_out: np.ndarray) -> tuple[Tensor, Tensor]:
         """The k best for one history, still on the GPU and not yet waited for."""
         room = 1 << (len(read) - 1).bit_length()

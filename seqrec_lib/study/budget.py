@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
 
 MARGIN = 1.2  # a run is started where this many times its estimate is left
+FASTER = 20.0  # a GPU against a CPU's core, while no record says; a guess on the low side
 UNKNOWN_SHARE = 0.5  # and one without an estimate where this share of the budget is left
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -97,11 +98,11 @@ def missing_tasks(pages: Sequence[Page], store: RunStore) -> list[Task]:
     return list(tasks.values())
 
 
-def estimate(task: Task, records: Sequence[RunRecord], device: str) -> float | None:
-    """Seconds that ``task`` will take on ``device``: the longest of the records that are most like it, or None.
+def estimate(task: Task, records: Sequence[RunRecord], device: str, on_gpu: bool = False) -> float | None:
+    """Seconds that ``task`` will take on ``device``, a GPU or not: the longest of the records most like it, or None.
 
     Most alike is the same configuration but for the seed on the same device, then the same data set and model on it,
-    then those on another device.
+    then those on another device, where a GPU is taken to be `FASTER` times as fast as a CPU until it has records.
     """
     config = plain(task.config)
     kin = [
@@ -113,8 +114,12 @@ def estimate(task: Task, records: Sequence[RunRecord], device: str) -> float | N
     ]
     here = [record for record in kin if record.environment.get("device") == device]
     twins = [record for record in here if _seedless(record.config) == _seedless(config)]
-    times = [float(record.cost["wall_seconds"]) for record in twins or here or kin if "wall_seconds" in record.cost]
-    return max(times, default=None)
+    chosen = [record for record in twins or here or kin if "wall_seconds" in record.cost]
+    return max((float(record.cost["wall_seconds"]) / _faster(record, on_gpu) for record in chosen), default=None)
+
+
+def _faster(record: RunRecord, on_gpu: bool) -> float:
+    return FASTER if on_gpu and record.environment.get("device_type") == "cpu" else 1.0
 
 
 def _seedless(config: Any) -> Any:
@@ -135,13 +140,14 @@ def run_within(
 
     Must be called from the main thread, which the end of the time interrupts.
     """
-    from seqrec_lib.results import hardware
+    from seqrec_lib.results import environment, hardware
 
     began, name, report = time.monotonic(), hardware(), BudgetReport()
+    on_gpu = device != "cpu" and environment()["device_type"] == "cuda"
     records = store.records()
     for task in tasks:
         left = seconds - (time.monotonic() - began)
-        needed = estimate(task, records, name)
+        needed = estimate(task, records, name, on_gpu)
         if left <= 0 or (left < UNKNOWN_SHARE * seconds if needed is None else MARGIN * needed > left):
             report.too_long.append(task.name)
             continue

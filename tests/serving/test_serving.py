@@ -14,7 +14,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import MODELS, VARIANTS, build, load_class
 from seqrec_lib.serving import SteppingServer, kernels, serve
 from seqrec_lib.serving.base import select
-from seqrec_lib.serving.modules import ModuleServer
+from seqrec_lib.serving.modules import GraphServer, ModuleServer
 
 ITEMS, LONGEST = 60, 40
 SERVED = [name for name in MODELS if name not in VARIANTS]  # with a server of their own
@@ -218,3 +218,33 @@ def test_elementary_functions_hold_their_accuracy() -> None:
     want = u / math.sqrt(np.mean(u.astype(float) ** 2) + 1e-5) * gain
     kernels.rms_norm(u, gain, np.float32(1e-5))
     np.testing.assert_allclose(u, want, rtol=1e-5)
+
+
+def test_a_graphs_own_tensors_are_written_to_before_it_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: a stand-in for the graph computes on the very tensors that a capture would have made."""
+    model = model_of("sasrec")
+
+    class Stub:
+        def __init__(self, *tensors: torch.Tensor) -> None:
+            self.items, self.lengths, self.blocked = tensors
+            self.out = (torch.zeros(3), torch.zeros(3, dtype=torch.int64))
+
+        def replay(self) -> None:
+            with torch.inference_mode():
+                values, ids = (model.score(self.items, self.lengths)[0] + self.blocked).topk(3)
+                self.out[0].copy_(values)
+                self.out[1].copy_(ids)
+
+    @torch.inference_mode()
+    def capture(room: int, k: int) -> Any:
+        items, lengths = torch.ones(1, room, dtype=torch.int64), torch.full((1,), room)
+        graph = Stub(items, lengths, torch.zeros(model.n_items + 1))
+        return graph, graph.items, graph.lengths, graph.blocked, graph.out
+
+    server = GraphServer(model)
+    monkeypatch.setattr(server, "_capture", capture)
+    history = np.array([3, 5, 3, 7, 2])
+    ids, scores = server.recommend([history, history[:2]], 3)
+    wanted = ModuleServer(model).recommend([history, history[:2]], 3)
+    assert ids.tolist() == wanted[0].tolist()
+    np.testing.assert_allclose(scores, wanted[1], rtol=1e-5)

@@ -38,8 +38,11 @@ def test_no_durations(text: str) -> None:
 
 
 def record_of(seconds: float, device: str, **config: object):
+    kind = "cuda" if "GPU" in device else "cpu"
     values = {"dataset": "ml-1m", "model": "sasrec", "seed": 0, "training": {"epochs": 3, "seed": 0}} | config
-    return make_record(config=values, cost={"wall_seconds": seconds}, environment={"device": device})
+    return make_record(
+        config=values, cost={"wall_seconds": seconds}, environment={"device": device, "device_type": kind}
+    )
 
 
 def test_estimates_come_from_the_records_most_alike() -> None:
@@ -52,12 +55,13 @@ def test_estimates_come_from_the_records_most_alike() -> None:
     ]
 
     def seconds(device: str, **config: object) -> float | None:
-        experiment = FakeExperiment(NAME="accuracy")
-        return estimate(Task(experiment, record_of(0, "", **config).config, "0" * 16), records, device)
+        task = Task(FakeExperiment(NAME="accuracy"), record_of(0, "", **config).config, "0" * 16)
+        return estimate(task, records, device, on_gpu="GPU" in device)
 
     assert seconds("a GPU", seed=1, training={"epochs": 3, "seed": 1}) == 8.0  # the same but for the seed
     assert seconds("a GPU", training={"epochs": 4}) == 20.0  # the same model with other settings
-    assert seconds("another GPU") == 500.0  # whatever device
+    assert seconds("another GPU") == 25.0  # whatever device; a CPU is slower
+    assert seconds("another CPU") == 500.0
     assert seconds("a GPU", dataset="ml-100k") is None
 
 
