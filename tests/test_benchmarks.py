@@ -346,17 +346,25 @@ def test_a_step_is_timed_without_what_is_compiled_on_the_way(monkeypatch: pytest
     clock = [0.0]
     monkeypatch.setattr(gpu_training.time, "perf_counter", lambda: clock[0])
     turn = gpu_training.Turn(seconds=4.0, epochs=3)
-    with pytest.raises(gpu_training.Enough):
+
+    def train() -> None:
         for step in range(1, 2000):
             clock[0] += 5.0 if step in (2, 300, 350, 410) else 0.01  # a new shape's kernels
             turn(Progress(1, 3, step, 700, 1.0))
+
+    with pytest.raises(gpu_training.Enough):
+        train()
     assert turn.epoch_seconds == pytest.approx(7.0)
 
 
 def test_the_fastest_epoch_counts_and_never_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_training.time, "perf_counter", lambda: 0.0)
     turn = gpu_training.Turn(seconds=4.0, epochs=4)
-    with pytest.raises(gpu_training.Enough):
+
+    def train() -> None:
         for epoch, seconds in enumerate((0.1, 3.0, 0.5, 0.7), 1):
             turn(Progress(epoch, 9, 10, 10, 1.0, {"seconds": seconds}))
+
+    with pytest.raises(gpu_training.Enough):
+        train()
     assert turn.epoch_seconds == 0.5
