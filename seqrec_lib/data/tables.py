@@ -23,6 +23,7 @@ from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import Interactions
 from seqrec_lib.errors import SeqRecError
 
+LOOSE_QUOTE = re.compile(rb'(?<=[^,\n"])"(?=[^,\r\n"])')  # neither opens nor closes a field, nor is doubled
 Row = tuple[Any, Any, int, float]  # user, item, timestamp, rating (nan where the source has none)
 
 
@@ -148,6 +149,10 @@ def _parse_fast(block: bytes, table: Table, names: list[str]) -> tuple[Any, Any,
         empty = np.empty(0, dtype=np.int64)
         return empty, empty, empty, empty
     separator = table.separator
+    if table.labels is int and (b"0x" in block or b"0X" in block):  # pyarrow reads hexadecimal numbers
+        raise ValueError("a number that may be hexadecimal")
+    if separator == "," and b'"' in block and LOOSE_QUOTE.search(block):  # pyarrow reads on behind a closed quote
+        raise ValueError("a quote in the midst of a field")
     if len(separator) > 1:
         if b"\t" in block:
             raise ValueError("a tab in a block whose separator is replaced by tabs")

@@ -38,7 +38,9 @@ TITLES = Prompt(
 )
 """The ranking prompt of title tokens. The pool comes first, so that the answer stands right behind the last title."""
 
-SHARPNESS = 20.0  # of layer 1's preference for the token before: exp(-20 (1 - cos 1)) for the next one but one
+# Of layer 1's preference for the token before: the next one but one gets exp(-20 sum_f (1 - cos theta_f) / sqrt(h)) of
+# its weight, over the rotary frequencies theta_f of heads of width h; at h = 32 a tenth.
+SHARPNESS = 20.0
 MATCH = 1.5  # scale of layer 2's queries and keys
 HEADROOM = 0.15  # of the last norm: with vectors of length sqrt(d) the first logits are then about 1
 

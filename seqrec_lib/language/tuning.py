@@ -1,9 +1,10 @@
 """Fine-tuning a language model on next titles: GPT4Rec's and MamRec's training, by transformers' Trainer.
 
 A training text is a stretch of a user's training history in GPT4Rec's prompt and the title that came next. Stretches
-are those of `cut_windows`, drawn anew each epoch, so that every training interaction is predicted once an epoch, in
-the history of some text or as its answer. The loss is taken on all tokens, or on the answer only ("answer"): a
-pretrained model needs no lesson in the prompt, one from scratch learns most from the titles inside it.
+are those of `cut_windows`, drawn anew each epoch, so that every training interaction is predicted in an epoch, in the
+history of some text or as its answer: most once, those at the seams of texts twice (an eighth of MovieLens-100K's), and
+a few not at all, where a prompt is cut to its length. The loss is taken on all tokens, or on the answer only
+("answer"): a pretrained model needs no lesson in the prompt, one from scratch learns most from the titles inside it.
 
 Batches hold texts of similar length and are drawn once, from the seed; the Trainer walks through them in order. So a
 run that was interrupted goes on with the very batch that came next, from its last checkpoint.

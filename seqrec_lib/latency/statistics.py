@@ -1,11 +1,10 @@
 """Statistics of service times: the paper's estimand, and estimates whose intervals hold.
 
 A sample is one user's *service time*: the next request starts when the last one is done, so that no waiting in a queue
-is
-in it. Times within a block of calls resemble each other, and so do blocks within a process (memory layout, clock, what
-else the machine does). The unit that is resampled is therefore not the call: it is the process where there are at least
-`FEWEST_PROCESSES`, else the block. Two contestants are compared by the ratio of their medians in each block, where both
-served the same users within a second of each other.
+is in it. Times within a block of calls resemble each other, and so do blocks within a process (memory layout, clock,
+what else the machine does). The unit that is resampled is therefore not the call: it is the process where there are at
+least `FEWEST_PROCESSES`, else the block. Two contestants are compared by the ratio of their medians in each block, where
+both served the same users within a second of each other.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 4_999
+FEW = 30  # values
 FEWEST_PROCESSES = 8
 Statistic = Callable[..., np.ndarray]
 
@@ -79,10 +79,16 @@ def without_outliers(values: np.ndarray) -> np.ndarray:
 def interval(
     values: np.ndarray, statistic: Statistic = np.mean, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """``statistic`` of values (n,) with its BCa interval; without one where fewer than 3 values differ."""
+    """``statistic`` of values (n,) with its bootstrap interval; without one where fewer than 3 values differ.
+
+    BCa; of a mean of fewer than `FEW` values the studentised bootstrap, as BCa's intervals of ten values are a fifth
+    too narrow.
+    """
     value = float(statistic(values))
     if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():
         return Estimate(value)
+    if statistic is np.mean and len(values) < FEW:
+        return _studentised(values, resamples, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
@@ -91,6 +97,17 @@ def interval(
     if not np.isfinite([found.low, found.high]).all():
         return Estimate(value)
     return Estimate(value, float(found.low), float(found.high))
+
+
+def _studentised(values: np.ndarray, resamples: int, seed: int) -> Estimate:
+    """The mean, with quantiles of (mean of a resample - mean) in units of the resample's own standard error."""
+    n, mean = len(values), float(values.mean())
+    drawn = values[np.random.default_rng(seed).integers(n, size=(resamples, n))]
+    errors = drawn.std(axis=1, ddof=1) / np.sqrt(n)
+    usable = errors > 1e-9 * np.abs(values).max()  # else one value was drawn n times
+    high, low = np.quantile((drawn.mean(axis=1)[usable] - mean) / errors[usable], (0.975, 0.025))
+    error = values.std(ddof=1) / np.sqrt(n)
+    return Estimate(mean, float(mean - high * error), float(mean - low * error))
 
 
 def paper_protocol(samples: list[np.ndarray]) -> PaperEstimate:

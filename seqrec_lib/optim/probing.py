@@ -40,7 +40,7 @@ class ProbingUSGM(UniversalSGM):
     While it probes, each step reads one number from the device; after that none is read (see ``check_every``).
 
     Args:
-        params: parameters or groups; each group probes for itself.
+        params: parameters, which probe together. (Several groups are not supported.)
         lr: the rate that the probe begins with. The result does not depend on it as long as it is small.
         largest_start: the probe begins at min(lr, largest_start), so that a large ``lr`` does no harm.
         growth: factor of the rate from one probing step to the next.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.experiments.ablation import Question, Variant, configs_of
+from seqrec_lib.report.footer import precision_of
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
@@ -72,9 +73,20 @@ def readings(
             sentences.append(f"{changed.label}: not told apart from the unchanged model.")
         else:
             sentences.append(f"{changed.label}: {'better' if test.difference.estimate > 0 else 'worse'}.")
+    if question.id == "precision":
+        sentences += [
+            f"{changed.label}: {_precisions(after)} against {_precisions(before)}."
+            for (_, changed), (before, after) in zip(question.pairs, pairs, strict=True)
+            if before.complete and after.complete
+        ]
     if missing:
         sentences.append(f"Not run: {'; '.join(missing)}.")
     return bullets(sentences)
+
+
+def _precisions(runs: ModelRuns) -> str:
+    """What the runs were computed in: a processor without bfloat16 takes float32 in its place."""
+    return " and ".join(sorted({precision_of(record) or "a precision not on record" for record in runs.complete}))
 
 
 def _runs(variant: Variant, found: Found, store: RunStore, parameters: Mapping[str, Any]) -> ModelRuns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from seqrec_lib.experiments import get
@@ -56,6 +57,7 @@ def provenance(records: Sequence[RunRecord | None]) -> Html:
             f" Older code made {replayed} of them; runs like them were replayed by today's and gave the same numbers, "
             f"to the last digit on record: {names}."
         )
+    sentence += _precisions(present)
     if older:
         sentence += f" Older code made {older} of them: what computes results has changed since."
     body = [
@@ -74,6 +76,29 @@ def provenance(records: Sequence[RunRecord | None]) -> Html:
     headers = ["Run", "What", "Seed", "Status", "Finished (UTC)", "Commit", "Code", "Hardware"]
     runs = table(headers, body, caption="Runs behind this page", left=tuple(range(8)))
     return stack([paragraph(sentence), details("The runs behind this page, one by one", runs)])
+
+
+_PRECISIONS = {
+    "fp32": "float32",
+    "softmax-bf16": "bfloat16 in the item softmax",
+    "bf16": "bfloat16 in matrix products",
+}
+
+
+def precision_of(record: RunRecord) -> str | None:
+    """What a trained model's products were computed in, in words; None where that is not on record."""
+    given = record.environment.get("precision")
+    return None if given is None else _PRECISIONS.get(str(given), str(given))
+
+
+def _precisions(records: Sequence[RunRecord]) -> str:
+    """That the runs of a page were not all trained in one precision, where they were not."""
+    trained = [record for record in records if record.complete and "train_seconds" in record.cost]
+    counts = Counter(precision_of(record) or "a precision that is not on record" for record in trained)
+    if len(counts) < 2:
+        return ""
+    parts = ", ".join(f"{count} in {name}" for name, count in counts.most_common())
+    return f" They were not all trained in one precision, as not every processor has bfloat16: {parts}."
 
 
 def code_of(record: RunRecord) -> tuple[str, tuple[Replay, ...]]:

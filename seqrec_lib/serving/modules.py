@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ class ModuleServer(Server):
     """Any model with ``score(items, lengths)`` and ``max_length``, in inference mode, one history after another.
 
     Args:
-        model: put into evaluation mode if it is a module. n_items: needed where the model does not know it.
+        model: copied, if it is a module, so that training it further does not reach the server. n_items: needed where the model does not know it.
     """
 
     def __init__(self, model: Any, n_items: int | None = None) -> None:
@@ -29,7 +30,7 @@ class ModuleServer(Server):
         self.model: Any = model
         self.device = torch.device("cpu")
         if isinstance(model, torch.nn.Module):
-            self.model, self.device = model.eval(), next(model.parameters()).device
+            self.model, self.device = copy.deepcopy(model).eval(), next(model.parameters()).device
         if isinstance(model, RepeatBias):
             self.repeat_bias = SCALE * model.repeats.item()
 
@@ -62,7 +63,7 @@ class GraphServer(Server):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model.n_items, model.max_length, np.empty((0, 0), np.float32))
-        self.model = model.eval()
+        self.model = copy.deepcopy(model).eval()
         self.device = model.item_embedding.weight.device
         self._graphs: dict[tuple[int, int], tuple[Any, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]] = {}
 

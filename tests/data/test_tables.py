@@ -152,3 +152,16 @@ def test_fast_and_slow_path_agree(tmp_path_factory, rows_):
 def test_equal_text_labels_share_one_object(data):
     read = table(data, "u,i,t\n" + "someone,thing,1\n" * 3, NAMES)
     assert len({id(user) for user in read.users}) == 1
+
+
+@pytest.mark.parametrize(("labels", "line"), [(int, "0x10,2,3,4"), (int, "1,2,0X3,4"), (str, '"A"B,i,3,4')])
+def test_what_only_pyarrow_would_read_is_a_bad_line(labels: type, line: str) -> None:
+    table = tables.Table(",", "u", "i", "t", "r", labels=labels)
+    with pytest.raises(ValueError):  # noqa: PT011  the slow path decides, and names it
+        tables._parse_fast(line.encode() + b"\n", table, list("uitr"))
+
+
+def test_doubled_quotes_are_read_fast() -> None:
+    table = tables.Table(",", "u", "i", "t", "r", labels=str)
+    users, items, *_ = tables._parse_fast(b'"a ""b"" c",B0XYZ,3,4\nd,"e, f",3,4\n', table, list("uitr"))
+    assert users.to_pylist() == ['a "b" c', "d"] and items.to_pylist() == ["B0XYZ", "e, f"]

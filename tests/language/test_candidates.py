@@ -77,12 +77,17 @@ def test_a_pool_has_its_target_once_and_the_kind_of_others_that_was_asked(
     assert (np.take_along_axis(pools.items, pools.place[:, None], 1)[:, 0] == histories.targets).all()
     assert (pools.scores == pool_scores(model, data, histories, pools.items)).all()
     first, _ = retrieve(model, data, histories, k)
+    shares = []
     for row, (start, stop, target) in enumerate(zip(histories.start, histories.stop, histories.targets, strict=True)):
         others = set(pools.items[row].tolist()) - {int(target)}
         assert len(others) == k - 1 and not others & set(data.items[start:stop].tolist())
         best = [i for i in first.items[row].tolist() if i != target]
         hard = {"random": 0, "retriever": k - 1, "mixed": (k - 1) // 2}[negatives]
         assert set(best[:hard]) <= others
+        shares.append(len(others & set(best[: k - 1])) / (k - 1))
+    # of 60 items, eight drawn at random are among the retriever's first eight now and then
+    expected = {"random": (0.0, 0.4), "retriever": (1.0, 1.0), "mixed": (0.5, 0.75)}[negatives]
+    assert expected[0] <= np.mean(shares) <= expected[1]
     if order == "ordered":
         assert (np.diff(pools.scores, axis=1) <= 0).all()
     else:

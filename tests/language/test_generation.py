@@ -30,6 +30,9 @@ def test_lists_by_search_pass_over_seen_items_and_go_deeper_instead() -> None:
     assert generation.searched(engine, [["Pale Fog", "Comet"]], 3) == [[7, 1, 2]]
     assert generation.searched(engine, [["Pale Fog", "Comet"]], 3, each=2) == [[7, 2, 1]]
     assert generation.searched(engine, [["Pale Fog", "Comet"]], 3, seen=[{7}]) == [[2, 1, 3]]
+    found = generation.searched(engine, [["Comet"]], 4, each=4)[0]
+    deeper = generation.searched(engine, [["Comet"]], 2, each=2, seen=[set(found[:2])])[0]
+    assert deeper == found[2:4], "with two seen items before them, the third and fourth"
 
 
 def test_a_target_outside_its_list_ranks_below_the_catalogue() -> None:
@@ -51,8 +54,8 @@ def test_counts_and_followers_see_training_items_only() -> None:
     # nothing followed c or e in training: by popularity, a and b before d
     assert generation.following_titles(data, test, titles, 3) == [["a", "b", "d"]] * 3
     valid = data.split("valid")  # histories end in b, d, d
-    # after b: a and d once each, a is more popular; after d nothing
-    assert generation.following_titles(data, valid, titles, 2)[0] == ["a", "d"]
+    # after b: a and d once each, a is more popular; after d nothing, as what follows it there is held out
+    assert generation.following_titles(data, valid, titles, 2) == [["a", "d"], ["a", "b"], ["a", "b"]]
 
 
 def test_items_of_one_title_count_together() -> None:

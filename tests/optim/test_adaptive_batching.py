@@ -81,6 +81,19 @@ def test_noise_and_signal_are_estimated_without_bias(m: int) -> None:
     assert rule.noise_scale == pytest.approx(4.0, rel=0.15)
 
 
+def test_noise_is_that_of_one_batch_also_where_the_steps_have_different_numbers() -> None:
+    rule = AdaptiveBatchSize("fixed")
+    stream = Stream(rule, signal=0.5)
+    seen = []
+    for _ in range(400):
+        for m in (1, 4):
+            rule.m = m
+            stream.step()
+            if rule.observed:
+                seen.append(rule.observed.noise)
+    assert np.mean(seen) == pytest.approx(1.0, rel=0.05)
+
+
 def test_rule_noise_stops_at_the_noise_scale() -> None:
     """|f'|^2 = 0.1 and trace(Sigma) = 1: the noise scale is 10 batches."""
     stops = []

@@ -66,3 +66,20 @@ def test_p_values_are_corrected_over_the_pairs_that_ran(made) -> None:
     pairs = [tuple(_runs(side, found, store, PARAMETERS) for side in pair) for pair in question.pairs]
     better, same, missing = paired(pairs, "ndcg@10")
     assert missing is None and better.p_holm == pytest.approx(2 * better.p) and same.p_holm == same.p == 1.0
+
+
+def test_the_question_of_precision_says_what_was_computed_in(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "new", tmp_path / "published")
+    (question,) = ablation.questions(["precision"])
+    parameters = PARAMETERS | {"questions": ["precision"], "seeds": [0]}
+    found: dict[str, RunRecord | None] = {}
+    for (base, variant), used in zip(question.pairs[:2], ("softmax-bf16", "fp32"), strict=False):
+        for side, precision in ((base, used), (variant, "fp32")):
+            (config,) = ablation.configs_of(side, parameters)
+            record = make_record(config, np.arange(1, 41, dtype=np.int32))
+            record.environment["precision"] = precision
+            store.save(record, {"ranks": pa.table({"rank": np.arange(1, 41, dtype=np.int32)})})
+            found[record.run_id] = record
+    text = readings(question, found, store, parameters).text
+    assert "SASRec, fp32: float32 against bfloat16 in the item softmax." in text
+    assert "Mamba4Rec, fp32: float32 against float32." in text, "this machine had no bfloat16"

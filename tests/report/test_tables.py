@@ -1,3 +1,4 @@
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -284,3 +285,23 @@ def test_what_stands_in_parentheses_goes_below_in_a_table_and_stays_in_text() ->
     assert cell.html.startswith("GPT4Rec<br>") and "epochs 2, from scratch, 0.3 M weights</span>" in cell.html
     assert cell.text == "GPT4Rec (epochs 2) (from scratch, 0.3 M weights)"
     assert tables.label_cell("SASRec") == "SASRec"
+
+
+def test_the_footer_says_where_runs_differ_in_precision(make, monkeypatch):
+    monkeypatch.setattr(footer, "code_of", lambda record: (footer.TODAYS, ()))
+    records = [record for record in make().records if record is not None and record.complete]
+
+    def said(*precisions: str | None) -> str:
+        trained = [
+            replace(
+                record,
+                cost=record.cost | {"train_seconds": 1.0},
+                environment=record.environment | ({"precision": precision} if precision else {}),
+            )
+            for record, precision in zip(records[1:], precisions, strict=True)
+        ]
+        return footer.provenance([records[0], *trained]).text
+
+    assert "precision" not in said("fp32", "fp32") and "precision" not in said(None, None)
+    assert "bfloat16: 1 in float32, 1 in bfloat16 in the item softmax." in said("fp32", "softmax-bf16")
+    assert "1 in a precision that is not on record" in said("fp32", None)

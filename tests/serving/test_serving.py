@@ -141,9 +141,11 @@ def test_a_model_with_several_layers_is_served_by_its_own_pass() -> None:
 
 
 def test_a_server_is_a_copy_that_training_does_not_reach() -> None:
-    for name in SERVED:
-        model, history = model_of(name), np.array([1, 2, 3])
+    several = model_of("mamba4rec", n_layers=2)  # served by its own pass
+    for model in (*map(model_of, SERVED), several):
+        model, history = model.train(), np.array([1, 2, 3])
         server = serve(model)
+        assert model.training, "serving a model does not change it"
         before = server.encode(history)
         with torch.no_grad():
             for parameter in model.parameters():
