@@ -3,8 +3,8 @@
 A sample is one user's *service time*: the next request starts when the last one is done, so that no waiting in a queue
 is in it. Times within a block of calls resemble each other, and so do blocks within a process (memory layout, clock,
 what else the machine does). The unit that is resampled is therefore not the call: it is the process where there are at
-least `FEWEST_PROCESSES`, else the block. Two contestants are compared by the ratio of their medians in each block, where
-both served the same users within a second of each other.
+least `FEWEST_PROCESSES`, else the block. Two contestants are compared by the ratio of their medians in each block,
+where both served the same users within a second of each other.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ class ModuleServer(Server):
     """Any model with ``score(items, lengths)`` and ``max_length``, in inference mode, one history after another.
 
     Args:
-        model: copied, if it is a module, so that training it further does not reach the server. n_items: needed where the model does not know it.
+        model: copied, if it is a module, so that training it further does not reach the server.
+        n_items: needed where the model does not know it.
     """
 
     def __init__(self, model: Any, n_items: int | None = None) -> None:
