@@ -100,3 +100,12 @@ def test_scores_leave_padding_out() -> None:
 def test_too_long_a_history_is_refused() -> None:
     with pytest.raises(ValueError, match="13 items exceeds max_length 12"):
         model().hidden(torch.ones(1, 13, dtype=torch.int64), torch.tensor([13]))
+
+
+def test_dropout_comes_after_the_first_layer_norm() -> None:
+    """Dropping all of an embedding leaves nothing of it, the norm's bias included."""
+    own = model().train()
+    with torch.no_grad():
+        own.norm.bias.normal_()
+    own.dropout = torch.nn.Threshold(float("inf"), 0.0)  # type: ignore[assignment]
+    assert not own._embed(torch.arange(1, 5)[None]).any()

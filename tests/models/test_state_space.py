@@ -158,3 +158,20 @@ def test_the_residual_variant_adds_the_mixers_input(
     real = torch.arange(items.shape[1]) < lengths.unsqueeze(1)
     torch.testing.assert_close(changed.hidden(items, lengths)[real], expected[real])
     assert not torch.allclose(base.hidden(items, lengths)[real], expected[real], atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_dropout_comes_before_layer_norm(kind: type[StateSpaceRecommender]) -> None:
+    """LN(dropout(embedding)) and LN(dropout(mixer(x))), as in the public code: dropping all leaves the norm's bias."""
+
+    class All(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(x)
+
+    own = model(kind, 1)
+    with torch.no_grad():
+        own.norm.bias.normal_()
+    items = torch.arange(1, 5)
+    assert not torch.allclose(own.embed(items), own.norm.bias.expand(4, -1))
+    own.dropout = All()  # type: ignore[assignment]
+    torch.testing.assert_close(own.embed(items), own.norm.bias.expand(4, -1))
