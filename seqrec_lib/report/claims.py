@@ -364,7 +364,7 @@ def verdicts_table(found: Sequence[ClaimVerdict], caption: str) -> Html:
         [[verdict.claim.statement, verdict.said, verdict.claim.where] for verdict in found],
         caption=caption,
         left=(0, 1, 2),
-        wrap=(0,),
+        wrap=(0, 1),
     )
     shown = [
         (f"{verdict.claim.statement} {verdict.said[0].upper()}{verdict.said[1:]}.", parts)

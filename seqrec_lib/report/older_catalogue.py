@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from seqrec_lib.report import sizes
-from seqrec_lib.report.html import NONE, Html, paragraph, stack, table
+from seqrec_lib.report.html import NONE, Html, paragraph, stack, stacked, table
 from seqrec_lib.report.paper import PAPER, model_name, paper_dataset, paper_name
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.statistics import bootstrap_interval, compare_models
@@ -30,15 +30,13 @@ def older_catalogue(runs: Sequence[ModelRuns], dataset: str) -> Html | None:
     means = {own.model: values for own in runs if own.model in found and (values := own.user_means(METRIC)) is not None}
     body: list[list[str | Html]] = []
     for model, finding in found.items():
-        ours = (
-            NONE
-            if model not in means
-            else f"{means[model].mean():.4f} ({format_interval(bootstrap_interval(means[model]))})"
-        )
+        ours: str | Html = NONE
+        if model in means:
+            ours = stacked(f"{means[model].mean():.4f}", format_interval(bootstrap_interval(means[model])))
         fits = "2014" if finding.fits_2014 else "2023" if finding.fits else "neither"
         body.append([model_name(model), str(finding.row.ht), str(finding.row.parameters), fits, ours])
     listed = table(
-        ["Model", "The paper's HT@10", "Its size", "Catalogue that the size fits", "HT@10 here"],
+        ["Model", "Paper's HT@10", "Its size", "Fits data of", "HT@10 here"],
         body,
         caption=f"Rows of two data sets in one table: {paper_name(original)}, and the catalogue of 2014",
         notes=["Here: all models on the data of 2014, with 95 % intervals over users."],
