@@ -68,12 +68,8 @@ def main() -> None:
     """Entry point of the console script. A polite request to end is an interruption like Ctrl-C."""
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     app()
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _say(line: str) -> None:
@@ -88,13 +84,12 @@ def _check_filters(experiment: str | None, dataset: str | None) -> None:
     from seqrec_lib.results import RunStore
 
     store = RunStore()
-    folders = [path for root in (store.new, store.published) for path in root.glob("*/*") if path.is_dir()]
+    folders = [path for root in (store.new, store.published) for path in root.glob("[!.]*/*") if path.is_dir()]
     experiments = {get(name).NAME for name in EXPERIMENTS} | {path.parent.name for path in folders}
     datasets = {*DATASETS} | {path.name for path in folders}
     for what, given, known in (("experiment", experiment, experiments), ("data set", dataset, datasets)):
         if given is not None and given not in known:
-            names = sorted(name for name in known if not name.startswith("."))
-            raise SeqRecError(f"unknown {what} {given!r}; {suggest(given, names)}")
+            raise SeqRecError(f"unknown {what} {given!r}; {suggest(given, sorted(known))}")
 
 
 def _table(*columns: str) -> Any:

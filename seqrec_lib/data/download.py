@@ -116,8 +116,8 @@ def missing(spec: DatasetSpec) -> str:
 
 
 def download(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
-    """Download one file into ``folder``, resuming a part that an earlier call left there; verified before
-    use.
+    """Download one file into ``folder`` where it is not there, resuming a part that an earlier call left; verified
+    before use.
 
     Bytes go to ``<name>.part``, which becomes ``<name>`` only once complete and, where the checksum is
     known, verified. Raises SeqRecError: a wrong checksum (names both hashes; the bad file stays beside it
@@ -130,9 +130,8 @@ def download(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
         raise SeqRecError(f"{file.name} has no URL to download it from")
     target = folder / _basename(file)
     folder.mkdir(parents=True, exist_ok=True)
-    before = target.is_file()
     with FileLock(target.with_name(f".{target.name}.lock")):
-        if before or not target.is_file():  # else another process has fetched it while this one waited
+        if not target.is_file():  # another process may have fetched it meanwhile
             _download(file, file.url, target, progress)
     return target
 

@@ -22,7 +22,7 @@ from seqrec_lib.report.timings import Timings, label, span, times
 PROGRAMS = ("served", "module")
 LONGEST = 200  # items of a history that any model of the study reads
 ON_A_CPU = "on a CPU"
-PAPERS_GPU = "the paper measured on an A100 GPU, this is one thread of a CPU"
+PAPERS_GPU = "the paper measured on an A100 GPU, this is a CPU"
 
 
 def _word(held: Sequence[bool]) -> Word:

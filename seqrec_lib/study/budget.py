@@ -140,10 +140,11 @@ def run_within(
 
     Must be called from the main thread, which the end of the time interrupts.
     """
-    from seqrec_lib.results import environment, hardware
+    from seqrec_lib.results import hardware
+    from seqrec_lib.results.provenance import gpu_name
 
     began, name, report = time.monotonic(), hardware(), BudgetReport()
-    on_gpu = device != "cpu" and environment()["device_type"] == "cuda"
+    on_gpu = device != "cpu" and gpu_name() is not None
     records = store.records()
     for task in tasks:
         left = seconds - (time.monotonic() - began)
