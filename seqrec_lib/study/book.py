@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,14 +119,15 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
-    """The table of contents with every ``notebooks/<notebook>`` replaced by the pages of that notebook.
+    """The table of contents with every ``notebooks/<notebook>`` replaced by the pages of that notebook, simulated data
+    last. An entry's ``title`` may name the data set, as a notebook's text does.
 
     Raises:
         SeqRecError: it names a notebook that no profile has, or leaves one out.
     """
-    names: dict[str, list[str]] = {}
-    for page in pages:
-        names.setdefault(page.notebook, []).append(page.name)
+    by_notebook: dict[str, list[Page]] = {}
+    for page in sorted(pages, key=lambda page: page.dataset == "demo"):
+        by_notebook.setdefault(page.notebook, []).append(page)
     used = set()
 
     def expand(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -134,19 +136,21 @@ def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
             file = str(entry.get("file", ""))
             if file.startswith("notebooks/"):
                 notebook = file.removeprefix("notebooks/").removesuffix(".ipynb")
-                if notebook not in names:
+                if notebook not in by_notebook:
                     raise SeqRecError(
                         f"book/_toc.yml names {file!r}, which no profile of study.yml has; add or remove it"
                     )
                 used.add(notebook)
-                expanded += [entry | {"file": f"notebooks/{name}"} for name in names[notebook]]
+                for page in by_notebook[notebook]:
+                    expanded.append(_map_text(entry, partial(_replace, words=_words(page.dataset))))
+                    expanded[-1]["file"] = f"notebooks/{page.name}"
             else:
                 lists = {key: expand(value) for key, value in entry.items() if isinstance(value, list)}
                 expanded.append(entry | lists)
         return expanded
 
     result = toc | {key: expand(value) for key, value in toc.items() if isinstance(value, list)}
-    for notebook in names.keys() - used:
+    for notebook in by_notebook.keys() - used:
         raise SeqRecError(f"book/_toc.yml has no 'file: notebooks/{notebook}', which study.yml executes; add it")
     return result
 
@@ -169,7 +173,7 @@ def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
     (captions, alt text, names of figures); the label ``results`` becomes ``ml-1m-results``, where it is
     defined and where this notebook refers to it. Sections that have nothing to show leave (`sections`).
     """
-    words = {"dataset": dataset or "", "dataset_title": _title(dataset)}
+    words = _words(dataset)
     cells = []
     for cell in notebook["cells"]:
         cell = dict(cell, metadata=_map_text(cell["metadata"], lambda text: _replace(text, words)))
@@ -243,12 +247,13 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
     return [_map_text(item, change) for item in value] if isinstance(value, list) else value
 
 
-def _title(dataset: str | None) -> str:
+def _words(dataset: str | None) -> dict[str, str]:
+    """What stands for each placeholder on the page of a data set."""
     if dataset is None:
-        return ""
+        return {"dataset": "", "dataset_title": ""}
     from seqrec_lib.data.registry import DATASETS
 
-    return DATASETS[dataset].title if dataset in DATASETS else dataset
+    return {"dataset": dataset, "dataset_title": DATASETS[dataset].title if dataset in DATASETS else dataset}
 
 
 def _source(cell: Mapping[str, Any]) -> str:
@@ -259,7 +264,7 @@ def _failed_page(notebook: Path, page: Page, reason: str) -> str:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in _source(cell).splitlines()]
     heading = next((line for line in lines if line.startswith("# ")), f"# {page.name}")
-    title = _replace(heading, {"dataset": page.dataset or "", "dataset_title": _title(page.dataset)})
+    title = _replace(heading, _words(page.dataset))
     return f"{title}\n\nThis page's notebook failed, so it shows no results:\n\n```text\n{reason}\n```\n"
 
 

@@ -20,7 +20,9 @@ from tests.fakes import make_project
 TOC = {
     "format": "jb-book",
     "root": "index",
-    "parts": [{"caption": "Results", "chapters": [{"file": "notebooks/n", "title": "N"}, {"file": "how"}]}],
+    "parts": [
+        {"caption": "Results", "chapters": [{"file": "notebooks/n", "title": "{{ dataset_title }}"}, {"file": "how"}]}
+    ],
 }
 LANGUAGE = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
 PAGES = [Page("n", "demo", {}), Page("n", "ml-1m", {})]
@@ -97,7 +99,8 @@ def test_a_page_without_a_data_set_keeps_its_labels() -> None:
 
 def test_table_of_contents_has_one_entry_per_page() -> None:
     toc = expand_toc(TOC, PAGES)
-    assert documents(toc) == ["index", "notebooks/n-demo", "notebooks/n-ml-1m", "how"]
+    assert documents(toc) == ["index", "notebooks/n-ml-1m", "notebooks/n-demo", "how"]  # simulated data last
+    assert [entry.get("title") for entry in toc["parts"][0]["chapters"]] == ["MovieLens 1M", "Demo (simulated)", None]
     assert TOC["parts"][0]["chapters"][0]["file"] == "notebooks/n"  # type: ignore[index]  # the input stays as it was
     with pytest.raises(SeqRecError, match="names 'notebooks/n', which no profile"):
         expand_toc(TOC, [])
