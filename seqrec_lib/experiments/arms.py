@@ -122,7 +122,7 @@ ARMS: dict[str, Arm] = {
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 WIDE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DISTANCES = (0.1, 1.0, 10.0, 100.0)
-MEASURED = "Probing USGM, which measures D"  # so that two D share a run
+NEAR = (1e-3, 3e-3, 1e-2)  # for data on which five rates are too dear
 
 
 def _with_b0(arm: Arm, tokens: float) -> Arm:
@@ -136,20 +136,9 @@ def _line(
     return Grid(title, (axis,), points, tunes, full or bool(tunes))
 
 
-def _plane(
-    title: str,
-    make: Any,
-    model: str = "",
-    rates: Sequence[float] = (1e-4, 1e-2, 1.0),
-    distances: Sequence[float] = DISTANCES,
-) -> Grid:
-    points = tuple(((lr, D), replace(make(lr, D), model=model)) for lr in rates for D in distances)
+def _plane(title: str, make: Any, model: str = "") -> Grid:
+    points = tuple(((lr, D), replace(make(lr, D), model=model)) for lr in (1e-4, 1e-2, 1.0) for D in DISTANCES)
     return Grid(title, ("lr0", "D"), points)
-
-
-def _corners(title: str, make: Any, model: str = "") -> Grid:
-    """The plane's four corners, for data on which all of it is too dear."""
-    return replace(_plane(title, make, model, (1e-4, 1.0), (DISTANCES[0], DISTANCES[-1])), full=True)
 
 
 GRIDS: dict[str, Grid] = {
@@ -159,8 +148,17 @@ GRIDS: dict[str, Grid] = {
     "sgd": _line("SGD", "lr", (0.1, 0.3, 1.0, 3.0, 10.0), sgd, "sgd"),
     "usgm": _line("USGM, lr0 = 1", "D", (10.0, 30.0, 100.0, 300.0, 1000.0), usgm, "usgm"),
     "usgm-adam": _line("USGM, Adam's norm, D = 10", "lr0", WIDE, usgm_adam, "usgm-adam"),
-    "usgm-lr0": _line("USGM, D = 10", "lr0", WIDE, lambda lr: usgm(10.0, lr)),
-    "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4, 1e-2, 1.0), probing, full=True),
+    "adam-wide": _line("Adam, short runs", "lr", WIDE, adam),
+    "usgm-lr0": _line("USGM, D = 10", "lr0", (*WIDE, 10.0, 100.0), lambda lr: usgm(10.0, lr)),
+    "usgm-wide": _line("USGM, lr0 = 1, short runs", "D", (*DISTANCES, 1e3, 1e4), usgm),
+    "paper-lr0": _line(
+        "USGM, paper's batching, D = 100",
+        "lr0",
+        (0.1, 0.3, 1.0, 3.0, 10.0),
+        lambda lr: usgm(TUNED["usgm"], lr, rule="paper", lambda_=2.0),
+        full=True,
+    ),
+    "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4), probing, full=True),
     "lambda-paper": _line(
         "USGM, paper's batching", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="paper", lambda_=x)
     ),
@@ -186,25 +184,23 @@ GRIDS: dict[str, Grid] = {
     "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
     "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),
     "sasrec-adamw": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "sasrec-adamw", model="sasrec"),
-    "sasrec-probing": _line("Probing USGM", "lr0", (1e-8, 1e-4, 1.0), probing, full=True, model="sasrec"),
+    "sasrec-probing": _line("Probing USGM", "lr0", (1e-8, 1e-4), probing, full=True, model="sasrec"),
     "plane-usgm-sasrec": _plane("USGM", lambda lr, D: usgm(D, lr), "sasrec"),
-    "corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine, full=True),
-    "corners-probing": _corners(MEASURED, lambda lr, D: probing(lr)),
-    "sasrec-corners-adamw": _line("AdamW, cosine", "lr", (1e-3, 3e-3, 1e-2), adamw_cosine, full=True, model="sasrec"),
-    "sasrec-corners-probing": _corners(MEASURED, lambda lr, D: probing(lr), "sasrec"),
+    "adamw-near": _line("AdamW, cosine", "lr", NEAR, adamw_cosine, full=True),
+    "sasrec-adamw-near": _line("AdamW, cosine", "lr", NEAR, adamw_cosine, full=True, model="sasrec"),
 }
-# Grids of the variant without a rate to tune, each beside tuned AdamW's for the same model.
-WITHOUT_TUNING: dict[str, str] = {
-    "probing-lr0": "adamw-cosine",
-    "sasrec-probing": "sasrec-adamw",
-    "corners-probing": "corners-adamw",
-    "sasrec-corners-probing": "sasrec-corners-adamw",
+# Grids of the variant without a rate to tune, each with the grids of a tuned Adam for the same model: it stands beside
+# the first that a page has.
+WITHOUT_TUNING: dict[str, tuple[str, ...]] = {
+    "probing-lr0": ("adam", "adamw-near"),
+    "sasrec-probing": ("sasrec-adamw", "sasrec-adamw-near"),
 }
 
-# By model ("": the page's own): the arm of tuned AdamW, and that of the variant without a rate to tune.
-TUNED_AND_FREE: dict[str, tuple[str, str]] = {
-    "": ("adamw-cosine", "probing"),
-    "sasrec": ("sasrec-adamw", "sasrec-probing"),
+# By model ("": the page's own): arms of tuned Adam, the harder yardstick first, and that of the variant without a rate
+# to tune, which stands beside the first that a page has.
+TUNED_AND_FREE: dict[str, tuple[tuple[str, ...], str]] = {
+    "": (("adam", "adamw-cosine"), "probing"),
+    "sasrec": (("sasrec-adamw",), "sasrec-probing"),
 }
 
 NOISE = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")

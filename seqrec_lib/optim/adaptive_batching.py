@@ -102,7 +102,7 @@ class AdaptiveBatchSize:
         rule = AdaptiveBatchSize(rule="noise")
         for parts in rule.steps(loader):                 # a list of the loader's own batches, nothing is copied
             for x, y in parts:
-                (loss(model(x), y) / len(parts)).backward()
+                (loss(model(x), y) * len(y) / sum(len(y) for _, y in parts)).backward()
             rule.before_step(optimizer)
             optimizer.step()
             rule.after_step(optimizer)

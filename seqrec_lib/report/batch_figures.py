@@ -12,6 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from seqrec_lib.experiments.arms import ARMS
 from seqrec_lib.report.figures import canvas
+from seqrec_lib.report.html import Html, not_run, table
 from seqrec_lib.report.optimizers import Gathered
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunStore
@@ -98,9 +99,44 @@ def trace_numbers(own: ModelRuns | None, store: RunStore) -> pd.DataFrame:
     """The trace of an arm's first complete run; empty without one."""
     if own is None or not own.complete:
         return pd.DataFrame()
-    frame = store.table(own.complete[0], "trace").to_pandas()
-    frame.insert(0, "row", np.arange(1, len(frame) + 1))
-    return frame
+    return store.table(own.complete[0], "trace").to_pandas()
+
+
+def epochs_met(own: ModelRuns, store: RunStore) -> tuple[int, int]:
+    """In how many epochs of an arm's runs, of how many, the two sides that its rule compares had met by the last step
+    that was recorded: the paper's c1 >= c2 / sqrt(B) > 0, or share times the signal >= noise / B."""
+    batching, met = ARMS[own.model].batching, []
+    for record in own.complete:
+        trace = store.table(record, "trace").to_pandas()
+        columns = ["c1", "c2"] if batching["rule"] == "paper" else ["signal", "noise"]
+        if not set(columns) <= set(trace):
+            continue
+        ends = trace.dropna(subset=columns).groupby("epoch").tail(1)
+        if batching["rule"] == "paper":
+            met += list((ends["c2"] > 0) & (ends["c1"] >= ends["c2"] / np.sqrt(ends["m"])))
+        else:
+            met += list(batching["share"] * ends["signal"] >= ends["noise"] / ends["m"])
+    return sum(met), len(met)
+
+
+def met_table(found: Gathered, store: RunStore) -> Html:
+    """For each arm with a rule for the batch: whether growth stopped by the rule, and how large the batch became."""
+    rows: list[list[str | Html]] = []
+    for name, arm in ARMS.items():
+        own = found.arm(name)
+        if own is None or not own.complete or arm.batching.get("rule") not in {"paper", "noise"}:
+            continue
+        met, epochs = epochs_met(own, store)
+        last = [int(store.table(record, "trace")["m"].to_numpy()[-1]) for record in own.complete]
+        rows.append([own.label, f"{met} of {epochs}", f"{np.mean(last):.1f}", str(len(own.complete))])
+    if not rows:
+        return not_run("Arms with a rule for the batch")
+    return table(
+        ["Arm", "Epochs in which both sides met", "Batches in the last step", "Runs"],
+        rows,
+        caption="Did growth stop by the rule, or by the epoch's end?",
+        notes=["Judged at the last step of an epoch that the trace has; batches are means over runs."],
+    )
 
 
 def batch_traces(found: Gathered, store: RunStore) -> Figure | None:
@@ -111,6 +147,7 @@ def batch_traces(found: Gathered, store: RunStore) -> Figure | None:
         return None
     figure, axes = canvas(2, 2, 7.4, 5.6)
     share = float(ARMS["usgm-noise"].batching["share"])
+    batches = max(trace["step"].max() for trace in traces.values())  # of an epoch
     compared = {
         "usgm-paper": (("c1", lambda t: t["c1"]), ("c2 / √B", lambda t: t["c2"] / np.sqrt(t["m"]))),
         "usgm-noise": (
@@ -120,11 +157,12 @@ def batch_traces(found: Gathered, store: RunStore) -> Figure | None:
     }
     for column, (name, title) in enumerate((("usgm-paper", "The paper's rule"), ("usgm-noise", "The working rule"))):
         trace = traces[name]
-        axes[0, column].step(trace["row"], trace["m"], color="#000000", where="post")
+        epoch = trace["epoch"] - 1 + trace["step"] / batches
+        axes[0, column].step(epoch, trace["m"], color="#000000", where="post")
         axes[0, column].set(title=title, ylabel="B, in batches of B₀" if column == 0 else "")
         for (label, values), (colour, line) in zip(compared[name], (("#0072B2", "-"), ("#D55E00", "--")), strict=True):
-            axes[1, column].plot(trace["row"], values(trace), color=colour, linestyle=line, label=label)
-        axes[1, column].set(xlabel="Recorded steps")
+            axes[1, column].plot(epoch, values(trace), color=colour, linestyle=line, label=label)
+        axes[1, column].set(xlabel="Epochs")
         axes[1, column].axhline(0, color="#7f7f7f", linewidth=0.8)
         axes[1, column].legend(frameon=False)
     return figure

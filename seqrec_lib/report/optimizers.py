@@ -43,6 +43,11 @@ class Gathered:
         return next((own for own in (*self.arms, *self.others) if own.model == name), None)
 
 
+def first_arm(found: Gathered, names: Sequence[str]) -> ModelRuns | None:
+    """The runs of the first of these arms that the page has."""
+    return next((runs for name in names if (runs := found.arm(name)) is not None), None)
+
+
 def data_note(dataset: str) -> Html:
     """The remark that opens the page: how the data relate to the paper's Figure 3."""
     if dataset != OPTIMIZER_STUDY:
@@ -222,7 +227,7 @@ def least(found: Gathered, grid: str) -> float | None:
     return min((loss for loss in losses if loss is not None), default=None)
 
 
-def summary(found: Gathered) -> Html:
+def summary(found: Gathered, dataset: str) -> Html:
     """In sentences: who is best, what the paper's rule did, and what the variant without a rate reaches."""
     lines = []
     ran = [own for own in found.arms if own.complete]
@@ -239,11 +244,14 @@ def summary(found: Gathered) -> Html:
             lines.append(
                 f"{own.label} against {ARMS[REFERENCE].label}, validation loss: {signed(compared)}, {compared.word}."
             )
-    for tuned, free in TUNED_AND_FREE.values():
-        own, other = found.arm(free), found.arm(tuned)
-        compared = None if own is None or other is None else difference(own, other, "best_valid_loss")
+    for peers, free in TUNED_AND_FREE.values():
+        own, other = found.arm(free), first_arm(found, peers)
+        compared = None if own is None or other in (None, reference) else difference(own, other, "best_valid_loss")
         if own is not None and other is not None and compared is not None:
-            lines.append(f"{own.label} against tuned {other.label}: {signed(compared)}, {compared.word}.")
+            lines.append(
+                f"{own.label} against {other.label}, validation loss: {signed(compared)}, {compared.word}"
+                + ("." if dataset == OPTIMIZER_STUDY else f", at the rate tuned on {dataset_name(OPTIMIZER_STUDY)}.")
+            )
     waiting = [own.label for own in (*found.arms, *found.others) if not own.complete]
     if waiting:
         lines.append(f"Not run: {', '.join(waiting)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ from torch import nn
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import beta, optimizers
-from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING
+from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, TUNED_AND_FREE, WITHOUT_TUNING
 from seqrec_lib.experiments.base import Context, execute
+from seqrec_lib.optim.probing import ProbingUSGM
 from seqrec_lib.results import RunStore
 
 QUICK = {"d_model": 8, "max_length": 20, "n_layers": 1}
@@ -54,14 +56,14 @@ def test_grids_that_tune_have_equal_sizes_and_contain_what_is_used() -> None:
         ]
 
 
-def test_the_corners_are_four_and_share_a_run_where_d_is_measured() -> None:
-    for name, runs in (("sasrec-corners-probing", 2), ("corners-probing", 2)):
-        asked = parameters(arms=[], grids=[name])
-        places = {cell.values for cell in optimizers.cells(asked)}
-        assert places == {(1e-4, 0.1), (1e-4, 100.0), (1.0, 0.1), (1.0, 100.0)}
-        assert len(optimizers.plan(asked)) == runs
-    for own, peer in WITHOUT_TUNING.items():
-        assert GRIDS[own].model == GRIDS[peer].model
+def test_the_variant_without_a_rate_starts_from_rates_that_differ_and_stands_beside_its_own_model() -> None:
+    largest = inspect.signature(ProbingUSGM).parameters["largest_start"].default
+    for own, peers in WITHOUT_TUNING.items():
+        starts = [min(arm.optimizer["lr"], largest) for _, arm in GRIDS[own].points]
+        assert len(set(starts)) == len(starts)  # a start above the largest is cut to it: the same run again
+        assert {GRIDS[own].model} == {GRIDS[peer].model for peer in peers}
+    for peers, own in TUNED_AND_FREE.values():
+        assert {ARMS[own].model} == {ARMS[peer].model for peer in peers}
 
 
 def test_planning_needs_no_torch() -> None:
