@@ -50,8 +50,11 @@ def first_arm(found: Gathered, names: Sequence[str]) -> ModelRuns | None:
 
 def data_note(dataset: str) -> Html:
     """The remark that opens the page: how the data relate to the paper's Figure 3."""
-    if dataset != OPTIMIZER_STUDY:
+    if dataset == "demo":
         return tables.data_note(dataset)
+    if dataset != OPTIMIZER_STUDY:
+        text = f"Its study of the optimizer is on {dataset_name(OPTIMIZER_STUDY)}; nothing here is compared with it."
+        return note("Other data than the paper's Figure 3.", text)
     text = f"It shows curves on {dataset_name(dataset)}, and prints none of their numbers."
     return note("The data of the paper's Figure 3.", text)
 

@@ -1,7 +1,8 @@
 """Tables, figures and the verdict of tuning on preferences (experiment `orpo`): before and after, arm by arm.
 
 All arms of a seed start from one fine-tuned ranker, so that a difference is taken user by user between the ranks
-before and after. Seeds are averaged first.
+before and after. Seeds are averaged first; as users say nothing about another seed's tuning, an arm is called higher or
+lower only where each of its seeds agrees.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ LABELS = {
     "orpo-paper-random": "ORPO, the paper's setting, random",
     "orpo": "ORPO",
     "orpo-multi": "ORPO, all others rejected",
-    "orpo-retriever": "ORPO, retriever's best wrong",
+    "orpo-retriever": "ORPO, retriever's candidates and best wrong",
     "orpo-own-error": "ORPO, own worst error",
     "orpo-lower-rated": "ORPO, lower rated",
     "orpo-lightfm": "ORPO, LightFM's worst",
@@ -54,7 +55,8 @@ SLIGHT = 0.1  # of the quality before: a change whose interval stays within is c
 class Change:
     """One arm: its runs, and after minus before (None: not run) with a p-value that is corrected over the arms.
 
-    ``against``: after minus what more fine-tuning reached (the arm "sft"), where both ran.
+    ``against``: after minus what more fine-tuning reached (the arm "sft"), where both ran; ``agree`` and
+    ``against_agree``: whether each seed has the sign of ``difference`` and of ``against`` (true of one seed).
     """
 
     own: ModelRuns
@@ -62,15 +64,26 @@ class Change:
     difference: Interval | None = None
     p: float | None = None
     against: Interval | None = None
+    agree: bool = True
+    against_agree: bool = True
 
 
 def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
-    """`gather`, with the arm as label."""
+    """`gather`, with the arm as label, which says where the paper's pairs lack their first part."""
     sources = {plain(config)["model"]: (plain(config)["arm"], plain(config)["base"]["source"]) for config in configs}
-    return [
-        replace(own, label=LABELS[sources[own.model][0]], other_model=is_scratch(sources[own.model][1]))
-        for own in gather(configs, records, store)
-    ]
+    found = []
+    for own in gather(configs, records, store):
+        arm, source = sources[own.model]
+        label = LABELS[arm] + (" (LightFM's alone: no ratings)" if _without_ratings(own) else "")
+        found.append(replace(own, label=label, other_model=is_scratch(source)))
+    return found
+
+
+def _without_ratings(own: ModelRuns) -> bool:
+    """Whether an arm of the paper's pairs had those with LightFM's worst alone, one for each user."""
+    return own.model.endswith("+orpo-paper") and any(
+        record.cost.get("pairs") == (record.dataset or {}).get("n_users") for record in own.complete
+    )
 
 
 def before(own: ModelRuns, store: RunStore, metric: str) -> np.ndarray | None:
@@ -88,9 +101,17 @@ def compare(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10")
     tests = compare_pairs([("after", then, "before", first) for first, then in ran.values()])
     found = [Change(own) for own in runs]
     for (i, (first, then)), test in zip(ran.items(), tests, strict=True):
-        other = None if tuned is None or runs[i] is more else paired_difference(then, tuned)[0]
-        found[i] = Change(runs[i], float(first.mean()), test.difference, test.p_holm, other)
+        own = runs[i]
+        other = None if tuned is None or own is more else paired_difference(then, tuned)[0]
+        agree = _same_sign([r.metrics[metric] - r.metrics[f"before_{metric}"] for r in own.complete])
+        known = {} if more is None else {r.config["seed"]: r.metrics[metric] for r in more.complete}
+        beside = _same_sign([r.metrics[metric] - known[s] for r in own.complete if (s := r.config["seed"]) in known])
+        found[i] = Change(own, float(first.mean()), test.difference, test.p_holm, other, agree, beside)
     return found
+
+
+def _same_sign(values: Sequence[float]) -> bool:
+    return all(value > 0 for value in values) or all(value < 0 for value in values) or not any(values)
 
 
 def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@10") -> Html:
@@ -112,7 +133,10 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
                 format_p(change.p),
                 NONE
                 if change.against is None
-                else stacked(f"{change.against.estimate:+.4f}", format_interval(change.against, signed=True)),
+                else stacked(
+                    f"{change.against.estimate:+.4f}" + ("" if change.against_agree else ", seeds differ"),
+                    format_interval(change.against, signed=True),
+                ),
                 _gain(own, "before_permuted_subset_ndcg@10", "permuted_subset_ndcg@10"),
             ]
         )
@@ -124,7 +148,8 @@ def changes_table(changes: Sequence[Change], dataset: str, metric: str = "ndcg@1
     notes = [
         f"Before: {', '.join(started)}. " if started else "",
         "Intervals, below a difference, are of 95 % over users, each with the mean over seeds. Beside more tuning: "
-        "after, minus after as many steps of more fine-tuning. Random orders: the same "
+        "after, minus after as many steps of more fine-tuning. Seeds differ: not every seed has that sign. "
+        "Random orders: the same "
         "difference over users whose target is a candidate, when they are listed in random orders, as in training.",
     ]
     caption = f"{metric_name(metric)} on {dataset_name(dataset)}: what tuning on preferences changes"
@@ -136,7 +161,8 @@ def summary(changes: Sequence[Change]) -> Html:
     ran = [c for c in changes if c.difference is not None]
     if not ran:
         return not_run("Tuning on preferences")
-    words = {word: [c.own.label for c in ran if reading(c) == word] for word in ("higher", "lower", "not told apart")}
+    readings = ("higher", "lower", "seeds differ", "not told apart")
+    words = {word: [c.own.label for c in ran if reading(c) == word] for word in readings}
     sentences = []
     for word, names in words.items():
         if len(names) == len(ran) > 1:
@@ -145,13 +171,15 @@ def summary(changes: Sequence[Change]) -> Html:
             sentences.append(f"Against before, {word}: {'; '.join(names)}")
     beside = [c for c in ran if c.against is not None]
     for word, lies in (("higher", lambda low, high: low > 0), ("lower", lambda low, high: high < 0)):
-        apart = [c.own.label for c in beside if c.against is not None and lies(c.against.low, c.against.high)]
-        if apart:
-            sentences.append(f"Beside as many steps of more fine-tuning, {word}: {'; '.join(apart)}")
+        apart = [c for c in beside if c.against is not None and lies(c.against.low, c.against.high)]
+        for agree, of_seeds in ((True, ""), (False, " over users, with seeds that differ")):
+            names = [c.own.label for c in apart if c.against_agree == agree]
+            if names:
+                sentences.append(f"Beside as many steps of more fine-tuning, {word}{of_seeds}: {'; '.join(names)}")
     if beside:
         sentences.append(
-            "Beside more fine-tuning, higher and lower are intervals without zero, not corrected for their number; "
-            "the other arms are not told apart from it"
+            "Beside more fine-tuning, higher and lower are intervals over users without zero, not corrected for their "
+            "number; the other arms are not told apart from it"
         )
     return bullets([f"{sentence}." for sentence in sentences])
 
@@ -167,6 +195,8 @@ def reading(change: Change, alpha: float = 0.05) -> str:
         return "not run"
     if change.p > alpha:
         return "not told apart"
+    if not change.agree:
+        return "seeds differ"
     return "higher" if change.difference.estimate > 0 else "lower"
 
 
@@ -180,7 +210,7 @@ def behaviour_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
             k: float(np.mean([r.cost[k] for r in own.complete]))
             for k in ("steps", "pairs", "train_seconds", "before_milliseconds_per_user", "milliseconds_per_user")
         }
-        ties = [r.cost["ties"] for r in own.complete if "ties" in r.cost]
+        ties = [] if _without_ratings(own) else [r.cost["ties"] for r in own.complete if "ties" in r.cost]
         body.append(
             [
                 own.label,
@@ -212,7 +242,8 @@ def verdict(changes: Sequence[Change]) -> ClaimVerdict:
     """The claim that ORPO changes quality slightly: of the paper's arm, else of plain ORPO.
 
     "upheld" where the whole interval of the change is within `SLIGHT` of the quality before; a ranker from scratch is a
-    stand-in (`by_a_stand_in`). Latency cannot change, for the model has the same weights in number and reads the same
+    stand-in (`by_a_stand_in`). The reason has plain ORPO's change too, at a rate that moves a small model. Latency
+    cannot change, for the model has the same weights in number and reads the same
     prompt.
     """
     found = claim("orpo")
@@ -228,6 +259,12 @@ def verdict(changes: Sequence[Change]) -> ClaimVerdict:
         f"distribution moves by {kl:.1g} nats (KL), and {chosen.own.mean('changed') or 0:.1%} of users get another "
         "first choice; size and prompt are as before, and so is its latency"
     )
+    if chosen is not (own := ran.get("orpo", chosen)) and own.difference is not None:
+        within = max(abs(own.difference.low), abs(own.difference.high)) <= SLIGHT * chosen.before
+        reason += (
+            f"; at a rate that moves a small model ({own.own.label}): {own.difference.estimate:+.4f} "
+            f"({format_interval(own.difference, True)}), {'within' if within else 'not within'} a tenth"
+        )
     word: Word = "upheld" if largest <= SLIGHT * chosen.before else "not upheld"
     if chosen.own.other_model:
         made = origin(chosen.own, "scratch:")

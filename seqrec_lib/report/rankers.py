@@ -158,9 +158,9 @@ def _recall(own: ModelRuns) -> float:
 def bias_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     """What the candidates' places do to NDCG@10 over users found, and what takes them out."""
     names = {
-        "subset_ndcg@10": "Retriever's order",
-        "permuted_subset_ndcg@10": "Random orders",
-        "averaged_subset_ndcg@10": "Mean over orders",
+        "subset_ndcg@10": "Listed in the retriever's order",
+        "permuted_subset_ndcg@10": "Listed in random orders",
+        "averaged_subset_ndcg@10": "Scores averaged over orders",
         "empty_calibrated_subset_ndcg@10": "Less an empty prompt's logits",
         "mean_calibrated_subset_ndcg@10": "Less the mean logits",
         "random_subset_ndcg@10": "Chance",
@@ -260,7 +260,8 @@ def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     ]  # fmt: skip
     notes = [
         "Times are wall time in batches on the machine named below. Operations: two for each parameter and token of "
-        "the prompt, attention's own left out. The last row was not run: it is computed from published sizes."
+        "the prompt, embeddings (of ours) and attention's own left out. The last row was not run: it is computed from "
+        "published sizes."
     ]
     return table(headers, body, caption=f"Cost of ranking on {dataset_name(dataset)}", notes=notes)
 

@@ -289,7 +289,7 @@ def data_note(dataset: str) -> Html:
         )
     return note(
         "The paper's data set.",
-        f"{dataset_name(dataset)}: numbers can be compared with the paper's, row by row.",
+        f"{dataset_name(dataset)}: where the paper prints a number for what is run here, the two stand side by side.",
     )
 
 

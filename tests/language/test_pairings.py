@@ -75,26 +75,27 @@ def test_each_kind_gives_as_many_prompts_and_only_the_leak_reads_what_is_held_ou
 
 
 def test_chosen_is_the_last_training_item_and_rejected_is_what_the_kind_says(ranker, data) -> None:  # type: ignore[no-untyped-def]
-    last = dict(zip(data.offsets[1:].tolist(), data.items[data.offsets[1:] - 3].tolist(), strict=True))
     factors, retriever = preferences.fit_factors(data), Markov(data)
+    users, histories = preferences.last_items(data)
+    by_text = {
+        tuple(data.items[max(b - 6, a) : b].tolist()): u
+        for u, a, b in zip(users, histories.start, histories.stop, strict=True)
+    }
+    assert len(by_text) == len(users)  # a prompt's history says whose it is
     for kind in ("random", "retriever", "own-error", "lightfm-pool"):
         found = make(kind, ranker, data).examples
         logits = ranker.letter_logits(found.prompts)
         for row, prompt in enumerate(found.prompts):
             pool, history = read(ranker, prompt)
-            assert pool[found.chosen[row]] in last.values()
+            user = by_text[tuple(history)]
+            assert pool[found.chosen[row]] == data.items[data.offsets[user + 1] - 3]
             wrong = [place for place in range(K) if place != found.chosen[row]]
             if kind == "own-error":
                 assert found.rejected[row] == max(wrong, key=lambda place: logits[row, place])
             if kind == "retriever":
                 scores = retriever.score(torch.tensor([[history[-1]]]), torch.tensor([1]))[0]
                 assert scores[pool[found.rejected[row]]] == max(scores[pool[place]] for place in wrong)
-    users, histories = preferences.last_items(data)
     found = make("lightfm-pool", ranker, data).examples
-    by_text = {
-        tuple(data.items[max(b - 6, a) : b].tolist()): u
-        for u, a, b in zip(users, histories.start, histories.stop, strict=True)
-    }
     for row, prompt in enumerate(found.prompts):
         pool, history = read(ranker, prompt)
         user = by_text[tuple(history)]

@@ -161,7 +161,8 @@ def test_position_bias_is_drawn_and_told(store: RunStore) -> None:
     assert "Less the mean logits" in str(rankers.bias_table(runs, "ml-1m"))
 
 
-def preference_runs(store: RunStore, gains: dict[str, float]) -> Any:
+def preference_runs(store: RunStore, gains: dict[str, float | tuple[float, float]]) -> Any:
+    """Two seeds of each arm, which gains as much with both, or as a pair says."""
     configs = orpo.plan({"dataset": "ml-1m", "retriever": "sasrec", "arms": [*gains, "dpo"], "seeds": [0, 1]})
     records: list[RunRecord | None] = []
     for config in configs:
@@ -169,7 +170,8 @@ def preference_runs(store: RunStore, gains: dict[str, float]) -> Any:
             records.append(None)
             continue
         _, before = assessment(1.0, config.seed)
-        found, _ = assessment(1.0 + gains[config.arm], config.seed)
+        gain = gains[config.arm]
+        found, _ = assessment(1.0 + (gain[config.seed] if isinstance(gain, tuple) else gain), config.seed)
         found.add("before_", before)
         found.metrics |= {"kl": 0.01, "changed": 0.1, "popularity": 0.8, "before_popularity": 0.8}
         found.metrics |= {"permuted_subset_ndcg@10": 0.3, "before_permuted_subset_ndcg@10": 0.25}
@@ -206,6 +208,34 @@ def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
     assert bars[bars["when"] == "before"]["paper"].tolist()[:2] == [0.148, 0.067]  # Table 3; no MRR is printed
     assert bars[bars["when"] == "after"]["paper"].isna().all()
     assert preference_figures.bars(bars) is not None and "after" in preference_figures.bars_alt(bars)
+
+
+def test_an_arm_whose_seeds_disagree_is_neither_higher_nor_lower(store: RunStore) -> None:
+    _, _, runs = preference_runs(store, {"sft": 0.0, "orpo": 3.0, "orpo-leaky": (9.0, -1.0)})
+    changes = preferences.compare(runs, store)
+    assert [preferences.reading(c) for c in changes] == ["not told apart", "higher", "seeds differ", "not run"]
+    assert changes[1].against_agree and not changes[2].against_agree
+    summary = str(preferences.summary(changes))
+    assert "Against before, seeds differ: ORPO on the test items (a leak)." in summary
+    assert "more fine-tuning, higher: ORPO." in summary
+    assert "more fine-tuning, higher over users, with seeds that differ: ORPO on the test items" in summary
+    assert str(preferences.changes_table(changes, "ml-1m")).count(", seeds differ") == 1
+
+
+@pytest.mark.parametrize(("gain", "words"), [(0.0, ", within a tenth"), (3.0, "not within a tenth")])
+def test_the_verdict_has_plain_orpo_beside_the_papers_setting(store: RunStore, gain: float, words: str) -> None:
+    _, _, runs = preference_runs(store, {"orpo-paper": 0.0, "orpo": gain})
+    assert words in preferences.verdict(preferences.compare(runs, store)).reason
+
+
+@pytest.mark.parametrize(("pairs", "said"), [(7, False), (8, True)])
+def test_the_papers_pairs_without_ratings_are_called_so(store: RunStore, pairs: int, said: bool) -> None:
+    configs, records, _ = preference_runs(store, {"orpo-paper": 0.0})
+    changed = [
+        record and replace(record, cost=record.cost | {"pairs": pairs, "ties": 0}, dataset={"n_users": 8}, tables=())
+        for record in records
+    ]
+    assert ("no ratings" in preferences.rows(configs, changed, store)[0].label) == said
 
 
 def test_nothing_run_says_so(store: RunStore) -> None:
