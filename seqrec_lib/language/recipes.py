@@ -102,8 +102,20 @@ def resolve(
     given = dict(DATASETS.get(dataset, {})) if scratch or dataset == "demo" else {}
     given |= {} if scratch else PRETRAINED
     chosen = overridden(defaults, given, overrides or {}, model)
+    _check(chosen["size"], chosen["writing"])
     size = Size(**chosen["size"]) if scratch else None
     return size, Tuning(**chosen["tuning"]), Writing(**chosen["writing"])
+
+
+def _check(size: Mapping[str, Any], writing: Mapping[str, Any]) -> None:
+    """Raise SeqRecError for settings with which a run would fail only after a while."""
+    if size["d_model"] % size["heads"]:
+        raise SeqRecError(f"d_model {size['d_model']} is no multiple of heads {size['heads']}; choose one that is")
+    for name in ("fewer", "k1", "b"):
+        if not writing[name]:
+            raise SeqRecError(f"{name} is empty; give at least one number")
+    if min(writing["fewer"]) < 1:
+        raise SeqRecError(f"fewer is {list(writing['fewer'])}; numbers of queries are at least 1")
 
 
 def overridden(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from seqrec_lib.experiments.ablation import Question, Variant, configs_of
-from seqrec_lib.report.footer import precision_of
+from seqrec_lib.report.footer import OLDER, code_of, precision_of
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
@@ -29,7 +30,7 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
         parameters: of the notebook: dataset, seeds, epochs, metric.
     """
     metric = str(parameters["metric"])
-    pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
+    pairs = _matched_pairs(question, found, store, parameters)
     tests, masked = paired(pairs, metric), paired(pairs, f"masked_{metric}")
     if not any(variant.complete or variant.failed for _, variant in pairs):
         return not_run(question.title)
@@ -37,11 +38,12 @@ def question_table(question: Question, found: Found, store: RunStore, parameters
     for (_, changed), (base, variant), test, unseen in zip(question.pairs, pairs, tests, masked, strict=True):
         values = [_value(base, metric), _value(variant, metric)]
         p = NONE if test is None else format_p(test.p_holm)
-        body.append([changed.label, *values, _gain(test), p, _gain(unseen), _seconds(variant, base)])
+        body.append([changed.label, *values, _gain(test), p, _gain(unseen), _epochs(base, variant)])
     return table(
-        ["Variant", "Unchanged", "Changed", "Difference", "p (Holm)", "Seen masked", "Time"],
+        ["Variant", "Unchanged", "Changed", "Difference", "p (Holm)", "Seen masked", "Epochs"],
         body,
         caption=f"{question.title}: {metric_name(metric)} on {dataset_name(str(parameters['dataset']))}",
+        notes=_unequal(question, pairs),
         wrap=(0,),
     )
 
@@ -62,17 +64,22 @@ def readings(
 ) -> Html:
     """What the table says, a sentence for each pair."""
     metric = str(parameters["metric"])
-    pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
+    pairs = _matched_pairs(question, found, store, parameters)
     if not any(variant.complete or variant.failed for _, variant in pairs):
         return not_run(question.title)
     sentences, missing = [], []
-    for (_, changed), test in zip(question.pairs, paired(pairs, metric), strict=True):
+    tests, masked = paired(pairs, metric), paired(pairs, f"masked_{metric}")
+    for (_, changed), test, unseen in zip(question.pairs, tests, masked, strict=True):
         if test is None:
             missing.append(changed.label)
-        elif test.p_holm > alpha:
-            sentences.append(f"{changed.label}: not told apart from the unchanged model.")
-        else:
-            sentences.append(f"{changed.label}: {'better' if test.difference.estimate > 0 else 'worse'}.")
+            continue
+        word = _word(test, alpha)
+        other = word if unseen is None else _word(unseen, alpha)
+        sentences.append(
+            f"{changed.label}: {word}."
+            if word == other
+            else f"{changed.label}: {word}; with seen items masked, {other}."
+        )
     if question.id == "precision":
         sentences += [
             f"{changed.label}: {_precisions(after)} against {_precisions(before)}."
@@ -82,6 +89,35 @@ def readings(
     if missing:
         sentences.append(f"Not run: {'; '.join(missing)}.")
     return bullets(sentences)
+
+
+def _word(test: PairedTest, alpha: float) -> str:
+    if test.p_holm > alpha:
+        return "not told apart from the unchanged model"
+    return "better" if test.difference.estimate > 0 else "worse"
+
+
+def _unequal(question: Question, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> list[str]:
+    """Notes on pairs whose two sides also differ in the precision or the code that they were computed with."""
+    ran = [
+        (v.label, *pair) for (_, v), pair in zip(question.pairs, pairs, strict=True) if all(p.complete for p in pair)
+    ]
+    precisions = [
+        f"{label} ({_precisions(after)} against {_precisions(before)})"
+        for label, before, after in ran
+        if _precisions(after) != _precisions(before)
+    ]
+    codes = [label for label, before, after in ran if _is_older(before) != _is_older(after)]
+    notes = []
+    if precisions and question.id != "precision":
+        notes.append(f"Computed in another precision as well: {'; '.join(precisions)}.")
+    if codes:
+        notes.append(f"Of one side, not of the other, older code made a run: {'; '.join(codes)}.")
+    return notes
+
+
+def _is_older(runs: ModelRuns) -> bool:
+    return any(code_of(record)[0] == OLDER for record in runs.complete)
 
 
 def _precisions(runs: ModelRuns) -> str:
@@ -96,6 +132,36 @@ def _runs(variant: Variant, found: Found, store: RunStore, parameters: Mapping[s
     configs = configs_of(variant, parameters)
     (runs,) = gather(configs, [found.get(key(accuracy, config)) for config in configs], store)
     return runs
+
+
+def _matched_pairs(
+    question: Question, found: Found, store: RunStore, parameters: Mapping[str, Any]
+) -> list[tuple[ModelRuns, ModelRuns]]:
+    """Each pair's runs: where both sides ran, of the seeds that both have."""
+    pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
+    return [
+        matched(base, variant) if base.complete and variant.complete else (base, variant) for base, variant in pairs
+    ]
+
+
+def matched(base: ModelRuns, variant: ModelRuns) -> tuple[ModelRuns, ModelRuns]:
+    """Both with the seeds that both completed: a seed that one side lacks would count as a difference."""
+    seeds = [
+        {seed for seed, record in zip(own.seeds, own.records, strict=True) if record is not None and record.complete}
+        for own in (base, variant)
+    ]
+    return _of_seeds(base, seeds[0] & seeds[1]), _of_seeds(variant, seeds[0] & seeds[1])
+
+
+def _of_seeds(own: ModelRuns, seeds: set[int]) -> ModelRuns:
+    kept = [place for place, seed in enumerate(own.seeds) if seed in seeds]
+    return replace(
+        own,
+        seeds=tuple(own.seeds[place] for place in kept),
+        records=tuple(own.records[place] for place in kept),
+        ranks=tuple(own.ranks[place] for place in kept),
+        masked_ranks=tuple(own.masked_ranks[place] for place in kept),
+    )
 
 
 def _gain(test: PairedTest | None) -> str | Html:
@@ -114,8 +180,6 @@ def _value(runs: ModelRuns, metric: str) -> str | Html:
     return stacked(f"{mean:.4f}", seeds if spread is None else f"± {spread:.4f} {seeds}")
 
 
-def _seconds(variant: ModelRuns, base: ModelRuns) -> str:
-    times = [
-        [run.cost["train_seconds"] for run in own.complete if "train_seconds" in run.cost] for own in (variant, base)
-    ]
-    return f"{fmean(times[0]) / fmean(times[1]):.1f}×" if all(times) else NONE
+def _epochs(base: ModelRuns, variant: ModelRuns) -> str:
+    counts = [[run.cost["epochs"] for run in own.complete if "epochs" in run.cost] for own in (base, variant)]
+    return f"{fmean(counts[0]):.0f} → {fmean(counts[1]):.0f}" if all(counts) else NONE

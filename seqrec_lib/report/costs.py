@@ -39,12 +39,16 @@ def size_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
 def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     """What training cost: epochs, time and memory as means over runs; below, the hardware."""
     body: list[list[str | Html]] = []
+    ratios = [1.0]
     for own in runs:
         if not own.complete:
             continue
         epochs, memory = (_mean(own, key) for key in ("epochs", "peak_memory_bytes"))
         wall = float(np.mean([_whole_seconds(record) for record in own.complete]))
-        seconds = [entry["seconds"] for run in own.complete for entry in run.history if "seconds" in entry]
+        by_run = [[entry["seconds"] for entry in run.history if "seconds" in entry] for run in own.complete]
+        seconds = [value for values in by_run for value in values]
+        means = [np.mean(values) for values in by_run if values]
+        ratios += [float(max(means) / min(means))] if means and min(means) > 0 else []
         body.append(
             [
                 label_cell(own.label),
@@ -61,6 +65,11 @@ def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     headers = ["Model", "Epochs", "Seconds per epoch", "Minutes in all", "Peak memory", "Runs"]
     caption = f"Training cost on {dataset_name(dataset)}, means over runs"
     notes = [f"Hardware: {'; '.join(devices)}."] if devices else []
+    if max(ratios) > 1.05:
+        notes.append(
+            f"By the clock of machines that had other work: seconds of one model differ by up to {max(ratios):.1f}× "
+            "from run to run. What is faster is measured side by side, on the page Speed."
+        )
     return table(headers, body, caption=caption, notes=notes)
 
 

@@ -84,7 +84,8 @@ def speed_table(record: Record | None, gpu: Record | None = None) -> Html:
         caption=f"{sizes} with random weights: one user, {setting['beams']} beams of {setting['steps']} tokens",
         notes=[
             "Random weights: speed only, no quality. Written: the tokens of all beams, by the steps alone. One user: "
-            "the whole search. Kept: measured, between two tokens, for one user. "
+            "the whole search. Kept: measured, between two tokens, for one user; this program's GPT-2 also holds the "
+            "prompt's queries beside its keys and values, half as much again as it would need. "
             f"GPT-2 as published reads {WINDOW:,} tokens; beyond stands the same shape with more positions.",
             conditions(record) + (" On a GPU: not run." if gpu is None else ""),
             f"Versions: {versions([record['versions']])}.",
@@ -205,7 +206,8 @@ def crossing_sentence(record: Record | None) -> Html:
     beams = record["setting"]["beams"]
     return paragraph(
         f"With {beams} beams and prompts of {ours[0]['context']:,} to {ours[-1]['context']:,} tokens, Mamba-2 "
-        f"{'; '.join(words)}. GPT-2 as published reads {WINDOW:,}."
+        f"{'; '.join(words)}. (GPT-2's prompt is kept with its queries, half as much again as it would need: without "
+        f"them it would keep less for longer.) GPT-2 as published reads {WINDOW:,}."
     )
 
 
@@ -355,6 +357,12 @@ def _user_row(record: Record | None, dataset: str, model: str, own: Record | Non
 
 def _milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def is_random(record: Record | None, dataset: str, model: str) -> bool:
+    """Whether the writer that `against_served` times on a data set had random weights, and not tuned ones."""
+    rows = record["datasets"][dataset]["contestants"] if record else ()
+    return any(own["weights"] == "random" for own in rows if (own["model"], own["path"]) == (model, "free"))
 
 
 def against_served(

@@ -152,7 +152,9 @@ def metric_dots(frame: pd.DataFrame) -> Figure | None:
 
 def metric_caption(frame: pd.DataFrame) -> str:
     """The caption of `metric_dots`; it speaks of the paper where that has a number."""
-    paper = "; the ring is the paper's number" if frame["paper"].notna().any() else ""
+    paper = ""
+    if frame["paper"].notna().any():
+        paper = "; the ring is the paper's number, of whatever data and model the table's verdict names"
     return f"Each metric by model, over all users: ours with its 95 % interval{paper}."
 
 

@@ -24,6 +24,7 @@ from seqrec_lib.report.statistics import (
     compare_pairs,
     metric_values,
     paired_difference,
+    within,
 )
 from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
@@ -241,7 +242,8 @@ def behaviour_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
 def verdict(changes: Sequence[Change]) -> ClaimVerdict:
     """The claim that ORPO changes quality slightly: of the paper's arm, else of plain ORPO.
 
-    "upheld" where the whole interval of the change is within `SLIGHT` of the quality before; a ranker from scratch is a
+    "upheld" where the whole interval of the change is within `SLIGHT` of the quality before, "not upheld" where all of
+    it is beyond, "not tested yet" where it reaches across; a ranker from scratch is a
     stand-in (`by_a_stand_in`). The reason has plain ORPO's change too, at a rate that moves a small model. Latency
     cannot change, for the model has the same weights in number and reads the same
     prompt.
@@ -251,7 +253,7 @@ def verdict(changes: Sequence[Change]) -> ClaimVerdict:
     chosen = next((ran[name] for name in (*PAPER_ARMS, "orpo") if name in ran), None)
     if chosen is None or chosen.difference is None or chosen.before is None:
         return ClaimVerdict(found)
-    largest = max(abs(chosen.difference.low), abs(chosen.difference.high))
+    slight = within(chosen.difference, SLIGHT * chosen.before)
     kl = chosen.own.mean("kl") or 0.0
     reason = (
         f"{chosen.own.label}: NDCG@10 {chosen.difference.estimate:+.4f} "
@@ -260,12 +262,15 @@ def verdict(changes: Sequence[Change]) -> ClaimVerdict:
         "first choice; size and prompt are as before, and so is its latency"
     )
     if chosen is not (own := ran.get("orpo", chosen)) and own.difference is not None:
-        within = max(abs(own.difference.low), abs(own.difference.high)) <= SLIGHT * chosen.before
+        also = {True: "within", False: "beyond", None: "reaching across"}[
+            within(own.difference, SLIGHT * chosen.before)
+        ]
         reason += (
             f"; at a rate that moves a small model ({own.own.label}): {own.difference.estimate:+.4f} "
-            f"({format_interval(own.difference, True)}), {'within' if within else 'not within'} a tenth"
+            f"({format_interval(own.difference, True)}), {also} a tenth"
         )
-    word: Word = "upheld" if largest <= SLIGHT * chosen.before else "not upheld"
+    words: dict[bool | None, Word] = {True: "upheld", False: "not upheld", None: "not tested yet"}
+    word = words[slight]
     if chosen.own.other_model:
         made = origin(chosen.own, "scratch:")
         reason += f"; the ranker is a small one ({made}), the paper's has seven billion weights"

@@ -118,6 +118,17 @@ def paired_difference(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> t
     return interval, law.beyond(interval.estimate, abs(interval.estimate))
 
 
+def within(interval: Interval, margin: float) -> bool | None:
+    """Whether an interval lies within ``margin`` of zero, True, or wholly beyond, False; None where it reaches across.
+
+    >>> [within(Interval(0, low, high), 1.0) for low, high in ((-0.5, 1.0), (1.5, 2.0), (-0.5, 2.0))]
+    [True, False, None]
+    """
+    if max(abs(interval.low), abs(interval.high)) <= margin:
+        return True
+    return False if interval.low > margin or interval.high < -margin else None
+
+
 def _usable(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():

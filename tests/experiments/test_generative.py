@@ -61,6 +61,9 @@ def test_planning_needs_no_torch() -> None:
         ({"overrides": {"beems": 3}}, "unknown override 'beems'; did you mean 'beams'"),
         ({"overrides": {"epochs": "3"}}, "override epochs is '3'; expected int"),
         ({"overrides": {"fewer": [4]}}, "cannot be filled evenly by 4"),
+        ({"overrides": {"fewer": [0]}}, "numbers of queries are at least 1"),
+        ({"overrides": {"k1": []}}, "k1 is empty"),
+        ({"overrides": {"d_model": 33}}, "d_model 33 is no multiple of heads 2"),
         ({"sources": "gpt2"}, "expected a mapping"),
     ],
 )

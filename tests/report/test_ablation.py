@@ -59,6 +59,44 @@ def test_sentences_say_what_the_table_says(made) -> None:
     assert "Not run: Hydra4Rec, residual." in text
 
 
+def test_seen_items_masked_may_say_otherwise(tmp_path: Path) -> None:
+    store, (question,) = RunStore(tmp_path / "new", tmp_path / "published"), ablation.questions(["residual"])
+    found: dict[str, RunRecord | None] = {}
+    for side in question.pairs[0]:
+        for config in ablation.configs_of(side, PARAMETERS):
+            base = np.random.default_rng(config.seed).geometric(0.03, 400).astype(np.int32)
+            ranks = base if side is question.pairs[0][0] else np.maximum(1, base // 4).astype(np.int32)
+            record = make_record(config, ranks)
+            store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": base})})
+            found[record.run_id] = record
+    text = readings(question, found, store, PARAMETERS).text
+    assert "Mamba4Rec, residual: better; with seen items masked, not told apart from the unchanged model." in text
+
+
+def test_a_seed_that_one_side_lacks_counts_on_neither(made) -> None:
+    question, found, store, ranks = made
+    base, variant = (ablation.configs_of(side, PARAMETERS) for side in question.pairs[0])
+    found[key(ablation, variant[1])] = None
+    text = question_table(question, found, store, PARAMETERS).text
+    first = [metric_values(ranks[f"{name} 0"], "ndcg@10") for name in ("mamba4rec", "mamba4rec+residual")]
+    assert f"{(first[1] - first[0]).mean():+.4f}" in text and f"{first[0].mean():.4f}" in text
+    found[key(ablation, base[0])] = None  # now they have no seed together
+    assert "+0.0000" in question_table(question, found, store, PARAMETERS).text  # the other pair's alone
+    assert "Not run: Mamba4Rec, residual; Hydra4Rec, residual." in readings(question, found, store, PARAMETERS).text
+
+
+def test_two_sides_that_differ_in_more_than_the_question_are_named(made) -> None:
+    from seqrec_lib.report.ablation import _runs, _unequal
+
+    question, found, store, _ = made
+    pairs = [tuple(_runs(side, found, store, PARAMETERS) for side in pair) for pair in question.pairs]
+    assert _unequal(question, pairs) == []
+    for record in pairs[0][1].records:
+        record.environment["precision"] = "fp32"
+    (note,) = _unequal(question, pairs)
+    assert note.endswith("precision as well: Mamba4Rec, residual (float32 against a precision not on record).")
+
+
 def test_p_values_are_corrected_over_the_pairs_that_ran(made) -> None:
     question, found, store, _ = made
     from seqrec_lib.report.ablation import _runs

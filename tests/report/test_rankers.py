@@ -222,7 +222,7 @@ def test_an_arm_whose_seeds_disagree_is_neither_higher_nor_lower(store: RunStore
     assert str(preferences.changes_table(changes, "ml-1m")).count(", seeds differ") == 1
 
 
-@pytest.mark.parametrize(("gain", "words"), [(0.0, ", within a tenth"), (3.0, "not within a tenth")])
+@pytest.mark.parametrize(("gain", "words"), [(0.0, ", within a tenth"), (3.0, ", beyond a tenth")])
 def test_the_verdict_has_plain_orpo_beside_the_papers_setting(store: RunStore, gain: float, words: str) -> None:
     _, _, runs = preference_runs(store, {"orpo-paper": 0.0, "orpo": gain})
     assert words in preferences.verdict(preferences.compare(runs, store)).reason
