@@ -58,6 +58,8 @@ TUNED: dict[str, float] = {
     "adamw-cosine": 1e-2,
     "sgd": 1.0,
     "usgm": 100.0,
+    "usgm-paper": 3.0,
+    "usgm-noise": 1.0,
     "usgm-adam": 1e-2,
     "sasrec-adamw": 3e-3,
 }
@@ -89,6 +91,16 @@ def usgm(D: float, lr: float = 1.0, label: str = "USGM", **batching: Any) -> Arm
     return Arm(label, {"name": "usgm", "lr": lr, "D": D}, batching)
 
 
+def usgm_paper(lr: float) -> Arm:
+    """Algorithm 1 with the paper's rule for the batch, at the D that was chosen without one."""
+    return usgm(TUNED["usgm"], lr, "USGM, paper's batching", rule="paper", lambda_=2.0)
+
+
+def usgm_noise(lr: float) -> Arm:
+    """Algorithm 1 with the rule from noise and signal, at the D that was chosen without one."""
+    return usgm(TUNED["usgm"], lr, "USGM, working rule", rule="noise", lambda_=2.0, share=SHARE)
+
+
 def usgm_adam(lr: float, D: float = 10.0) -> Arm:
     """Algorithm 1 in Adam's norm."""
     return Arm("USGM, Adam's norm", {"name": "usgm", "lr": lr, "D": D, "norm": "adam"})
@@ -110,8 +122,8 @@ ARMS: dict[str, Arm] = {
     "adamw-cosine": adamw_cosine(TUNED["adamw-cosine"]),
     "sgd": sgd(TUNED["sgd"]),
     "usgm": usgm(TUNED["usgm"]),
-    "usgm-paper": usgm(TUNED["usgm"], label="USGM, paper's batching", rule="paper", lambda_=2.0),
-    "usgm-noise": usgm(TUNED["usgm"], label="USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
+    "usgm-paper": usgm_paper(TUNED["usgm-paper"]),
+    "usgm-noise": usgm_noise(TUNED["usgm-noise"]),
     "usgm-adam": usgm_adam(TUNED["usgm-adam"]),
     "probing": probing(),
     "probing-noise": probing(label="Probing USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
@@ -120,6 +132,7 @@ ARMS: dict[str, Arm] = {
 }
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATES_OF_SGD = (0.1, 0.3, 1.0, 3.0, 10.0)
 WIDE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DISTANCES = (0.1, 1.0, 10.0, 100.0)
 NEAR = (1e-3, 3e-3, 1e-2)  # for data on which five rates are too dear
@@ -145,19 +158,14 @@ GRIDS: dict[str, Grid] = {
     "adam": _line("Adam", "lr", RATES, adam, "adam"),
     "adam-large": _line("Adam, large batch", "lr", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), adam_large, "adam-large"),
     "adamw-cosine": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "adamw-cosine"),
-    "sgd": _line("SGD", "lr", (0.1, 0.3, 1.0, 3.0, 10.0), sgd, "sgd"),
+    "sgd": _line("SGD", "lr", RATES_OF_SGD, sgd, "sgd"),
     "usgm": _line("USGM, lr0 = 1", "D", (10.0, 30.0, 100.0, 300.0, 1000.0), usgm, "usgm"),
     "usgm-adam": _line("USGM, Adam's norm, D = 10", "lr0", WIDE, usgm_adam, "usgm-adam"),
     "adam-wide": _line("Adam, short runs", "lr", WIDE, adam),
     "usgm-lr0": _line("USGM, D = 10", "lr0", (*WIDE, 10.0, 100.0), lambda lr: usgm(10.0, lr)),
     "usgm-wide": _line("USGM, lr0 = 1, short runs", "D", (*DISTANCES, 1e3, 1e4), usgm),
-    "paper-lr0": _line(
-        "USGM, paper's batching, D = 100",
-        "lr0",
-        (0.1, 0.3, 1.0, 3.0, 10.0),
-        lambda lr: usgm(TUNED["usgm"], lr, rule="paper", lambda_=2.0),
-        full=True,
-    ),
+    "usgm-paper": _line("USGM, paper's batching, D = 100", "lr0", RATES_OF_SGD, usgm_paper, "usgm-paper"),
+    "usgm-noise": _line("USGM, working rule, D = 100", "lr0", RATES_OF_SGD, usgm_noise, "usgm-noise"),
     "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4), probing, full=True),
     "lambda-paper": _line(
         "USGM, paper's batching", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="paper", lambda_=x)

@@ -21,14 +21,14 @@ def hardware_name(record: RunRecord) -> str:
     return f"{device}, {threads} thread{'' if threads == 1 else 's'}" if on_cpu and threads else device
 
 
-def failures(runs: Sequence[ModelRuns]) -> Html:
-    """The errors of failed runs, or a sentence that there are none."""
+def failures(runs: Sequence[ModelRuns], what: str = "run") -> Html:
+    """The errors of failed runs, or a sentence that there are none; ``what`` they are runs of, in words."""
     lines = [
         f"{own.label}, seed {record.config.get('seed', NONE)} ({record.run_id}): {record.error}"
         for own in runs
         for record in own.failed
     ]
-    return paragraph("Failed runs:") + bullets(lines) if lines else paragraph("No run failed.")
+    return paragraph("Failed runs:") + bullets(lines) if lines else paragraph(f"No {what} failed.")
 
 
 TODAYS, REPLAYED, OLDER = "today's code", "older code, replayed", "older code"
