@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -99,21 +99,23 @@ def _word(test: PairedTest, alpha: float) -> str:
 
 def _unequal(question: Question, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> list[str]:
     """Notes on pairs whose two sides also differ in the precision or the code that they were computed with."""
-    ran = [
-        (v.label, *pair) for (_, v), pair in zip(question.pairs, pairs, strict=True) if all(p.complete for p in pair)
-    ]
-    precisions = [
-        f"{label} ({_precisions(after)} against {_precisions(before)})"
-        for label, before, after in ran
-        if _precisions(after) != _precisions(before)
-    ]
-    codes = [label for label, before, after in ran if _is_older(before) != _is_older(after)]
+    ran = {v.label: pair for (_, v), pair in zip(question.pairs, pairs, strict=True) if all(p.complete for p in pair)}
+    precisions: dict[str, list[str]] = {}
+    for label, (before, after) in ran.items():
+        if _precisions(after) != _precisions(before):
+            precisions.setdefault(f"{_precisions(after)} against {_precisions(before)}", []).append(label)
+    codes = [label for label, (before, after) in ran.items() if _is_older(before) != _is_older(after)]
     notes = []
     if precisions and question.id != "precision":
-        notes.append(f"Computed in another precision as well: {'; '.join(precisions)}.")
+        parts = [f"{_listed(labels, ran)}: {words}" for words, labels in precisions.items()]
+        notes.append(f"The two sides differ in precision as well. {'. '.join(parts)}.")
     if codes:
-        notes.append(f"Of one side, not of the other, older code made a run: {'; '.join(codes)}.")
+        notes.append(f"Older code made one side alone. {_listed(codes, ran)}.")
     return notes
+
+
+def _listed(labels: Sequence[str], every: Collection[str]) -> str:
+    return "Each pair" if len(labels) == len(every) > 1 else "; ".join(labels)
 
 
 def _is_older(runs: ModelRuns) -> bool:
