@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
@@ -106,10 +106,23 @@ def _variant(model: str, module: str, prefix: str) -> ModelSpec:
     return ModelSpec(f"{module}:{prefix}{name}", base.architecture, (home, *base.sources), base.causal)
 
 
+def _both(model: str) -> ModelSpec:
+    """The class with the residual and the repeat bias, with the sources of either variant."""
+    parts = [VARIANTS[f"{model}+{suffix}"] for suffix in ("residual", "repeats")]
+    home, _, name = MODELS[model].path.partition(":")
+    modules = [part.path.partition(":")[0] for part in parts]
+    return replace(
+        parts[0],
+        path=f"seqrec_lib.models.residual_repeats:Both{name}",
+        sources=(*modules, home, *MODELS[model].sources),
+    )
+
+
+_SPACES = ("mamba4rec", "2mamba4rec", "hydra4rec")
 VARIANTS: dict[str, ModelSpec] = {  # of the models above, one decision changed in each
-    f"{model}+residual": _variant(model, "seqrec_lib.models.variants", "Residual")
-    for model in ("mamba4rec", "2mamba4rec", "hydra4rec")
+    f"{model}+residual": _variant(model, "seqrec_lib.models.variants", "Residual") for model in _SPACES
 } | {f"{model}+repeats": _variant(model, "seqrec_lib.models.repeats", "Repeat") for model in MODELS}
+VARIANTS |= {f"{model}+residual+repeats": _both(model) for model in _SPACES}  # and both
 MODELS |= VARIANTS
 
 

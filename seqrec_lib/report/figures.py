@@ -37,6 +37,7 @@ STYLES = {
     "mamba4rec": ("#D55E00", "s"),
     "2mamba4rec": ("#E69F00", "D"),
     "2mamba4rec+repeats": ("#332288", "*"),
+    "2mamba4rec+residual+repeats": ("#117733", "*"),
     "sasrec+repeats": ("#999933", "*"),
     "hydra4rec": ("#009E73", "P"),
     "gpt4rec": ("#56B4E9", "<"),

@@ -38,6 +38,12 @@ def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = N
     return found or ModuleServer(model, n_items)
 
 
+def _published_layout(model: Any) -> bool:
+    """Whether a state space model is the one that the loops are written for: one layer, no residual, no bias."""
+    layer = model.stack[0]
+    return len(model.layers) == 1 and not layer.residual and layer.mixer.out_proj.bias is None
+
+
 def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     """A server by compiled loops; None where there are none for this model. A repeat bias only concerns the scores."""
     from seqrec_lib.models.hydra4rec import Hydra4Rec
@@ -53,7 +59,7 @@ def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     server: Server
     if kind is SASRec:
         server = SASRecServer(model)
-    elif kind is not None and len(model.layers) == 1 and model.stack[0].mixer.out_proj.bias is None:
+    elif kind is not None and _published_layout(model):
         server = servers[kind](model, TABLE_BYTES if table_bytes is None else table_bytes)
     else:
         return None
