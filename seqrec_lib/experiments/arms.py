@@ -59,7 +59,7 @@ TUNED: dict[str, float] = {
     "sgd": 1.0,
     "usgm": 100.0,
     "usgm-paper": 3.0,
-    "usgm-noise": 1.0,
+    "usgm-noise": 3.0,
     "usgm-adam": 1e-2,
     "sasrec-adamw": 3e-3,
 }
