@@ -90,7 +90,7 @@ def _beside(rows: tuple[Reported, ...], frame: pd.DataFrame, masked: bool) -> st
     """The ranges of others and of SASRec and the state space models here, with seen items ranked or not."""
     others = [float(row.ht) for row in rows if row.masked == masked]
     column = "masked_mean" if masked else "mean"
-    trained = frame["model"].str.removesuffix("+repeats").isin(("sasrec", *SSM))
+    trained = frame["model"].str.split("+").str[0].isin(("sasrec", *SSM))
     own = frame[(frame["metric"] == "ht@10") & frame[column].notna() & trained]
     if own.empty or not others:
         return ""
