@@ -137,7 +137,7 @@ def test_other_data_get_the_papers_number_but_no_verdict(make):
     ("dataset", "words"),
     [
         ("demo", "simulator"),
-        ("ml-1m", "row by row"),
+        ("ml-1m", "side by side"),
         ("amazon-2014-beauty", "stands in for"),
         ("ml-100k", "no row"),
     ],
