@@ -50,7 +50,7 @@ class Grid:
         return self.points[0][1].model
 
 
-SHARE = 8.0  # noise that the working rule tolerates, in units of the signal: at 1 it asks for a third of an epoch
+SHARE = 8.0  # noise that the noise rule tolerates, in units of the signal: at 1 it asks for a third of an epoch
 LARGE = 8  # micro-batches of the large batch
 TUNED: dict[str, float] = {
     "adam": 3e-3,
@@ -98,7 +98,7 @@ def usgm_paper(lr: float) -> Arm:
 
 def usgm_noise(lr: float) -> Arm:
     """Algorithm 1 with the rule from noise and signal, at the D that was chosen without one."""
-    return usgm(TUNED["usgm"], lr, "USGM, working rule", rule="noise", lambda_=2.0, share=SHARE)
+    return usgm(TUNED["usgm"], lr, "USGM, noise rule", rule="noise", lambda_=2.0, share=SHARE)
 
 
 def usgm_adam(lr: float, D: float = 10.0) -> Arm:
@@ -126,7 +126,7 @@ ARMS: dict[str, Arm] = {
     "usgm-noise": usgm_noise(TUNED["usgm-noise"]),
     "usgm-adam": usgm_adam(TUNED["usgm-adam"]),
     "probing": probing(),
-    "probing-noise": probing(label="Probing USGM, working rule", rule="noise", lambda_=2.0, share=SHARE),
+    "probing-noise": probing(label="Probing USGM, noise rule", rule="noise", lambda_=2.0, share=SHARE),
     "sasrec-adamw": _sasrec(adamw_cosine(TUNED["sasrec-adamw"])),
     "sasrec-probing": _sasrec(probing()),
 }
@@ -165,25 +165,25 @@ GRIDS: dict[str, Grid] = {
     "usgm-lr0": _line("USGM, D = 10", "lr0", (*WIDE, 10.0, 100.0), lambda lr: usgm(10.0, lr)),
     "usgm-wide": _line("USGM, lr0 = 1, short runs", "D", (*DISTANCES, 1e3, 1e4), usgm),
     "usgm-paper": _line("USGM, paper's batching, D = 100", "lr0", RATES_OF_SGD, usgm_paper, "usgm-paper"),
-    "usgm-noise": _line("USGM, working rule, D = 100", "lr0", RATES_OF_SGD, usgm_noise, "usgm-noise"),
+    "usgm-noise": _line("USGM, noise rule, D = 100", "lr0", RATES_OF_SGD, usgm_noise, "usgm-noise"),
     "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4), probing, full=True),
     "lambda-paper": _line(
         "USGM, paper's batching", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="paper", lambda_=x)
     ),
     "lambda-noise": _line(
-        "USGM, working rule", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="noise", lambda_=x, share=SHARE)
+        "USGM, noise rule", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="noise", lambda_=x, share=SHARE)
     ),
     "b0-paper": _line(
         "USGM, paper's batching", "B0", (400, 1600, 6400), lambda b: _with_b0(usgm(10.0, rule="paper", lambda_=2.0), b)
     ),
     "b0-noise": _line(
-        "USGM, working rule",
+        "USGM, noise rule",
         "B0",
         (400, 1600, 6400),
         lambda b: _with_b0(usgm(10.0, rule="noise", lambda_=2.0, share=SHARE), b),
     ),
     "share": _line(
-        "Probing USGM, working rule",
+        "Probing USGM, noise rule",
         "share",
         (2.0, 8.0, 32.0, 128.0),
         lambda x: probing(rule="noise", lambda_=2.0, share=x),

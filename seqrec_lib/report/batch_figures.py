@@ -155,7 +155,7 @@ def batch_traces(found: Gathered, store: RunStore) -> Figure | None:
             ("noise / B", lambda t: t["noise"] / t["m"]),
         ),
     }
-    for column, (name, title) in enumerate((("usgm-paper", "The paper's rule"), ("usgm-noise", "The working rule"))):
+    for column, (name, title) in enumerate((("usgm-paper", "The paper's rule"), ("usgm-noise", "The noise rule"))):
         trace = traces[name]
         epoch = trace["epoch"] - 1 + trace["step"] / batches
         axes[0, column].step(epoch, trace["m"], color="#000000", where="post")

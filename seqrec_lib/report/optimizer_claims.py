@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from seqrec_lib.experiments.arms import ARMS
 from seqrec_lib.report.batch_figures import beta_fits, epochs_met
 from seqrec_lib.report.claims import ClaimVerdict, Word, claim, here_table
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.optimizers import PAPER_ARM, Gathered, difference, signed
+from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunStore
 
 NEAR = 0.05  # nats of loss that two methods may differ and still be as good: 5 % in perplexity
@@ -46,10 +49,24 @@ def _against_adam(found: Gathered) -> ClaimVerdict:
     reason = "; ".join(
         f"{names[metric]} minus {ARMS[name].label}'s: {signed(gap)}" for (name, metric), gap in outcomes.items()
     )
-    reason += "; its lr0 was chosen with its batch rule, its D without one"
+    reason += "; its lr0 was chosen with its batch rule, its D without one" + _at_equal_steps(
+        own, found.arm("adam-large")
+    )
     if word == "not tested yet":
         reason = f"too few seeds to say: {reason}"
     return ClaimVerdict(claim("usgm"), word, reason, tuple(record.run_id for record in own.complete))
+
+
+def _at_equal_steps(own: ModelRuns, large: ModelRuns | None) -> str:
+    """The method beside Adam on a large fixed batch, which takes about as many steps: what the claim may have meant."""
+    gap = None if large is None else difference(own, large, "best_valid_loss")
+    if large is None or gap is None:
+        return ""
+    steps = [np.mean([record.cost["steps"] for record in runs.complete]) for runs in (own, large)]
+    return (
+        f"; beside {ARMS[large.model].label}, in {steps[0]:.0f} and {steps[1]:.0f} steps, validation loss: "
+        f"{signed(gap)}, {gap.word}"
+    )
 
 
 def _fit(found: Gathered, store: RunStore) -> ClaimVerdict:

@@ -230,7 +230,7 @@ def plane(
 
 def frontier_numbers(found: Gathered) -> pd.DataFrame:
     """Steps and best validation loss, one row per arm (means over seeds; low, high: their range) and one per point of
-    the grid over the working rule's share, which is one seed."""
+    the grid over the noise rule's share, which is one seed."""
     rows = []
     for own in found.arms:
         losses = [record.metrics["best_valid_loss"] for record in own.complete]

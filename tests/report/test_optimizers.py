@@ -104,6 +104,7 @@ def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
     verdicts = optimizer_claims.verdicts(found, Tables(trace([0.0, 1.0, 2.0, 0.9])))  # type: ignore[arg-type]
     against, fit, plateau, robust = verdicts
     assert against.word == "partly"  # below default Adam, above tuned Adam
+    assert "large batch" not in against.reason  # that arm is none of this page's
     assert robust.word == "upheld"  # around the best lr0, and the best D, a decade costs 1, Adam a tenth of that
     assert "Adam over lr from 0.001 to 0.1: 0.100" in robust.reason
     assert "over lr0 from 0.0001 to 0.001: 1.000" in robust.reason and "over D from 0.1 to 1: 1.000" in robust.reason
@@ -111,6 +112,18 @@ def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
     assert fit.word == "not tested yet"
     assert plateau.word == "partly"  # met at the end of the first epoch, not of the second
     assert "3 of 6 epochs (3 runs)" in plateau.reason
+
+
+def test_the_papers_method_stands_beside_adam_on_a_large_batch() -> None:
+    asked = PARAMETERS | {"arms": ["adam-default", "adam", "adam-large", "usgm-paper"], "grids": []}
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    losses = {"adam-default": 6.0, "adam": 5.8, "adam-large": 6.1, "usgm-paper": 6.2}
+    records: list = [None] * len(configs)
+    for cell in cells:
+        records[configs.index(cell.config)] = Record(losses[cell.arm], cell.config.seed)
+    found = report.gather(cells, configs, records)
+    against = optimizer_claims.verdicts(found, Tables(trace([0.0] * 4)))[0]  # type: ignore[arg-type]
+    assert "Adam, large batch, in 40 and 40 steps, validation loss: +0.100 (+0.100 to +0.100), higher" in against.reason
 
 
 @pytest.mark.parametrize(("rate", "distance", "word"), [(0.05, 1.0, "partly"), (0.05, 0.05, "not upheld")])
