@@ -122,13 +122,14 @@ def grid_numbers(found: Gathered, names: Sequence[str], metric: str = "best_vali
 def sensitivity(found: Gathered, panels: Mapping[str, Sequence[str]]) -> Figure | None:
     """Best validation loss against a setting: one panel for each title, with its grids as lines.
 
-    A loss far above a panel's least one, as after divergence, is cut off at the panel's upper edge.
+    A loss far above a panel's least one, as after divergence, is cut off at the panel's upper edge. Hollow marks: grids
+    of short runs.
     """
     shown = {title: [n for n in names if _ran(found.grids.get(n, []))] for title, names in panels.items()}
     shown = {title: names for title, names in shown.items() if names}
     if not shown:
         return None
-    figure, axes = canvas(-(-len(shown) // 2), min(2, len(shown)), 7.4, 3.4 * -(-len(shown) // 2))
+    figure, axes = canvas(-(-len(shown) // 2), min(2, len(shown)), 7.4, 4.0 * -(-len(shown) // 2))
     for axis, (title, names) in zip(axes.flat, shown.items(), strict=False):
         for name in names:
             points = _ran(found.grids[name])
@@ -139,6 +140,7 @@ def sensitivity(found: Gathered, panels: Mapping[str, Sequence[str]]) -> Figure 
                 color=colour,
                 marker=marker,
                 linestyle=line,
+                markerfacecolor=colour if GRIDS[name].full else "#ffffff",
                 label=GRIDS[name].title,
             )
         axis.set(title=title, xscale="log", xlabel=GRIDS[names[0]].axes[0], ylabel="Best validation loss")
@@ -149,7 +151,7 @@ def sensitivity(found: Gathered, panels: Mapping[str, Sequence[str]]) -> Figure 
         losses = [loss for name in names for _, loss in _ran(found.grids[name])]
         if max(losses) > min(losses) + CUT:
             axis.set_ylim(min(losses) - 0.08 * CUT, min(losses) + CUT)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
     return figure
