@@ -108,14 +108,8 @@ def _variant(model: str, module: str, prefix: str) -> ModelSpec:
 
 def _both(model: str) -> ModelSpec:
     """The class with the residual and the repeat bias, with the sources of either variant."""
-    parts = [VARIANTS[f"{model}+{suffix}"] for suffix in ("residual", "repeats")]
-    home, _, name = MODELS[model].path.partition(":")
-    modules = [part.path.partition(":")[0] for part in parts]
-    return replace(
-        parts[0],
-        path=f"seqrec_lib.models.residual_repeats:Both{name}",
-        sources=(*modules, home, *MODELS[model].sources),
-    )
+    spec = _variant(model, "seqrec_lib.models.residual_repeats", "Both")
+    return replace(spec, sources=("seqrec_lib.models.variants", "seqrec_lib.models.repeats", *spec.sources))
 
 
 _SPACES = ("mamba4rec", "2mamba4rec", "hydra4rec")

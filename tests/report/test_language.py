@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,11 @@ def test_the_papers_own_rows_for_the_pair_are_counted() -> None:
     assert "In 5 of the paper's 6 rows" in text
     assert "MamRec on Beauty" not in text and text.count("MamRec on") == 2 and text.count("GPT4Rec on") == 3
     assert "In 0 of" in language.paper_pair_sentence(rounding=11.0).text
+
+
+@pytest.mark.parametrize(("steps", "said"), [(24, True), (32, True), (33, False)])  # the end of text takes a step too
+def test_free_queries_shorter_than_a_title_are_said(steps: int, said: bool) -> None:
+    config = {"tuning": {"title_tokens": 32}, "writing": {"steps": steps}}
+    runs = [SimpleNamespace(complete=[]), SimpleNamespace(complete=[SimpleNamespace(config=config)])]
+    notes = language._cut_titles(runs)  # type: ignore[arg-type]
+    assert bool(notes) == said and (not said or f"after {steps} tokens" in notes[0])

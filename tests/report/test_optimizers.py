@@ -114,16 +114,26 @@ def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
     assert "3 of 6 epochs (3 runs)" in plateau.reason
 
 
-def test_the_papers_method_stands_beside_adam_on_a_large_batch() -> None:
-    asked = PARAMETERS | {"arms": ["adam-default", "adam", "adam-large", "usgm-paper"], "grids": []}
+def of_losses(losses: dict[str, float], **changes: object) -> report.Gathered:
+    """A page of arms with these losses and no grids."""
+    asked = PARAMETERS | {"arms": list(losses), "grids": []} | changes
     cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    losses = {"adam-default": 6.0, "adam": 5.8, "adam-large": 6.1, "usgm-paper": 6.2}
     records: list = [None] * len(configs)
     for cell in cells:
         records[configs.index(cell.config)] = Record(losses[cell.arm], cell.config.seed)
-    found = report.gather(cells, configs, records)
+    return report.gather(cells, configs, records)
+
+
+def test_the_papers_method_stands_beside_adam_on_a_large_batch() -> None:
+    found = of_losses({"adam-default": 6.0, "adam": 5.8, "adam-large": 6.1, "usgm-paper": 6.2})
     against = optimizer_claims.verdicts(found, Tables(trace([0.0] * 4)))[0]  # type: ignore[arg-type]
     assert "Adam, large batch, in 40 and 40 steps, validation loss: +0.100 (+0.100 to +0.100), higher" in against.reason
+
+
+def test_only_the_data_of_figure_3_are_compared_with_it() -> None:
+    assert "curves on MovieLens 100K" in report.data_note("ml-100k").text
+    assert "nothing here is compared" in report.data_note("ml-1m").text
+    assert "Simulated" in report.data_note("demo").text
 
 
 @pytest.mark.parametrize(("rate", "distance", "word"), [(0.05, 1.0, "partly"), (0.05, 0.05, "not upheld")])
@@ -311,14 +321,10 @@ def test_without_seeds_only_a_worst_start_that_is_no_worse_is_within_noise(worst
 
 
 def test_arms_of_another_model_stand_beside_their_own_reference_and_in_no_figure() -> None:
-    asked = PARAMETERS | {"model": "2mamba4rec", "grids": []}
-    asked["arms"] = ["adamw-cosine", "probing", "sasrec-adamw", "sasrec-probing"]
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
     losses = {"adamw-cosine": 6.0, "probing": 6.1, "sasrec-adamw": 5.0, "sasrec-probing": 4.75}
-    records: list = [None] * len(configs)
-    for cell in cells:
-        records[configs.index(cell.config)] = Record(losses[cell.arm], cell.config.seed)
-    found = report.gather(cells, configs, records)
+    asked = PARAMETERS | {"model": "2mamba4rec", "arms": list(losses), "grids": []}
+    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
+    found = of_losses(losses, model="2mamba4rec")
     assert {own.model for own in found.arms} == {"adamw-cosine", "probing"}
     assert {cell.config.model for cell in cells if cell.arm.startswith("sasrec")} == {"sasrec"}
     assert set(drawing.curve_numbers(found, "loss")["arm"]) == {"adamw-cosine", "probing"}
