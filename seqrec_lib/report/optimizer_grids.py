@@ -195,6 +195,7 @@ def without_tuning(found: Gathered, dataset: str) -> Html:
         caption="Without a rate to tune: the variant from every start, beside a tuned Adam",
         notes=[*notes, *waiting_note(waiting)],
         left=(0, 3, 7),
+        wrap=(0, 3),
     )
 
 
@@ -242,4 +243,5 @@ def over_seeds(found: Gathered, dataset: str) -> Html:
         caption="Without a rate to tune: the variant beside a tuned Adam over seeds",
         notes=[*notes, *waiting_note(waiting)],
         left=(0, 1, 3, 6),
+        wrap=(0, 1, 3),
     )
