@@ -113,6 +113,7 @@ def _print(table: Any) -> None:
 def study(
     profile: Annotated[str, typer.Option("--profile", "-p", help="Profile of study.yml: demo or paper.")] = "demo",
     dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; may repeat.")] = None,
+    notebook: Annotated[list[str] | None, typer.Option("--notebook", "-n", help="Only this one; may repeat.")] = None,
     missing: Annotated[str, typer.Option(help="run: carry out missing runs; skip: show them as not run.")] = "run",
     book: Annotated[bool, typer.Option("--book/--no-book", help="Build the book afterwards.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda: where to train.")] = "auto",
@@ -130,14 +131,23 @@ def study(
     if time_budget is None:
         if out is not None:
             raise SeqRecError("--out goes with --time-budget; `seqrec results export` packs runs at any time")
-        _finish(run_study(profile, dataset or (), missing, build=book, device=device, say=_say))
+        chosen = notebook or ()
+        _finish(run_study(profile, dataset or (), missing, notebooks=chosen, build=book, device=device, say=_say))
         return
     if missing != "run":
         raise SeqRecError(f"--missing {missing} carries out nothing, --time-budget carries out runs; leave one out")
     from seqrec_lib.study.budget import parse_duration
 
     seconds = parse_duration(time_budget)
-    report = run_missing(profile, dataset or (), seconds=seconds, out=out, device=cast("Any", device), say=_say)
+    report = run_missing(
+        profile,
+        dataset or (),
+        seconds=seconds,
+        notebooks=notebook or (),
+        out=out,
+        device=cast("Any", device),
+        say=_say,
+    )
     _say(str(report))
     for line in report.failed:
         print(f"failed: {line}", file=sys.stderr)

@@ -141,6 +141,7 @@ def execute(
     missing: str = "run",
     progress: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    wait: bool = True,
 ) -> list[RunRecord | None]:
     """Read the runs that have a record and, with ``missing="run"``, carry out the others one by one.
 
@@ -156,6 +157,7 @@ def execute(
         missing: run | skip.
         progress: whether to show progress.
         device: auto | cpu | cuda; not part of a run's key.
+        wait: False leaves a run that another process is at to that process.
 
     Returns:
         One entry per configuration: its record (complete or failed), or None: not run.
@@ -180,7 +182,7 @@ def execute(
             elif missing == "skip":
                 reporter.count("failed" if record else "not run")
             else:
-                record = _run_locked(experiment, config, run_id, label, store, reporter, device)
+                record = _run_locked(experiment, config, run_id, label, store, reporter, device, wait)
             results.append(record)
     return results
 
@@ -200,10 +202,13 @@ def _run_locked(
     store: RunStore,
     reporter: Reporter,
     device: Literal["auto", "cpu", "cuda"],
-) -> RunRecord:
-    if store.is_locked(run_id):
+    wait: bool,
+) -> RunRecord | None:
+    if wait and store.is_locked(run_id):
         reporter.line(f"{label}: another process is at it; waiting")
-    with store.lock(run_id):
+    with store.lock(run_id, wait=wait) as held:
+        if not held:
+            return None
         record = store.find(run_id)
         if record is not None and store.settled(record):  # the other process finished it meanwhile
             reporter.count("read")

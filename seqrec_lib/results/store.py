@@ -154,11 +154,21 @@ class RunStore:
         return folder if files and all(map(_is_whole, files)) else None
 
     @contextmanager
-    def lock(self, run_id: str) -> Iterator[None]:
-        """Hold a run, across processes: a second one waits here. Ends with the process, whatever ends
-        that."""
-        with self._lock(run_id):
-            yield
+    def lock(self, run_id: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold a run, across processes: a second one waits here, or without ``wait`` is told False and holds nothing.
+        Ends with the process, whatever ends that."""
+        from filelock import Timeout
+
+        lock = self._lock(run_id)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def is_locked(self, run_id: str) -> bool:
         """Whether another process or thread holds the run at this moment."""

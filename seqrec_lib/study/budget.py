@@ -4,6 +4,9 @@ their value, in one process, none started that is unlikely to end in time, each 
 Value is the order of study.yml, and within a page the order of seeds: a second seed of one model comes after the first
 of all. How long a run takes is estimated from the records there are. When the time is up, the run under way stops where
 it is; its checkpoint stays, and a later call on this machine goes on from it.
+
+Several such processes share the work: a run that another one is at is left to it. On a GPU that is worth while, as small
+models leave most of it idle.
 """
 
 from __future__ import annotations
@@ -48,9 +51,10 @@ class Task:
 @dataclass
 class BudgetReport:
     """What became of the tasks, by name: ``done``, ``failed``, ``stopped`` when the time was up, ``too_long`` for what
-    was left of it."""
+    was left of it, ``elsewhere``: another process was at them."""
 
     done: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     too_long: list[str] = field(default_factory=list)
@@ -58,6 +62,7 @@ class BudgetReport:
     def __str__(self) -> str:
         counts = {
             "run": self.done,
+            "left to another process": self.elsewhere,
             "failed": self.failed,
             "stopped": self.stopped,
             "left, too long for the rest of the time": self.too_long,
@@ -145,10 +150,13 @@ def run_within(
 
     began, name, report = time.monotonic(), hardware(), BudgetReport()
     on_gpu = device != "cpu" and gpu_name() is not None
-    records = store.records()
     for task in tasks:
         left = seconds - (time.monotonic() - began)
-        needed = estimate(task, records, name, on_gpu)
+        known = store.records(task.experiment.NAME, plain(task.config).get("dataset"))  # another process adds to them
+        if any(record.run_id == task.run_id and store.settled(record) for record in known):
+            report.elsewhere.append(task.name)
+            continue
+        needed = estimate(task, known, name, on_gpu)
         if left <= 0 or (left < UNKNOWN_SHARE * seconds if needed is None else MARGIN * needed > left):
             report.too_long.append(task.name)
             continue
@@ -156,15 +164,16 @@ def run_within(
         say(f"{task.name} ({expected}; {duration(left)} left)")
         try:
             with _alarm(left):
-                (record,) = execute(task.experiment, [task.config], store=store, device=device)
+                (record,) = execute(task.experiment, [task.config], store=store, device=device, wait=False)
         except OutOfTime:
             report.stopped.append(task.name)
             continue
-        if record is not None and record.complete:
+        if record is None:
+            report.elsewhere.append(task.name)
+        elif record.complete:
             report.done.append(task.name)
-            records.append(record)
         else:
-            report.failed.append(f"{task.name}: {record.error if record else 'no record'}")
+            report.failed.append(f"{task.name}: {record.error}")
     return report
 
 

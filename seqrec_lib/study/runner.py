@@ -57,21 +57,28 @@ class Study:
                 found.setdefault(page.name, page)
         return list(found.values())
 
-    def select(self, profile: str, datasets: Sequence[str] = ()) -> list[Page]:
-        """Pages of a profile, all or those of some data sets (pages without a data set always belong).
+    def select(self, profile: str, datasets: Sequence[str] = (), notebooks: Sequence[str] = ()) -> list[Page]:
+        """Pages of a profile, all or those of some notebooks and data sets (a page without a data set is of each).
 
         Raises:
-            SeqRecError: no such profile, or it has no page of such a data set.
+            SeqRecError: no such profile, or it has no page of such a data set or notebook.
         """
         if profile not in self.profiles:
             raise SeqRecError(f"unknown profile {profile!r}; {parameters.suggest(profile, self.profiles)}")
         pages = self.profiles[profile]
         there = list(dict.fromkeys(page.dataset for page in pages if page.dataset))
-        for dataset in datasets:
-            if dataset not in there:
-                hint = parameters.suggest(dataset, there)
-                raise SeqRecError(f"profile {profile!r} has no page on data set {dataset!r}; {hint}")
-        return [page for page in pages if not datasets or page.dataset is None or page.dataset in datasets]
+        known = list(dict.fromkeys(page.notebook for page in pages))
+        for what, asked, names in (("on data set", datasets, there), ("of notebook", notebooks, known)):
+            for name in asked:
+                if name not in names:
+                    hint = parameters.suggest(name, names)
+                    raise SeqRecError(f"profile {profile!r} has no page {what} {name!r}; {hint}")
+        return [
+            page
+            for page in pages
+            if (not datasets or page.dataset is None or page.dataset in datasets)
+            and (not notebooks or page.notebook in notebooks)
+        ]
 
 
 @dataclass
@@ -176,6 +183,7 @@ def run_study(
     datasets: Sequence[str] = (),
     missing: str = "run",
     *,
+    notebooks: Sequence[str] = (),
     build: bool = True,
     device: str = "auto",
     say: Say = print,
@@ -186,6 +194,7 @@ def run_study(
         profile: a profile of study.yml.
         datasets: only these of its data sets; () for all.
         missing: run | skip, for the chosen pages.
+        notebooks: only these of its notebooks; () for all.
         build: False leaves it at the chosen pages, without the others and the book (for a cluster job).
         device: auto | cpu | cuda, for the chosen pages that train.
         say: takes each line of progress.
@@ -195,7 +204,7 @@ def run_study(
             fails is no exception but an entry of the result.
     """
     study = load_study()
-    chosen = [_on_device(page, device, study.root) for page in study.select(profile, datasets)]
+    chosen = [_on_device(page, device, study.root) for page in study.select(profile, datasets, notebooks)]
     others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
     result = Result()
     jobs = [Job(page, missing) for page in chosen] + [Job(page, "skip") for page in others]
@@ -212,6 +221,7 @@ def run_missing(
     datasets: Sequence[str] = (),
     *,
     seconds: float,
+    notebooks: Sequence[str] = (),
     out: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     say: Say = print,
@@ -228,8 +238,9 @@ def run_missing(
 
     if out is not None:
         check_target(out)
-    store = RunStore()
-    tasks = missing_tasks(load_study().select(profile, datasets), store)
+    store, study = RunStore(), load_study()
+    pages = [_on_device(page, device, study.root) for page in study.select(profile, datasets, notebooks)]
+    tasks = missing_tasks(pages, store)
     say(f"{len(tasks)} runs are missing; {duration(seconds)} for them")
     try:
         return run_within(seconds, tasks, store, device=device, say=say)
