@@ -8,6 +8,8 @@ recorded as a CUDA graph, which one call replays; within an epoch nothing waits 
 Order of batches, schedule and checkpoints are those of the loop in `seqrec_lib.training`, so a run that was begun by
 one goes on with the other. Sums run over batches that are filled up, in another order, and dropout draws for the
 filling too: without dropout both agree to float32's rounding, with it they are two draws of one training.
+
+Glossary: R rows, L positions, P targets of a batch, V rows of the item embeddings, d width.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_lib.checkpoint import TrainingState, WeightAverage
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.base import SequentialRecommender
+from seqrec_lib.models.repeats import SCALE, RepeatBias
 from seqrec_lib.recipes import Precision, TrainingConfig
 from seqrec_lib.resident import Batch, ResidentEpoch, Shape, rounded
 
@@ -56,7 +60,7 @@ def choose_loop(asked: Loop, model: SequentialRecommender, device: torch.device,
         reason = f"{processes} processes train together"
     elif not own:
         reason = "another optimizer or rule of batches decides on the host"
-    elif type(model).bias is not SequentialRecommender.bias:
+    elif not isinstance(model, RepeatBias) and type(model).bias is not SequentialRecommender.bias:
         reason = f"{type(model).__name__} adds a bias to a number of logits that depends on the data"
     elif asked == "graphs" and device.type != "cuda":
         reason = f"{device.type} has no CUDA graphs"
@@ -271,9 +275,50 @@ class ResidentTraining:
         hidden = self.model.hidden(batch.items, batch.lengths).flatten(0, 1)
         chosen = hidden.index_select(0, batch.at).float() * batch.counted.unsqueeze(1)
         dtype = torch.float32 if self.precision == "fp32" else torch.bfloat16
+        if isinstance(self.model, RepeatBias):
+            return repeat_loss(chosen, self.model, batch, dtype)
         mean = catalogue_cross_entropy(chosen, self.model.item_embedding.weight, batch.targets, dtype=dtype)
         size = len(batch.targets)
         return (mean * size - (size - batch.n) * math.log(self.model.n_items)) / batch.n
+
+
+def repeat_loss(chosen: Tensor, model: RepeatBias, batch: Batch, dtype: torch.dtype) -> Tensor:
+    """As `catalogue_cross_entropy` with the repeat bias, from as many pairs for every batch of a shape.
+
+    How many items a history has so far depends on the data. Here each position has a pair for every place of its row;
+    those that are none fall on the padding column, which is no item. The logits are kept for the backward pass: a batch
+    of a few thousand positions, on a GPU.
+
+    Args:
+        chosen: (P, d) encoded positions.
+    """
+    weight = model.item_embedding.weight
+    logits = chosen.to(dtype) @ weight.to(dtype).T
+    pairs = earlier_items(batch.items, batch.at)
+    logits = logits.scatter_add(1, pairs, (SCALE * model.repeats).to(dtype).expand(pairs.shape))
+    losses = F.cross_entropy(logits[:, 1:].float(), batch.targets - 1, reduction="none")
+    return (losses * batch.counted).sum() / batch.n
+
+
+def earlier_items(items: Tensor, at: Tensor) -> Tensor:
+    """Items of each position's history, its own included, each once and 0 in all other places.
+
+    Args:
+        items: (R, L) ids. at: (P,) positions of the flattened (R, L).
+
+    Returns:
+        (P, L) ids.
+
+    >>> earlier_items(torch.tensor([[7, 8, 7, 9]]), torch.tensor([2, 3]))
+    tensor([[7, 8, 0, 0],
+            [7, 8, 0, 9]])
+    """
+    length = items.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=items.device).tril(-1)
+    again = ((items.unsqueeze(2) == items.unsqueeze(1)) & earlier).any(2)
+    row, place = at // length, at % length
+    later = torch.arange(length, device=items.device) > place.unsqueeze(1)
+    return items.masked_fill(again, 0)[row].masked_fill(later, 0)
 
 
 def _portable(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

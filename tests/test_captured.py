@@ -18,6 +18,7 @@ from seqrec_lib.checkpoint import WeightAverage
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
+from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.recipes import TrainingConfig
 from seqrec_lib.training import CHECKPOINT, Progress, make_accelerator, train
@@ -34,6 +35,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "mamba4rec": {"d_model": 16, "d_state": 8},
     "2mamba4rec": {"d_model": 16, "d_state": 8, "headdim": 16},
     "hydra4rec": {"d_model": 16, "d_state": 8, "headdim": 16},
+    "sasrec+repeats": {"d_model": 16, "n_layers": 1},
+    "2mamba4rec+residual+repeats": {"d_model": 16, "d_state": 8, "headdim": 16},
 }
 
 
@@ -117,13 +120,16 @@ def test_without_dropout_both_loops_train_the_same(name: str, objective: Any, tm
         assert a["matmul_fraction"] > 0
 
 
-def test_filling_up_adds_nothing_to_loss_and_gradients(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sasrec", "sasrec+repeats"])
+def test_filling_up_adds_nothing_to_loss_and_gradients(name: str) -> None:
     """One step on a batch that is half empty, in float64 where nothing hides in the rounding."""
     config = replace(CONFIG, average=0.0, clip=1e9)
     batches = training._Batches(SEQUENCES, config, CPU, (0, 1), resident=True)
     batches.start_epoch(0)
-    epoch, model = batches.resident, model_of().double()
+    epoch, model = batches.resident, model_of(name).double()
     assert epoch is not None
+    if isinstance(model, RepeatBias):
+        torch.nn.init.constant_(model.repeats, -0.3)  # else it would add nothing
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     steps = captured.ResidentTraining(model, optimizer, None, epoch, config, "fp32", lambda *_: 1.0, [1e-3], None)
     found = []
@@ -257,8 +263,14 @@ def test_the_average_blends_as_it_updates() -> None:
 
 def test_which_loop_trains() -> None:
     model, gpu = model_of(), torch.device("cuda", 0)
-    biased = build("sasrec+repeats", 20, 12, SMALL["sasrec"])
+    assert choose_loop("auto", build("sasrec+repeats", 20, 12, SMALL["sasrec"]), gpu, 1, True) == "graphs"
     assert choose_loop("auto", model, gpu, 1, True) == "graphs"
+
+    class Biased(SASRec):
+        def bias(self, items: torch.Tensor, at: torch.Tensor) -> Any:
+            return torch.ones(()), (at[:1], items[0, :1])
+
+    biased = Biased(20, 12, **SMALL["sasrec"])
     assert choose_loop("auto", model, CPU, 1, True) == "ordinary"
     assert choose_loop("resident", model, CPU, 1, True) == "resident"
     for other in ((model, gpu, 2, True), (model, gpu, 1, False), (biased, gpu, 1, True)):
@@ -269,10 +281,17 @@ def test_which_loop_trains() -> None:
         train(model_of(), SEQUENCES, CONFIG, Path("nowhere"), accelerator=make_accelerator("cpu"), loop="graphs")
 
 
-def test_a_bias_that_depends_on_the_data_trains_as_before(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = build("sasrec+repeats", 20, 12, SMALL["sasrec"])
-    assert train(model, SEQUENCES, replace(CONFIG, epochs=1), tmp_path).loop == "ordinary"
+def test_the_repeat_bias_has_the_pairs_of_the_models_own_rule() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 9):
+        items = torch.randint(1, 6, (4, length), generator=generator)
+        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
+        _, (position, item) = build("sasrec+repeats", 20, 12, SMALL["sasrec"]).bias(items, at) or (None, (None, None))
+        pairs = captured.earlier_items(items, at)
+        assert pairs.shape == (len(at), length)
+        found = {(int(p), int(pairs[p, j])) for p, j in pairs.nonzero()}
+        assert found == set(zip(position.tolist(), item.tolist(), strict=True))
+        assert len(found) == int((pairs > 0).sum()), "each item once"
 
 
 @pytest.mark.gpu

@@ -20,7 +20,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,7 @@ from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import COUNTED
 from seqrec_lib.places import project_root
 from seqrec_lib.recipes import resolve
+from seqrec_lib.results import ADDED_LATER
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,6 +62,7 @@ class Config:
         processes, blocks, block_users: interleaved timing: blocks in each process, users in each block.
         samples, sample_users: the paper's protocol. batches, batch_rounds: sizes and repeats, in each process.
         k: items asked for. seed: of users and orders.
+        paths: of `seqrec_lib.latency.contestants`; (): all of the device.
     """
 
     dataset: str
@@ -78,15 +80,17 @@ class Config:
     batch_rounds: int
     k: int = 10
     seed: int = 0
+    paths: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """One run for ``dataset`` on ``device`` with all ``models``.
 
     Raises:
-        SeqRecError: an unknown data set or model, or a count below 1.
+        SeqRecError: an unknown data set or model, a path that the device does not have, or a count below 1.
     """
     from seqrec_lib.data import registry
+    from seqrec_lib.latency import PATHS
 
     dataset = parameters["dataset"]
     registry.get(dataset)
@@ -94,6 +98,10 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     for name in counts:
         if parameters[name] < 1:
             raise SeqRecError(f"{name} is {parameters[name]}; it must be at least 1")
+    device, paths = parameters["device"], tuple(parameters.get("paths") or ())
+    for path in paths:
+        if path not in PATHS[device]:
+            raise SeqRecError(f"path {path!r} cannot be timed on {device}; it has {', '.join(PATHS[device])}")
     architectures = {}
     _, training = resolve(dataset, "mamba4rec", 0)
     assert training is not None
@@ -107,8 +115,9 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
             models=tuple(parameters["models"]),
             architectures=architectures,
             max_length=training.max_length,
-            device=parameters["device"],
+            device=device,
             batches=tuple(parameters["batches"]),
+            paths=paths,
             **{name: parameters[name] for name in counts},
         )
     ]
@@ -143,7 +152,7 @@ def run(config: Config, context: Context) -> Outcome:
 
 
 def _job(config: Config, number: int) -> Job:
-    from seqrec_lib.latency.contestants import CPU_PATHS, CUDA_PATHS
+    from seqrec_lib.latency import PATHS
     from seqrec_lib.latency.worker import Job
 
     cuda = config.device == "cuda"
@@ -154,7 +163,7 @@ def _job(config: Config, number: int) -> Job:
         n_items=0,
         models=tuple(m for m in config.models if not (cuda and m in COUNTED)),
         architectures=config.architectures,
-        paths=CUDA_PATHS if cuda else CPU_PATHS,
+        paths=config.paths or PATHS[config.device],
         twin=twin,
         max_length=config.max_length,
         k=config.k,

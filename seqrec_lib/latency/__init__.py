@@ -7,3 +7,6 @@ A/A
 - `clock`: wall clocks, CUDA events, peak memory
 - `worker`: one process that times all contestants in interleaved random blocks
 """
+
+PATHS = {"cpu": ("served", "module", "step"), "cuda": ("eager", "compiled", "graph")}
+"""What can be timed, by device; `contestants` says what each is."""

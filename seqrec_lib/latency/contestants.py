@@ -24,8 +24,6 @@ from seqrec_lib.models import COUNTED, build, load_class
 from seqrec_lib.serving import Server, SteppingServer, serve
 from seqrec_lib.serving.base import select
 
-CPU_PATHS = ("served", "module", "step")
-CUDA_PATHS = ("eager", "compiled", "graph")
 ROOMS = (50, 100, 200, 400)  # lengths that compiled histories are filled up to, below the model's longest
 PROGRAMS = 64  # compiled at most of one function: rooms times models
 
@@ -195,7 +193,7 @@ def contestants(
     """Every model on every path that it has; ``twin`` enters its served path twice, as the A/A control ("again").
 
     Args:
-        models: id -> model, on the device to be timed. paths: of `CPU_PATHS` or `CUDA_PATHS`.
+        models: id -> model, on the device to be timed. paths: of `seqrec_lib.latency.PATHS`.
     """
     found: list[Contestant] = []
     for name, model in models.items():

@@ -278,6 +278,8 @@ def conditions(record: Record) -> str:
     if isinstance(where, str):  # data_load's: the architecture alone
         where = {"cpu": where, "cores": record.get("cores")}
     parts = [str(where.get("cpu") or where.get("processor") or "unknown CPU")]
+    if where.get("device_type") == "cuda":
+        parts.insert(0, str(where["device"]))
     threads, cores = where.get("threads"), where.get("cores")
     if cores is not None:
         parts.append(_plural(cores, "core"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -214,12 +212,12 @@ def warm_up_table(timings: Timings | None) -> Html:
     )  # fmt: skip
 
 
-def cuda_table(timings: Timings | None, models: Sequence[str]) -> Html:
+def cuda_table(timings: Timings | None) -> Html:
     """GPU columns: eager, compiled, CUDA graph; wall clock and the device's own."""
     if timings is None:
         return not_run("On a GPU")
     body: list[list[str | Html]] = []
-    for model in models:
+    for model in timings.record.config["architectures"]:
         cells: list[str | Html] = [label(model)]
         for path in ("eager", "compiled", "graph"):
             if (model, path) not in timings.rows:
@@ -230,7 +228,11 @@ def cuda_table(timings: Timings | None, models: Sequence[str]) -> Html:
     headers = ["Model", "Eager", "torch.compile", "CUDA graph"]
     return table(
         headers, body, caption="On a GPU: median milliseconds at batch 1, by the wall clock (by CUDA events)",
-        notes=["The host waits for the GPU before each reading of the clock."],
+        notes=[
+            f"{timings.record.environment['device']}, {len(timings.calls) // len(timings.rows):,} requests for each. A "
+            "request goes from ids on the host to the ten best on the host, which waits for the GPU before it reads "
+            "the clock."
+        ],
     )  # fmt: skip
 
 

@@ -45,6 +45,13 @@ def found(
     return result
 
 
+def on_gpu(store: RunStore, experiment: str, dataset: str) -> RunRecord | None:
+    """The newest complete timing run of a data set on a GPU, whatever its sizes: a GPU is at hand for minutes, and what
+    fits into them is not what a CPU is given hours for."""
+    runs = [r for r in store.records(experiment, dataset) if r.complete and r.config.get("device") == "cuda"]
+    return max(runs, key=lambda r: r.finished, default=None)
+
+
 @dataclass(frozen=True)
 class Timings:
     """One latency run: ``calls`` has a column ``total`` beside the stages; microseconds throughout."""

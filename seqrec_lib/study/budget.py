@@ -5,8 +5,8 @@ Value is the order of study.yml, and within a page the order of seeds: a second 
 of all. How long a run takes is estimated from the records there are. When the time is up, the run under way stops where
 it is; its checkpoint stays, and a later call on this machine goes on from it.
 
-Several such processes share the work: a run that another one is at is left to it. On a GPU that is worth while, as small
-models leave most of it idle.
+Several such processes share the work: a run that another one is at is left to it. That is worth while on a GPU, most of
+which a small model leaves idle.
 """
 
 from __future__ import annotations

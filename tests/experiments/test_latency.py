@@ -16,7 +16,7 @@ from seqrec_lib.latency.contestants import contestants, held_bytes, make_model
 from seqrec_lib.latency.worker import save, work
 from seqrec_lib.models import MODELS
 from seqrec_lib.report.timings import found
-from seqrec_lib.results import RunStore
+from seqrec_lib.results import RunStore, plain
 
 SMALL: dict[str, Any] = {
     "dataset": "demo",
@@ -53,6 +53,16 @@ def test_a_run_holds_all_models_at_one_length() -> None:
         latency.plan(SMALL | {"blocks": 0})
     with pytest.raises(SeqRecError, match="unknown model 'sasrek'"):
         latency.plan(SMALL | {"models": ["sasrek"]})
+
+
+def test_paths_are_those_of_the_device_and_all_of_them_by_default() -> None:
+    (config,) = latency.plan(SMALL)
+    assert "paths" not in plain(config), "the keys of runs from before there was a choice"
+    assert latency._job(config, 0).paths == ("served", "module", "step")
+    (config,) = latency.plan(SMALL | {"device": "cuda", "paths": ["graph"]})
+    assert latency._job(config, 0).paths == ("graph",) and plain(config)["paths"] == ["graph"]
+    with pytest.raises(SeqRecError, match="path 'graph' cannot be timed on cpu; it has served, module, step"):
+        latency.plan(SMALL | {"paths": ["graph"]})
 
 
 def test_processes_share_the_papers_samples_and_have_their_own_users() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from seqrec_lib.latency.statistics import Estimate, simulate_coverage
 from seqrec_lib.report import appendix_b, latency, scaling, speed_claims
-from seqrec_lib.report.timings import Timings
+from seqrec_lib.report.timings import Timings, on_gpu
+from seqrec_lib.results import RunStore
 from tests.fakes import make_record
 
 MEDIANS = {"sasrec": 1000.0, "mamba4rec": 500.0, "2mamba4rec": 250.0, "hydra4rec": 100.0}
@@ -113,7 +115,7 @@ def test_without_a_run_everything_says_so() -> None:
         latency.setting(None), latency.service_table(None, "served"), latency.stage_table(None, "served"),
         latency.paper_table(None, "ml-1m"), latency.ratio_table(None, "ml-1m"), latency.control(None),
         latency.batch_table(None), latency.warm_up_table(None), latency.goals(None),
-        latency.cuda_table(None, ["sasrec"]),
+        latency.cuda_table(None),
         scaling.exponent_table(None), scaling.crossing_table(None),
         scaling.state_table(None), scaling.state_paragraph(None), scaling.paper_catalogues(None),
         scaling.selection_share(None), scaling.sasrec_test(None),
@@ -121,6 +123,26 @@ def test_without_a_run_everything_says_so() -> None:
         assert "not run" in piece.text
     assert latency.ecdf_figure(None) is None and scaling.growth_figure(None, []) is None
     assert appendix_b.figure(appendix_b.points([], None, "ml-1m")) is None
+
+
+def test_a_gpus_timings_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    timings = make_timings()
+    calls = timings.calls[timings.calls["path"] == "served"].assign(path="graph", device=7.0)
+    config = timings.record.config | {"device": "cuda", "architectures": {"sasrec": {}, "hydra4rec": {}}}
+    store = RunStore(tmp_path / "new", tmp_path / "published")
+    assert on_gpu(store, "latency", "ml-1m") is None
+    store.save(timings.record)
+    older, newer = (
+        replace(make_record(experiment="latency", config=config | {"blocks": n}, environment={"device": "a GPU"}),
+                finished=f"2026-01-0{n}T00:00:00+00:00")
+        for n in (1, 2)
+    )  # fmt: skip
+    for record in (newer, older):
+        store.save(record)
+    found = on_gpu(store, "latency", "ml-1m")
+    assert found is not None and found.config["blocks"] == 2
+    text = latency.cuda_table(replace(timings, record=found, calls=calls)).text
+    assert "a GPU, 90 requests for each" in text and "0.0070" in text and text.count("not run") == 4
 
 
 def test_the_other_pieces_show_what_they_are_about() -> None:

@@ -212,6 +212,19 @@ print(RunStore(sys.argv[1], sys.argv[2]).is_locked("0" * 16))
     assert (held.strip(), free.strip()) == ("True", "False")
 
 
+def test_who_does_not_wait_for_a_lock_is_told_that_another_has_it(store: RunStore) -> None:
+    code = """
+import sys
+from seqrec_lib.results import RunStore
+with RunStore(sys.argv[1], sys.argv[2]).lock("0" * 16, wait=False) as held:
+    print(held)
+"""
+    with store.lock("0" * 16) as mine:
+        other = run_python(code, store.new, store.published, wait=False).communicate()[0]
+    free = run_python(code, store.new, store.published, wait=False).communicate()[0]
+    assert (mine, other.strip(), free.strip()) == (True, "False", "True")
+
+
 def test_a_place_that_cannot_be_written_is_one_line(store: RunStore) -> None:
     store.new.parent.mkdir(parents=True, exist_ok=True)
     store.new.write_text("a file where the folder should be")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.results import RunStore, hardware
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import budget
 from seqrec_lib.study.budget import Task, estimate, missing_tasks, parse_duration, run_within
 from seqrec_lib.study.runner import Page, run_missing
@@ -120,6 +125,25 @@ def test_a_failed_run_is_named_and_the_next_goes_on(store: RunStore) -> None:
     assert report.failed == ["fake: ml-1m seed 0: no luck; try again"] and report.done == ["fake: ml-1m seed 1"]
 
 
+def test_what_another_process_is_at_or_has_done_is_left_to_it(store: RunStore) -> None:
+    experiment = FakeExperiment()
+    held, done, free = tasks_of(experiment, 0, 1, 2)
+    execute(experiment, [done.config], store=store)
+    code = "import sys; from seqrec_lib.results import RunStore as S; lock = S(*sys.argv[1:3]).lock(sys.argv[3])\n"
+    code += "with lock: print('held', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(store.new), str(store.published), held.run_id],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    try:
+        report = run_within(60, [held, done, free], store, say=lambda line: None)
+    finally:
+        other.communicate("")
+    assert report.elsewhere == [held.name, done.name] and report.done == [free.name] and experiment.calls == [1, 2]
+    assert str(report) == "1 run, 2 left to another process"
+
+
 def test_missing_runs_in_the_order_of_their_value(store: RunStore) -> None:
     def page(dataset: str) -> Page:
         return Page("accuracy", dataset, {"dataset": dataset, "models": ["popularity", "sasrec", "mamba4rec"]})
@@ -128,6 +152,14 @@ def test_missing_runs_in_the_order_of_their_value(store: RunStore) -> None:
     names = [task.name.removeprefix("accuracy: ") for task in tasks]
     first = ["popularity seed 0", "sasrec seed 0", "mamba4rec seed 0", "sasrec seed 1", "mamba4rec seed 1"]
     assert names == [f"{dataset} {run}" for dataset in ("ml-1m", "demo") for run in first]
+
+
+def test_pages_are_planned_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Any] = []
+    monkeypatch.setattr(budget, "missing_tasks", lambda pages, store: planned.extend(pages) or [])
+    run_missing("paper", ["ml-1m"], seconds=60, notebooks=["latency", "audit"], device="cuda", say=lambda line: None)
+    assert [page.name for page in planned] == ["latency-ml-1m", "audit"]
+    assert planned[0].parameters["device"] == "cuda" and "device" not in planned[1].parameters
 
 
 def test_packs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

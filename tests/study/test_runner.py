@@ -68,6 +68,10 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
         study.select("papr")
     with pytest.raises(SeqRecError, match=r"no page on data set 'ml-1k'; did you mean .*'ml-1m'"):
         study.select("paper", ["ml-1k"])
+    assert [p.name for p in study.select("paper", notebooks=["good"])] == ["good-ml-1m", "good-ml-100k"]
+    assert [p.name for p in study.select("paper", ["ml-1m"], ["good"])] == ["good-ml-1m"]
+    with pytest.raises(SeqRecError, match=r"no page of notebook 'goood'; did you mean 'good'"):
+        study.select("paper", notebooks=["goood"])
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,10 @@ def test_a_page_that_another_process_is_at_is_waited_for(project: Path) -> None:
 
 def test_the_studys_own_file_is_valid() -> None:
     study = load_study(ROOT)
-    assert set(study.profiles) >= {"demo", "paper"}
+    assert set(study.profiles) == {"demo", "paper", "gpu"}
+    paper = {page.name: page for page in study.profiles["paper"]}
+    for page in study.profiles["gpu"]:  # what the book shows of such a page is the paper's, with the GPU's beside it
+        assert page.parameters["device"] == "cuda" and page.name in paper
     assert {page.dataset for page in study.profiles["demo"]} <= {"demo", None}
 
 

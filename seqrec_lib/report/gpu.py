@@ -1,0 +1,128 @@
+"""Tables of training on a GPU, from the record that benchmarks/gpu_training.py writes.
+
+A part that failed there has an entry that says so; it shows as a note. What was left out when the time was up has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seqrec_lib.report.benchmarks import Record, conditions, missing, versions
+from seqrec_lib.report.html import NONE, Html, bullets, stack, table
+from seqrec_lib.report.paper import dataset_name, model_name
+
+NAME = "gpu_training"
+LOOPS = {"ordinary": "Ordinary loop, s", "resident": "Resident data, s", "graphs": "CUDA graphs, s"}
+KERNELS = {"ours": "Ours", "theirs, fused": "mamba-ssm's"}
+
+
+def loops_table(record: Record | None) -> Html:
+    """Seconds of an epoch by loop, beside the two floors."""
+    if record is None:
+        return missing(NAME)
+    body = [
+        [
+            model_name(row["model"]),
+            f"{row['steps']:,}",
+            *(_seconds(row.get(f"{loop}_epoch_seconds")) for loop in LOOPS),
+            f"{row['ordinary_epoch_seconds'] / row['graphs_epoch_seconds']:.1f}"
+            if "graphs_epoch_seconds" in row
+            else NONE,
+            _seconds(row["bytes_floor_seconds"]),
+            _seconds(row["operations_floor_seconds"]),
+            _seconds(row["loss_bytes_seconds"]),
+            f"{row['times_the_floor']:.0f}",
+        ]
+        for row in _measured(record["loops"])
+    ]
+    headers = ["Model", "Steps", *LOOPS.values(), "Graphs are faster by", "Floor of bytes, s", "Floor of operations, s"]
+    headers += ["Logits' bytes, s", "In units of the larger floor"]
+    rates = record["ceilings"]
+    return table(
+        headers,
+        body,
+        caption=f"An epoch of training on a GPU, {dataset_name(record['dataset'])}, by the recipe",
+        notes=[
+            "The floors are what no program can go below on this card: bytes that must move at the rate of a copy "
+            f"({rates['bytes'] / 1e12:.2f} TB/s read and written here), operations of the matrix products at the rate "
+            f"of a large product ({rates['bf16_flops'] / 1e12:.0f} TFLOP/s in bfloat16, "
+            f"{rates['fp32_flops'] / 1e12:.0f} in float32). The logits' bytes could be spared by a kernel that keeps "
+            "them on the chip, and are in no floor.",
+            conditions(record),
+            f"Versions: {versions([record['versions']])}.",
+            *_failures(record["loops"]),
+        ],
+    )
+
+
+def mixers_table(record: Record | None) -> Html:
+    """This study's Mamba-2 layer beside mamba-ssm's own module: the same weights, inputs and shapes."""
+    if record is None:
+        return missing(NAME)
+    body = []
+    for row in _measured(record["mixers"]):
+        taken, factors = row["milliseconds"], row["ours_times_as_fast"]
+        cells = [f"{row['histories']} x {row['length']}", row["precision"]]
+        cells += [_number(taken.get(f"{side}{way}")) for side in KERNELS for way in ("", ", graph")]
+        cells += [_number(factors.get(f"theirs, fused{way}"), 1) for way in ("", ", graph")]
+        body.append(cells)
+    headers = ["Histories x items", "Precision", *(f"{name}{way}, ms" for name in KERNELS.values() for way in _WAYS)]
+    headers += [f"Our graph is faster than {KERNELS['theirs, fused']}{way} by" for way in _WAYS]
+    errors = sorted({f"{name}: {why}" for row in _measured(record["mixers"]) for name, why in row["errors"].items()})
+    return table(
+        headers,
+        body,
+        caption="Mamba-2 (d 64, state 128) on a GPU: forward and backward pass",
+        notes=[
+            "The contestants take turns; factors are medians over turns. A graph launches all kernels at once. "
+            + ("" if record["kernels_tuned"] else "Both use mamba-ssm's Triton kernels in one setting, untuned."),
+            conditions(record),
+            *(f"Not timed: {error}." for error in errors),
+            *_failures(record["mixers"]),
+        ],
+        left=(0, 1),
+    )
+
+
+_WAYS = ("", ", graph")
+
+
+def goals_list(record: Record | None) -> Html:
+    """Seconds to the goal of each model, and what became of those that did not get there."""
+    if record is None:
+        return missing(NAME)
+    lines = []
+    for row in _measured(record["goals"]):
+        where = f"{model_name(row['model'])}: NDCG@10 of {row['goal']:g} on the validation split"
+        training = f"{row.get('training_seconds', 0.0):.1f} s of them training, the rest start and validation"
+        lines.append(
+            f"{where} reached after {row['seconds']:.1f} s and {row['epochs']} epochs, {training}."
+            if row["reached"]
+            else f"{where} not reached: {row['best']:.3f} is its best, in {row['epochs']} epochs and "
+            f"{row['seconds']:.1f} s ({training})."
+        )
+    return bullets([*lines, *_failures(record["goals"])])
+
+
+def training_tables(record: Record | None) -> Html:
+    """All of it."""
+    if record is None:
+        return missing(NAME)
+    return stack([loops_table(record), goals_list(record), mixers_table(record)])
+
+
+def _measured(rows: Sequence[Any]) -> list[Any]:
+    return [row for row in rows if "failed" not in row]
+
+
+def _failures(rows: Sequence[Any]) -> list[str]:
+    return [f"Failed: {row['failed']} ({row['error']})." for row in rows if "failed" in row]
+
+
+def _seconds(value: float | None) -> str:
+    return "not run" if value is None else f"{value:.3g}"
+
+
+def _number(value: float | None, places: int = 2) -> str:
+    return NONE if value is None else f"{value:.{places}f}"
