@@ -1,6 +1,7 @@
-"""Tables of training on a GPU, from the record that benchmarks/gpu_training.py writes.
+"""Tables of training on a GPU, from the records that benchmarks/gpu_training.py and gpu_agreement.py write.
 
-A part that failed there has an entry that says so; it shows as a note. What was left out when the time was up has none.
+A part of the former that failed has an entry that says so; it shows as a note. What was left out when the time was up
+has none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from seqrec_lib.report.benchmarks import Record, conditions, missing, versions
 from seqrec_lib.report.html import NONE, Html, bullets, stack, table
 from seqrec_lib.report.paper import dataset_name, model_name
 
-NAME = "gpu_training"
+NAME, AGREEMENT = "gpu_training", "gpu_agreement"
+LAYERS = {"mamba": "Mamba", "mamba2": "Mamba-2", "hydra": "Hydra"}
 LOOPS = {"ordinary": "Ordinary loop, s", "resident": "Resident data, s", "graphs": "CUDA graphs, s"}
 KERNELS = {"ours": "Ours", "theirs, fused": "mamba-ssm's"}
 
@@ -105,8 +107,56 @@ def goals_list(record: Record | None) -> Html:
     return bullets([*lines, *_failures(record["goals"])])
 
 
+def agreement_table(record: Record | None) -> Html:
+    """Runs on a GPU beside the same ones on a CPU, and how far the kernels are from the float64 reference."""
+    if record is None:
+        return missing(AGREEMENT)
+    body: list[list[str | Html]] = []
+    for row in record["rows"]:
+        cells: list[str | Html] = [model_name(row["model"])]
+        for metric in ("ndcg@10", "masked_ndcg@10"):
+            found = row["difference"][metric]
+            cells += [f"{row[side][metric]:.4f}" for side in ("cpu", "gpu")]
+            cells.append(f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})")
+        cells += [f"{row[side]['train_seconds']:,.0f}" for side in ("cpu", "gpu")]
+        body.append(cells)
+    headers = ["Model", "CPU", "GPU", "Difference", "Masked: CPU", "Masked: GPU", "Masked: difference"]
+    headers += ["Training on the CPU, s", "On the GPU, s"]
+    precisions = {side: sorted({str(row[side]["precision"]) for row in record["rows"]}) for side in ("cpu", "gpu")}
+    loops = sorted({str(row["gpu"]["loop"]) for row in record["rows"]})
+    notes = [
+        "NDCG@10 on the test split, seed by seed; differences over the same users, 95 %. Kernels, precision (CPU: "
+        f"{', '.join(precisions['cpu'])}; GPU: {', '.join(precisions['gpu'])}), order of sums and random draws differ: "
+        f"two trainings of one recipe. Loop on the GPU: {', '.join(loops)}."
+    ]
+    if record["other_processes"]:
+        notes.append(
+            f"Up to {record['other_processes']} other processes shared the card, and the CPU runs shared their machine "
+            "too: seconds are upper bounds, and no measure of speed."
+        )
+    notes += [*_kernel_errors(record), conditions(record), f"Versions: {versions([record['versions']])}."]
+    caption = f"The same recipes on a CPU and on a GPU, {dataset_name(record['dataset'])}"
+    return table(headers, body, caption=caption, notes=notes)
+
+
+def _kernel_errors(record: Record) -> list[str]:
+    found = next((row["kernels"] for row in record["rows"] if row["kernels"]), None)
+    if found is None:
+        return []
+    parts = [
+        f"{LAYERS[name]} {found[name]['output']:.1e} and {found[name]['worst_gradient']:.1e}"
+        for name in LAYERS
+        if name in found
+    ]
+    products = "TF32" if found.get("float32_dots") == "tf32" else str(found.get("float32_dots"))
+    return [
+        f"The CUDA kernels against the float64 recurrence, output and worst gradient (products in {products}): "
+        f"{'; '.join(parts)}."
+    ]
+
+
 def training_tables(record: Record | None) -> Html:
-    """All of it."""
+    """All of what gpu_training measured."""
     if record is None:
         return missing(NAME)
     return stack([loops_table(record), goals_list(record), mixers_table(record)])
