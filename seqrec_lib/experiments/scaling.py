@@ -13,8 +13,12 @@ Tables:
     that a
         user's state takes after that many items; 0 where there is none)
 
-Paths: ``module`` the model's own pass, ``served`` its server's, ``step`` one more event from a kept state (SASRec: a
-cache). Kind "event" compares ``step`` with reading the whole history again, which is kind "length", path "served".
+Paths on a CPU: ``module`` the model's own pass, ``served`` its server's, ``step`` one more event from a kept state
+(SASRec: a cache). Kind "event" compares ``step`` with reading the whole history again, which is kind "length", path
+"served".
+
+On a GPU: ``module``, and ``graph``, the whole request from ids to the ten best as one CUDA graph, whatever the kind;
+each call brings its result to the host. There is no kind "event" there, and no state is kept.
 """
 
 from __future__ import annotations
@@ -22,13 +26,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import MODELS
+from seqrec_lib.results import ADDED_LATER
 
 NAME = "scaling"
 REVISION = 2  # SASRec is served by compiled loops all through
@@ -54,6 +59,7 @@ class Config:
         lengths: items read, for one history.
         batches: histories of ``batch_length`` items each. catalogues: items; histories of ``catalogue_length``.
         rounds: how often each cell is timed. threads: of the CPU. seed: of weights, histories and orders.
+        device: cpu | cuda.
     """
 
     dataset: str
@@ -66,6 +72,7 @@ class Config:
     rounds: int
     threads: int
     seed: int = 0
+    device: Literal["cpu", "cuda"] = field(default="cpu", metadata=ADDED_LATER)
 
 
 @dataclass
@@ -102,18 +109,25 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
             lengths=tuple(sorted(parameters["lengths"])),
             batches=tuple(sorted(parameters["batches"])),
             catalogues=tuple(sorted(parameters["catalogues"])),
+            device=parameters.get("device", "cpu"),
             **{name: parameters[name] for name in numbers},
         )
     ]
 
 
 def run(config: Config, context: Context) -> Outcome:
-    """Time all cells."""
+    """Time all cells.
+
+    Raises:
+        SeqRecError: a GPU is asked for and there is none.
+    """
     import pyarrow as pa
     import torch
 
     from seqrec_lib.data import load
 
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise SeqRecError("device is cuda but no GPU is visible here; use device cpu")
     sequences = load(config.dataset, progress=context.progress)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -121,7 +135,7 @@ def run(config: Config, context: Context) -> Outcome:
     results = _Results()
     try:
         context.report("by the history's length")
-        _lengths(config, sequences.n_items, rng, results)
+        (_lengths if config.device == "cpu" else _lengths_on_gpu)(config, sequences.n_items, rng, results)
         context.report("by the batch")
         _batches(config, sequences.n_items, rng, results)
         for items in config.catalogues:
@@ -152,7 +166,7 @@ def run(config: Config, context: Context) -> Outcome:
         },
         metrics={"cells": len({row[:4] for row in results.rows}), "rounds": config.rounds},
         tables={"times": times, "memory": memory},
-        environment={"threads": config.threads, "device_type": "cpu"},
+        environment={"threads": config.threads, "device_type": config.device},
     )
 
 
@@ -160,7 +174,8 @@ def _models(config: Config, n_items: int, max_length: int) -> dict[str, Any]:
     from seqrec_lib.latency.contestants import make_model
 
     return {
-        name: make_model(name, n_items, max_length, MODELS[name].architecture, config.seed) for name in config.models
+        name: make_model(name, n_items, max_length, MODELS[name].architecture, config.seed).to(config.device)
+        for name in config.models
     }
 
 
@@ -208,18 +223,50 @@ def _lengths(config: Config, n_items: int, rng: np.random.Generator, results: _R
     _time(cells, config.rounds, rng, results)
 
 
+def _lengths_on_gpu(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
+    from seqrec_lib.latency.clock import peak_memory
+    from seqrec_lib.serving import serve
+
+    models = _models(config, n_items, max(config.lengths) + 1)
+    servers = {name: serve(model) for name, model in models.items()}
+    cells: list[Cell] = []
+    for length in config.lengths:
+        history = _history(rng, length, n_items)
+        for name, model in models.items():
+            calls = {"module": _module_pass(model, history[None]), "graph": _request(servers[name], history)}
+            for path, call in calls.items():
+                cells.append(("length", name, path, length, call, 1))
+                call()  # a graph's capture is no part of its memory
+                results.memory.append((name, path, length, peak_memory(call, "cuda") or 0, 0))
+    _time(cells, config.rounds, rng, results)
+
+
+def _request(server: Any, history: np.ndarray) -> Callable[[], Any]:
+    """A request to a GPU's server by its replayed graph, down to the ten best on the host."""
+    return lambda: server.replay(history, K, history)[0].tolist()
+
+
 def _module_pass(model: Any, histories: np.ndarray, scored: bool = False) -> Callable[[], Any]:
-    """The model's own pass over histories of one length (B, L); with ``scored``, on to the ten best items."""
+    """The model's own pass over histories of one length (B, L); with ``scored``, on to the ten best items.
+
+    On a GPU the histories are copied to it, and what is asked for is brought back, which waits for it.
+    """
     import torch
 
     items = torch.from_numpy(histories)
     lengths = torch.full((len(items),), items.shape[1])
+    device = next(model.parameters()).device
 
     @torch.inference_mode()
     def call() -> Any:
         return model.score(items, lengths).topk(K) if scored else model.encode(items, lengths)
 
-    return call
+    @torch.inference_mode()
+    def call_on_gpu() -> Any:
+        read, long = items.to(device), lengths.to(device)
+        return (model.score(read, long).topk(K).indices if scored else model.encode(read, long)).cpu()
+
+    return call if device.type == "cpu" else call_on_gpu
 
 
 def _one_event(server: Any, history: np.ndarray) -> Callable[[], Any]:
@@ -246,7 +293,7 @@ def _batches(config: Config, n_items: int, rng: np.random.Generator, results: _R
 
 
 def _catalogue(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
-    """From ids to the ten best, by the server and by the model's own pass; and the scoring and selection alone."""
+    """From ids to the ten best, by the server and by the model's own pass; on a CPU also scores and selection alone."""
     from seqrec_lib.serving import serve
     from seqrec_lib.serving.base import select
 
@@ -255,12 +302,15 @@ def _catalogue(config: Config, n_items: int, rng: np.random.Generator, results: 
     space = np.empty(n_items + 1, np.float32)
     for name, model in _models(config, n_items, config.catalogue_length).items():
         server = serve(model)
+        cells.append(("catalogue", name, "module", n_items, _module_pass(model, history[None], scored=True), 1))
+        if config.device == "cuda":
+            cells.append(("catalogue", name, "graph", n_items, _request(server, history), 1))
+            continue
 
         def served(server: Any = server) -> Any:
             return server.best(server.encode(history), K, history, space)
 
         cells.append(("catalogue", name, "served", n_items, served, 1))
-        cells.append(("catalogue", name, "module", n_items, _module_pass(model, history[None], scored=True), 1))
         if name == config.models[0]:
             encoded = server.encode(history)
 

@@ -119,16 +119,23 @@ def exponent_table(scaling: Scaling | None) -> Html:
     )  # fmt: skip
 
 
-def crossing_table(scaling: Scaling | None) -> Html:
-    """From which length on SASRec is slower than a state space model, three ways."""
+Curve = tuple[str, str]  # kind and path
+WAYS: tuple[tuple[str, Curve, Curve], ...] = (  # text, SASRec's curve, the other's
+    ("read the history, module", ("length", "module"), ("length", "module")),
+    ("read the history, as served", ("length", "served"), ("length", "served")),
+    ("one more event, SASRec reads again", ("length", "served"), ("event", "step")),
+    ("one more event, SASRec with a cache", ("event", "step"), ("event", "step")),
+)
+GPU_WAYS: tuple[tuple[str, Curve, Curve], ...] = (
+    ("read the history, module", ("length", "module"), ("length", "module")),
+    ("the whole request, CUDA graph", ("length", "graph"), ("length", "graph")),
+)
+
+
+def crossing_table(scaling: Scaling | None, ways: Sequence[tuple[str, Curve, Curve]] = WAYS) -> Html:
+    """From which length on SASRec is slower than a state space model, by each of the ways."""
     if scaling is None:
         return _missing()
-    ways = [
-        ("read the history, module", ("length", "module"), ("length", "module")),
-        ("read the history, as served", ("length", "served"), ("length", "served")),
-        ("one more event, SASRec reads again", ("length", "served"), ("event", "step")),
-        ("one more event, SASRec with a cache", ("event", "step"), ("event", "step")),
-    ]
     body: list[list[str | Html]] = []
     for text, theirs, ours in ways:
         cells: list[str | Html] = [text[0].upper() + text[1:]]
@@ -142,6 +149,17 @@ def crossing_table(scaling: Scaling | None) -> Html:
         headers, body, caption="Where the curves cross, in items of history", left=(0,),
         notes=["Without an interval (–): drawn anew, more than a twentieth of the sets of rounds do not cross."],
     )  # fmt: skip
+
+
+def gpu_setting(scaling: Scaling | None) -> Html:
+    """Which GPU, and how often each cell was timed there."""
+    if scaling is None:
+        return not_run("Scaling on a GPU")
+    config = scaling.record.config
+    return paragraph(
+        f"{scaling.record.environment['device']}, batch 1, float32, random weights; every cell timed in each of "
+        f"{config['rounds']} rounds. A graph reads histories that are filled up to the next power of two."
+    )
 
 
 def _crossing_cell(sasrec: pd.DataFrame, other: pd.DataFrame) -> str:

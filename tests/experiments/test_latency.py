@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import latency, scaling
@@ -144,6 +145,61 @@ def test_scaling_times_every_cell_in_every_round(tmp_path: Path) -> None:
         scaling.plan(SIZES | {"models": ["popularity"]})
     with pytest.raises(SeqRecError, match="lengths is"):
         scaling.plan(SIZES | {"lengths": [0]})
+
+
+def test_a_runs_key_is_older_than_the_choice_of_a_device() -> None:
+    (config,) = scaling.plan(SIZES)
+    assert scaling.plan(SIZES | {"device": "cpu"}) == [config] and "device" not in plain(config)
+    (other,) = scaling.plan(SIZES | {"device": "cuda"})
+    assert plain(other)["device"] == "cuda"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_none_is_timed(tmp_path: Path) -> None:
+    for experiment, values in ((latency, SMALL), (scaling, SIZES)):
+        (config,) = experiment.plan(values | {"device": "cuda"})
+        with pytest.raises(SeqRecError, match="device is cuda but no GPU is visible here; use device cpu"):
+            experiment.run(config, Context(tmp_path, progress=False))
+
+
+def test_the_cells_of_a_gpu_are_modules_and_whole_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, with a stand-in for graphs."""
+    asked = []
+
+    class Graphs:
+        def replay(self, read: np.ndarray, k: int, left_out: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+            asked.append((len(read), k, len(left_out)))
+            return torch.arange(k), torch.zeros(k)
+
+    monkeypatch.setattr("seqrec_lib.serving.serve", lambda model: Graphs())
+    monkeypatch.setattr("seqrec_lib.latency.clock.peak_memory", lambda call, device: 7 if device == "cuda" else None)
+    (config,) = scaling.plan(SIZES)
+    results, rng = scaling._Results(), np.random.default_rng(0)
+    scaling._lengths_on_gpu(config, 60, rng, results)
+    object.__setattr__(config, "device", "cuda")
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: self)
+    scaling._catalogue(config, 50, rng, results)
+    cells = {row[:4] for row in results.rows}
+    models, ways = SIZES["models"], ("module", "graph")
+    assert cells == {("length", m, p, n) for m in models for p in ways for n in (5, 20)} | {
+        ("catalogue", m, p, 50) for m in models for p in ways
+    }
+    assert len(results.rows) == 2 * len(cells) and set(asked) == {(5, 10, 5), (20, 10, 20)}
+    assert {(path, peak, state) for _, path, _, peak, state in results.memory} == {("module", 7, 0), ("graph", 7, 0)}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is visible to torch")
+def test_a_gpu_is_timed(tmp_path: Path) -> None:
+    (config,) = scaling.plan(SIZES | {"device": "cuda"})
+    outcome = scaling.run(config, Context(tmp_path, progress=False))
+    times = outcome.tables["times"].to_pandas()
+    assert (times.groupby(["kind", "model", "path", "size"]).size() == 2).all() and (times["time"] > 0).all()
+    assert set(times["path"]) == {"module", "graph"} and set(times["kind"]) == {"length", "batch", "catalogue"}
+    assert (outcome.tables["memory"].to_pandas()["peak"] > 0).all()
+    (config,) = latency.plan(SMALL | {"device": "cuda", "paths": ["eager", "graph"]})
+    calls = latency.run(config, Context(tmp_path, progress=False)).tables["calls"].to_pandas()
+    assert set(calls["path"]) == {"eager", "graph"} and (calls["device"] > 0).all()
 
 
 def test_what_a_contestant_holds_is_counted_once() -> None:

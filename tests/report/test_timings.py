@@ -116,7 +116,8 @@ def test_without_a_run_everything_says_so() -> None:
         latency.paper_table(None, "ml-1m"), latency.ratio_table(None, "ml-1m"), latency.control(None),
         latency.batch_table(None), latency.warm_up_table(None), latency.goals(None),
         latency.cuda_table(None),
-        scaling.exponent_table(None), scaling.crossing_table(None),
+        scaling.exponent_table(None), scaling.crossing_table(None), scaling.gpu_setting(None),
+        scaling.crossing_table(None, scaling.GPU_WAYS),
         scaling.state_table(None), scaling.state_paragraph(None), scaling.paper_catalogues(None),
         scaling.selection_share(None), scaling.sasrec_test(None),
     ):  # fmt: skip
@@ -309,3 +310,14 @@ def test_figures_say_in_words_what_they_show() -> None:
     assert scaling.growth_figure(run, panels) is not None
     assert len(scaling.growth_numbers(run, panels)) == 18
     assert "SASRec 0.00102 ms at 10 to 10.2 ms at 1,000" in scaling.growth_alt(run, panels)
+
+
+def test_scaling_on_a_gpu_has_ways_of_its_own() -> None:
+    cpu = make_scaling()
+    times = cpu.times[cpu.times["path"].isin(["module", "served"])].replace({"path": {"served": "graph"}})
+    record = replace(cpu.record, config=cpu.record.config | {"rounds": 5}, environment={"device": "a GPU"})
+    gpu = replace(cpu, record=record, times=times)
+    text = scaling.crossing_table(gpu, scaling.GPU_WAYS).text
+    assert "100 (100 to 100)" in text and "200 (200 to 200)" in text  # n^2 / 100 against n and 2 n
+    assert "not run" not in text and "not run" in scaling.crossing_table(gpu).text
+    assert scaling.gpu_setting(gpu).text.startswith("a GPU, batch 1")
