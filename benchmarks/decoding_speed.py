@@ -51,6 +51,33 @@ def clock_of(name: str) -> Clock:
     return time.process_time if name == "cpu" else wall
 
 
+def llama(tiny: bool, device: str) -> Any:
+    """Llama-2 7B's geometry in bfloat16 with random weights, made where it will run: a host need not hold it.
+
+    A tiny one has two narrow layers.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    config = LlamaConfig()  # its defaults are the 7B model's
+    if tiny:
+        config = LlamaConfig(
+            vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+        )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model = model.to(torch.bfloat16).to_empty(device=device)
+    with torch.device(device):
+        model.model.rotary_emb = LlamaRotaryEmbedding(config)  # a table, no weights
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.02)
+            else:
+                parameter.fill_(1.0)
+    return model.eval()
+
+
 class Watched:
     """States that note how long reading and writing take."""
 

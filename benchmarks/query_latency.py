@@ -1,6 +1,6 @@
 """How long does one user wait? Language models beside those that are served, one request at a time, in turns.
 
-    python -m benchmarks.query_latency [ml-100k ml-1m] [--threads 1] [--clock cpu] [--save]
+    python -m benchmarks.query_latency [ml-100k ml-1m] [--threads 1] [--clock cpu] [--device cuda] [--save]
 
 Contestants answer the same users in random blocks, whose order is drawn anew for each block:
 
@@ -9,6 +9,14 @@ Contestants answer the same users in random blocks, whose order is drawn anew fo
     held     the same, held to the catalogue's titles: no search engine
     paper    GPT-2 (117M) and Mamba-2 (130M), RANDOM WEIGHTS, on prompts of as many tokens; fewer users
     ranker   LlamaRec from scratch: a served model finds candidates, one forward pass orders them (random weights)
+
+On a GPU all models are there, the served ones as CUDA graphs (path "graph"), BM25 stays on the CPU, and one more takes
+part:
+
+    paper-ranker   a ranker of Llama-2 7B's geometry in bfloat16, RANDOM WEIGHTS, on a prompt of as many tokens
+
+A contestant that fails while it warms up is left out; the record has its error. A record from a GPU has a name of its
+own.
 
 A pair from scratch is the one that was tuned here (seed 0), where its weights are still in the store of runs; else it
 has random weights, which never end a query early: then the time is an upper bound. The record says which. What is kept
@@ -28,7 +36,7 @@ import torch
 import typer
 
 from benchmarks.conditions import Conditions, keep
-from benchmarks.decoding_speed import SIZES, TINY, Clock, clock_of, model_of
+from benchmarks.decoding_speed import SIZES, TINY, Clock, clock_of, llama, model_of
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.experiments import generative, llamarec
@@ -41,13 +49,15 @@ from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.language.search import TitleSearch
 from seqrec_lib.language.trie import TitleTrie
 from seqrec_lib.latency.clock import Clock as Marks
-from seqrec_lib.latency.contestants import Served, contestants, make_model
+from seqrec_lib.latency.contestants import Graphed, Served, contestants, make_model
 from seqrec_lib.recipes import resolve
+from seqrec_lib.report.rankers import LLAMA_TOKENS
 from seqrec_lib.results import RunStore
 
 SERVED = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
 RETRIEVERS = ("sasrec", "2mamba4rec")
 WRITERS = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
+AT_SIZE = ("paper", "paper-ranker")  # paths of models of the paper's sizes
 
 
 class Contestant(Protocol):
@@ -63,16 +73,19 @@ class Contestant(Protocol):
 
 @dataclass
 class Server:
-    """A served model."""
+    """A served model, on a GPU as a CUDA graph."""
 
-    served: Served
+    served: Served | Graphed
     parameters: int
     weights: str = "random"
-    path: str = "served"
 
     @property
     def model(self) -> str:
         return self.served.model
+
+    @property
+    def path(self) -> str:
+        return self.served.path
 
     def answer(self, history: np.ndarray) -> int:
         self.served.serve(history, 10, Marks())
@@ -142,7 +155,7 @@ class Ranker:
     """LlamaRec at the data set's settings, from the history to the ordered candidates, with the retriever's time."""
 
     model: str
-    retriever: Served
+    retriever: Served | Graphed
     ranker: LetterRanker
     path: str = "ranker"
     weights: str = "random"
@@ -158,23 +171,56 @@ class Ranker:
         return 0
 
 
-def servers(dataset: str, sequences: Sequences) -> list[Contestant]:
+@dataclass
+class PaperRanker:
+    """A ranker of the paper's size with random weights: orders a retriever's candidates by the logits of the last token
+    of a prompt of ``tokens`` tokens."""
+
+    language: Any
+    retriever: Served | Graphed
+    tokens: int
+    candidates: int
+    model: str = "llamarec"
+    path: str = "paper-ranker"
+    weights: str = "random"
+
+    @property
+    def parameters(self) -> int:
+        return pretrained.parameter_counts(self.language)[0]
+
+    @torch.inference_mode()
+    def answer(self, history: np.ndarray) -> int:
+        (items,), _ = self.retriever.server.recommend([history], self.candidates)
+        size, device = self.language.config.vocab_size, next(self.language.parameters()).device
+        prompt = torch.from_numpy(np.resize(history, self.tokens) % size)[None].to(device)
+        logits = self.language(prompt, logits_to_keep=1).logits[0, -1, : self.candidates]
+        self.ordered = items[np.argsort(-logits.float().cpu().numpy(), kind="stable")]
+        return 0
+
+
+def served(models: dict[str, Any], sequences: Sequences) -> list[Served | Graphed]:
+    """Models as they are served where they are."""
+    found = contestants(models, sequences.n_items, ("served",) if _on_cpu(models) else ("graph",))
+    return [one for one in found if isinstance(one, (Served, Graphed))]
+
+
+def _on_cpu(models: dict[str, Any]) -> bool:
+    return all(model.item_embedding.weight.device.type == "cpu" for model in models.values())
+
+
+def servers(dataset: str, sequences: Sequences, device: str = "cpu") -> list[Contestant]:
     """The served models at the data set's settings, all reading equally long histories."""
     _, training = resolve(dataset, "mamba4rec", 0)
     assert training is not None
     models = {
-        name: make_model(name, sequences.n_items, training.max_length, resolve(dataset, name, 0)[0], 0)
+        name: make_model(name, sequences.n_items, training.max_length, resolve(dataset, name, 0)[0], 0).to(device)
         for name in SERVED
     }
     sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-    return [
-        Server(served, sizes[served.model])
-        for served in contestants(models, sequences.n_items, ("served",))
-        if isinstance(served, Served)
-    ]
+    return [Server(own, sizes[own.model]) for own in served(models, sequences)]
 
 
-def writers(dataset: str, sequences: Sequences, store: RunStore) -> list[Contestant]:
+def writers(dataset: str, sequences: Sequences, store: RunStore, device: str = "cpu") -> list[Contestant]:
     """Each model of the pair, free and held to titles."""
     titles, found = item_titles(sequences), []
     for model in WRITERS:
@@ -197,36 +243,40 @@ def writers(dataset: str, sequences: Sequences, store: RunStore) -> list[Contest
         )
         catalogue = Catalogue(encoder.titles, training_counts(sequences))
         trie = TitleTrie(encoder.answers(list(catalogue.items)), made.model.config.vocab_size)
-        fixed = (weights, made.model.eval(), encoder, config, catalogue, catalogue.engine())
+        fixed = (weights, made.model.eval().to(device), encoder, config, catalogue, catalogue.engine())
         found += [Writer(model, "free", *fixed), Writer(model, "held", *fixed, trie)]
     return list(found)
 
 
-def rankers(dataset: str, sequences: Sequences) -> list[Contestant]:
+def rankers(dataset: str, sequences: Sequences, device: str = "cpu") -> list[Ranker]:
     """LlamaRec on SASRec, and on the state-space model that retrieves for it."""
-    found: list[Contestant] = []
+    found: list[Ranker] = []
     for retriever in RETRIEVERS:
         (config,) = llamarec.plan({"dataset": dataset, "retrievers": [retriever], "seeds": [0]})
         assert config.retriever.training is not None
         length = config.retriever.training.max_length
         net = make_model(retriever, sequences.n_items, length, config.retriever.architecture, 0)
-        (served,) = contestants({retriever: net}, sequences.n_items, ("served",))
-        assert isinstance(served, Served)
-        ranker = llamarec.make_ranker(config, llamarec.new_model(config, sequences, net), sequences, "cpu")
+        ranker = llamarec.make_ranker(config, llamarec.new_model(config, sequences, net), sequences, device)
+        (own,) = served({retriever: net.to(device)}, sequences)
         model = config.model if retriever == "sasrec" else f"{config.model}+{retriever}"
-        found.append(Ranker(model, served, ranker))
+        found.append(Ranker(model, own, ranker))
     return found
 
 
-def paper_sizes(pair: Sequence[Contestant], tiny: bool) -> list[Contestant]:
+def paper_sizes(pair: Sequence[Contestant], tiny: bool, device: str = "cpu") -> list[Contestant]:
     """GPT-2 and Mamba-2 at the paper's sizes."""
     like = {writer.model: writer for writer in pair if isinstance(writer, Writer)}
     return [
         PaperSize(
-            model, model_of(WRITERS[model], TINY if tiny else SIZES[WRITERS[model]], 1024, "cpu"), like["gpt4rec"]
+            model, model_of(WRITERS[model], TINY if tiny else SIZES[WRITERS[model]], 1024, device), like["gpt4rec"]
         )
         for model in WRITERS
     ]
+
+
+def paper_ranker(like: Ranker, tiny: bool, device: str) -> PaperRanker:
+    """Llama-2 7B's geometry behind the same retriever, on a prompt as long as its own tokenizer makes it."""
+    return PaperRanker(llama(tiny, device), like.retriever, LLAMA_TOKENS, like.ranker.candidates)
 
 
 @dataclass
@@ -245,27 +295,35 @@ def in_turns(
     paper_blocks: int,
     clock: Clock,
     rng: np.random.Generator,
-) -> list[Times]:
+) -> tuple[list[Times], dict[str, str]]:
     """Blocks of the same users for everyone, in an order drawn for each; a model of the paper's size serves one user
-    of each of the first ``paper_blocks``."""
-    times = [Times() for _ in field_]
+    of each of the first ``paper_blocks``. Second, the errors of those that failed as they warmed up, which take no
+    part."""
+    times, errors = [Times() for _ in field_], {}
     for contestant in field_:  # warms up
-        for user in rng.integers(len(histories), size=1 if contestant.path == "paper" else 3):
-            contestant.answer(histories[user])
+        for user in rng.integers(len(histories), size=1 if contestant.path in AT_SIZE else 3):
+            try:
+                contestant.answer(histories[user])
+            except Exception as error:
+                lines = str(error).strip().splitlines() or ["no message"]
+                errors[f"{contestant.model}, {contestant.path}"] = f"{type(error).__name__}: {lines[0]}"
+                break
     for block in range(blocks):
         drawn = rng.integers(len(histories), size=users)
         for place in rng.permutation(len(field_)):
             contestant, own = field_[place], times[place]
-            if contestant.path == "paper" and block >= paper_blocks:
+            if contestant.path in AT_SIZE and block >= paper_blocks:
+                continue
+            if f"{contestant.model}, {contestant.path}" in errors:
                 continue
             taken = []
-            for user in drawn[: 1 if contestant.path == "paper" else None]:
+            for user in drawn[: 1 if contestant.path in AT_SIZE else None]:
                 begin = clock()
                 own.tokens += contestant.answer(histories[user])
                 taken.append(clock() - begin)
             own.blocks.append(taken)
         print(f"block {block + 1}/{blocks}", flush=True)
-    return times
+    return times, errors
 
 
 @dataclass(frozen=True)
@@ -278,17 +336,19 @@ class Turns:
     tiny: bool
 
 
-def measure(dataset: str, turns: Turns, clock: Clock, store: RunStore) -> dict[str, Any]:
+def measure(dataset: str, turns: Turns, clock: Clock, store: RunStore, device: str = "cpu") -> dict[str, Any]:
     """All contestants on one data set."""
     sequences = load(dataset, progress=False)
     test = sequences.split("test")
     histories = [sequences.items[a:b].astype(np.int64) for a, b in zip(test.start, test.stop, strict=True)]
-    pair = writers(dataset, sequences, store)
-    field_ = servers(dataset, sequences) + pair + rankers(dataset, sequences)
+    pair, ordering = writers(dataset, sequences, store, device), rankers(dataset, sequences, device)
+    field_ = [*servers(dataset, sequences, device), *pair, *ordering]
     if turns.paper_blocks:
-        field_ += paper_sizes(pair, turns.tiny)
+        field_ += paper_sizes(pair, turns.tiny, device)
+    if turns.paper_blocks and device == "cuda":
+        field_.append(paper_ranker(ordering[0], turns.tiny, device))
     rng = np.random.default_rng(0)
-    times = in_turns(field_, histories, turns.blocks, turns.users, turns.paper_blocks, clock, rng)
+    times, errors = in_turns(field_, histories, turns.blocks, turns.users, turns.paper_blocks, clock, rng)
     first = next(writer for writer in pair if isinstance(writer, Writer))
     assert first.config.tuning is not None
     lengths = [
@@ -312,8 +372,9 @@ def measure(dataset: str, turns: Turns, clock: Clock, store: RunStore) -> dict[s
                 "tokens_per_second": round(own.tokens / sum(map(sum, own.blocks)), 1) if own.tokens else None,
             }
             for contestant, own in zip(field_, times, strict=True)
+            if own.blocks
         ],
-    }
+    } | ({"errors": errors} if errors else {})
 
 
 def main(
@@ -323,19 +384,23 @@ def main(
     users: Annotated[int, typer.Option(min=1, help="in a block")] = 4,
     paper_blocks: Annotated[int, typer.Option(min=0, help="with the paper's sizes; 0 leaves them out")] = 5,
     clock: Annotated[str, typer.Option(help="wall | cpu: what is reported; cpu needs one thread")] = "wall",
+    device: Annotated[str, typer.Option(help="cpu | cuda")] = "cpu",
     tiny: Annotated[bool, typer.Option("--tiny", help="tiny models for the paper's, to try it")] = False,
     save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
     """Answer the same users with every model, one request at a time."""
+    if device not in ("cpu", "cuda") or (device == "cuda" and clock == "cpu"):
+        raise SystemExit(f"error: device {device!r} with clock {clock!r}; use cpu, or cuda with --clock wall")
     conditions, store = Conditions(threads, clock), RunStore()
     torch.set_num_threads(conditions.threads)
     turns = Turns(blocks, users, paper_blocks, tiny)
-    found = {name: measure(name, turns, clock_of(clock), store) for name in datasets or ["ml-100k", "ml-1m"]}
+    names = datasets or ["ml-100k", "ml-1m"]
+    found = {name: measure(name, turns, clock_of(clock), store, device) for name in names}
     setting = {"clock": clock, "blocks": blocks, "users": users}
     record = conditions.record("query_latency", ("torch", "transformers"), setting=setting, datasets=found)
     print(json.dumps(record, indent=1))
     if save:
-        keep(record)
+        keep(record, "query_latency_cuda" if device == "cuda" else None)
 
 
 if __name__ == "__main__":

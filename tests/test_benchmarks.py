@@ -15,6 +15,7 @@ from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
 from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.ranking import target_ranks
+from seqrec_lib.report.rankers import LLAMA_7B
 from seqrec_lib.resident import Shape
 from seqrec_lib.results import RunStore
 from seqrec_lib.training import Progress
@@ -273,7 +274,8 @@ def test_everyone_answers_the_same_users_and_the_papers_sizes_fewer() -> None:
     histories = [np.array([user]) for user in range(50)]
     ticks = iter(range(10**6))
     rng = np.random.default_rng(0)
-    times = query_latency.in_turns(field, histories, 4, 3, 2, lambda: float(next(ticks)), rng)
+    times, errors = query_latency.in_turns(field, histories, 4, 3, 2, lambda: float(next(ticks)), rng)
+    assert errors == {}
     warm = [3, 3, 1]
     served, free, paper = (own.seen[n:] for own, n in zip(field, warm, strict=True))
     assert served == free and len(served) == 12
@@ -281,6 +283,41 @@ def test_everyone_answers_the_same_users_and_the_papers_sizes_fewer() -> None:
     assert [len(own.blocks) for own in times] == [4, 4, 2]
     assert [own.tokens for own in times] == [24, 24, 4]
     assert all(second == 1.0 for own in times for block in own.blocks for second in block)
+
+
+def test_who_fails_while_warming_up_takes_no_part_and_is_named() -> None:
+    class Failing(Counter):
+        def answer(self, history: np.ndarray) -> int:
+            raise RuntimeError("no kernel\nfor this card")
+
+    field = [Counter("sasrec", "graph"), Failing("mamrec", "paper")]
+    histories, rng = [np.array([user]) for user in range(5)], np.random.default_rng(0)
+    times, errors = query_latency.in_turns(field, histories, 2, 3, 2, lambda: 0.0, rng)
+    assert errors == {"mamrec, paper": "RuntimeError: no kernel"}
+    assert [len(own.blocks) for own in times] == [2, 0]
+
+
+def test_a_ranker_of_the_papers_size_orders_a_retrievers_candidates() -> None:
+    sequences = random_sequences(0, n_users=12, n_items=60, longest=10)
+    (like, _) = query_latency.rankers("demo", sequences)
+    own = query_latency.paper_ranker(like, True, "cpu")
+    history = sequences.items[:3].astype(np.int64)
+    assert own.answer(history) == 0 and own.tokens == 718
+    assert sorted(own.ordered) == sorted(like.retriever.server.recommend([history], 20)[0][0])  # type: ignore[union-attr]
+    assert {parameter.dtype for parameter in own.language.parameters()} == {torch.bfloat16}
+    config = own.language.config
+    prompt = torch.arange(20)[None]
+    assert own.language(prompt).logits.isfinite().all() and own.parameters < 10**5
+    assert own.language.model.rotary_emb.inv_freq.numel() == config.hidden_size // config.num_attention_heads // 2
+
+
+def test_llama_has_the_published_number_of_weights() -> None:
+    assert sum(parameter.numel() for parameter in decoding_speed.llama(False, "meta").parameters()) == LLAMA_7B
+
+
+def test_a_gpu_has_no_cpu_clock() -> None:
+    with pytest.raises(SystemExit, match="device 'cuda' with clock 'cpu'; use cpu, or cuda with --clock wall"):
+        query_latency.main(["demo"], clock="cpu", device="cuda")
 
 
 def test_a_writer_answers_from_the_history_to_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ WAYS = {
     "held": "held to titles",
     "paper": "free queries, the paper's size",
     "ranker": "nothing: one pass over candidates",
+    "paper-ranker": "nothing: one pass, Llama-2 7B's size, bfloat16",
 }
 WINDOW = 1024  # tokens that GPT-2 was made for
 PAPER_GEOMETRY = {"d_model": 768, "gpt2_layers": 12, "mamba2_layers": 24, "d_state": 128}
@@ -297,10 +298,14 @@ def in_units_of_sasrec(record: Record | None, dataset: str) -> dict[str, Estimat
 
 
 def users_table(record: Record | None, dataset: str) -> Html:
-    """Language models, one request at a time: time per user, and in a column of its own tokens per second."""
-    part = _part(record, dataset)
+    """Language models, one request at a time: time per user, and in a column of its own tokens per second.
+
+    ``record`` is `query_latency`'s, from a CPU or from a GPU.
+    """
+    part, on_gpu = _part(record, dataset), _on_gpu(record)
+    place = ", on a GPU" if on_gpu else ""
     if part is None:
-        return not_run(f"Language models, one request at a time on {dataset_name(dataset)}")
+        return not_run(f"Language models, one request at a time on {dataset_name(dataset)}{place}")
     rows: list[tuple[str, Record | None]] = []
     timed = [own for own in part["contestants"] if own["path"] in WAYS]
     for model in dict.fromkeys((*LANGUAGE, *(own["model"] for own in timed))):
@@ -313,20 +318,31 @@ def users_table(record: Record | None, dataset: str) -> Html:
     headers += ["The paper's, in units of SASRec"]
     notes = ["Two quantities in two columns: the paper's tables print one number for both."]
     if record is not None:
-        base = _blocks(part, "sasrec", "served")
+        base = _blocks(part, "sasrec", _served(record))
         assert base is not None
-        random = any(own and own["weights"] == "random" and own["path"] != "ranker" for _, own in rows)
+        random = any(own and own["weights"] == "random" and "ranker" not in own["path"] for _, own in rows)
         notes.append(
             f"From the history to {part['queries']} queries and one list, {part['beams']} beams of {part['steps']} "
-            f"tokens at most, a prompt of {part['prompt_tokens']} in the median; in turns with SASRec as served, which "
-            f"took {np.median(base):.2f} ms. Intervals over blocks of the same users."
+            f"tokens at most, a prompt of {part['prompt_tokens']} in the median; in turns with SASRec "
+            f"{'as a CUDA graph' if on_gpu else 'as served'}, which took {np.median(base):.2f} ms. Intervals over "
+            "blocks of the same users."
             + (" Random weights never end a query early: such a time is an upper bound." if random else "")
         )
+        notes += [f"Failed: {name} ({error})." for name, error in part.get("errors", {}).items()]
         notes.append(conditions(record))
     if paper_dataset(dataset) not in {None, dataset}:
         notes.append("The paper's numbers are about other data.")
-    caption = f"Language models, one request at a time on {dataset_name(dataset)}"
+    caption = f"Language models, one request at a time on {dataset_name(dataset)}{place}"
     return table(headers, body, caption=caption, notes=notes, left=(0, 1, 2))
+
+
+def _on_gpu(record: Record | None) -> bool:
+    return record is not None and record.get("environment", {}).get("device_type") == "cuda"
+
+
+def _served(record: Record | None) -> str:
+    """The path by which a record's machine serves recommenders."""
+    return "graph" if _on_gpu(record) else "served"
 
 
 def _printed_latency(dataset: str, model: str) -> float | None:
@@ -341,7 +357,7 @@ def _user_row(record: Record | None, dataset: str, model: str, own: Record | Non
     if own is None:
         return [model_name(model), NONE, NONE, *["not run"] * 4, paper]
     found = interval(np.array(own["block_milliseconds"]), np.median)
-    over = latency_ratio(record, dataset, (model, own["path"]), ("sasrec", "served"))
+    over = latency_ratio(record, dataset, (model, own["path"]), ("sasrec", _served(record)))
     made = "from scratch" if own["weights"] == "tuned" else "random"
     return [
         model_name(model),

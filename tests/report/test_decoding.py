@@ -10,6 +10,7 @@ import pytest
 
 from seqrec_lib.latency.statistics import Estimate
 from seqrec_lib.report import benchmarks, decoding, speed_claims
+from seqrec_lib.report.rankers import LLAMA_7B
 
 
 def row(architecture: str, context: int, read: float, step: float, kept: int) -> dict[str, Any]:
@@ -128,6 +129,25 @@ def test_time_and_tokens_have_columns_of_their_own_and_ratios_are_paired() -> No
     assert ratio["gpt4rec"].low is not None and ratio["gpt4rec"].low > 95
     at_size = decoding.latency_ratio(LATENCY, "ml-1m", ("gpt4rec", "paper"), ("sasrec", "served"))
     assert at_size == Estimate(pytest.approx(3000.0))  # of three equal ratios there is no interval
+
+
+def test_a_gpus_record_is_in_units_of_its_own_sasrec() -> None:
+    gpu = copy.deepcopy(LATENCY)
+    gpu["environment"] = {"device": "a GPU", "device_type": "cuda", "cpu": "a CPU"}
+    part = gpu["datasets"]["ml-1m"]
+    for own in part["contestants"]:
+        own["path"] = {"served": "graph"}.get(own["path"], own["path"])
+    part["contestants"].append(
+        {"model": "llamarec", "path": "paper-ranker", "weights": "random", "parameters": LLAMA_7B,
+         "block_milliseconds": [40.0, 44.0], "users": 2, "tokens_per_second": None}
+    )  # fmt: skip
+    part["errors"] = {"mamrec, held": "RuntimeError: no kernel"}
+    text = decoding.users_table(gpu, "ml-1m").text
+    assert text.splitlines()[0].endswith("on MovieLens 1M, on a GPU") and "Measured on a GPU, a CPU" in text
+    llama = next(line for line in text.splitlines() if line.startswith("LlamaRec"))
+    assert "random, 6,738 M weights" in llama and "one pass, Llama-2 7B's size, bfloat16" in llama and "42.0" in llama
+    assert "SASRec as a CUDA graph, which took" in text and "Failed: mamrec, held (RuntimeError: no kernel)." in text
+    assert "on a GPU" not in decoding.users_table(LATENCY, "ml-1m").text
 
 
 def test_the_claim_on_language_models_is_judged_by_the_data_set() -> None:
