@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seqrec_lib.report.benchmarks import Record, conditions, missing, versions
-from seqrec_lib.report.html import NONE, Html, bullets, stack, table
+from seqrec_lib.report.benchmarks import Record, conditions, versions
+from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
 from seqrec_lib.report.paper import dataset_name, model_name
 
 NAME, AGREEMENT = "gpu_training", "gpu_agreement"
@@ -22,7 +22,7 @@ KERNELS = {"ours": "Ours", "theirs, fused": "mamba-ssm's"}
 def loops_table(record: Record | None) -> Html:
     """Seconds of an epoch by loop, beside the two floors."""
     if record is None:
-        return missing(NAME)
+        return _missing(NAME, "")
     body = [
         [
             model_name(row["model"]),
@@ -61,7 +61,7 @@ def loops_table(record: Record | None) -> Html:
 def mixers_table(record: Record | None) -> Html:
     """This study's Mamba-2 layer beside mamba-ssm's own module: the same weights, inputs and shapes."""
     if record is None:
-        return missing(NAME)
+        return _missing(NAME, "")
     body = []
     for row in _measured(record["mixers"]):
         taken, factors = row["milliseconds"], row["ours_times_as_fast"]
@@ -93,7 +93,7 @@ _WAYS = ("", ", graph")
 def goals_list(record: Record | None) -> Html:
     """Seconds to the goal of each model, and what became of those that did not get there."""
     if record is None:
-        return missing(NAME)
+        return _missing(NAME, "")
     lines = []
     for row in _measured(record["goals"]):
         where = f"{model_name(row['model'])}: NDCG@10 of {row['goal']:g} on the validation split"
@@ -110,7 +110,7 @@ def goals_list(record: Record | None) -> Html:
 def agreement_table(record: Record | None) -> Html:
     """Runs on a GPU beside the same ones on a CPU, and how far the kernels are from the float64 reference."""
     if record is None:
-        return missing(AGREEMENT)
+        return _missing(AGREEMENT, " RESULTS.tar --save")
     body: list[list[str | Html]] = []
     for row in record["rows"]:
         cells: list[str | Html] = [model_name(row["model"])]
@@ -158,8 +158,13 @@ def _kernel_errors(record: Record) -> list[str]:
 def training_tables(record: Record | None) -> Html:
     """All of what gpu_training measured."""
     if record is None:
-        return missing(NAME)
+        return _missing(NAME, "")
     return stack([loops_table(record), goals_list(record), mixers_table(record)])
+
+
+def _missing(name: str, arguments: str) -> Html:
+    made = f"python -m benchmarks.{name}{arguments}"
+    return paragraph(f"Not measured: there is no {name}.json. {made} makes it, with a GPU's help.")
 
 
 def _measured(rows: Sequence[Any]) -> list[Any]:
