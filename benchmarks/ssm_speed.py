@@ -26,12 +26,11 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from benchmarks.conditions import Conditions, keep
 from seqrec_lib.models.layers import Dropout, FeedForward
 from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.report.benchmarks import PEER_GOAL, SSM_GOALS
 from seqrec_lib.ssm import Hydra, Mamba, Mamba2
 
 N_ITEMS, D_MODEL, DROPOUT = 3416, 64, 0.2
-# (length, batch, the largest ratio to SASRec that the study aims at for Mamba4Rec, 2Mamba4Rec, Hydra4Rec)
-SHAPES = ((200, 16, (1.5, 0.9, 1.2)), (1000, 4, (0.7, 0.7, 0.7)))
-PEERS = 5.0  # the least factor over transformers that the study aims at
+SHAPES = ((200, 16), (1000, 4))  # (length, batch)
 
 
 class OneLayer(nn.Module):
@@ -179,12 +178,12 @@ def main(
     torch.set_num_threads(conditions.threads)
     torch.manual_seed(0)
     shapes = []
-    for length, batch, goals in SHAPES:
+    for length, batch in SHAPES:
         rows = against_sasrec(length, batch, rounds)
         peers = against_transformers(length, batch, peer_rounds)
         print(f"\n{batch} histories of {length}, d = {D_MODEL}, {conditions.threads} threads")
         print(f"{'model':30}{'ms':>8}{'x SASRec':>10}{'goal':>7}{'GFLOP':>8}{'attained':>10}")
-        targets = dict(zip(("mamba4rec", "2mamba4rec", "hydra4rec"), goals, strict=True))
+        targets = SSM_GOALS[length]
         for name, row in rows.items():
             goal = f"{targets[name]:.1f}" if name in targets else ""
             print(
@@ -195,7 +194,7 @@ def main(
             print(
                 f"{name + ' alone':30}{row['ours_milliseconds']:8.1f}   "
                 f"transformers {row['theirs_milliseconds']:.0f} ms: {row['times_as_fast']:.1f} times as fast, "
-                f"{row['times_as_fast_bf16']:.1f} in bf16 (goal {PEERS:.0f})"
+                f"{row['times_as_fast_bf16']:.1f} in bf16 (goal {PEER_GOAL:.0f})"
             )
         shapes.append({"length": length, "batch": batch, "models": rows, "mixers": peers})
     if save:

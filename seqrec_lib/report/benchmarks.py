@@ -17,6 +17,11 @@ from seqrec_lib.report.paper import dataset_name
 
 Record = Mapping[str, Any]
 FOLDER = "benchmarks/results"  # counted from the project
+SSM_GOALS = {  # by length, the longest time in units of SASRec's
+    200: {"mamba4rec": 1.5, "2mamba4rec": 0.9, "hydra4rec": 1.2},
+    1000: {"mamba4rec": 0.7, "2mamba4rec": 0.7, "hydra4rec": 0.7},
+}
+PEER_GOAL = 5.0  # the least factor over transformers
 MODEL_NAMES = {
     "sasrec": "SASRec",
     "mamba4rec": "Mamba4Rec",
@@ -196,7 +201,25 @@ def mixer_tables(record: Record | None) -> Html:
             "Ours in bf16 is faster by",
         ]
         parts.append(table(headers, mixers, caption=f"The mixers alone, beside transformers', on {size}"))
+        goals = _mixer_goals(shape)
+        parts += [bullets(goals)] if goals else []
     return stack([*parts, paragraph(conditions(record)), paragraph(f"Versions: {versions([record['versions']])}.")])
+
+
+def _mixer_goals(shape: Record) -> list[str]:
+    """What the study aims at for one shape, and whether it got there, in float32."""
+    lines = []
+    for name, goal in SSM_GOALS.get(shape["length"], {}).items():
+        got = shape["models"][name]["ratio"]
+        word = "reached" if got <= goal else "missed"
+        lines.append(f"{_model(name)}: at most {goal:g} times SASRec's time is the goal; it is {got:.2f}: {word}.")
+    for name, row in shape["mixers"].items():
+        got = row["times_as_fast"]
+        word = "reached" if got >= PEER_GOAL else "missed"
+        lines.append(
+            f"{name}: at least {PEER_GOAL:g} times as fast as transformers' is the goal; it is {got:.1f}: {word}."
+        )
+    return lines
 
 
 def _model(name: str) -> str:

@@ -135,7 +135,7 @@ GPU_WAYS: tuple[tuple[str, Curve, Curve], ...] = (
 def crossing_table(scaling: Scaling | None, ways: Sequence[tuple[str, Curve, Curve]] = WAYS) -> Html:
     """From which length on SASRec is slower than a state space model, by each of the ways."""
     if scaling is None:
-        return _missing()
+        return not_run("Crossings on a GPU" if ways is GPU_WAYS else "Scaling")
     body: list[list[str | Html]] = []
     for text, theirs, ours in ways:
         cells: list[str | Html] = [text[0].upper() + text[1:]]

@@ -17,7 +17,7 @@ from seqrec_lib.latency.contestants import contestants, held_bytes, make_model
 from seqrec_lib.latency.worker import save, work
 from seqrec_lib.models import MODELS
 from seqrec_lib.report.timings import found
-from seqrec_lib.results import RunStore, plain
+from seqrec_lib.results import RunStore, plain, run_key
 
 SMALL: dict[str, Any] = {
     "dataset": "demo",
@@ -152,6 +152,7 @@ def test_a_runs_key_is_older_than_the_choice_of_a_device() -> None:
     assert scaling.plan(SIZES | {"device": "cpu"}) == [config] and "device" not in plain(config)
     (other,) = scaling.plan(SIZES | {"device": "cuda"})
     assert plain(other)["device"] == "cuda"
+    assert run_key("scaling", plain(config), 2, (), "a CPU") == "ab2a79ba887b4c8e"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -190,6 +191,7 @@ def test_the_cells_of_a_gpu_are_modules_and_whole_requests(monkeypatch: pytest.M
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is visible to torch")
+@pytest.mark.filterwarnings("ignore:slow state-space mixers:RuntimeWarning")
 def test_a_gpu_is_timed(tmp_path: Path) -> None:
     (config,) = scaling.plan(SIZES | {"device": "cuda"})
     outcome = scaling.run(config, Context(tmp_path, progress=False))

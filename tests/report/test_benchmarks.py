@@ -133,6 +133,21 @@ def test_an_optimizers_cost_is_in_units_of_both_adams_with_goals_judged() -> Non
     assert "at most 0.5 times foreach Adam is the goal; it is 0.50: reached" in text
 
 
+def test_goals_of_the_state_space_layers_are_judged_for_each_shape() -> None:
+    row = {"milliseconds": 1.0, "product_gflop": 1.0, "attained": 0.5}
+    models = {"mamba4rec": row | {"ratio": 1.5}, "2mamba4rec": row | {"ratio": 0.95}, "hydra4rec": row | {"ratio": 1.1}}
+    mixer = dict.fromkeys(("ours_milliseconds", "ours_bf16_milliseconds", "theirs_milliseconds"), 1.0)
+    mixer |= {"times_as_fast": 4.9, "times_as_fast_bf16": 6.0}
+    shape = {"length": 200, "batch": 16, "models": models, "mixers": {"Mamba2": mixer}}
+    record = {"environment": {"cpu": "Some CPU"}, "versions": {"torch": "2.13.0"}, "shapes": [shape]}
+    text = repr(benchmarks.mixer_tables(record))
+    assert "Mamba4Rec: at most 1.5 times SASRec's time is the goal; it is 1.50: reached." in text
+    assert "2Mamba4Rec: at most 0.9 times SASRec's time is the goal; it is 0.95: missed." in text
+    assert "Hydra4Rec: at most 1.2 times SASRec's time is the goal; it is 1.10: reached." in text
+    assert "Mamba2: at least 5 times as fast as transformers' is the goal; it is 4.9: missed." in text
+    assert "goal" not in repr(benchmarks.mixer_tables(record | {"shapes": [shape | {"length": 7, "mixers": {}}]}))
+
+
 def way(name: str, package: str | None, length: int, single: float, rates: dict[str, float]) -> dict:
     return {
         "name": name,
