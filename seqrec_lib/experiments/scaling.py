@@ -1,8 +1,8 @@
 """How time and memory grow: with the history's length, for one more event, with the batch and with the catalogue.
 
 One run is all models with random weights on random histories; of the data set only the size of its catalogue is used.
-In each round every cell (a model on a path at one size) is timed once, in an order drawn anew, so that rounds are paired
-over cells.
+In each round every cell (a model on a path at one size) is timed once, in an order drawn anew, so that rounds are
+paired over cells.
 
 Tables:
     times: ``kind`` (length | event | batch | catalogue), ``model``, ``path``, ``size`` (items read, histories of a
