@@ -64,7 +64,7 @@ def test_twins_are_paired_user_by_user(tmp_path: Path, published: RunStore) -> N
         found = row["difference"][metric]
         assert found["value"] == pytest.approx(gain) and 0 < found["low"] < gain < found["high"]
     text = gpu.agreement_table(record).text
-    assert "900" in text and "10" in text and f"{gain:+.4f} (" in text
+    assert "900" in text and "10" in text and f"{gain:+.4f} [" in text
     assert "3 other processes" in text and "Mamba-2 2.8e-05 and 1.7e-03" in text and "in TF32" in text
     assert "no measure of speed" not in gpu.agreement_table(record | {"other_processes": 0}).text
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqrec_lib.report.benchmarks import Record, conditions, versions
-from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
+from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, stacked, table
 from seqrec_lib.report.paper import dataset_name, model_name
 
 NAME, AGREEMENT = "gpu_training", "gpu_agreement"
@@ -117,11 +117,11 @@ def agreement_table(record: Record | None) -> Html:
         for metric in ("ndcg@10", "masked_ndcg@10"):
             found = row["difference"][metric]
             cells += [f"{row[side][metric]:.4f}" for side in ("cpu", "gpu")]
-            cells.append(f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})")
+            cells.append(stacked(f"{found['value']:+.4f}", f"{found['low']:+.4f} to {found['high']:+.4f}"))
         cells += [f"{row[side]['train_seconds']:,.0f}" for side in ("cpu", "gpu")]
         body.append(cells)
     headers = ["Model", "CPU", "GPU", "Difference", "Masked: CPU", "Masked: GPU", "Masked: difference"]
-    headers += ["Training on the CPU, s", "On the GPU, s"]
+    headers += ["Training, CPU, s", "GPU, s"]
     precisions = {side: sorted({str(row[side]["precision"]) for row in record["rows"]}) for side in ("cpu", "gpu")}
     loops = sorted({str(row["gpu"]["loop"]) for row in record["rows"]})
     notes = [
