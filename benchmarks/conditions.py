@@ -42,6 +42,20 @@ class Conditions:
         return {"benchmark": name, "date": now()[:10], "environment": where, "versions": versions} | measured
 
 
+def check_device(device: str, clock: str) -> None:
+    """Refuse what cannot be timed.
+
+    Raises:
+        SystemExit: another device than cpu or cuda, a GPU by the clock of the CPU, or a GPU where there is none.
+    """
+    import torch
+
+    if device not in ("cpu", "cuda") or (device == "cuda" and clock == "cpu"):
+        raise SystemExit(f"error: device {device!r} with clock {clock!r}; use cpu, or cuda with --clock wall")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit(f"error: device 'cuda' needs a GPU, and torch {torch.__version__} sees none; use cpu")
+
+
 def keep(record: dict[str, Any], name: str | None = None, folder: Path = RESULTS) -> None:
     """Write the record to results/<name>.json (or into another folder), by default under its benchmark's name."""
     path = folder / f"{name or record['benchmark']}.json"

@@ -26,7 +26,7 @@ import typer
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from benchmarks.conditions import Conditions, keep
+from benchmarks.conditions import Conditions, check_device, keep
 from seqrec_lib.language import beams
 from seqrec_lib.language.beams import Search
 from seqrec_lib.language.pretrained import Size, configuration, parameter_counts, quiet
@@ -205,8 +205,7 @@ def main(
     save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
     """Read prompts and write queries with models of the paper's sizes, in turns with transformers."""
-    if device not in ("cpu", "cuda") or (device == "cuda" and clock == "cpu"):
-        raise SystemExit(f"error: device {device!r} with clock {clock!r}; use cpu, or cuda with --clock wall")
+    check_device(device, clock)
     conditions = Conditions(threads, clock)
     torch.set_num_threads(conditions.threads)
     lengths = [int(length) for length in contexts.split(",")]

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 import typer
 
-from benchmarks.conditions import Conditions, keep
+from benchmarks.conditions import Conditions, check_device, keep
 from benchmarks.decoding_speed import SIZES, TINY, Clock, clock_of, llama, model_of
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
@@ -198,14 +198,10 @@ class PaperRanker:
         return 0
 
 
-def served(models: dict[str, Any], sequences: Sequences) -> list[Served | Graphed]:
-    """Models as they are served where they are."""
-    found = contestants(models, sequences.n_items, ("served",) if _on_cpu(models) else ("graph",))
+def served(models: dict[str, Any], sequences: Sequences, device: str) -> list[Served | Graphed]:
+    """Models, already on the device, as they are served there."""
+    found = contestants(models, sequences.n_items, ("served" if device == "cpu" else "graph",))
     return [one for one in found if isinstance(one, (Served, Graphed))]
-
-
-def _on_cpu(models: dict[str, Any]) -> bool:
-    return all(model.item_embedding.weight.device.type == "cpu" for model in models.values())
 
 
 def servers(dataset: str, sequences: Sequences, device: str = "cpu") -> list[Contestant]:
@@ -217,7 +213,7 @@ def servers(dataset: str, sequences: Sequences, device: str = "cpu") -> list[Con
         for name in SERVED
     }
     sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-    return [Server(own, sizes[own.model]) for own in served(models, sequences)]
+    return [Server(own, sizes[own.model]) for own in served(models, sequences, device)]
 
 
 def writers(dataset: str, sequences: Sequences, store: RunStore, device: str = "cpu") -> list[Contestant]:
@@ -257,7 +253,7 @@ def rankers(dataset: str, sequences: Sequences, device: str = "cpu") -> list[Ran
         length = config.retriever.training.max_length
         net = make_model(retriever, sequences.n_items, length, config.retriever.architecture, 0)
         ranker = llamarec.make_ranker(config, llamarec.new_model(config, sequences, net), sequences, device)
-        (own,) = served({retriever: net.to(device)}, sequences)
+        (own,) = served({retriever: net.to(device)}, sequences, device)
         model = config.model if retriever == "sasrec" else f"{config.model}+{retriever}"
         found.append(Ranker(model, own, ranker))
     return found
@@ -389,8 +385,7 @@ def main(
     save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
     """Answer the same users with every model, one request at a time."""
-    if device not in ("cpu", "cuda") or (device == "cuda" and clock == "cpu"):
-        raise SystemExit(f"error: device {device!r} with clock {clock!r}; use cpu, or cuda with --clock wall")
+    check_device(device, clock)
     conditions, store = Conditions(threads, clock), RunStore()
     torch.set_num_threads(conditions.threads)
     turns = Turns(blocks, users, paper_blocks, tiny)

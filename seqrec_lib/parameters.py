@@ -159,9 +159,13 @@ def check_notebook(namespace: dict[str, Any], notebook: str) -> dict[str, Any]:
 
 
 def known_values(names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """The ids of data sets, models and metrics, for those of ``names`` that take them."""
+    """The ids of data sets, models and metrics, and devices, for those of ``names`` that take them.
+
+    A notebook that times (it has ``threads``) is told the device; the others may choose.
+    """
     metrics = tuple(f"{name}@{k}" for name in ("ht", "ndcg", "mrr") for k in (5, 10, 20))
     values: dict[str, tuple[str, ...]] = {"metric": metrics, "metrics": metrics}
+    values["device"] = ("cpu", "cuda") if "threads" in names else ("auto", "cpu", "cuda")
     if "sources" in names:
         from seqrec_lib.language.recipes import ARCHITECTURES
 

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import decoding_speed, gpu_training, query_latency, ranking_speed, recommend_speed, train_speed
+from benchmarks import (
+    conditions,
+    decoding_speed,
+    gpu_training,
+    query_latency,
+    ranking_speed,
+    recommend_speed,
+    train_speed,
+)
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
 from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
@@ -318,6 +326,11 @@ def test_llama_has_the_published_number_of_weights() -> None:
 def test_a_gpu_has_no_cpu_clock() -> None:
     with pytest.raises(SystemExit, match="device 'cuda' with clock 'cpu'; use cpu, or cuda with --clock wall"):
         query_latency.main(["demo"], clock="cpu", device="cuda")
+    with pytest.raises(SystemExit, match="device 'gpu' with clock 'wall'; use cpu"):
+        conditions.check_device("gpu", "wall")
+    if not torch.cuda.is_available():
+        with pytest.raises(SystemExit, match=r"device 'cuda' needs a GPU, and torch .* sees none; use cpu"):
+            conditions.check_device("cuda", "wall")
 
 
 def test_a_writer_answers_from_the_history_to_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -198,3 +198,11 @@ def test_a_list_through_papermills_p_is_refused_with_a_hint_at_y(project: Path) 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_the_studys_notebooks_have_a_schema(path: Path) -> None:
     assert schema(path)
+
+
+@pytest.mark.parametrize(("notebook", "wrong"), [("latency", "auto"), ("scaling", "gpu"), ("accuracy", "gpu")])
+def test_a_device_is_one_that_the_notebook_knows(notebook: str, wrong: str) -> None:
+    known = schema(Path(__file__).resolve().parent.parent / "notebooks" / f"{notebook}.ipynb")
+    assert check({"device": "cuda"}, known, known_values(known))
+    with pytest.raises(SeqRecError, match=f"'{wrong}'.*cpu"):
+        check({"device": wrong}, known, known_values(known))

@@ -132,7 +132,7 @@ def run(config: Config, context: Context) -> Outcome:
     results = _Results()
     try:
         context.report("by the history's length")
-        (_lengths if config.device == "cpu" else _lengths_on_gpu)(config, sequences.n_items, rng, results)
+        _lengths(config, sequences.n_items, rng, results)
         context.report("by the batch")
         _batches(config, sequences.n_items, rng, results)
         for items in config.catalogues:
@@ -208,34 +208,24 @@ def _lengths(config: Config, n_items: int, rng: np.random.Generator, results: _R
     for length in config.lengths:
         history = _history(rng, length, n_items)
         for name, model in models.items():
-            own, server = _module_pass(model, history[None]), servers[name]
-            cells.append(("length", name, "module", length, own, 1))
-            cells.append(("length", name, "served", length, lambda s=server, h=history: s.encode(h), 1))  # type: ignore[misc]
+            server, path = servers[name], "served" if config.device == "cpu" else "graph"
+            calls: dict[str, Callable[[], Any]] = {"module": _module_pass(model, history[None])}
+            calls[path] = _encoding(server, history) if path == "served" else _request(server, history)
+            cells += [("length", name, way, length, call, 1) for way, call in calls.items()]
             state = 0
             if isinstance(server, SteppingServer):
                 cells.append(("event", name, "step", length, _one_event(server, history), 1))
                 state = server.state_bytes(length)
-            for path, call in (("module", own), ("served", cells[-2][4])):
-                results.memory.append((name, path, length, peak_memory(call, "cpu") or 0, state))
+            for way, call in calls.items():
+                if way == "graph":
+                    call()  # its capture is no part of what a request takes
+                results.memory.append((name, way, length, peak_memory(call, config.device) or 0, state))
     _time(cells, config.rounds, rng, results)
 
 
-def _lengths_on_gpu(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
-    from seqrec_lib.latency.clock import peak_memory
-    from seqrec_lib.serving import serve
-
-    models = _models(config, n_items, max(config.lengths) + 1)
-    servers = {name: serve(model) for name, model in models.items()}
-    cells: list[Cell] = []
-    for length in config.lengths:
-        history = _history(rng, length, n_items)
-        for name, model in models.items():
-            calls = {"module": _module_pass(model, history[None]), "graph": _request(servers[name], history)}
-            for path, call in calls.items():
-                cells.append(("length", name, path, length, call, 1))
-                call()  # a graph's capture is no part of its memory
-                results.memory.append((name, path, length, peak_memory(call, "cuda") or 0, 0))
-    _time(cells, config.rounds, rng, results)
+def _encoding(server: Any, history: np.ndarray) -> Callable[[], Any]:
+    """Reading a history by a CPU's server."""
+    return lambda: server.encode(history)
 
 
 def _request(server: Any, history: np.ndarray) -> Callable[[], Any]:

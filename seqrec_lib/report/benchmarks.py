@@ -49,9 +49,9 @@ def read(folder: str, name: str) -> Record | None:
     return record
 
 
-def missing(name: str) -> Html:
-    """What stands in the place of a table whose record is not there."""
-    return paragraph(f"Not measured: there is no {name}.json. python -m benchmarks.{name} --save makes it.")
+def missing(name: str, arguments: str = " --save") -> Html:
+    """What stands in the place of a table whose record is not there; ``arguments`` make the benchmark write it."""
+    return paragraph(f"Not measured: there is no {name}.json. python -m benchmarks.{name}{arguments} makes it.")
 
 
 def training_table(record: Record | None) -> Html:

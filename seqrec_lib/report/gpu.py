@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seqrec_lib.report.benchmarks import Record, conditions, versions
-from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, stacked, table
+from seqrec_lib.report.benchmarks import Record, conditions, missing, versions
+from seqrec_lib.report.html import NONE, Html, bullets, stack, stacked, table
 from seqrec_lib.report.paper import dataset_name, model_name
 
 NAME, AGREEMENT = "gpu_training", "gpu_agreement"
 LAYERS = {"mamba": "Mamba", "mamba2": "Mamba-2", "hydra": "Hydra"}
 LOOPS = {"ordinary": "Ordinary loop, s", "resident": "Resident data, s", "graphs": "CUDA graphs, s"}
 KERNELS = {"ours": "Ours", "theirs, fused": "mamba-ssm's"}
+WAYS = ("", ", graph")  # kernel by kernel, and as a CUDA graph
 
 
 def loops_table(record: Record | None) -> Html:
     """Seconds of an epoch by loop, beside the two floors."""
     if record is None:
-        return _missing(NAME, "")
+        return missing(NAME, " on a GPU")
     body = [
         [
             model_name(row["model"]),
@@ -61,16 +62,16 @@ def loops_table(record: Record | None) -> Html:
 def mixers_table(record: Record | None) -> Html:
     """This study's Mamba-2 layer beside mamba-ssm's own module: the same weights, inputs and shapes."""
     if record is None:
-        return _missing(NAME, "")
+        return missing(NAME, " on a GPU")
     body = []
     for row in _measured(record["mixers"]):
         taken, factors = row["milliseconds"], row["ours_times_as_fast"]
         cells = [f"{row['histories']} x {row['length']}", row["precision"]]
-        cells += [_number(taken.get(f"{side}{way}")) for side in KERNELS for way in ("", ", graph")]
-        cells += [_number(factors.get(f"theirs, fused{way}"), 1) for way in ("", ", graph")]
+        cells += [_number(taken.get(f"{side}{way}")) for side in KERNELS for way in WAYS]
+        cells += [_number(factors.get(f"theirs, fused{way}"), 1) for way in WAYS]
         body.append(cells)
-    headers = ["Histories x items", "Precision", *(f"{name}{way}, ms" for name in KERNELS.values() for way in _WAYS)]
-    headers += [f"Our graph is faster than {KERNELS['theirs, fused']}{way} by" for way in _WAYS]
+    headers = ["Histories x items", "Precision", *(f"{name}{way}, ms" for name in KERNELS.values() for way in WAYS)]
+    headers += [f"Our graph is faster than {KERNELS['theirs, fused']}{way} by" for way in WAYS]
     errors = sorted({f"{name}: {why}" for row in _measured(record["mixers"]) for name, why in row["errors"].items()})
     return table(
         headers,
@@ -87,13 +88,10 @@ def mixers_table(record: Record | None) -> Html:
     )
 
 
-_WAYS = ("", ", graph")
-
-
 def goals_list(record: Record | None) -> Html:
     """Seconds to the goal of each model, and what became of those that did not get there."""
     if record is None:
-        return _missing(NAME, "")
+        return missing(NAME, " on a GPU")
     lines = []
     for row in _measured(record["goals"]):
         where = f"{model_name(row['model'])}: NDCG@10 of {row['goal']:g} on the validation split"
@@ -110,7 +108,7 @@ def goals_list(record: Record | None) -> Html:
 def agreement_table(record: Record | None) -> Html:
     """Runs on a GPU beside the same ones on a CPU, and how far the kernels are from the float64 reference."""
     if record is None:
-        return _missing(AGREEMENT, " RESULTS.tar --save")
+        return missing(AGREEMENT, " RESULTS.tar --save")
     body: list[list[str | Html]] = []
     for row in record["rows"]:
         cells: list[str | Html] = [model_name(row["model"])]
@@ -124,15 +122,16 @@ def agreement_table(record: Record | None) -> Html:
     headers += ["Training, CPU, s", "GPU, s"]
     precisions = {side: sorted({str(row[side]["precision"]) for row in record["rows"]}) for side in ("cpu", "gpu")}
     loops = sorted({str(row["gpu"]["loop"]) for row in record["rows"]})
+    seeds = ", ".join(map(str, sorted({row["seed"] for row in record["rows"]})))
     notes = [
-        "NDCG@10 on the test split, seed by seed; differences over the same users, 95 %. Kernels, precision (CPU: "
+        f"NDCG@10 on the test split, seed {seeds}; differences over the same users, 95 %. Kernels, precision (CPU: "
         f"{', '.join(precisions['cpu'])}; GPU: {', '.join(precisions['gpu'])}), order of sums and random draws differ: "
         f"two trainings of one recipe. Loop on the GPU: {', '.join(loops)}."
     ]
     if record["other_processes"]:
         notes.append(
-            f"Up to {record['other_processes']} other processes shared the card, and the CPU runs shared their machine "
-            "too: seconds are upper bounds, and no measure of speed."
+            f"Seconds are by the clock and no measure of speed: up to {record['other_processes']} other processes "
+            "shared the card, and what else the CPU had to do is not on record."
         )
     notes += [*_kernel_errors(record), conditions(record), f"Versions: {versions([record['versions']])}."]
     caption = f"The same recipes on a CPU and on a GPU, {dataset_name(record['dataset'])}"
@@ -158,13 +157,8 @@ def _kernel_errors(record: Record) -> list[str]:
 def training_tables(record: Record | None) -> Html:
     """All of what gpu_training measured."""
     if record is None:
-        return _missing(NAME, "")
+        return missing(NAME, " on a GPU")
     return stack([loops_table(record), goals_list(record), mixers_table(record)])
-
-
-def _missing(name: str, arguments: str) -> Html:
-    made = f"python -m benchmarks.{name}{arguments}"
-    return paragraph(f"Not measured: there is no {name}.json. {made} makes it, with a GPU's help.")
 
 
 def _measured(rows: Sequence[Any]) -> list[Any]:

@@ -158,7 +158,8 @@ def gpu_setting(scaling: Scaling | None) -> Html:
     config = scaling.record.config
     return paragraph(
         f"{scaling.record.environment['device']}, batch 1, float32, random weights; every cell timed in each of "
-        f"{config['rounds']} rounds. A graph reads histories that are filled up to the next power of two."
+        f"{config['rounds']} rounds. A graph reads histories that are filled up to the next power of two, or to the "
+        "longest that the model takes."
     )
 
 

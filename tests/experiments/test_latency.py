@@ -174,11 +174,10 @@ def test_the_cells_of_a_gpu_are_modules_and_whole_requests(monkeypatch: pytest.M
 
     monkeypatch.setattr("seqrec_lib.serving.serve", lambda model: Graphs())
     monkeypatch.setattr("seqrec_lib.latency.clock.peak_memory", lambda call, device: 7 if device == "cuda" else None)
-    (config,) = scaling.plan(SIZES)
-    results, rng = scaling._Results(), np.random.default_rng(0)
-    scaling._lengths_on_gpu(config, 60, rng, results)
-    object.__setattr__(config, "device", "cuda")
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: self)
+    (config,) = scaling.plan(SIZES | {"device": "cuda"})
+    results, rng = scaling._Results(), np.random.default_rng(0)
+    scaling._lengths(config, 60, rng, results)
     scaling._catalogue(config, 50, rng, results)
     cells = {row[:4] for row in results.rows}
     models, ways = SIZES["models"], ("module", "graph")
