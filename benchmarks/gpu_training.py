@@ -37,7 +37,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.conditions import RESULTS, Conditions, keep
-from benchmarks.ssm_speed import mixer_step, ratio
+from benchmarks.mixer_speed import mixer_step
+from benchmarks.ssm_speed import ratio
 from seqrec_lib.captured import GraphRecorder, Loop, rounded
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
@@ -296,7 +297,7 @@ def contestants(
     for name, make in mixers(batch, length, device):
         now = name
         try:
-            step = mixer_step(make(), x.clone())
+            step = mixer_step(make(), x)
             for _ in range(3):
                 step()
             steps[now] = step

@@ -1,4 +1,4 @@
-"""How fast are the state-space mixers on this CPU? Ratios to SASRec and to transformers' Mamba and Mamba-2.
+"""How fast are the state-space models on this CPU? Ratios to SASRec (`mixer_speed` has transformers' mixers).
 
     python -m benchmarks.ssm_speed [--threads 2] [--rounds 15] [--save]
 
@@ -19,14 +19,11 @@ from typing import Annotated
 import torch
 import typer
 from torch import Tensor, nn
-from transformers import Mamba2Config, MambaConfig
-from transformers.models.mamba.modeling_mamba import MambaMixer
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
 from benchmarks.conditions import Conditions, keep
 from seqrec_lib.models.layers import Dropout, FeedForward
 from seqrec_lib.models.sasrec import SASRec
-from seqrec_lib.report.benchmarks import PEER_GOAL, SSM_GOALS
+from seqrec_lib.report.benchmarks import SSM_GOALS
 from seqrec_lib.ssm import Hydra, Mamba, Mamba2
 
 N_ITEMS, D_MODEL, DROPOUT = 3416, 64, 0.2
@@ -69,18 +66,6 @@ def in_bfloat16(step: Callable[[], None]) -> Callable[[], None]:
             step()
 
     return half
-
-
-def mixer_step(mixer: nn.Module, x: Tensor) -> Callable[[], None]:
-    """Forward and backward of a mixer alone."""
-    g = torch.randn_like(x)
-
-    def step() -> None:
-        mixer.zero_grad(set_to_none=True)
-        out = mixer(x.requires_grad_())
-        (out[0] if isinstance(out, tuple) else out).backward(g)
-
-    return step
 
 
 def interleaved(steps: dict[str, Callable[[], None]], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
@@ -139,48 +124,18 @@ def product_flops(step: Callable[[], None]) -> int:
     return counter.get_total_flops()
 
 
-def against_transformers(length: int, batch: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Our mixers and transformers', same sizes: milliseconds and how many times as fast ours are.
-
-    transformers' Mamba walks over the tokens with autograd, half a minute a step at these sizes: one round of the
-    shorter shape tells enough.
-    """
-    x = torch.randn(batch, length, D_MODEL)
-    shared = {"hidden_size": D_MODEL, "expand": 2, "conv_kernel": 4, "num_hidden_layers": 1, "use_bias": False}
-    theirs_1 = MambaMixer(MambaConfig(state_size=32, **shared), layer_idx=0)
-    config = Mamba2Config(state_size=128, head_dim=64, num_heads=2, n_groups=1, chunk_size=64, **shared)
-    theirs_2 = Mamba2Mixer(config, layer_idx=0)
-    pairs = {"Mamba2": (Mamba2(D_MODEL, 128), theirs_2, rounds)}
-    if length <= 200:
-        pairs["Mamba"] = (Mamba(D_MODEL, 32), theirs_1, 1)
-    rows = {}
-    for name, (ours, theirs, turns) in pairs.items():
-        step, peer = mixer_step(ours, x), mixer_step(theirs, x)
-        step()  # ours compiles or loads its kernels
-        steps = {"ours": step, "ours_bf16": in_bfloat16(step), "theirs": peer}
-        if turns > 1:
-            steps["theirs_bf16"] = in_bfloat16(peer)
-        seconds = interleaved(steps, turns, warm_up=min(2, turns - 1))
-        rows[name] = {f"{who}_milliseconds": 1e3 * statistics.median(taken) for who, taken in seconds.items()}
-        rows[name]["times_as_fast"] = ratio(seconds["theirs"], seconds["ours"])
-        rows[name]["times_as_fast_bf16"] = ratio(seconds["theirs"], seconds["ours_bf16"])
-    return rows
-
-
 def main(
     threads: Annotated[int, typer.Option(min=0, help="0: all cores")] = 0,
     rounds: Annotated[int, typer.Option(min=1, help="turns of each model")] = 15,
-    peer_rounds: Annotated[int, typer.Option(min=1, help="turns beside transformers")] = 9,
     save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
 ) -> None:
-    """Time training steps of the state-space models, in turns with SASRec's and transformers'."""
+    """Time training steps of the state-space models, in turns with SASRec's."""
     conditions = Conditions(threads)
     torch.set_num_threads(conditions.threads)
     torch.manual_seed(0)
     shapes = []
     for length, batch in SHAPES:
         rows = against_sasrec(length, batch, rounds)
-        peers = against_transformers(length, batch, peer_rounds)
         print(f"\n{batch} histories of {length}, d = {D_MODEL}, {conditions.threads} threads")
         print(f"{'model':30}{'ms':>8}{'x SASRec':>10}{'goal':>7}{'GFLOP':>8}{'attained':>10}")
         targets = SSM_GOALS[length]
@@ -190,15 +145,9 @@ def main(
                 f"{name:30}{row['milliseconds']:8.1f}{row['ratio']:10.2f}{goal:>7}"
                 f"{row['product_gflop']:8.2f}{row['attained']:10.0%}"
             )
-        for name, row in peers.items():
-            print(
-                f"{name + ' alone':30}{row['ours_milliseconds']:8.1f}   "
-                f"transformers {row['theirs_milliseconds']:.0f} ms: {row['times_as_fast']:.1f} times as fast, "
-                f"{row['times_as_fast_bf16']:.1f} in bf16 (goal {PEER_GOAL:.0f})"
-            )
-        shapes.append({"length": length, "batch": batch, "models": rows, "mixers": peers})
+        shapes.append({"length": length, "batch": batch, "models": rows})
     if save:
-        keep(conditions.record("ssm_speed", ("torch", "numba", "transformers"), rounds=rounds, shapes=shapes))
+        keep(conditions.record("ssm_speed", ("torch", "numba"), rounds=rounds, shapes=shapes))
 
 
 if __name__ == "__main__":

@@ -73,19 +73,20 @@ def sides(tokens: int, length: int, recbole_rows: int) -> dict[str, Side]:
     }
 
 
-def prepare_environment(folder: Path, name: str, torch: str) -> Path:
-    """Make the package's virtual environment, once; returns its Python."""
+def prepare_environment(folder: Path, name: str, torch: str, needs: dict[str, tuple[str, ...]] | None = None) -> Path:
+    """Make the package's virtual environment, once; returns its Python. ``needs``: by default as in ENVIRONMENTS."""
+    needs = needs or ENVIRONMENTS[name]
     home = folder / name
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    wanted = json.dumps([ENVIRONMENTS[name], torch])
+    wanted = json.dumps([needs, torch])
     stamp = home / "ready.json"
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
     pip = [str(python), "-m", "pip", "install", "--quiet"]
-    for package in ENVIRONMENTS[name].get("alone", ()):
+    for package in needs.get("alone", ()):
         subprocess.run([*pip, "--no-deps", package], check=True)
-    subprocess.run([*pip, f"torch=={torch}", *ENVIRONMENTS[name]["packages"]], check=True)
+    subprocess.run([*pip, f"torch=={torch}", *needs["packages"]], check=True)
     stamp.write_text(wanted)
     return python
 

@@ -14,6 +14,7 @@ from benchmarks import (
     conditions,
     decoding_speed,
     gpu_training,
+    mixer_speed,
     query_latency,
     ranking_speed,
     recommend_speed,
@@ -418,3 +419,21 @@ def test_the_fastest_epoch_counts_and_never_the_first(monkeypatch: pytest.Monkey
     with pytest.raises(gpu_training.Enough):
         train()
     assert turn.epoch_seconds == 0.5
+
+
+def test_a_mixer_takes_turns_with_transformers_here_and_in_a_process_of_its_own(tmp_path: Path) -> None:
+    block = {"hidden_size": 8, "expand": 2, "num_hidden_layers": 1, "use_bias": False, "state_size": 4}
+    block |= {"head_dim": 8, "num_heads": 2, "n_groups": 1, "chunk_size": 4}
+    theirs = mixer_speed.Mamba2Mixer(mixer_speed.Mamba2Config(**block), layer_idx=0)
+    ours = mixer_speed.Mamba2(8, 4, headdim=8)
+    side = Side("older", "transformers_mixer.py", None, block | {"batch": 2, "length": 6})
+    with (tmp_path / "log").open("wb") as log:
+        older = Worker(side, {}, {"threads": 1}, tmp_path, log)
+    assert older.report()["versions"].keys() == {"torch", "transformers"}
+    rows = mixer_speed.against_transformers(ours, theirs, torch.randn(2, 6, 8), 2, older)
+    older.stop()
+    assert older.process.returncode == 0
+    assert rows["ours"]["ours_times_as_fast"] == 1.0
+    assert {name.split()[0] for name in rows} == {"ours", "transformers"} and len(rows) >= 3
+    # in_proj of 16 + 16 + 2 * 4 + 2 outputs and out_proj of 16 to 8, forward and twice backward, are the least
+    assert rows["ours"]["product_gflop"] * 1e9 > 2 * 3 * 12 * (8 * 42 + 16 * 8)

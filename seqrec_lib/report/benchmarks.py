@@ -162,14 +162,13 @@ def _ranking_set(part: Record) -> Html:
     )
 
 
-def mixer_tables(record: Record | None) -> Html:
-    """The state space models beside SASRec, and their mixers beside transformers'; a pair of tables per shape."""
+def models_tables(record: Record | None) -> Html:
+    """The state space models beside SASRec, a table per shape, and which goals are reached."""
     if record is None:
         return missing("ssm_speed")
     parts = []
     for shape in record["shapes"]:
-        size = f"{shape['batch']} histories of {shape['length']}"
-        models = [
+        body = [
             [
                 _model(name),
                 f"{row['milliseconds']:.1f}",
@@ -180,46 +179,52 @@ def mixer_tables(record: Record | None) -> Html:
             for name, row in shape["models"].items()
         ]
         headers = ["Model", "ms", "In units of SASRec", "GFLOP in products", "Of a large product's rate"]
-        parts.append(table(headers, models, caption=f"Forward and backward pass of {size}, without the item softmax"))
-        mixers = [
-            [
-                name,
-                f"{row['ours_milliseconds']:.1f}",
-                f"{row['ours_bf16_milliseconds']:.1f}",
-                f"{row['theirs_milliseconds']:,.1f}",
-                f"{row['times_as_fast']:.1f}",
-                f"{row['times_as_fast_bf16']:.1f}",
-            ]
-            for name, row in shape["mixers"].items()
-        ]
-        headers = [
-            "Mixer",
-            "Ours, ms",
-            "Ours in bf16, ms",
-            "transformers, ms",
-            "Ours is faster by",
-            "Ours in bf16 is faster by",
-        ]
-        parts.append(table(headers, mixers, caption=f"The mixers alone, beside transformers', on {size}"))
-        goals = _mixer_goals(shape)
+        size = _size(shape)
+        parts.append(table(headers, body, caption=f"Forward and backward pass of {size}, without the item softmax"))
+        goals = []
+        for name, goal in SSM_GOALS.get(shape["length"], {}).items():
+            got = shape["models"][name]["ratio"]
+            word = "reached" if got <= goal else "missed"
+            goals.append(f"{_model(name)}: at most {goal:g} times SASRec's time is the goal; it is {got:.2f}: {word}.")
         parts += [bullets(goals)] if goals else []
-    return stack([*parts, paragraph(conditions(record)), paragraph(f"Versions: {versions([record['versions']])}.")])
+    return stack([*parts, _provenance(record)])
 
 
-def _mixer_goals(shape: Record) -> list[str]:
-    """What the study aims at for one shape, and whether it got there, in float32."""
-    lines = []
-    for name, goal in SSM_GOALS.get(shape["length"], {}).items():
-        got = shape["models"][name]["ratio"]
-        word = "reached" if got <= goal else "missed"
-        lines.append(f"{_model(name)}: at most {goal:g} times SASRec's time is the goal; it is {got:.2f}: {word}.")
-    for name, row in shape["mixers"].items():
-        got = row["times_as_fast"]
-        word = "reached" if got >= PEER_GOAL else "missed"
-        lines.append(
-            f"{name}: at least {PEER_GOAL:g} times as fast as transformers' is the goal; it is {got:.1f}: {word}."
-        )
-    return lines
+def mixer_tables(record: Record | None) -> Html:
+    """The mixers alone beside transformers', a table per shape, and which goals are reached."""
+    if record is None:
+        return missing("mixer_speed", " --environments DIR --save")
+    headers = ["Mixer", "Whose", "ms", "GFLOP in products", "These alone, ms", "Ours is faster by"]
+    parts = []
+    for shape in record["shapes"]:
+        body, goals = [], []
+        for mixer, rows in shape["mixers"].items():
+            for name, row in rows.items():
+                products = (
+                    [f"{row['product_gflop']:.2f}", f"{row['floor_milliseconds']:.1f}"]
+                    if "product_gflop" in row
+                    else [NONE, NONE]
+                )
+                ours = name.startswith("ours")
+                factor = row["ours_times_as_fast"]
+                body.append([mixer, name, f"{row['milliseconds']:,.1f}", *products, NONE if ours else f"{factor:.1f}"])
+                if not ours:
+                    word = "reached" if factor >= PEER_GOAL else "missed"
+                    goals.append(
+                        f"{mixer}: at least {PEER_GOAL:g} times as fast as transformers' is the goal; "
+                        f"beside {name} it is {factor:.1f}: {word}."
+                    )
+        parts.append(table(headers, body, caption=f"The mixers alone, forward and backward pass of {_size(shape)}"))
+        parts.append(bullets(goals))
+    return stack([*parts, _provenance(record)])
+
+
+def _size(shape: Record) -> str:
+    return f"{shape['batch']} histories of {shape['length']}"
+
+
+def _provenance(record: Record) -> Html:
+    return stack([paragraph(conditions(record)), paragraph(f"Versions: {versions([record['versions']])}.")])
 
 
 def _model(name: str) -> str:

@@ -136,16 +136,31 @@ def test_an_optimizers_cost_is_in_units_of_both_adams_with_goals_judged() -> Non
 def test_goals_of_the_state_space_layers_are_judged_for_each_shape() -> None:
     row = {"milliseconds": 1.0, "product_gflop": 1.0, "attained": 0.5}
     models = {"mamba4rec": row | {"ratio": 1.5}, "2mamba4rec": row | {"ratio": 0.95}, "hydra4rec": row | {"ratio": 1.1}}
-    mixer = dict.fromkeys(("ours_milliseconds", "ours_bf16_milliseconds", "theirs_milliseconds"), 1.0)
-    mixer |= {"times_as_fast": 4.9, "times_as_fast_bf16": 6.0}
-    shape = {"length": 200, "batch": 16, "models": models, "mixers": {"Mamba2": mixer}}
+    shape = {"length": 200, "batch": 16, "models": models}
     record = {"environment": {"cpu": "Some CPU"}, "versions": {"torch": "2.13.0"}, "shapes": [shape]}
-    text = repr(benchmarks.mixer_tables(record))
+    text = repr(benchmarks.models_tables(record))
     assert "Mamba4Rec: at most 1.5 times SASRec's time is the goal; it is 1.50: reached." in text
     assert "2Mamba4Rec: at most 0.9 times SASRec's time is the goal; it is 0.95: missed." in text
     assert "Hydra4Rec: at most 1.2 times SASRec's time is the goal; it is 1.10: reached." in text
-    assert "Mamba2: at least 5 times as fast as transformers' is the goal; it is 4.9: missed." in text
-    assert "goal" not in repr(benchmarks.mixer_tables(record | {"shapes": [shape | {"length": 7, "mixers": {}}]}))
+    assert "goal" not in repr(benchmarks.models_tables(record | {"shapes": [shape | {"length": 7}]}))
+
+
+def test_mixers_are_judged_beside_each_release_of_transformers() -> None:
+    mixers = {
+        "ours": {"milliseconds": 30.0, "ours_times_as_fast": 1.0, "product_gflop": 1.5, "floor_milliseconds": 16.0},
+        "transformers 5.17.0": {"milliseconds": 1500.0, "ours_times_as_fast": 50.04},
+        "transformers 5.23.0": {"milliseconds": 120.0, "ours_times_as_fast": 4.0},
+    }
+    shape = {"length": 200, "batch": 16, "mixers": {"Mamba-2": mixers}}
+    record = {"environment": {"cpu": "Some CPU"}, "versions": {"torch": "2.13.0"}, "shapes": [shape]}
+    text = repr(benchmarks.mixer_tables(record))
+    assert re.search(r"Mamba-2\s+ours\s+30\.0\s+1\.50\s+16\.0\s+–", text)
+    assert re.search(r"Mamba-2\s+transformers 5\.17\.0\s+1,500\.0\s+–\s+–\s+50\.0", text)
+    assert (
+        "Mamba-2: at least 5 times as fast as transformers' is the goal; beside transformers 5.17.0 it is 50.0: r"
+        in text
+    )
+    assert "beside transformers 5.23.0 it is 4.0: missed." in text
 
 
 def way(name: str, package: str | None, length: int, single: float, rates: dict[str, float]) -> dict:
@@ -194,7 +209,8 @@ def test_factors_of_recommending_name_both_ways_and_judge_the_goal() -> None:
         ("train_speed", benchmarks.training_table),
         ("train_speed", benchmarks.training_goals),
         ("ranking_speed", benchmarks.ranking_table),
-        ("ssm_speed", benchmarks.mixer_tables),
+        ("ssm_speed", benchmarks.models_tables),
+        ("mixer_speed", benchmarks.mixer_tables),
         ("data_load", benchmarks.loading_table),
         ("optimizer_speed", benchmarks.optimizer_table),
         ("recommend_speed", recommending.requests_table),
