@@ -122,14 +122,10 @@ def label(model: str, path: str | None = None) -> str:
 def milliseconds(value: float | None, digits: int = 3) -> str:
     """Microseconds as milliseconds, to significant digits.
 
-    >>> milliseconds(1234.5), milliseconds(41.7), milliseconds(250_000.0)
-    ('1.23', '0.0417', '250')
+    >>> milliseconds(1234.5), milliseconds(41.7), milliseconds(250_000.0), milliseconds(999.6)
+    ('1.23', '0.0417', '250', '1.00')
     """
-    if value is None:
-        return "–"
-    number = value / 1e3
-    decimals = max(0, digits - 1 - int(np.floor(np.log10(max(number, 1e-12)))))
-    return f"{number:,.{decimals}f}"
+    return "–" if value is None else _significant(value / 1e3, digits)
 
 
 def span(estimate: Estimate | None, form: Any = milliseconds) -> str:
@@ -146,8 +142,13 @@ def span(estimate: Estimate | None, form: Any = milliseconds) -> str:
 def times(value: float) -> str:
     """A ratio to three significant digits.
 
-    >>> times(0.0312), times(4.567), times(123.4)
-    ('0.0312', '4.57', '123')
+    >>> times(0.0312), times(4.567), times(123.4), times(0.9996)
+    ('0.0312', '4.57', '123', '1.00')
     """
-    decimals = max(0, 2 - int(np.floor(np.log10(max(value, 1e-12)))))
-    return f"{value:,.{decimals}f}"
+    return _significant(value, 3)
+
+
+def _significant(value: float, digits: int) -> str:
+    """Without an exponent; the digits count after rounding, which can add one before the point."""
+    power = int(f"{max(value, 1e-12):.{digits - 1}e}".partition("e")[2])
+    return f"{value:,.{max(0, digits - 1 - power)}f}"
