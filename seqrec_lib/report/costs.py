@@ -67,7 +67,7 @@ def cost_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
     notes = [f"Hardware: {'; '.join(devices)}."] if devices else []
     if max(ratios) > 1.05:
         notes.append(
-            f"By the clock of machines that had other work: seconds of one model differ by up to {max(ratios):.1f}× "
+            f"By the clock, other work of the machine included: one model's seconds differ by up to {max(ratios):.1f}× "
             "from run to run. What is faster is measured side by side, on the page Speed."
         )
     return table(headers, body, caption=caption, notes=notes)

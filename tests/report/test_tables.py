@@ -203,6 +203,14 @@ def test_a_resumed_run_costs_its_epochs_at_least(make):
     assert row_of(costs.cost_table([own], "ml-1m"), "SASRec")[3] == "0.1"
 
 
+def test_the_cost_table_says_when_one_models_seconds_differ_from_run_to_run(make):
+    (own,) = [runs for runs in make().runs if runs.label == "SASRec"]
+    assert "By the clock" not in costs.cost_table([own], "ml-1m").text
+    for entry in own.complete[0].history:
+        entry["seconds"] *= 2.5
+    assert "differ by up to 2.5× from run to run" in costs.cost_table([own], "ml-1m").text
+
+
 def test_paired_table_reads_its_tests():
     far = PairedTest("A", "B", Interval(-0.1, -0.12, -0.08), 0.0001, 0.0002)
     near = PairedTest("A", "C", Interval(0.01, -0.02, 0.04), 0.5, 0.5)
