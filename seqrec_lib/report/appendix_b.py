@@ -89,7 +89,9 @@ def waiting(found: Sequence[Point]) -> Html:
         "no accuracy": [p for p in found if p.latency is not None and p.accuracy is None],
     }
     words = [f"{', '.join(p.label for p in points)} ({what})" for what, points in lacks.items() if points]
-    return paragraph(f"Not run: {'; '.join(words)}." if words else "Every model has a point with both intervals.")
+    return paragraph(
+        f"Not run: {'; '.join(words)}." if words else "Every model has a point. SASRec's latency is the unit."
+    )
 
 
 def figure(found: Sequence[Point]) -> Figure | None:

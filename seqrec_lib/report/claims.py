@@ -78,8 +78,8 @@ CLAIMS: tuple[Claim, ...] = (
         "SASRec takes more than ten times as long as Mamba4Rec, and as long on one data set as on another.",
         "Tables 1 to 3",
         ("scaling",),
-        "By modules, the ratio reaches the least that the paper prints, at a history of up to 200 items; partly: at a "
-        "longer one.",
+        "The ratio reaches the least that the paper prints at a history of up to 200 items, by modules and as served; "
+        "partly: by one of them, or at a longer history.",
     ),
     Claim(
         "quality-hydra",
@@ -94,7 +94,8 @@ CLAIMS: tuple[Claim, ...] = (
         "On average, state space models rank better than SASRec.",
         "section 3.4.2",
         ("accuracy",),
-        "The mean of those that ran has the higher NDCG@10, user by user, with p at most 0.05.",
+        "The mean of those that ran has the higher NDCG@10, user by user, with p at most 0.05, with seen items among "
+        "the candidates and without: the paper does not say which.",
     ),
     Claim(
         "quality-llamarec",

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from seqrec_lib.report import html
+from seqrec_lib.report.html import Html, not_run, paragraph
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.tables import metric_name, to_show
@@ -102,6 +103,25 @@ def learning_curves(runs: Sequence[ModelRuns]) -> Figure | None:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.flat[0].legend(frameon=False)
     return figure
+
+
+def still_rising(runs: Sequence[ModelRuns]) -> Html:
+    """Which runs validated best at their last epoch: with more of them they might have ranked better."""
+    rising, asked = [], 0
+    for own in runs:
+        curves = [[entry.get("valid_ndcg@10") for entry in record.history] for record in own.complete]
+        scored = [curve for curve in curves if curve and curve[-1] is not None]
+        late = sum(curve[-1] == max(value for value in curve if value is not None) for curve in scored)
+        asked += len(scored)
+        rising += [f"{own.label} {late} of {len(scored)}"] if late else []
+    if not asked:
+        return not_run("Validation by epoch")
+    if not rising:
+        return paragraph("No run validated best at its last epoch.")
+    return paragraph(
+        f"Runs that validated best at their last epoch: {'; '.join(rising)}. More epochs might have ranked these "
+        "better. Where the learning rate falls to zero, a curve flattens at its end whatever is left to learn."
+    )
 
 
 def learning_curve_numbers(runs: Sequence[ModelRuns]) -> pd.DataFrame:

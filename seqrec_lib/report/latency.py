@@ -57,9 +57,9 @@ def service_table(timings: Timings | None, *paths: str) -> Html:
         body,
         caption=f"Time of one request at batch 1 on {_where(timings)}, milliseconds",
         notes=[
-            f"BCa intervals of the blocks' medians, by {timings.unit}. Outliers by Tukey's fences (1.5 and 3 "
-            f"interquartile "
-            "ranges), counted, none removed. No request waits for another here: these are service times.",
+            f"Median: the mean of the blocks' medians, with its BCa interval by {timings.unit}; mean, p95 and p99 "
+            "are of all calls together. Outliers by Tukey's fences (1.5 and 3 interquartile ranges), counted, none removed. "
+            "No request waits for another here: these are service times.",
         ],
     )
 

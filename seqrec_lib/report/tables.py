@@ -200,11 +200,18 @@ def format_interval(interval: Interval | None, signed: bool = False) -> str:
     return f"{interval.low:{plus}.4f} to {interval.high:{plus}.4f}"
 
 
-def summary(frame: pd.DataFrame, dataset: str, tests: Sequence[PairedTest] = (), alpha: float = 0.05) -> Html:
+def summary(
+    frame: pd.DataFrame,
+    dataset: str,
+    tests: Sequence[PairedTest] = (),
+    masked_tests: Sequence[PairedTest] = (),
+    alpha: float = 0.05,
+) -> Html:
     """What the accuracy frame says, in sentences: who leads, from whom that is not told apart, and where the paper's
     numbers hold.
 
-    ``tests``: the paired tests of the `main_metric`, if there are any.
+    ``tests``, ``masked_tests``: the paired tests of the `main_metric`, and of it with seen items left out, if there are
+    any. Only where a metric was tested does somebody *lead*.
     """
     sentences = []
     main = main_metric(list(dict.fromkeys(frame["metric"])))
@@ -213,13 +220,17 @@ def summary(frame: pd.DataFrame, dataset: str, tests: Sequence[PairedTest] = (),
         if not ran:
             continue
         best = max(ran, key=lambda row: row.mean)
-        sentence = f"{metric_name(str(metric))}: {best.label} leads with {mean_and_spread(best.mean, best.sd)}"
-        if metric == main:
-            sentence += _not_told_apart(best.label, tests, alpha)
+        own = tests if metric == main else ()
+        sentence = f"{metric_name(str(metric))}: {_leads(best.label, best.mean, best.sd, own, alpha)}"
         words = {word: [row.label for row in ran if row.verdict == word] for word in _JUDGED}
         found = [f"{word} for {'; '.join(names)}" for word, names in words.items() if names]
         beside = f" Beside the paper's numbers: {', and '.join(found)}." if found else ""
         sentences.append(f"{sentence}.{beside}")
+    masked = [row for row in frame[frame["metric"] == main].itertuples() if row.masked_mean is not None]
+    if masked:
+        best = max(masked, key=lambda row: row.masked_mean)
+        said = _leads(best.label, best.masked_mean, best.masked_sd, masked_tests, alpha)
+        sentences.append(f"{metric_name(main)} with seen items left out: {said}.")
     sentences += _price_of_seen_items(frame) + _masked_verdicts(frame)
     if not sentences:
         return not_run(f"The models on {dataset_name(dataset)}")
@@ -229,6 +240,13 @@ def summary(frame: pd.DataFrame, dataset: str, tests: Sequence[PairedTest] = (),
     if not comparable(dataset):
         sentences.append("No number here is a verdict on one of the paper's, whose tables are about other data.")
     return bullets(sentences)
+
+
+def _leads(label: str, mean: float, sd: float | None, tests: Sequence[PairedTest], alpha: float) -> str:
+    """Who has the highest mean: tested against the others, or the mean alone."""
+    if not tests:
+        return f"{label} has the highest mean, {mean_and_spread(mean, sd)}"
+    return f"{label} leads with {mean_and_spread(mean, sd)}{_not_told_apart(label, tests, alpha)}"
 
 
 def _price_of_seen_items(frame: pd.DataFrame) -> list[str]:
@@ -317,11 +335,13 @@ def paired_table(tests: Sequence[PairedTest], metric: str, dataset: str, alpha: 
         "Each user counts once, with the mean over seeds. p (Holm) is corrected for all pairs of this table, "
         "the intervals are not. The test covers users, not seeds: see ± above."
     )
+    left_out = sorted({label for label, name in short.items() if label != name})
+    names = [f"In full: {'; '.join(left_out)}."] if left_out else []
     return table(
         ["Pair", "Difference, 95 % interval", "p (Holm)", "Reading"],
         body,
         caption=f"Paired bootstrap over users, {metric_name(metric)} on {dataset_name(dataset)}",
-        notes=[remark],
+        notes=[*names, remark],
         left=(0, 3),
     )
 

@@ -78,7 +78,9 @@ def book_verdicts(profile: str = "paper", store: RunStore | None = None) -> list
     waits = benchmarks.read(benchmarks.FOLDER, "query_latency")
     timed_on = [page.page.dataset or "" for page in read["latency"]]
     verdicts = [*speed_claims.verdicts(timings, waits, timed_on), *quality_claims.verdicts(accuracy)]
-    verdicts += _first([speed_claims.sasrec(Scaling.read(page.timed("scaling")[0], store))] for page in read["scaling"])
+    verdicts += _first(
+        [speed_claims.sasrec(Scaling.read(page.timed("scaling")[0], store), timings)] for page in read["scaling"]
+    )
     written = [own for page in read["generative"] for own in language.rows(page.configs, page.records, store)]
     verdicts.append(language.pair_verdict(written))
     by_letters = {

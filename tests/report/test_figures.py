@@ -43,6 +43,17 @@ def test_equal_figures_are_equal_files():
     assert once == again
 
 
+def test_runs_that_validated_best_at_their_last_epoch_are_named(make):
+    (own,) = [runs for runs in make().runs if runs.label == "SASRec"]
+    for record, last in zip(own.complete, (0.9, 0.0), strict=True):
+        for entry, value in zip(record.history, (0.1, 0.2, last), strict=True):
+            entry["valid_ndcg@10"] = value
+    assert "last epoch: SASRec 1 of 2." in figures.still_rising([own]).text
+    own.complete[0].history[-1]["valid_ndcg@10"] = 0.0
+    assert figures.still_rising([own]).text == "No run validated best at its last epoch."
+    assert "not run" in figures.still_rising([]).text
+
+
 def test_learning_curves_have_a_line_per_run_in_the_models_colour(make):
     runs = make().runs
     figure = figures.learning_curves(runs)

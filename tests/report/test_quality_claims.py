@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,30 @@ def test_on_average_is_the_mean_over_the_models_that_ran() -> None:
     first = runs("ml-1m", sasrec=BASE, mamba4rec=better(6), hydra4rec=BASE)
     (verdict, _) = quality_claims.verdicts([first])
     assert verdict.word == "upheld"
-    assert "mean of Mamba4Rec, Hydra4Rec minus SASRec: NDCG@10 +" in verdict.reason
+    assert "mean of Mamba4Rec, Hydra4Rec minus SASRec (1 seed): NDCG@10 +" in verdict.reason
     second = runs("ml-100k", sasrec=better(6), mamba4rec=BASE)
     (both, _) = quality_claims.verdicts([first, second, runs("demo", sasrec=BASE)])
     assert both.word == "partly" and "demo" not in both.reason and len(both.run_ids) == 5  # none of demo
     (neither, _) = quality_claims.verdicts([runs("ml-1m", sasrec=BASE, mamba4rec=BASE)])
     assert neither.word == "not upheld"
+
+
+def test_both_rankings_are_asked_whether_state_space_models_rank_better() -> None:
+    def both(masked: np.ndarray) -> list[ModelRuns]:
+        own = runs("ml-1m", sasrec=BASE, mamba4rec=better(6))
+        return [replace(one, masked_ranks=(ranks,)) for one, ranks in zip(own, (BASE, masked), strict=True)]
+
+    for masked, word in ((better(6), "upheld"), (BASE + 6, "partly")):
+        (verdict, _) = quality_claims.verdicts([both(masked)])
+        assert verdict.word == word and "; MovieLens 1M, seen items left out: NDCG@10 " in verdict.reason
+        assert len(verdict.run_ids) == 2
+
+
+def test_seeds_are_told() -> None:
+    own = runs("ml-1m", sasrec=BASE, mamba4rec=better(6))
+    several = replace(own[0], records=(Record(),) * 3, ranks=(BASE,) * 3)
+    (verdict, _) = quality_claims.verdicts([[several, own[1]]])
+    assert "minus SASRec (1 to 3 seeds)" in verdict.reason
 
 
 def test_a_tenth_is_where_similar_ends_and_an_interval_across_it_is_left_open() -> None:

@@ -110,6 +110,28 @@ def test_the_summary_says_who_is_not_told_apart_from_the_first(make):
         text = tables.summary(frame, "ml-1m", [PairedTest(other, best.label, nothing, p, p)]).text
         assert (f"NDCG@10: {best.label} leads with" in text) and (f", not told apart from {other}." in text) == said
         assert text.count("not told apart") == said  # of the metric that was tested, no other
+        assert text.count("leads with") == 1 and "HT@10: " in text.partition("has the highest mean")[0]
+
+
+def test_the_summary_says_who_leads_with_seen_items_left_out(make):
+    frame = tables.accuracy_frame(make().runs, ["ndcg@10"])
+    rows = [r for r in frame.itertuples() if r.masked_mean is not None]
+    best = max(rows, key=lambda r: r.masked_mean)
+    other = next(r.label for r in rows if r.label != best.label)
+    assert f"NDCG@10 with seen items left out: {best.label} has the highest mean" in tables.summary(frame, "ml-1m").text
+    tests = [PairedTest(other, best.label, Interval(0.001, -0.001, 0.003), 0.2, 0.2)]
+    text = tables.summary(frame, "ml-1m", (), tests).text
+    assert (
+        f"left out: {best.label} leads with {best.masked_mean:.4f}" in text and f"not told apart from {other}" in text
+    )
+
+
+def test_paired_tables_have_the_labels_in_full():
+    nothing = Interval(0.001, -0.001, 0.003)
+    tests = [PairedTest("SASRec", "GPT4Rec (from scratch, 0.3 M weights)", nothing, 0.2, 0.2)]
+    text = tables.paired_table(tests, "ndcg@10", "ml-1m").text
+    assert "SASRec − GPT4Rec" in text and "In full: GPT4Rec (from scratch, 0.3 M weights)." in text
+    assert "In full" not in tables.paired_table([replace(tests[0], b="Markov")], "ndcg@10", "ml-1m").text
 
 
 def test_the_summary_says_how_the_words_would_read_with_seen_items_masked(make):
