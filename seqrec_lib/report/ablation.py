@@ -81,11 +81,13 @@ def readings(
             else f"{changed.label}: {word}; with seen items masked, {other}."
         )
     if question.id == "precision":
-        sentences += [
-            f"{changed.label}: {_precisions(after)} against {_precisions(before)}."
-            for (_, changed), (before, after) in zip(question.pairs, pairs, strict=True)
-            if before.complete and after.complete
-        ]
+        ran = {
+            v.label: pair for (_, v), pair in zip(question.pairs, pairs, strict=True) if all(p.complete for p in pair)
+        }
+        compared: dict[str, list[str]] = {}
+        for name, (before, after) in ran.items():
+            compared.setdefault(f"{_precisions(after)} against {_precisions(before)}", []).append(name)
+        sentences += [f"{_listed(names, ran)}: {words}." for words, names in compared.items()]
     if missing:
         sentences.append(f"Not run: {'; '.join(missing)}.")
     return bullets(sentences)

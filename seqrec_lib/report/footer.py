@@ -86,8 +86,11 @@ _PRECISIONS = {
 
 
 def precision_of(record: RunRecord) -> str | None:
-    """What a trained model's products were computed in, in words; None where that is not on record."""
-    given = record.environment.get("precision")
+    """What a trained model's products were computed in, in words; None where that is not on record.
+
+    Code that did not write it down multiplied as its configuration says, whatever the processor had instructions for.
+    """
+    given = record.environment.get("precision") or (record.config.get("training") or {}).get("precision")
     return None if given is None else _PRECISIONS.get(str(given), str(given))
 
 

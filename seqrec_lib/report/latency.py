@@ -58,8 +58,8 @@ def service_table(timings: Timings | None, *paths: str) -> Html:
         caption=f"Time of one request at batch 1 on {_where(timings)}, milliseconds",
         notes=[
             f"Median: the mean of the blocks' medians, with its BCa interval by {timings.unit}; mean, p95 and p99 "
-            "are of all calls together. Outliers by Tukey's fences (1.5 and 3 interquartile ranges), counted, none removed. "
-            "No request waits for another here: these are service times.",
+            "are of all calls together. Outliers by Tukey's fences (1.5 and 3 interquartile ranges), counted, none "
+            "removed. No request waits for another here: these are service times.",
         ],
     )
 

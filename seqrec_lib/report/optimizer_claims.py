@@ -49,7 +49,7 @@ def _against_adam(found: Gathered) -> ClaimVerdict:
     reason = "; ".join(
         f"{names[metric]} minus {ARMS[name].label}'s: {signed(gap)}" for (name, metric), gap in outcomes.items()
     )
-    reason += "; its lr0 was chosen with its batch rule, its D without one" + _at_equal_steps(
+    reason += "; its lr0 was tuned with adaptive batching on, its D with it off" + _at_equal_steps(
         own, found.arm("adam-large")
     )
     if word == "not tested yet":
@@ -83,7 +83,12 @@ def _fit(found: Gathered, store: RunStore) -> ClaimVerdict:
         for step, name in steps.items()
     )
     crossing = fits["real", "1/sqrt(m)"].crossing
-    return ClaimVerdict(claim("batching-fit"), word, f"{reason}; c1 = c2/√B: {crossing}", (found.beta.run_id,))
+    return ClaimVerdict(
+        claim("batching-fit"),
+        word,
+        f"{reason}; in that fit, at one point of training, c1 = c2/√B: {crossing}",
+        (found.beta.run_id,),
+    )
 
 
 def _plateau(found: Gathered, store: RunStore) -> ClaimVerdict:
@@ -96,7 +101,7 @@ def _plateau(found: Gathered, store: RunStore) -> ClaimVerdict:
         return ClaimVerdict(claim("batching-plateau"), reason="no trace has a fit")
     runs = f"{len(own.complete)} run{'' if len(own.complete) == 1 else 's'}"
     word: Word = "upheld" if met == epochs else "partly" if met else "not upheld"
-    reason = f"both terms had met by the end of {met} of {epochs} epochs ({runs})"
+    reason = f"by the rule's running fits, both terms had met by the end of {met} of {epochs} epochs ({runs})"
     return ClaimVerdict(claim("batching-plateau"), word, reason, tuple(record.run_id for record in own.complete))
 
 

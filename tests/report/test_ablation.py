@@ -94,11 +94,11 @@ def test_two_sides_that_differ_in_more_than_the_question_are_named(made) -> None
     for record in pairs[0][1].records:
         record.environment["precision"] = "fp32"
     (note,) = _unequal(question, pairs)
-    assert note.endswith("in precision as well. Mamba4Rec, residual: float32 against a precision not on record.")
+    assert note.endswith("in precision as well. Mamba4Rec, residual: float32 against bfloat16 in the item softmax.")
     for record in pairs[1][1].records:
         record.environment["precision"] = "fp32"
     (note,) = _unequal(question, pairs)
-    assert note.endswith("in precision as well. Each pair: float32 against a precision not on record.")
+    assert note.endswith("in precision as well. Each pair: float32 against bfloat16 in the item softmax.")
 
 
 def test_p_values_are_corrected_over_the_pairs_that_ran(made) -> None:
