@@ -5,3 +5,7 @@ The package is imported by the study's notebooks and by the `seqrec` command; im
 """
 
 from __future__ import annotations
+
+from seqrec_lib.places import give_numba_a_cache
+
+give_numba_a_cache()  # before numba is imported, which reads its settings then

@@ -15,8 +15,8 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-import math
 import re
+import sys
 import tokenize
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def parse(source: str, where: str) -> dict[str, Parameter]:
             raise SeqRecError(f"{where}: {line!r} has a type that is not known; use {', '.join(TYPES)}")
         try:
             default = ast.literal_eval(node.value)
-        except ValueError:
+        except (ValueError, TypeError):
             raise SeqRecError(f"{where}: {line!r} has no literal default; write a number, text, list or dict") from None
         text = helps.get(node.end_lineno or node.lineno, "")
         parameter = Parameter(node.target.id, kind, default, text, optional, _alternatives(text))
@@ -233,7 +233,7 @@ def _is_a(value: Any, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "bool"
     if kind == "float":
-        return isinstance(value, (int, float)) and math.isfinite(value)
+        return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
     return isinstance(value, SCALARS[kind])
 
 

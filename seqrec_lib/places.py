@@ -6,9 +6,44 @@ same records, so relative places start from the project and not from the working
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from seqrec_lib.errors import SeqRecError
+
 MARK = "study.yml"
+
+
+def from_user(text: str | Path) -> Path:
+    """A path as a person gives it, ~ included.
+
+    Raises:
+        SeqRecError: there is no such home.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise SeqRecError(f"path {str(text)!r}: {error}; write it out") from None
+
+
+def give_numba_a_cache() -> None:
+    """A folder of this process for numba's compiled kernels, where numba finds none: it would not compile then.
+
+    It keeps them beside the code or in the user's cache folder; a container may allow writing to neither. The folder is
+    private and goes with the process: kernels that others could have put there are never loaded.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ or os.access(Path(__file__).parent, os.W_OK):
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        import atexit
+        import shutil
+        import tempfile
+
+        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="seqrec-numba-")
+        atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 
 def project_root() -> Path:

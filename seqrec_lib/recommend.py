@@ -31,11 +31,13 @@ def find_item(title: str, titles: Sequence[str]) -> int:
     1
     """
     wanted = title.strip().casefold()
+    if not wanted:
+        raise SeqRecError(f"title {title!r} is empty; type some of the title")
     folded = [text.casefold() for text in titles]
     exact = [i for i, text in enumerate(folded) if i and text == wanted]
     if exact:
         return exact[0]
-    containing = [i for i, text in enumerate(folded) if i and wanted and wanted in text]
+    containing = [i for i, text in enumerate(folded) if i and wanted in text]
     if len(containing) == 1:
         return containing[0]
     if containing:
@@ -104,12 +106,20 @@ def _recommender(
     from seqrec_lib.results import RunStore
 
     store = store or RunStore()
-    runs = [r for r in store.records("accuracy", dataset) if r.complete and r.config["model"] == model]
-    here = [(r.finished, r.config, folder) for r in runs if (folder := store.kept(r.run_id))]
+    runs = [r for r in store.records("accuracy", dataset) if r.complete and r.config.get("model") == model]
+    # The same data set from another source may number its items otherwise.
+    mine = [r for r in runs if r.dataset.get("split_sha256") == sequences.split_hash]
+    here = [(r.finished, r.config, folder) for r in mine if (folder := store.kept(r.run_id))]
     if here:
         _, config, folder = max(here, key=lambda found: found[0])
     elif train:
         (planned,) = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
+        known = store.find(key(accuracy, planned))
+        if known is not None and known.complete and known.run_id not in {r.run_id for r in mine}:
+            raise SeqRecError(
+                f"run {known.run_id} of {model} was made from other data than the {dataset} installed here; put those "
+                "data in their place, or set SEQREC_RUNS to an empty folder, to train it anew"
+            )
         execute(accuracy, [planned], store=store)
         work = store.workdir(key(accuracy, planned))
         config, folder = plain(planned), kept(accuracy, planned, Context(work, report=report))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seqrec_lib.data import load
@@ -20,7 +22,12 @@ def test_titles_are_found_by_case_or_part() -> None:
 
 @pytest.mark.parametrize(
     ("title", "message"),
-    [("bet", "2 titles contain 'bet'"), ("Gamna", "closest are Gamma"), ("zzz", "no title contains 'zzz'")],
+    [
+        ("  ", "title '  ' is empty"),
+        ("bet", "2 titles contain 'bet'"),
+        ("Gamna", "closest are Gamma"),
+        ("zzz", "no title contains 'zzz'"),
+    ],
 )
 def test_unclear_titles_are_one_clear_line(title: str, message: str) -> None:
     with pytest.raises(SeqRecError, match=message):
@@ -63,6 +70,19 @@ def test_a_record_without_weights_says_how_long_it_took_and_is_trained_again(tmp
     lines: list[str] = []
     assert recommend(history, "demo", "sasrec", 3, store=store, train=True, report=lines.append) == before
     assert lines and len(store.records()) == 1
+
+
+def test_weights_from_other_data_are_not_used(tmp_path: Path) -> None:
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    (planned,) = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0], "overrides": {}})
+    execute(accuracy, [planned], store=store, progress=False)
+    demo = load("demo")
+    other = replace(demo, items=np.where(demo.items == 1, 2, np.where(demo.items == 2, 1, demo.items)))
+    assert other.split_hash != demo.split_hash
+    with pytest.raises(SeqRecError, match="no weights of sasrec on demo are kept here"):
+        _recommender("demo", "sasrec", other, store, False, print)
+    with pytest.raises(SeqRecError, match=r"run [0-9a-f]{16} of sasrec was made from other data than the demo"):
+        _recommender("demo", "sasrec", other, store, True, print)
 
 
 @pytest.mark.parametrize(("titles", "k", "message"), [([], 3, "empty history"), (["a"], 0, "k is 0")])

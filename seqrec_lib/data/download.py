@@ -23,7 +23,7 @@ from typing import Any
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.registry import DatasetSpec, RemoteFile, Source
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.places import project_root
+from seqrec_lib.places import from_user, project_root
 
 _ATTEMPTS = 4
 _TIMEOUT = 60.0  # seconds without a byte
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 
 def _place(name: str) -> Path:
     """A relative place starts at the project's folder, wherever a notebook or a shell is."""
-    return project_root() / Path(name).expanduser()
+    return project_root() / from_user(name)
 
 
 def make_cache(name: str) -> Path:

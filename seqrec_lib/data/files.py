@@ -45,8 +45,8 @@ class RawFile:
         """
         try:
             if self.member is not None:
-                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
-                    yield cast(BinaryIO, stream)
+                with zipfile.ZipFile(self.path) as archive, self._member(archive) as stream:
+                    yield stream
             elif self._gzipped():
                 with gzip.open(self.path) as stream:
                     yield cast(BinaryIO, stream)
@@ -91,6 +91,13 @@ class RawFile:
         """Hex digest of the stored bytes (of the archive, for a member)."""
         with self.path.open("rb") as stream:
             return hashlib.file_digest(stream, algorithm).hexdigest()
+
+    def _member(self, archive: zipfile.ZipFile) -> BinaryIO:
+        assert self.member is not None
+        try:
+            return cast(BinaryIO, archive.open(self.member))
+        except RuntimeError as error:  # encrypted, or packed in a way that Python cannot undo
+            raise SeqRecError(f"{self.label} cannot be unpacked ({error}); unpack it yourself, beside it") from None
 
     def _gzipped(self) -> bool:
         # A name that ends in .gz promises gzip: an HTML error page saved under it must not pass as text.

@@ -158,6 +158,7 @@ def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Tit
                 raise ValueError(f"an item that is not text ({type(label).__name__})")
             if not isinstance(title, str):
                 raise ValueError(f"a title that is not text ({type(title).__name__})")
+            f"{label}{title}".encode()  # half of a character, which JSON can spell, is no text
         except (ValueError, KeyError, SyntaxError) as error:
             bad.report(raw, number, line, _json_problem(error))
             continue
@@ -182,6 +183,7 @@ def _json_reviews(files: Files, keys: tuple[str, str, str, str], bad: BadLines) 
             user, item = record[user_key], record[item_key]
             if not (isinstance(user, str) and user and isinstance(item, str) and item):
                 raise ValueError(f"no text for {user_key} or {item_key}")
+            f"{user}{item}".encode()
             time = integer(str(record[time_key]), time_key)
             rating = real(str(record[rating_key]), rating_key)
         except (ValueError, KeyError, SyntaxError) as error:
@@ -201,10 +203,10 @@ def _literal(line: bytes) -> dict[str, Any]:
     text = line.decode("utf-8")
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             record = ast.literal_eval(text)
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError("neither JSON nor a Python literal") from error
     if not isinstance(record, dict):
         raise ValueError(f"a {type(record).__name__} where an object is expected")
@@ -214,4 +216,4 @@ def _literal(line: bytes) -> dict[str, Any]:
 def _json_problem(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"no key {error.args[0]!r}"
-    return "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    return "text that is not UTF-8" if isinstance(error, UnicodeError) else str(error)

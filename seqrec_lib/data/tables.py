@@ -24,6 +24,7 @@ from seqrec_lib.data.interactions import Interactions
 from seqrec_lib.errors import SeqRecError
 
 LOOSE_QUOTE = re.compile(rb'(?<=[^,\n"])"(?=[^,\r\n"])')  # neither opens nor closes a field, nor is doubled
+LARGEST = float(np.finfo(np.float32).max)
 Row = tuple[Any, Any, int, float]  # user, item, timestamp, rating (nan where the source has none)
 
 
@@ -149,6 +150,8 @@ def _parse_fast(block: bytes, table: Table, names: list[str]) -> tuple[Any, Any,
         empty = np.empty(0, dtype=np.int64)
         return empty, empty, empty, empty
     separator = table.separator
+    if block.count(b"\r") != block.count(b"\r\n"):  # pyarrow ends a line there
+        raise ValueError("a carriage return in the midst of a line")
     if table.labels is int and (b"0x" in block or b"0X" in block):  # pyarrow reads hexadecimal numbers
         raise ValueError("a number that may be hexadecimal")
     if separator == "," and b'"' in block and LOOSE_QUOTE.search(block):  # pyarrow reads on behind a closed quote
@@ -212,18 +215,18 @@ def _label(text: str, column: str, table: Table) -> int | str:
 
 
 def integer(text: str, column: str) -> int:
-    """An integer in plain decimal digits. Raises ValueError naming the column."""
-    if not re.fullmatch(r"-?[0-9]{1,18}", text.strip()):
+    """An integer of 64 bits in plain decimal digits. Raises ValueError naming the column."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", text.strip()) or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"{column} {text!r} is not an integer")
     return int(text)
 
 
 def real(text: str, column: str) -> float:
-    """A finite number. Raises ValueError naming the column."""
+    """A number that float32 can hold. Raises ValueError naming the column."""
     try:
-        number = float(text)
+        number = math.nan if "_" in text else float(text)  # Python's 1_0 is 10
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST:
         raise ValueError(f"{column} {text!r} is not a number")
     return number

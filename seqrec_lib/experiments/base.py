@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -276,7 +277,9 @@ def _run(
             finished=now(),
         )
         tables = {}
-        (context.workdir / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(OSError):  # a help for who looks; what counts is the record
+            text = traceback.format_exc()
+            (context.workdir / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
     store.save(record, tables)
     return record
 
@@ -288,7 +291,9 @@ def _machine(device: str) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    # What a terminal would obey and half characters, which no file can hold, are spelled out.
+    words = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
     return text if isinstance(error, SeqRecError) and text else f"{type(error).__name__}: {text}"
 
 

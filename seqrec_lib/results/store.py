@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.places import project_root
+from seqrec_lib.places import from_user, project_root
 from seqrec_lib.results.record import (
     RUN_ID,
     RunRecord,
@@ -42,7 +42,7 @@ class RunStore:
 
     def __init__(self, new: Path | str | None = None, published: Path | str = "results") -> None:
         root = project_root()
-        self.new = root / Path(new or os.environ.get("SEQREC_RUNS") or ".runs").expanduser()
+        self.new = root / from_user(new or os.environ.get("SEQREC_RUNS") or ".runs")
         self.published = root / published
 
     # Reading
@@ -151,7 +151,9 @@ class RunStore:
         writing may have been broken off. Never exported nor published."""
         folder = self._work(run_id) / "keep"
         files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-        return folder if files and all(map(_is_whole, files)) else None
+        # Weights come last or nearly so; and what else lies beside `keep` goes when a run has ended.
+        ended = any(path.suffix == ".safetensors" for path in files) and list(folder.parent.iterdir()) == [folder]
+        return folder if ended and all(map(_is_whole, files)) else None
 
     @contextmanager
     def lock(self, run_id: str, *, wait: bool = True) -> Iterator[bool]:

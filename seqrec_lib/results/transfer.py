@@ -129,7 +129,7 @@ def export_runs(
     if not found:
         wanted = " ".join(filter(None, [experiment, dataset])) or "new"
         raise SeqRecError(f"no run to export ({wanted}) in {' or '.join(map(str, folders))}; see `seqrec status`")
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may export to the same path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as archive:
@@ -178,6 +178,8 @@ def import_runs(store: RunStore, path: Path) -> Report:
                 present = store.find(record.run_id)
                 if present is not None and (present.complete or not record.complete):
                     report.known.append(record.run_id)
+                elif store.is_locked(record.run_id):
+                    report.refused.append((run, "it is running here at this moment; import it again afterwards"))
                 elif store.save_bytes(record, tables):
                     report.added.append(record.run_id)
                 else:
@@ -237,12 +239,13 @@ def _checked(
 
 
 def _check_parquet(blob: bytes, where: str) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         meta = pq.ParquetFile(io.BytesIO(blob)).metadata
         unpacked = sum(meta.row_group(group).total_byte_size for group in range(meta.num_row_groups))
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+    except (OSError, ValueError, pa.ArrowException, NotImplementedError) as error:
         raise SeqRecError(f"{where}: not a Parquet file ({error})") from None
     if unpacked > UNPACKED_LIMIT:
         raise SeqRecError(f"{where}: {unpacked:,} bytes unpacked, more than {UNPACKED_LIMIT:,}")

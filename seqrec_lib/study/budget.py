@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MARGIN = 1.2  # a run is started where this many times its estimate is left
 FASTER = 20.0  # a GPU against a CPU's core, while no record says; a guess on the low side
 UNKNOWN_SHARE = 0.5  # and one without an estimate where this share of the budget is left
+LONGEST = 366 * 86400.0  # seconds of a budget
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -78,14 +79,14 @@ def parse_duration(text: str) -> float:
     """Seconds of "90", "90s", "9m" or "1h30m".
 
     Raises:
-        SeqRecError: anything else, or no time at all.
+        SeqRecError: anything else, no time at all, or more than a year.
 
     >>> parse_duration("1h30m")
     5400.0
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", text)
     seconds = float(sum(float(number) * _UNITS[unit or "s"] for number, unit in parts))
-    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+    if "".join(number + unit for number, unit in parts) != text or not 0 < seconds <= LONGEST:
         raise SeqRecError(f"time budget {text!r} is no duration; write 90s, 9m or 1h30m")
     return seconds
 

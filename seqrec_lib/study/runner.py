@@ -174,7 +174,7 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), Strict)
     except OSError as error:
         raise SeqRecError(f"{path}: cannot be read ({error.strerror}); run this in the project's folder") from None
-    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise SeqRecError(f"{path}: no valid YAML ({' '.join(str(error).split())}); correct it") from None
 
 
@@ -246,7 +246,7 @@ def run_missing(
         return run_within(seconds, tasks, store, device=device, say=say)
     finally:
         if out is not None:
-            packed = store.export(out).added if any(store.new.glob("*/*/*.json")) else []
+            packed = store.export(out).added if any(store.new.glob("[!.]*/*/*.json")) else []
             say(f"{out}: {len(packed)} runs" if packed else f"{out}: not written, there is no new run")
 
 

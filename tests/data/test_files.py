@@ -85,3 +85,13 @@ def test_a_damaged_container_is_one_clear_line(data, kind):
 def test_a_file_that_cannot_be_read_names_itself(data):
     with pytest.raises(SeqRecError, match=r"nowhere.txt cannot be read"):
         read(RawFile(data.root / "nowhere.txt"))
+
+
+def test_an_encrypted_member_is_one_clear_line(data):
+    path = data.zip("locked.zip", {"a.txt": TEXT})
+    blob = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # bit 0 of the flags, in both headers
+        blob[blob.index(signature) + place] |= 1
+    path.write_bytes(bytes(blob))
+    with pytest.raises(SeqRecError, match=r"locked\.zip!a\.txt cannot be unpacked \(.*encrypted.*\); unpack it"):
+        read(RawFile(path, "a.txt"))

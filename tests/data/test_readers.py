@@ -149,6 +149,9 @@ BAD_REVIEWS = {
     "no user": (json.dumps({"asin": "B", "unixReviewTime": 1, "overall": 5}), "no key 'reviewerID'"),
     "user is null": (json.dumps(review(None, "B", 1, 5)), "no text for reviewerID or asin"),
     "time is text": (json.dumps(review("U", "B", "May", 5)), "unixReviewTime 'May' is not an integer"),
+    "half a character": (json.dumps(review("U\ud83d", "B", 1, 5)), "text that is not UTF-8"),
+    "far too deep": ("[" * 100_000, "neither JSON nor a Python literal"),
+    "a key that is none": ("{[]: 1}", "neither JSON nor a Python literal"),
     "rating is null": (json.dumps(review("U", "B", 1, None)), "overall 'None' is not a number"),
 }
 
@@ -163,6 +166,14 @@ def test_bad_reviews_are_named_or_counted(data, kind):
     assert "\n" not in str(caught.value)
     read = readers.amazon_reviews(raw, False)
     assert (len(read), read.skipped) == (2, 1)
+
+
+def test_a_title_with_half_a_character_is_named_or_counted(data):
+    raw = files(data, ("r.json", GOOD + "\n"), ("m.json", json.dumps({"asin": "B", "title": "Great \ud83d"}) + "\n"))
+    with pytest.raises(SeqRecError, match=r"m\.json, line 1: text that is not UTF-8"):
+        readers.amazon_reviews(raw, True)
+    read = readers.amazon_reviews(raw, False)
+    assert (len(read), read.skipped, read.titles) == (1, 1, {})
 
 
 def test_bad_title_lines_are_named_or_counted(data):

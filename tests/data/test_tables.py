@@ -165,3 +165,18 @@ def test_doubled_quotes_are_read_fast() -> None:
     table = tables.Table(",", "u", "i", "t", "r", labels=str)
     users, items, *_ = tables._parse_fast(b'"a ""b"" c",B0XYZ,3,4\nd,"e, f",3,4\n', table, list("uitr"))
     assert users.to_pylist() == ['a "b" c', "d"] and items.to_pylist() == ["B0XYZ", "e, f"]
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["fast", "slow"])
+def test_both_paths_read_what_64_bits_hold(data, spoilt):
+    largest, least = 2**63 - 1, -(2**63)
+    text = f"u,i,r,t\n{largest},2,3.5,4\n1,{least},3,5\n" + ("x\n" if spoilt else "")
+    assert rows(table(data, text, CSV, strict=False)) == [(largest, 2, 3.5, 4), (1, least, 3.0, 5)]
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["fast", "slow"])
+@pytest.mark.parametrize("line", ["9223372036854775808,2,3,4", "1,2,1_0,4", "1,2,1e39,4", "1,2,3,4\r5,6,2,8"])
+def test_both_paths_refuse_the_same_lines(data, line, spoilt):
+    text = f"u,i,r,t\n1,2,3,4\n{line}\n" + ("x\n" if spoilt else "")
+    read = table(data, text, CSV, strict=False)
+    assert rows(read) == [(1, 2, 3.0, 4)] and read.skipped == 1 + spoilt

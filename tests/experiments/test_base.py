@@ -73,6 +73,13 @@ def test_a_failed_run_is_recorded_passed_over_and_tried_again(store: RunStore, c
     assert "FAILED" in capsys.readouterr().err
     assert "in act" in (store.workdir(records[1].run_id) / "traceback.txt").read_text()
     assert execute(experiment, configs(1), store=store, missing="skip") == [records[1]]
+
+    def odd(config: Config, context: Context) -> None:
+        raise ValueError("half \ud83d, bell \x1b]0;x\x07, é")
+
+    experiment.act = odd
+    (record,) = execute(experiment, configs(1), store=store)
+    assert record is not None and record.error == r"ValueError: half \ud83d, bell \x1b]0;x\x07, é"
     experiment.act = lambda config, context: None
     (record,) = execute(experiment, configs(1), store=store)
     assert record is not None

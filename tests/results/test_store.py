@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import save_file
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results import RunStore
@@ -119,15 +121,19 @@ def test_working_folder_goes_when_the_run_is_complete_but_for_keep(store: RunSto
     work = store.workdir(record.run_id)
     (work / "checkpoint").write_text("x")
     (work / "keep").mkdir()
-    (work / "keep" / "weights").write_text("x")
+    save_file({"a": np.ones(3)}, work / "keep" / "weights.safetensors")
+    assert store.kept(record.run_id) is None, "the run goes on"
     store.save(make_record(status="failed", error="boo"))
     assert (work / "checkpoint").exists()
     store.save(record)
     assert [p.name for p in work.iterdir()] == ["keep"]
     assert store.kept(record.run_id) == work / "keep"
     assert store.kept("0" * 16) is None
-    (work / "keep" / "weights").write_bytes(b"")
+    (work / "keep" / "config.json").write_bytes(b"")
     assert store.kept(record.run_id) is None, "its writing was broken off"
+    (work / "keep" / "config.json").write_bytes(b"{}")
+    (work / "keep" / "weights.safetensors").unlink()
+    assert store.kept(record.run_id) is None, "it was broken off before the weights"
 
 
 def test_tensors_are_kept_only_whole(store: RunStore) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -249,3 +251,55 @@ def test_published_records_are_valid(tmp_path: Path) -> None:
         assert record.dataset["name"] != "demo"
         for name in record.tables:
             assert store.table(record, name).num_rows > 0
+
+
+def test_a_run_that_is_under_way_here_is_refused_not_waited_for(tmp_path: Path) -> None:
+    source, target = new_store(tmp_path / "source"), new_store(tmp_path / "target")
+    record = make_record(tables=("ranks",))
+    source.save(record, {"ranks": RANKS})
+    source.export(tmp_path / "a.tar")
+    code = (
+        "import sys; from seqrec_lib.results import RunStore\n"
+        f"with RunStore({str(target.new)!r}).lock({record.run_id!r}):\n    print(1, flush=True); sys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "1\n"
+        report = target.import_(tmp_path / "a.tar")
+        holder.communicate("")
+    assert not report.added and "running here at this moment" in report.refused[0][1]
+    assert target.import_(tmp_path / "a.tar").added == [record.run_id]
+
+
+def test_exports_to_one_path_at_once_leave_a_whole_tar(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    for seed in range(40):
+        store.save(make_record(config={"dataset": "demo", "model": "sasrec", "seed": seed}))
+    out = tmp_path / "a.tar"
+    code = (
+        f"from seqrec_lib.results import RunStore\nfor _ in range(5): RunStore({str(store.new)!r}).export({str(out)!r})"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    while any(worker.poll() is None for worker in workers):
+        if out.exists():
+            with tarfile.open(out) as archive:
+                assert len(archive.getnames()) == 40
+    errors = [worker.communicate()[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], errors
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+@pytest.mark.parametrize("error", [pa.ArrowNotImplementedError("no such page"), pa.ArrowKeyError("x")])
+def test_whatever_arrow_says_to_a_table_refuses_that_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    source = new_store(tmp_path / "source")
+    source.save(make_record(tables=("ranks",)), {"ranks": RANKS})
+    source.export(tmp_path / "a.tar")
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    report = new_store(tmp_path / "target").import_(tmp_path / "a.tar")
+    assert not report.added and "not a Parquet file" in report.refused[0][1]

@@ -36,7 +36,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "nine", "9x", "m9", "0", "-5m", "1h 30m"])
+@pytest.mark.parametrize("text", ["", "nine", "9x", "m9", "0", "-5m", "1h 30m", "99999999999h"])
 def test_no_durations(text: str) -> None:
     with pytest.raises(SeqRecError, match=r"time budget .* is no duration; write 90s, 9m or 1h30m"):
         parse_duration(text)
@@ -160,6 +160,16 @@ def test_pages_are_planned_for_the_device(monkeypatch: pytest.MonkeyPatch) -> No
     run_missing("paper", ["ml-1m"], seconds=60, notebooks=["latency", "audit"], device="cuda", say=lambda line: None)
     assert [page.name for page in planned] == ["latency-ml-1m", "audit"]
     assert planned[0].parameters["device"] == "cuda" and "device" not in planned[1].parameters
+
+
+def test_what_a_stopped_run_left_is_no_run_to_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQREC_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(budget, "missing_tasks", lambda pages, store: [])
+    left = RunStore().workdir("0" * 16) / "process-0.json"
+    left.write_text("{}")
+    lines: list[str] = []
+    run_missing("paper", ["ml-1m"], seconds=60, out=tmp_path / "new.tar", say=lines.append)
+    assert lines[-1].endswith("not written, there is no new run")
 
 
 def test_packs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,8 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
         ("profiles: {demo: plain}", "expected a list"),
         ("profile: {}", "expected one key 'profiles'"),
         ("profiles: [", "no valid YAML"),
+        ("profiles: 2024-13-01", "no valid YAML"),
+        ("[" * 5000, "no valid YAML"),
         ("", "expected one key 'profiles'"),
     ],
 )
