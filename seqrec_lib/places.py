@@ -7,6 +7,7 @@ same records, so relative places start from the project and not from the working
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from seqrec_lib.errors import SeqRecError
@@ -35,15 +36,16 @@ def give_numba_a_cache() -> None:
     if "NUMBA_CACHE_DIR" in os.environ or os.access(Path(__file__).parent, os.W_OK):
         return
     folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:  # Path.exists raises in a folder that is closed
         folder = folder.parent
     if not os.access(folder, os.W_OK):
         import atexit
         import shutil
         import tempfile
 
-        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="seqrec-numba-")
-        atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+        with suppress(OSError):  # no place at all: importing must not fail for that
+            os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="seqrec-numba-")
+            atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 
 def project_root() -> Path:

@@ -106,25 +106,28 @@ def _recommender(
     from seqrec_lib.results import RunStore
 
     store = store or RunStore()
-    runs = [r for r in store.records("accuracy", dataset) if r.complete and r.config.get("model") == model]
-    # The same data set from another source may number its items otherwise.
-    mine = [r for r in runs if r.dataset.get("split_sha256") == sequences.split_hash]
-    here = [(r.finished, r.config, folder) for r in mine if (folder := store.kept(r.run_id))]
+    # The same data set from another source may number its items otherwise: its weights have a place of their own.
+    place = store.new / ".other-data" / sequences.split_hash[:16]
+    runs = [
+        (r, own)
+        for own in (store, RunStore(place, place / "none"))
+        for r in own.records("accuracy", dataset)
+        if r.complete and r.config.get("model") == model
+    ]
+    mine = [(r, own) for r, own in runs if r.dataset.get("split_sha256") == sequences.split_hash]
+    here = [(r.finished, r.config, folder) for r, own in mine if (folder := own.kept(r.run_id))]
     if here:
         _, config, folder = max(here, key=lambda found: found[0])
     elif train:
         (planned,) = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
         known = store.find(key(accuracy, planned))
-        if known is not None and known.complete and known.run_id not in {r.run_id for r in mine}:
-            raise SeqRecError(
-                f"run {known.run_id} of {model} was made from other data than the {dataset} installed here; put those "
-                "data in their place, or set SEQREC_RUNS to an empty folder, to train it anew"
-            )
+        if known is not None and known.complete and known.run_id not in {r.run_id for r, _ in mine}:
+            store = RunStore(place, place / "none")
         execute(accuracy, [planned], store=store)
         work = store.workdir(key(accuracy, planned))
         config, folder = plain(planned), kept(accuracy, planned, Context(work, report=report))
     else:
-        took = max((float(r.cost["wall_seconds"]) for r in runs), default=None)
+        took = max((float(r.cost["wall_seconds"]) for r, _ in runs), default=None)
         record = "" if took is None else f", which took {duration(took)} by its record"
         raise SeqRecError(f"no weights of {model} on {dataset} are kept here; add --train to train it{record}")
     net = build(model, sequences.n_items, config["training"]["max_length"], config["architecture"])

@@ -36,3 +36,16 @@ def test_kernels_have_a_cache_where_nothing_can_be_written(
         places.give_numba_a_cache()
         assert os.environ["NUMBA_CACHE_DIR"] == given  # what is set stays
         Path(given).rmdir()
+
+
+def test_importing_does_not_fail_where_there_is_no_place_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "closed")
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "set, so that it is unset again")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setattr(places.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(Path, "stat", closed)
+    monkeypatch.setattr("tempfile.mkdtemp", closed)
+    places.give_numba_a_cache()
+    assert "NUMBA_CACHE_DIR" not in os.environ

@@ -77,23 +77,24 @@ def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
 
 
 def hydra(by_dataset: Sequence[Runs]) -> ClaimVerdict:
-    """Is Hydra4Rec similar to Mamba4Rec: does the interval of the difference stay within a tenth of Mamba4Rec's? One
-    that reaches across a tenth leaves it open, and does not count."""
+    """Is Hydra4Rec similar to Mamba4Rec: does the interval of the difference stay within a tenth of Mamba4Rec's, in
+    both rankings? One that reaches across a tenth leaves it open, and does not count."""
     held, words, asked = [], [], []
     for runs in by_dataset:
-        means = _means(runs, METRIC)
-        if not {"hydra4rec", "mamba4rec"} <= set(means):
-            continue
-        (test,) = compare_models({name: means[name] for name in ("hydra4rec", "mamba4rec")})
-        base, gap = float(means["mamba4rec"].mean()), test.difference
-        asked.append(runs)
-        similar = within(gap, SIMILAR * base)
-        held += [] if similar is None else [similar]
-        words.append(
-            f"{dataset_name(runs[0].dataset)} ({_seeds(runs, ['hydra4rec', 'mamba4rec'])}): {metric_name(METRIC)} "
-            f"{gap.estimate / base:+.1%} of Mamba4Rec's ({gap.low / base:+.1%} to {gap.high / base:+.1%})"
-            + (", left open" if similar is None else "")
-        )
+        for metric, ranked in ((METRIC, ""), (f"masked_{METRIC}", ", seen items left out")):
+            means = _means(runs, metric)
+            if not {"hydra4rec", "mamba4rec"} <= set(means):
+                continue
+            (test,) = compare_models({name: means[name] for name in ("hydra4rec", "mamba4rec")})
+            base, gap = float(means["mamba4rec"].mean()), test.difference
+            asked += [] if ranked else [runs]
+            similar = within(gap, SIMILAR * base)
+            held += [] if similar is None else [similar]
+            of = ranked or f" ({_seeds(runs, ['hydra4rec', 'mamba4rec'])})"
+            words.append(
+                f"{dataset_name(runs[0].dataset)}{of}: {metric_name(METRIC)} {gap.estimate / base:+.1%} of Mamba4Rec's "
+                f"({gap.low / base:+.1%} to {gap.high / base:+.1%})" + (", left open" if similar is None else "")
+            )
     return ClaimVerdict(claim("quality-hydra"), _word(held), "; ".join(words), _ids(asked, ("hydra4rec", "mamba4rec")))
 
 

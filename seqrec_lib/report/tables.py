@@ -243,8 +243,8 @@ def summary(
 
 
 def _leads(label: str, mean: float, sd: float | None, tests: Sequence[PairedTest], alpha: float) -> str:
-    """Who has the highest mean: tested against the others, or the mean alone."""
-    if not tests:
+    """Who has the highest mean: who *leads* was tested against others."""
+    if not any(label in (test.a, test.b) for test in tests):
         return f"{label} has the highest mean, {mean_and_spread(mean, sd)}"
     return f"{label} leads with {mean_and_spread(mean, sd)}{_not_told_apart(label, tests, alpha)}"
 

@@ -151,8 +151,9 @@ class RunStore:
         writing may have been broken off. Never exported nor published."""
         folder = self._work(run_id) / "keep"
         files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-        # Weights come last or nearly so; and what else lies beside `keep` goes when a run has ended.
-        ended = any(path.suffix == ".safetensors" for path in files) and list(folder.parent.iterdir()) == [folder]
+        # Weights come last or nearly so; and what else a run puts beside `keep` goes when it has ended.
+        beside = [path for path in folder.parent.glob("[!.]*") if path != folder]
+        ended = any(path.suffix == ".safetensors" for path in files) and not beside
         return folder if ended and all(map(_is_whole, files)) else None
 
     @contextmanager

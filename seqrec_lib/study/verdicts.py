@@ -50,6 +50,9 @@ SHOWN: Mapping[str, tuple[str, str]] = {
     "usgm-robustness": ("optimizers", "How robust they are"),
 }
 
+# And where else what it says is shown.
+ALSO_SHOWN: Mapping[str, tuple[str, str]] = {"speed-sasrec": ("latency", "How long one request takes")}
+
 TITLES: Mapping[str, str] = {
     "latency": "Latency",
     "scaling": "Scaling",
@@ -154,10 +157,10 @@ def _with_links(verdict: ClaimVerdict, read: Mapping[str, Sequence[_Read]]) -> C
         return replace(verdict, evidence=_benchmarked(read["latency"], waits.get("datasets", {})))
     if verdict.claim.id not in SHOWN or not verdict.run_ids:
         return verdict
-    notebook, section = SHOWN[verdict.claim.id]
     links = []
-    for page in read[notebook]:
-        records = page.timed(notebook) if notebook in ("latency", "scaling") else page.records
-        if {record.run_id for record in records if record is not None} & set(verdict.run_ids):
-            links.append((page.page.name, f"{TITLES[notebook]}, {page.name}: {section}"))
+    for notebook, section in [own[verdict.claim.id] for own in (SHOWN, ALSO_SHOWN) if verdict.claim.id in own]:
+        for page in read[notebook]:
+            records = page.timed(notebook) if notebook in ("latency", "scaling") else page.records
+            if {record.run_id for record in records if record is not None} & set(verdict.run_ids):
+                links.append((page.page.name, f"{TITLES[notebook]}, {page.name}: {section}"))
     return replace(verdict, evidence=tuple(links))

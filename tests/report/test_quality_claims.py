@@ -56,6 +56,13 @@ def test_both_rankings_are_asked_whether_state_space_models_rank_better() -> Non
         assert len(verdict.run_ids) == 2
 
 
+def test_both_rankings_are_asked_whether_hydra_is_similar() -> None:
+    own = runs("ml-1m", mamba4rec=BASE, hydra4rec=BASE)
+    unlike = [replace(one, masked_ranks=(ranks,)) for one, ranks in zip(own, (BASE, better(8)), strict=True)]
+    (_, verdict) = quality_claims.verdicts([unlike])
+    assert verdict.word == "partly" and "; MovieLens 1M, seen items left out: NDCG@10 +" in verdict.reason
+
+
 def test_seeds_are_told() -> None:
     own = runs("ml-1m", sasrec=BASE, mamba4rec=better(6))
     several = replace(own[0], records=(Record(),) * 3, ranks=(BASE,) * 3)

@@ -119,6 +119,8 @@ def test_the_summary_says_who_leads_with_seen_items_left_out(make):
     best = max(rows, key=lambda r: r.masked_mean)
     other = next(r.label for r in rows if r.label != best.label)
     assert f"NDCG@10 with seen items left out: {best.label} has the highest mean" in tables.summary(frame, "ml-1m").text
+    tests = [PairedTest(other, "Another", Interval(0.001, -0.001, 0.003), 0.2, 0.2)]
+    assert "leads" not in tables.summary(frame, "ml-1m", (), tests).text  # it was not among those tested
     tests = [PairedTest(other, best.label, Interval(0.001, -0.001, 0.003), 0.2, 0.2)]
     text = tables.summary(frame, "ml-1m", (), tests).text
     assert (

@@ -304,11 +304,26 @@ def test_sasrecs_printed_latency_needs_a_history_that_was_read() -> None:
     for factor, word in ((2.0, "partly"), (20.0, "partly"), (30.0, "upheld")):
         slower = run.times.assign(time=run.times["time"] * np.where(of_sasrec, factor, 1.0))
         assert speed_claims.sasrec(scaling.Scaling(run.record, slower, run.memory)).word == word
+        assert (
+            "attention explains how" in scaling.sasrec_test(scaling.Scaling(run.record, slower, run.memory)).text
+        ) == (factor > 2.0)
     two = speed_claims.sasrec(run, [make_timings(), make_timings(factor=2.0), None])
     assert re.search(
         r"its own time over 2 data sets, histories unpadded: \S+ to \S+ ms as served, \S+ to \S+ ms by", two.reason
     )
+    assert len(two.run_ids) == 3
     assert speed_claims.sasrec(None).word == "not tested yet"
+
+
+def test_sasrecs_printed_latency_may_be_judged_on_a_gpu() -> None:
+    run = make_scaling()
+    own = run.times.assign(path=run.times["path"].replace({"served": "graph"}))
+    config = run.record.config | {"device": "cuda"}
+    verdict = speed_claims.sasrec(
+        scaling.Scaling(replace(run.record, config=config), own, run.memory), [make_timings()] * 2
+    )
+    assert verdict.said == "not upheld" and "as CUDA graphs, SASRec takes 0.0500 to 0.500 times" in verdict.reason
+    assert "A100" not in verdict.reason and len(verdict.run_ids) == 1
 
 
 def test_figures_say_in_words_what_they_show() -> None:

@@ -129,6 +129,8 @@ def test_working_folder_goes_when_the_run_is_complete_but_for_keep(store: RunSto
     assert [p.name for p in work.iterdir()] == ["keep"]
     assert store.kept(record.run_id) == work / "keep"
     assert store.kept("0" * 16) is None
+    (work / ".DS_Store").write_bytes(b"\0")  # a file manager's
+    assert store.kept(record.run_id) == work / "keep"
     (work / "keep" / "config.json").write_bytes(b"")
     assert store.kept(record.run_id) is None, "its writing was broken off"
     (work / "keep" / "config.json").write_bytes(b"{}")
