@@ -29,9 +29,10 @@ from benchmarks.train_speed import Side, Worker, prepare_environment
 from seqrec_lib.report.benchmarks import PEER_GOAL
 from seqrec_lib.results.provenance import version
 from seqrec_lib.ssm import Mamba, Mamba2
-from seqrec_lib.training import usable_precision
+from seqrec_lib.training import matmul_rate, usable_precision
 
 OLDER = "5.17.0"  # 5.18.0 brought the products
+FEW = 2  # rounds of Mamba, whose peer takes a quarter of a minute a pass
 OURS, OURS_BF16 = "ours", "ours in bf16"
 BLOCK = {"hidden_size": D_MODEL, "expand": 2, "conv_kernel": 4, "num_hidden_layers": 1, "use_bias": False}
 # transformers' default chunk of 256 is slower at these lengths
@@ -50,10 +51,9 @@ def mixer_step(mixer: nn.Module, x: Tensor) -> Callable[[], None]:
 
 
 def against_transformers(
-    ours: nn.Module, theirs: nn.Module, x: Tensor, rounds: int, older: Worker | None = None
+    ours: nn.Module, theirs: nn.Module, x: Tensor, rounds: int, rate: float, older: Worker | None = None
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of each side, our products, their floor, and how many times as fast ours is, in float32."""
-    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    """Milliseconds of each side, products, their floor at ``rate`` (FLOP/s), and how many times as fast ours is."""
     step, peer = mixer_step(ours, x), mixer_step(theirs, x)
     step()  # ours compiles or loads its kernels
     steps = {OURS: step}
@@ -63,9 +63,7 @@ def against_transformers(
         steps[f"transformers {OLDER}"] = lambda: older.turn("wall", 1e-9)  # a turn that short is one pass
     now = f"transformers {version('transformers')}"
     steps[now] = peer
-    steps["product"] = lambda: torch.mm(left, right)
     seconds = interleaved(steps, rounds, warm_up=min(2, rounds - 1))
-    rate = 2 * 1024**3 / statistics.median(seconds.pop("product"))
     rows = {
         name: {"milliseconds": 1e3 * statistics.median(taken), "ours_times_as_fast": ratio(taken, seconds[OURS])}
         for name, taken in seconds.items()
@@ -86,6 +84,9 @@ def main(
     conditions = Conditions(threads)
     torch.set_num_threads(conditions.threads)
     torch.manual_seed(0)
+    if version("transformers") == OLDER:
+        raise SystemExit(f"error: transformers {OLDER} is installed here; that is the older side, install a newer one")
+    rate = matmul_rate(torch.device("cpu"))
     release = torch.__version__.partition("+")[0]
     needs = {"packages": (f"transformers=={OLDER}",)}
     python = {"older": prepare_environment(environments, f"transformers-{OLDER}", release, needs)}
@@ -99,7 +100,7 @@ def main(
             try:
                 worker.report()
                 theirs = Mamba2Mixer(Mamba2Config(**BLOCK_2), layer_idx=0)
-                mixers = {"Mamba-2": against_transformers(Mamba2(D_MODEL, 128), theirs, x, rounds, worker)}
+                mixers = {"Mamba-2": against_transformers(Mamba2(D_MODEL, 128), theirs, x, rounds, rate, worker)}
             except RuntimeError as error:
                 raise SystemExit(
                     f"error: {error}\n{(Path(folder) / 'log').read_text(errors='replace')[-3000:]}"
@@ -110,11 +111,12 @@ def main(
             length <= 200
         ):  # walks over the tokens with autograd, half a minute a pass: two of the shorter shape tell enough
             theirs = MambaMixer(MambaConfig(state_size=32, **BLOCK), layer_idx=0)
-            mixers["Mamba"] = against_transformers(Mamba(D_MODEL, 32), theirs, x, 2)
-        shapes.append({"length": length, "batch": batch, "mixers": mixers})
+            mixers["Mamba"] = against_transformers(Mamba(D_MODEL, 32), theirs, x, FEW, rate)
+        counts = {name: FEW if name == "Mamba" else rounds for name in mixers}
+        shapes.append({"length": length, "batch": batch, "rounds": counts, "mixers": mixers})
         show(shapes[-1])
     if save:
-        keep(conditions.record("mixer_speed", ("torch", "numba"), rounds=rounds, shapes=shapes))
+        keep(conditions.record("mixer_speed", ("torch", "numba"), product_gflops=rate / 1e9, shapes=shapes))
 
 
 def show(shape: dict[str, Any]) -> None:

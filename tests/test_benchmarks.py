@@ -430,10 +430,11 @@ def test_a_mixer_takes_turns_with_transformers_here_and_in_a_process_of_its_own(
     with (tmp_path / "log").open("wb") as log:
         older = Worker(side, {}, {"threads": 1}, tmp_path, log)
     assert older.report()["versions"].keys() == {"torch", "transformers"}
-    rows = mixer_speed.against_transformers(ours, theirs, torch.randn(2, 6, 8), 2, older)
+    rows = mixer_speed.against_transformers(ours, theirs, torch.randn(2, 6, 8), 2, 1e9, older)
     older.stop()
     assert older.process.returncode == 0
     assert rows["ours"]["ours_times_as_fast"] == 1.0
     assert {name.split()[0] for name in rows} == {"ours", "transformers"} and len(rows) >= 3
     # in_proj of 16 + 16 + 2 * 4 + 2 outputs and out_proj of 16 to 8, forward and twice backward, are the least
+    assert rows["ours"]["floor_milliseconds"] == pytest.approx(1e3 * rows["ours"]["product_gflop"])  # at 1 GFLOP/s
     assert rows["ours"]["product_gflop"] * 1e9 > 2 * 3 * 12 * (8 * 42 + 16 * 8)

@@ -214,9 +214,12 @@ def mixer_tables(record: Record | None) -> Html:
                         f"{mixer}: at least {PEER_GOAL:g} times as fast as transformers' is the goal; "
                         f"beside {name} it is {factor:.1f}: {word}."
                     )
-        parts.append(table(headers, body, caption=f"The mixers alone, forward and backward pass of {_size(shape)}"))
+        rounds = ", ".join(f"{name} {count}" for name, count in shape["rounds"].items())
+        caption = f"The mixers alone, forward and backward pass of {_size(shape)}"
+        parts.append(table(headers, body, caption=caption, notes=[f"Medians over rounds: {rounds}."]))
         parts.append(bullets(goals))
-    return stack([*parts, _provenance(record)])
+    rate = f"Products alone: at {record['product_gflops']:.0f} GFLOP/s, the rate of a large one."
+    return stack([*parts, paragraph(rate), _provenance(record)])
 
 
 def _size(shape: Record) -> str:

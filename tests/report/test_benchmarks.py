@@ -151,8 +151,13 @@ def test_mixers_are_judged_beside_each_release_of_transformers() -> None:
         "transformers 5.17.0": {"milliseconds": 1500.0, "ours_times_as_fast": 50.04},
         "transformers 5.23.0": {"milliseconds": 120.0, "ours_times_as_fast": 4.0},
     }
-    shape = {"length": 200, "batch": 16, "mixers": {"Mamba-2": mixers}}
-    record = {"environment": {"cpu": "Some CPU"}, "versions": {"torch": "2.13.0"}, "shapes": [shape]}
+    shape = {"length": 200, "batch": 16, "rounds": {"Mamba-2": 15}, "mixers": {"Mamba-2": mixers}}
+    record = {
+        "product_gflops": 94.0,
+        "environment": {"cpu": "Some CPU"},
+        "versions": {"torch": "2.13.0"},
+        "shapes": [shape],
+    }
     text = repr(benchmarks.mixer_tables(record))
     assert re.search(r"Mamba-2\s+ours\s+30\.0\s+1\.50\s+16\.0\s+–", text)
     assert re.search(r"Mamba-2\s+transformers 5\.17\.0\s+1,500\.0\s+–\s+–\s+50\.0", text)
@@ -161,6 +166,7 @@ def test_mixers_are_judged_beside_each_release_of_transformers() -> None:
         in text
     )
     assert "beside transformers 5.23.0 it is 4.0: missed." in text
+    assert "Medians over rounds: Mamba-2 15." in text and "at 94 GFLOP/s" in text
 
 
 def way(name: str, package: str | None, length: int, single: float, rates: dict[str, float]) -> dict:
