@@ -216,7 +216,7 @@ def mixer_tables(record: Record | None) -> Html:
                     )
         rounds = ", ".join(f"{name} {count}" for name, count in shape["rounds"].items())
         caption = f"The mixers alone, forward and backward pass of {_size(shape)}"
-        parts.append(table(headers, body, caption=caption, notes=[f"Medians over rounds: {rounds}."]))
+        parts.append(table(headers, body, caption=caption, notes=[f"Medians over rounds: {rounds}."], left=(0, 1)))
         parts.append(bullets(goals))
     rate = f"Products alone: at {record['product_gflops']:.0f} GFLOP/s, the rate of a large one."
     return stack([*parts, paragraph(rate), _provenance(record)])
