@@ -32,7 +32,8 @@ from seqrec_lib.ssm import Mamba, Mamba2
 from seqrec_lib.training import matmul_rate, usable_precision
 
 OLDER = "5.17.0"  # 5.18.0 brought the products
-FEW = 2  # rounds of Mamba, whose peer takes a quarter of a minute a pass
+# Rounds of Mamba, on the shorter shape alone: its peer walks over the tokens, a quarter of a minute a pass.
+FEW = 2
 OURS, OURS_BF16 = "ours", "ours in bf16"
 BLOCK = {"hidden_size": D_MODEL, "expand": 2, "conv_kernel": 4, "num_hidden_layers": 1, "use_bias": False}
 # transformers' default chunk of 256 is slower at these lengths
@@ -107,9 +108,7 @@ def main(
                 ) from None
             finally:
                 worker.stop()
-        if (
-            length <= 200
-        ):  # walks over the tokens with autograd, half a minute a pass: two of the shorter shape tell enough
+        if length <= 200:
             theirs = MambaMixer(MambaConfig(state_size=32, **BLOCK), layer_idx=0)
             mixers["Mamba"] = against_transformers(Mamba(D_MODEL, 32), theirs, x, FEW, rate)
         counts = {name: FEW if name == "Mamba" else rounds for name in mixers}

@@ -18,6 +18,7 @@ from seqrec_lib.report.statistics import compare_models, within
 from seqrec_lib.report.tables import format_interval, metric_name, p_in_words
 
 METRIC = "ndcg@10"
+RANKINGS = ((METRIC, ""), (f"masked_{METRIC}", ", seen items left out"))
 SIMILAR = 0.1  # a difference of less than this part of the other's metric
 Runs = Sequence[ModelRuns]
 
@@ -58,7 +59,7 @@ def average(by_dataset: Sequence[Runs]) -> ClaimVerdict:
     """
     held, words, asked = [], [], []
     for runs in by_dataset:
-        for metric, ranked in ((METRIC, ""), (f"masked_{METRIC}", ", seen items left out")):
+        for metric, ranked in RANKINGS:
             means = _means(runs, metric)
             spaces = [model for model in SSM if model in means]
             if not spaces or "sasrec" not in means:
@@ -81,7 +82,7 @@ def hydra(by_dataset: Sequence[Runs]) -> ClaimVerdict:
     both rankings? One that reaches across a tenth leaves it open, and does not count."""
     held, words, asked = [], [], []
     for runs in by_dataset:
-        for metric, ranked in ((METRIC, ""), (f"masked_{METRIC}", ", seen items left out")):
+        for metric, ranked in RANKINGS:
             means = _means(runs, metric)
             if not {"hydra4rec", "mamba4rec"} <= set(means):
                 continue
