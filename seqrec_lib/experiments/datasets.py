@@ -34,6 +34,16 @@ SOURCES = (
     "seqrec_lib.data.tables",
 )
 BINS = 24
+GOLDEN: dict[str, dict[str, Any]] = {
+    "formats": {
+        "datasets": [
+            "ml-latest-small", "ml-1m", "ml-100k", "amazon-2014-beauty", "amazon-2018-video-games",
+            "amazon-2023-video-games",
+        ]
+    },
+    "other-formats": {"datasets": ["amazon-2014-beauty", "amazon-2018-video-games", "amazon-2023-video-games"]},
+    "simulated": {"datasets": ["demo"]},
+}  # fmt: skip
 RANK_SHARES = (
     *np.round(np.arange(0.0, 0.1, 0.005), 3).tolist(),
     *np.round(np.arange(0.1, 1.001, 0.02), 2).tolist(),

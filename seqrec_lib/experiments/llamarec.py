@@ -56,6 +56,19 @@ RANKING = (
 SOURCES = ("seqrec_lib.experiments.llamarec", *RANKING)
 KEPT = "model"  # the tuned model's folder within `keep`
 SCRATCH = "scratch:titles"
+GOLDEN: dict[str, dict[str, Any]] = {
+    "letter-rankers": {
+        "dataset": "ml-latest-small",
+        "retrievers": ["sasrec"],
+        "retriever_overrides": accuracy.tiny()["overrides"],
+        "negatives": ["random", "retriever"],
+        "seeds": [0],
+        "overrides": {
+            "d_model": 16, "n_layers": 2, "history": 8, "candidates": 8, "lessons": 64, "per_user": 3, "batch": 16,
+            "warmup_steps": 2, "orders": 1, "valid_users": 16,
+        },
+    }
+}  # fmt: skip
 
 
 def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -81,7 +94,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
 
     ``source`` is a hub id, a folder, or scratch:titles; with nf4: before an id or a folder, its weights are kept in
-    four bits. ``overrides`` are fields of `Size`, `Setting` and `Teaching`.
+    four bits. ``overrides`` are fields of `Size`, `Setting` and `Teaching`; ``retriever_overrides``, where given, are
+    those of the retriever's recipe.
 
     Raises:
         SeqRecError: an unknown data set, retriever or override, title tokens for a model that has none, or four-bit
@@ -97,11 +111,10 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     quantized.check(source, setting.lora_rank)
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
+    recipe = parameters.get("retriever_overrides") or RETRIEVER.get(dataset, {})
     configs: list[Config] = []
     for name in parameters["retrievers"]:
-        (retriever,) = accuracy.plan(
-            {"dataset": dataset, "models": [name], "seeds": [0], "overrides": RETRIEVER.get(dataset, {})}
-        )
+        (retriever,) = accuracy.plan({"dataset": dataset, "models": [name], "seeds": [0], "overrides": recipe})
         if retriever.training is None:
             raise SeqRecError(f"retriever {name!r} only counts; use a trained model, such as sasrec")
         for kind in parameters.get("negatives") or [setting.negatives]:

@@ -48,6 +48,24 @@ SOURCES = (  # of every run; `sources` adds what its model, optimizer and batche
     "seqrec_lib.training",
 )
 USGM = ("seqrec_lib.optim.usgm", "seqrec_lib.optim.flat")
+GOLDEN: dict[str, dict[str, Any]] = {
+    "optimizers": {
+        "dataset": "ml-latest-small",
+        "model": "sasrec",
+        "seeds": [0],
+        "arms": [
+            "adam-large", "adamw-cosine", "sgd", "usgm", "usgm-paper", "usgm-noise", "usgm-adam", "probing",
+            "probing-noise",
+        ],
+        "grids": [],
+        "epochs": 2,
+        "grid_epochs": 1,
+        "measure_beta": True,
+        "draws": 1,
+        "beta_epochs": 1,
+        "overrides": {"d_model": 16, "dropout": 0.1, "max_length": 20, "tokens_per_batch": 100, "average": 0.0},
+    }
+}  # fmt: skip
 TRACE_ROWS = 120
 SIZES = (1, 2, 4, 8, 16, 32)  # micro-batches at which beta is measured
 

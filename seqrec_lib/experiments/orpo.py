@@ -103,6 +103,14 @@ class Config:
     preference: Preference
 
 
+GOLDEN: dict[str, dict[str, Any]] = {
+    "objectives-and-pairs": {
+        **{k: v for k, v in llamarec.GOLDEN["letter-rankers"].items() if k not in ("retrievers", "negatives")},
+        "retriever": "sasrec",
+        "arms": [name for name in ARMS if "lightfm" not in name],  # whose factors are made by another package
+        "tuning": {"epochs": 1, "batch": 8, "warmup_steps": 2},
+    }
+}
 ORDERS = ("permuted_", "averaged_")  # metrics over random orders of the candidates
 DATASETS: dict[str, dict[str, Any]] = {"demo": {"epochs": 1, "batch": 32, "warmup_steps": 5}}
 
