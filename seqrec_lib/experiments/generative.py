@@ -63,7 +63,8 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "overrides": {
             "d_model": 32, "n_layers": 2, "heads": 2, "d_state": 16, "vocabulary": 300, "positions": 96, "history": 8,
             "prompt_tokens": 64, "title_tokens": 16, "epochs": 2, "tokens_per_batch": 1024, "learning_rate": 1e-2,
-            "beams": 4, "length": 4, "fewer": [2], "steps": 8, "constants_users": 16, "k1": [0.5, 1.5], "b": [0.0, 0.75],
+            "beams": 4, "length": 4, "fewer": [2], "steps": 8, "constants_users": 16, "k1": [0.5, 1.5],
+            "b": [0.0, 0.75],
         },
     }
 }  # fmt: skip
