@@ -79,7 +79,7 @@ def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
 
 def process(spec: DatasetSpec, rows: Interactions) -> Sequences:
     """Clean, filter and order the rows of a data set."""
-    return to_sequences(spec.name, clean(spec, rows))
+    return to_sequences(spec.name, clean(spec, rows), spec.order)
 
 
 def available(name: str) -> tuple[bool, str]:
@@ -100,7 +100,7 @@ def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
         digest.update(f"{role} {raw[role].checksum()} {raw[role].member}\n".encode())
     for module in (files, interactions, readers, simulate, tables):
         digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates}".encode())
+    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates} {spec.order}".encode())
     return digest.hexdigest()[:16]
 
 
