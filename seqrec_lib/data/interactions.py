@@ -22,9 +22,10 @@ Order = Literal["true", "recbole", "ties-item-id", "ties-random-0", "ties-random
 """The order of a user's interactions. Two of one user are *tied* where their int64 timestamps are equal.
 
 - ``true``: by timestamp, ties in file order. SASRec's file of MovieLens 1M has it, and what builds on that file.
-- ``recbole``: by timestamp as a float32 number, equal ones in file order. RecBole stores times so: numbers near 1e9
-  are then 64 apart, numbers near 1.6e12 (milliseconds) 131,072.
-- ``ties-item-id``: by timestamp, ties by the source's item id, ascending. LRURec and LlamaRec sort so.
+- ``recbole``: by timestamp as a float32 number, equal ones in file order. RecBole stores times so by its defaults:
+  numbers near 1e9 are then 64 apart, numbers near 1.6e12 (milliseconds) 131,072.
+- ``ties-item-id``: by timestamp, ties by the source's item id, ascending. LRURec and LlamaRec sort so where these ids
+  are numbers, as MovieLens has them.
 - ``ties-random-0``, ``-1``, ``-2``: by timestamp, ties at random by that seed.
 - ``file-order``: as the rows of the file come, whatever their timestamps.
 """
@@ -169,17 +170,12 @@ def statistics(sequences: Sequences) -> dict[str, Any]:
     """Table 4's counts and what else describes a data set: numbers only, no titles or rows.
 
     Counts come twice: as they are, and (``*_with_padding``) with one padding id in each id space, as the
-    paper's table prints them. ``tied_pairs``: share of consecutive interactions of a user with equal
-    timestamps; ``tied_last_two``: share of users whose last two tie, so that the tie rule decides their
-    test item.
+    paper's table prints them. ``tied_pairs`` and ``tied_last_two``: see :func:`ties`.
     """
     items, offsets, times = sequences.items, sequences.offsets, sequences.timestamps
     lengths = np.diff(offsets)
     popularity = np.bincount(items, minlength=sequences.n_items + 1)[1:]
-    tied = times[1:] == times[:-1]
-    boundary = offsets[1:-1] - 1  # pairs that straddle two users
-    tied[boundary] = False
-    last = offsets[1:][lengths >= 2] - 1
+    tied_pairs, tied_last_two = ties(offsets, times)
     owners = np.repeat(np.arange(sequences.n_users, dtype=np.int64), lengths)
     pairs = np.unique(owners * (sequences.n_items + 1) + items)
     quantiles = (0, 5, 25, 50, 75, 95, 100)
@@ -194,8 +190,8 @@ def statistics(sequences: Sequences) -> dict[str, Any]:
         "length_quantiles": {f"{q}%": float(np.percentile(lengths, q)) for q in quantiles},
         "popularity_mean": float(popularity.mean()),
         "popularity_gini": gini(popularity),
-        "tied_pairs": float(tied.sum() / max(int((lengths - 1).sum()), 1)),
-        "tied_last_two": float((times[last] == times[last - 1]).sum() / sequences.n_users),
+        "tied_pairs": tied_pairs,
+        "tied_last_two": tied_last_two,
         "repeated_pairs": int(sequences.n_interactions - len(pairs)),
         "first_timestamp": int(times.min()),
         "last_timestamp": int(times.max()),
@@ -203,6 +199,22 @@ def statistics(sequences: Sequences) -> dict[str, Any]:
         "has_titles": any(sequences.titles),
         "split_hash": sequences.split_hash,
     }
+
+
+def ties(offsets: np.ndarray, times: np.ndarray) -> tuple[float, float]:
+    """(share of consecutive interactions of a user with equal times, share of users whose last two are equal).
+
+    Of the second, the tie rule decides the test item.
+
+    >>> ties(np.array([0, 3, 6]), np.array([1, 2, 2, 2, 3, 4]))
+    (0.25, 0.5)
+    """
+    tied = times[1:] == times[:-1]
+    tied[offsets[1:-1] - 1] = False  # pairs that straddle two users
+    lengths = np.diff(offsets)
+    last = offsets[1:][lengths >= 2] - 1
+    pairs = max(int((lengths - 1).sum()), 1)
+    return float(tied.sum() / pairs), float((times[last] == times[last - 1]).sum() / len(lengths))
 
 
 def gini(counts: np.ndarray) -> float:
