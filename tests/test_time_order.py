@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from hashlib import sha1
 from pathlib import Path
@@ -66,3 +67,11 @@ def test_a_worker_that_fails_ends_the_benchmark_with_what_it_said(tmp_path: Path
     path = time_order.export(ROWS, tmp_path)
     with pytest.raises(SystemExit, match=r"RecBole's process ended with 1(.|\n)*No module named 'recbole'"):
         time_order.recbole_histories(Path(sys.executable), path, tmp_path)
+
+
+@pytest.mark.parametrize("row", json.loads((time_order.HERE / "results/time_order.json").read_text())["recbole"])
+def test_the_record_says_that_recboles_defaults_give_the_registered_order(row: dict) -> None:
+    differing = row["differences"]["recbole"]
+    defaults = row["settings"] == "RecBole's defaults"
+    assert row["as_registered"] == (row["split_sha256"] == get(f"{row['dataset']}-recbole").split_hash) == defaults
+    assert (differing["positions"] == 0) == defaults
