@@ -288,6 +288,38 @@ def data_stats(name: Annotated[str, typer.Argument(help="Data set.")]) -> None:
     _print(table)
 
 
+@data_app.command("orders")
+def data_orders(name: Annotated[str, typer.Argument(help="Data set.")]) -> None:
+    """One file in several orders of time: which test items, validation items and positions differ."""
+    from seqrec_lib.data.orders import compare
+
+    found = compare(name)
+    table = _table("order", "and", "test items", "validation items", "histories", "positions")
+    for (a, b), apart in found.differences.items():
+        counts = [f"{n:,} ({n / apart.users:.1%})" for n in (apart.test, apart.valid, apart.histories)]
+        table.add_row(a, b, *counts, f"{apart.positions / apart.interactions:.1%}")
+    _say(f"{found.dataset}: differences between orders of time (test, validation items and histories: of users)")
+    _print(table)
+    for what, (pairs, last) in (("equal times", found.ties), ("times equal in float32", found.ties_float32)):
+        _say(f"{what}: {pairs:.1%} of a user's consecutive interactions, the last two of {last:.1%} of users")
+
+
+@data_app.command("whose-order")
+def data_whose_order(
+    file: Annotated[Path, typer.Argument(help="A csv file of users and their test items, in the source's ids.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Of this one; else found by the ids.")] = None,
+) -> None:
+    """Which known order of time a split has, or how far it is from each."""
+    from seqrec_lib.data.orders import whose_order
+
+    found = whose_order(file, dataset)
+    table = _table("order", "users with another test item", "")
+    for order, count in sorted(found.differing.items(), key=lambda pair: pair[1]):
+        table.add_row(order, f"{count:,}", f"{count / found.users:.1%}")
+    _say(f"{found.dataset}, {found.users:,} users: {found.verdict}")
+    _print(table)
+
+
 @results_app.command("list")
 def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None:
     """All records, new and published."""

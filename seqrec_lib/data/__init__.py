@@ -39,6 +39,7 @@ __all__ = [
     "get",
     "load",
     "process",
+    "read",
     "statistics",
     "verification",
 ]
@@ -59,13 +60,18 @@ def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool =
     stored = cache_folder() / "sequences" / f"{name}-{_key(spec, raw)}.npz"
     if cache and (sequences := _restore(name, stored)) is not None:
         return sequences
-    rows = simulate.simulate() if source is None else source.read(raw, strict)
-    if rows.skipped:
-        warnings.warn(f"{name}: skipped {rows.skipped:,} bad lines", stacklevel=2)
+    rows = _read(spec, source, raw, strict)
     sequences = process(spec, rows)
     if cache and not rows.skipped:
         _store(sequences, stored)
     return sequences
+
+
+def read(name: str, *, strict: bool = True, progress: bool = False) -> Interactions:
+    """The rows of a data set as its files have them: not cleaned, filtered or ordered. Raises as ``load`` does."""
+    spec = get(name)
+    source, raw = fetch(spec, progress=progress) if spec.sources else (None, {})
+    return _read(spec, source, raw, strict)
 
 
 def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
@@ -79,7 +85,7 @@ def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
 
 def process(spec: DatasetSpec, rows: Interactions) -> Sequences:
     """Clean, filter and order the rows of a data set."""
-    return to_sequences(spec.name, clean(spec, rows))
+    return to_sequences(spec.name, clean(spec, rows), spec.order)
 
 
 def available(name: str) -> tuple[bool, str]:
@@ -93,6 +99,13 @@ def available(name: str) -> tuple[bool, str]:
     return True, str(next(iter(found[1].values())).path.parent)
 
 
+def _read(spec: DatasetSpec, source: Source | None, raw: dict[str, RawFile], strict: bool) -> Interactions:
+    rows = simulate.simulate() if source is None else source.read(raw, strict)
+    if rows.skipped:
+        warnings.warn(f"{spec.name}: skipped {rows.skipped:,} bad lines", stacklevel=3)
+    return rows
+
+
 def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
     """Identifies the processed arrays: raw bytes, processing code, the entry's settings."""
     digest = hashlib.sha256()
@@ -100,7 +113,7 @@ def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
         digest.update(f"{role} {raw[role].checksum()} {raw[role].member}\n".encode())
     for module in (files, interactions, readers, simulate, tables):
         digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates}".encode())
+    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates} {spec.order}".encode())
     return digest.hexdigest()[:16]
 
 
