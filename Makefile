@@ -16,10 +16,10 @@ comma := ,
 DATASET_OPTIONS := $(foreach d,$(subst $(comma), ,$(DATASETS)),--dataset $(d))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test book check-book readme lab lint format lock clean
+.PHONY: help setup study test goldens book check-book readme lab lint format lock clean
 
 help: ## list the targets
-	@echo "make setup | study | test | book | check-book | readme | lab | lint | format | lock | clean"
+	@echo "make setup | study | test | goldens | book | check-book | readme | lab | lint | format | lock | clean"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1: \2/p' $(MAKEFILE_LIST)
 	@echo "Variables: PROFILE=demo|paper  DATASETS=\"ml-1m ml-100k\"  PYTHON=python3.12"
 	@echo "           TORCH_INDEX=https://download.pytorch.org/whl/cpu  LOCK=requirements-cuda.lock"
@@ -46,6 +46,9 @@ study: $(READY) ## run the study's notebooks and build the book (PROFILE, DATASE
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
+
+goldens: $(READY) ## compare the tiny runs that hold the study's numbers, add new ones, stamp the code
+	$(BIN)/python -m tests.golden
 
 book: $(READY) ## build the book from published records alone: no data, no training
 	$(BIN)/seqrec book

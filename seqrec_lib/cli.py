@@ -56,7 +56,7 @@ app = typer.Typer(
     help="State space models in sequential recommendation: run the study, read its book, try its models.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, fetch one, describe one.")
-results_app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish, replay.")
+results_app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish, recheck.")
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")
 
@@ -178,7 +178,7 @@ def _finish(result: Any) -> None:
 
 @app.command()
 def status(dataset: Dataset = None) -> None:
-    """Runs planned by study.yml: done, missing, failed, of older code, and on which hardware."""
+    """Runs planned by study.yml: done, missing, failed, of edited code, and on which hardware."""
     from seqrec_lib.experiments.base import describe
     from seqrec_lib.results import RunStore
     from seqrec_lib.study import load_study
@@ -186,7 +186,7 @@ def status(dataset: Dataset = None) -> None:
 
     _check_filters(None, dataset)
     store, planned, failed = RunStore(), set(), []
-    table = _table("profile", "page", "planned", "done", "missing", "failed", "older code", "hardware")
+    table = _table("profile", "page", "planned", "done", "missing", "failed", "edited code", "hardware")
     for profile, pages in load_study().profiles.items():
         for page in pages:
             states = run_states(page, store) if dataset in {None, page.dataset} else []
@@ -197,7 +197,7 @@ def status(dataset: Dataset = None) -> None:
             counts = [
                 len(states),
                 *map(words.count, ("done", "missing", "failed")),
-                sum(s.older for s in states),
+                sum(s.edited for s in states),
             ]
             table.add_row(profile, page.name, *map(str, counts), ", ".join(sorted(devices)) or "-")
             planned |= {state.run_id for state in states}
@@ -207,11 +207,21 @@ def status(dataset: Dataset = None) -> None:
                 if s.record is not None and not s.record.complete
             ]
     _print(table)
-    others = [r for r in store.records(dataset=dataset) if r.run_id not in planned]
+    bad: list[str] = []
+    others = [r for r in store.records(dataset=dataset, bad=bad) if r.run_id not in planned]
     if others:
         _say(f"{len(others)} further runs are in no profile (`seqrec results list`).")
     for line in failed:
         _say(f"failed: {line}")
+    _name_bad(bad)
+
+
+def _name_bad(bad: list[str]) -> None:
+    """Name files that are no records, and end with 1."""
+    for line in bad:
+        print(f"no record: {line}", file=sys.stderr)
+    if bad:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -329,7 +339,8 @@ def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None
     _check_filters(experiment, dataset)
     store = RunStore()
     table = _table("run", "experiment", "configuration", "status", "finished", "device", "published")
-    for record in store.records(experiment, dataset):
+    bad: list[str] = []
+    for record in store.records(experiment, dataset, bad):
         published = store.path(record).is_relative_to(store.published)
         table.add_row(
             record.run_id,
@@ -341,6 +352,7 @@ def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None
             "yes" if published else "no",
         )
     _print(table)
+    _name_bad(bad)
 
 
 @results_app.command("export")
@@ -379,36 +391,31 @@ def results_publish(
     _report(RunStore().publish(experiment=experiment, dataset=dataset, failed=failed))
 
 
-@results_app.command("replay")
-def results_replay(
+@results_app.command("recheck")
+def results_recheck(
     experiment: Experiment = None,
     dataset: Dataset = None,
     run: Annotated[list[str] | None, typer.Option(help="Only this run; may repeat.")] = None,
-    epochs: Annotated[int, typer.Option(min=0, help="Compare the first epochs only; 0: the whole run.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be replayed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be carried out again.")] = False,
 ) -> None:
-    """Carry out runs of older code again; equal numbers show that the change of code does not matter to them."""
+    """Carry out one published run of each kind again and show old and new numbers side by side."""
     from seqrec_lib.progress import Reporter, duration
     from seqrec_lib.results import RunStore
-    from seqrec_lib.study.replaying import cases, replay
+    from seqrec_lib.study.recheck import carry_out, kinds, show
 
     _check_filters(experiment, dataset)
-    store, unequal = RunStore(), 0
-    found = cases(store, experiment, dataset, run or ())
-    if not found:
-        _say("no planned run is of older code")
+    store = RunStore()
+    chosen = kinds(store, experiment, dataset, run or ())
     with Reporter(not dry_run) as reporter:
-        for number, case in enumerate(found, 1):
-            label = f"[{number}/{len(found)}] {case}"
+        for number, record in enumerate(chosen, 1):
+            label = f"[{number}/{len(chosen)}] {show(record)}"
             if dry_run:
-                _say(f"{label}, took {duration(case.seconds)}")
+                _say(f"{label}, took {duration(float(record.cost.get('wall_seconds', 0)))}")
                 continue
             reporter.start(label)
-            verdict = replay(case, store, epochs, reporter.report)
-            unequal += bool(verdict.difference)
-            reporter.line(f"{label}: {verdict.difference or 'all numbers are equal'}")
-    if unequal:
-        raise typer.Exit(1)
+            verdict = carry_out(record, store, reporter.report)
+            for line in verdict.lines():
+                reporter.line(f"{label}: {line}")
 
 
 def _report(report: Any) -> None:

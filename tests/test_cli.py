@@ -70,7 +70,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["results", "list", "-e", "acuracy"], "unknown experiment 'acuracy'; did you mean 'accuracy'"),
         (["results", "list", "-e", "**a"], "unknown experiment '**a'"),
         (["results", "publish", "-e", "typo"], "unknown experiment 'typo'"),
-        (["results", "replay", "-d", "ml1m", "--dry-run"], "unknown data set 'ml1m'; did you mean 'ml-1m'"),
+        (["results", "recheck", "-d", "ml1m", "--dry-run"], "unknown data set 'ml1m'; did you mean 'ml-1m'"),
         (["status", "-d", "ml1m"], "unknown data set 'ml1m'"),
         (["results", "publish"], "is in no git checkout"),
     ],
@@ -130,11 +130,16 @@ def test_study_passes_its_options_and_lists_what_failed(monkeypatch: pytest.Monk
 
 def test_status_counts_what_the_study_plans(project: Path) -> None:
     from seqrec_lib.experiments import accuracy
-    from seqrec_lib.experiments.base import key
+    from seqrec_lib.experiments.base import key, look_up
     from seqrec_lib.results.record import plain
 
     configs = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0, 1]})
-    common = {"dataset": {"name": "demo"}, "revision": accuracy.REVISION, "environment": {"device": "a CPU"}}
+    common = {
+        "dataset": {"name": "demo"},
+        "revision": accuracy.revision(configs[0]),
+        "code": look_up(accuracy, configs[0], RunStore()).code,
+        "environment": {"device": "a CPU"},
+    }
     done, failed = (make_record(config=plain(config), **common) for config in configs)
     assert done.run_id == key(accuracy, configs[0])
     store = RunStore()
@@ -143,7 +148,7 @@ def test_status_counts_what_the_study_plans(project: Path) -> None:
     store.save(make_record())
     text = seqrec("status").stdout
     row = next(line for line in text.splitlines() if "accuracy-demo" in line)
-    assert row.split() == ["demo", "accuracy-demo", "2", "1", "0", "1", "1", "a", "CPU"]
+    assert row.split() == ["demo", "accuracy-demo", "2", "1", "0", "1", "0", "a", "CPU"]
     assert "failed: accuracy-demo: demo sasrec seed 1: out of memory" in text
     assert "1 further runs are in no profile" in text
     assert failed.run_id in seqrec("results", "list").stdout

@@ -36,7 +36,6 @@ def run(store: RunStore, model: str, seed: int, device: str, found: np.ndarray) 
             "precision": "softmax-bf16" if device == "cuda" else "fp32", "loop": "graphs", "kernels": {},
             "versions": {"torch": "2.11.0"}, "cpu": "a CPU", "cores": 16,
         },
-        tables=("ranks",),
     )  # fmt: skip
     store.save(record, {"ranks": pa.table({"rank": found, "masked_rank": found})})
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
-from seqrec_lib.models import source_modules
 from seqrec_lib.recipes import TrainingConfig, resolve
 
 if TYPE_CHECKING:
@@ -23,18 +22,6 @@ if TYPE_CHECKING:
     from seqrec_lib.training import Progress, TrainingResult
 
 NAME = "accuracy"
-REVISION = 1
-SOURCES = (  # of every run; `sources` adds the model's own module
-    "seqrec_lib.experiments.accuracy",
-    "seqrec_lib.data.sequences",
-    "seqrec_lib.checkpoint",
-    "seqrec_lib.losses",
-    "seqrec_lib.metrics",
-    "seqrec_lib.models.base",
-    "seqrec_lib.models.layers",
-    "seqrec_lib.ranking",
-    "seqrec_lib.training",
-)
 WEIGHTS = "weights.safetensors"
 
 # Tiny runs on made-up data whose numbers the tests hold (tests/golden): every branch that decides numbers is in one.
@@ -80,9 +67,9 @@ GOLDEN: dict[str, dict[str, Any]] = {
 }
 
 
-def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules whose code decides a run of ``config`` (as a record has it): another model's code is none of them."""
-    return (*SOURCES, *source_modules(config["model"]))
+def revision(config: Any) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +137,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
 
     accelerator = make_accelerator(context.device)
     kernels = {}
-    if "seqrec_lib.ssm" in source_modules(config.model):
+    if "d_state" in config.architecture:
         from seqrec_lib import ssm
 
         kernels = {"mixers": ssm.checked(accelerator.device.type)}

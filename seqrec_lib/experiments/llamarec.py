@@ -37,23 +37,6 @@ if TYPE_CHECKING:
 
 NAME = "llamarec"
 MODEL = "llamarec"
-REVISION = 1
-RANKING = (
-    "seqrec_lib.checkpoint",
-    "seqrec_lib.data.sequences",
-    "seqrec_lib.language.assessment",
-    "seqrec_lib.language.candidates",
-    "seqrec_lib.language.corpus",
-    "seqrec_lib.language.objectives",
-    "seqrec_lib.language.orpo",
-    "seqrec_lib.language.pretrained",
-    "seqrec_lib.language.ranker_checkpoint",
-    "seqrec_lib.language.ranker_training",
-    "seqrec_lib.language.ranking",
-    "seqrec_lib.language.title_tokens",
-    "seqrec_lib.metrics",
-)
-SOURCES = ("seqrec_lib.experiments.llamarec", *RANKING)
 KEPT = "model"  # the tuned model's folder within `keep`
 SCRATCH = "scratch:titles"
 GOLDEN: dict[str, dict[str, Any]] = {
@@ -71,11 +54,6 @@ GOLDEN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules whose code decides a run of ``config`` (as a record has it)."""
-    return (*SOURCES, quantized.__name__) if quantized.is_quantized(config["source"]) else SOURCES
-
-
 @dataclass(frozen=True)
 class Config:
     """One run. ``size`` is None for a pretrained model."""
@@ -88,6 +66,11 @@ class Config:
     size: Size | None
     setting: Setting
     teaching: Teaching
+
+
+def revision(config: Config) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:

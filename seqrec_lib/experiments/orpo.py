@@ -25,19 +25,6 @@ if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
 
 NAME = "orpo"
-REVISION = 1
-SOURCES = (
-    "seqrec_lib.experiments.orpo",
-    "seqrec_lib.experiments.llamarec",
-    "seqrec_lib.language.pairings",
-    "seqrec_lib.language.preferences",
-    *llamarec.RANKING,
-)
-
-
-def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules whose code decides a run of ``config`` (as a record has it)."""
-    return tuple(dict.fromkeys((*SOURCES, *llamarec.sources(config["base"]))))
 
 
 @dataclass(frozen=True)
@@ -113,6 +100,11 @@ GOLDEN: dict[str, dict[str, Any]] = {
 }
 ORDERS = ("permuted_", "averaged_")  # metrics over random orders of the candidates
 DATASETS: dict[str, dict[str, Any]] = {"demo": {"epochs": 1, "batch": 32, "warmup_steps": 5}}
+
+
+def revision(config: Config) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:

@@ -16,7 +16,7 @@ from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language.pretrained import Size, from_scratch
 from seqrec_lib.report import rankers
-from seqrec_lib.results import RunStore, plain
+from seqrec_lib.results import RunStore
 from tests.conftest import random_sequences
 
 QUICK = {
@@ -56,16 +56,6 @@ def test_a_plan_has_a_run_for_each_retriever_kind_of_negatives_and_seed() -> Non
     (four_bits,) = llamarec.plan(parameters(source="nf4:some/model", overrides={}))
     assert replace(four_bits, source="some/model") == pretrained
     assert key(llamarec, four_bits) != key(llamarec, pretrained)
-
-
-def test_the_code_of_four_bits_decides_runs_in_four_bits_alone() -> None:
-    for source, more in (("", []), ("some/model", []), ("nf4:some/model", ["seqrec_lib.language.quantized"])):
-        (config,) = llamarec.plan(parameters(source=source, overrides={}))
-        assert list(llamarec.sources(plain(config))) == [*llamarec.SOURCES, *more]
-        (arm,) = orpo.plan(
-            {"dataset": "demo", "retriever": "sasrec", "arms": ["sft"], "seeds": [0], "source": source, "overrides": {}}
-        )
-        assert list(orpo.sources(plain(arm))) == [*orpo.SOURCES, *more]
 
 
 def test_planning_needs_no_torch() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from seqrec_lib.experiments import EXPERIMENTS, get
 from seqrec_lib.experiments.base import Context, Experiment, Outcome
+from seqrec_lib.models import COUNTED, MODELS, module_of
 from seqrec_lib.results import plain
 
 HERE = Path(__file__).parent
@@ -56,12 +57,12 @@ def cases(experiment: str | None = None) -> Iterator[Case]:
         for title, parameters in getattr(module, "GOLDEN", {}).items():
             root = "second" if title == "other-formats" else "first"
             for config in module.plan(parameters):
-                yield Case(f"{title}: {_label(config)}", module, config, revision_of(module, config), root)
+                yield Case(f"{title}: {_label(config)}", module, config, module.revision(config), root)
 
 
-def revision_of(module: Experiment, config: Any) -> int:
-    """The revision that a run of ``config`` has."""
-    return module.REVISION
+def deciding_modules() -> list[str]:
+    """The modules that the study's runs begin with: those of the experiments and of the models."""
+    return sorted({get(name).__name__ for name in EXPERIMENTS} | {module_of(name) for name in (*COUNTED, *MODELS)})
 
 
 def _label(config: Any) -> str:

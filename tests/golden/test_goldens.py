@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seqrec_lib.experiments import EXPERIMENTS, get
+from seqrec_lib.results import code
 from tests.golden import harness
 
 CASES = list(harness.cases())
@@ -72,6 +73,12 @@ def test_a_change_of_what_is_computed_leaves_the_bands(change: dict[str, float],
     now = harness.summary(case, harness.run(dataclasses.replace(case, config=changed), tmp_path))
     kept = harness.read(case.experiment)[case.name][str(case.revision)]
     assert harness.differences(case, kept, now)
+
+
+def test_the_code_is_stamped() -> None:
+    stamp, now = code.read_stamp(), code.make_stamp(harness.deciding_modules())
+    hashes = ({name: one["code"] for name, one in stamp.items()}, {name: one["code"] for name, one in now.items()})
+    assert hashes[0] == hashes[1], "the code has changed since the goldens last held; run `make goldens`"
 
 
 def test_a_golden_is_never_overwritten() -> None:
