@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqrec_lib.data import clean, get, load, read
+from seqrec_lib.data import clean, get, load, read, statistics
 from seqrec_lib.data.download import locate
 from seqrec_lib.data.interactions import ORDERS, Interactions, Order, time_order, to_sequences
 from seqrec_lib.data.orders import Match, compare, difference, in_every_order, read_split, whose_order
@@ -40,6 +40,8 @@ def test_each_order_by_hand(order: Order) -> None:
     assert sorted(sequences.timestamps.tolist()) == sorted(TIMES)
     by_item = dict(zip(ITEMS, TIMES, strict=True))
     assert sequences.timestamps.tolist() == [by_item[item] for item in BY_HAND[order]]
+    numbers = statistics(sequences)  # of the five in time, the last three tie: two of four pairs
+    assert (numbers["tied_pairs"], numbers["tied_last_two"]) == (0.5, 1.0)
 
 
 def test_orders_of_the_tiny_user_differ_where_they_were_told_apart_by_hand() -> None:
