@@ -264,7 +264,8 @@ def data_list() -> None:
     table = _table("name", "title", "here", "where", "licence")
     for name, spec in DATASETS.items():
         here, where = available(name)
-        table.add_row(name, spec.title, "yes" if here else "no", where if here else "-", spec.licence)
+        licence = spec.licence if spec.base is None else f"as {spec.base}"
+        table.add_row(name, spec.title, "yes" if here else "no", where if here else "-", licence)
     _print(table)
 
 

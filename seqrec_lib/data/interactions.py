@@ -170,13 +170,14 @@ def statistics(sequences: Sequences) -> dict[str, Any]:
     """Table 4's counts and what else describes a data set: numbers only, no titles or rows.
 
     Counts come twice: as they are, and (``*_with_padding``) with one padding id in each id space, as the
-    paper's table prints them. ``tied_pairs`` and ``tied_last_two``: see :func:`ties`.
+    paper's table prints them. ``tied_pairs`` and ``tied_last_two``: see :func:`ties`; they
+    are of the timestamps, whatever the order of time.
     """
     items, offsets, times = sequences.items, sequences.offsets, sequences.timestamps
     lengths = np.diff(offsets)
     popularity = np.bincount(items, minlength=sequences.n_items + 1)[1:]
-    tied_pairs, tied_last_two = ties(offsets, times)
     owners = np.repeat(np.arange(sequences.n_users, dtype=np.int64), lengths)
+    tied_pairs, tied_last_two = ties(offsets, times[np.lexsort((times, owners))])
     pairs = np.unique(owners * (sequences.n_items + 1) + items)
     quantiles = (0, 5, 25, 50, 75, 95, 100)
     return {

@@ -65,6 +65,8 @@ class Match:
     differing: by order, the users of the split with another test item; users: of the split
     missing: users of the data set that the split does not have
     filtered: users of the split whose user or item the k-core drops; they differ from every order
+    latest: users of the split whose test item has the latest of their timestamps, as it has in each order but
+        RecBole's and the file's
     """
 
     dataset: str
@@ -72,6 +74,7 @@ class Match:
     users: int
     missing: int
     filtered: int
+    latest: int
 
     @property
     def equal(self) -> tuple[Order, ...]:
@@ -91,6 +94,11 @@ class Match:
             parts = [f"the test items are those of {' and of '.join(self.equal)}"]
         else:
             parts = [f"none of the known orders; the nearest is {self.nearest}, where {share:.1%} differ"]
+            if self.latest == self.users - self.filtered:
+                parts.append(
+                    "every item has its user's latest time, so that only the rule for ties differs (an unstable sort "
+                    "has no fixed rule)"
+                )
         if share > 0.9:
             parts.append("check that the ids are the source's, not numbers that a loader gave")
         if self.filtered:
@@ -267,6 +275,10 @@ def _match(split: Mapping[str, str], name: str, rows: Interactions) -> Match:
     known = [(place[user], number[item]) for user, item in split.items() if user in place and item in number]
     users, items = np.array(known, dtype=np.int64).reshape(-1, 2).T
     filtered = len(split) - len(known)
+    true = orders["true"]
+    owners = np.repeat(np.arange(true.n_users), true.lengths)
+    at_the_end = true.timestamps == true.timestamps[true.offsets[1:] - 1][owners]
+    latest = np.isin(users * len(number) + items, (owners * len(number) + true.items)[at_the_end])
     return Match(
         dataset=name,
         differing={
@@ -276,4 +288,5 @@ def _match(split: Mapping[str, str], name: str, rows: Interactions) -> Match:
         users=len(split),
         missing=len(place.keys() - split.keys()),
         filtered=filtered,
+        latest=int(latest.sum()),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqrec_lib.data import clean, get, load, read
+from seqrec_lib.data import clean, get, load, read, statistics
 from seqrec_lib.data.download import locate
 from seqrec_lib.data.interactions import ORDERS, Interactions, Order, time_order, to_sequences
 from seqrec_lib.data.orders import Match, compare, difference, in_every_order, read_split, whose_order
@@ -40,6 +40,8 @@ def test_each_order_by_hand(order: Order) -> None:
     assert sorted(sequences.timestamps.tolist()) == sorted(TIMES)
     by_item = dict(zip(ITEMS, TIMES, strict=True))
     assert sequences.timestamps.tolist() == [by_item[item] for item in BY_HAND[order]]
+    numbers = statistics(sequences)  # of the five in time, the last three tie: two of four pairs
+    assert (numbers["tied_pairs"], numbers["tied_last_two"]) == (0.5, 1.0)
 
 
 def test_orders_of_the_tiny_user_differ_where_they_were_told_apart_by_hand() -> None:
@@ -190,9 +192,17 @@ def test_how_far_a_split_is_from_each_order(tiny_ml, tmp_path: Path) -> None:
 
 
 def test_ids_that_a_loader_gave_are_suspected() -> None:
-    far = Match("ml-1m", dict.fromkeys(ORDERS, 95), 100, 0, 0)
+    far = Match("ml-1m", dict.fromkeys(ORDERS, 95), 100, 0, 0, 5)
     assert "source's" in far.verdict
-    assert "source's" not in Match("ml-1m", dict.fromkeys(ORDERS, 25), 100, 0, 0).verdict
+    assert "source's" not in Match("ml-1m", dict.fromkeys(ORDERS, 25), 100, 0, 0, 75).verdict
+
+
+def test_a_split_that_breaks_ties_by_another_rule_is_told_from_one_with_other_times(tiny_ml, tmp_path: Path) -> None:
+    # the last two of each user tie: user 1's are films 1 and 6, user 2's 2 and 1, user 3's 3 and 2
+    found = whose_order(write(tmp_path, [("1", "1"), ("2", "1"), ("3", "3")]), "ml-1m")
+    assert not found.equal and found.latest == 3 and "unstable" in found.verdict
+    found = whose_order(write(tmp_path, [("1", "1"), ("2", "1"), ("3", "6")]), "ml-1m")  # film 6 is user 3's third
+    assert not found.equal and found.latest == 2 and "unstable" not in found.verdict
 
 
 def test_the_data_set_is_the_nearest_of_those_with_these_ids(tiny_ml, tmp_path: Path) -> None:
