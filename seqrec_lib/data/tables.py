@@ -185,8 +185,6 @@ def _parse_fast(block: bytes, table: Table, names: list[str]) -> tuple[Any, Any,
             strings_can_be_null=False,
         ),
     )
-    if parsed.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):
-        raise ValueError("a line that is none, or more than one")
     users, items = (_fast_labels(parsed[name], table) for name in (table.user, table.item))
     times = _matching(parsed[table.timestamp], INTEGER).cast(pa.int64()).to_numpy()
     if table.rating is None:

@@ -81,7 +81,8 @@ def table_file(rng: random.Random, layout: Table, oddness: float) -> bytes:
         row = [rng.choice(ODD) if rng.random() < oddness / 4 else plain_cell(rng, name, layout) for name in cells]
         if rng.random() < oddness / 4:
             row.insert(rng.randrange(len(row) + 1), rng.choice(ODD))
-        lines.append(layout.separator.join(row))
+        separator = rng.choice(("::", "\t", ",", " ")) if rng.random() < oddness / 8 else layout.separator
+        lines.append(separator.join(row))
         if rng.random() < oddness / 4:
             lines.append(rng.choice(("", " ", "\t", ",", ",,,", '""', "\u00a0")))
     end = rng.choice(("\n", "\n", "\r\n"))

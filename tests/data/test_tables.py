@@ -199,6 +199,17 @@ def check_grammar(data, layout, column, good, refused, spoilt) -> None:
         assert read.skipped == spoilt + (text in refused), repr(text)
 
 
+@pytest.mark.parametrize("line", ["1,2,3,4\r5,6,2,8", "1,2,3,4\r", "1,2,3\r,4", "\r1,2,3,4", "1,2,3,4\r\r5,6,2,8"])
+@pytest.mark.parametrize("layout", [COLONS, TABS, CSV, RATED_NAMES])
+@pytest.mark.parametrize("spoilt", [False, True], ids=["alone", "beside a bad line"])
+def test_a_carriage_return_is_a_part_of_a_line_end_or_makes_a_line_bad(data, layout, line, spoilt):
+    header = "" if layout.columns else "u,i,r,t\r\n"
+    content = header + f"{line}\r\n".replace(",", layout.separator) + "spoilt\n" * spoilt
+    read = table(data, content, layout, strict=False)
+    good = line.strip("\r").count("\r") == 0 and not line.startswith("\r")
+    assert (len(read), read.skipped) == (good, spoilt + (not good))
+
+
 @pytest.mark.parametrize(
     ("line", "labels"),
     [
