@@ -210,7 +210,7 @@ def _literal(line: bytes) -> dict[str, Any]:
 
 def _refuse_odd_numbers(text: str, tree: ast.Expression) -> None:
     """Raises ValueError where a number is not written in plain decimal digits, such as 0x1F and 1_000."""
-    if not re.search(r"0[xXoObB]|[0-9]_[0-9]", text):
+    if not re.search(r"(?<!\w)0[xXoObB]|[0-9]_[0-9]", text):  # most lines have none, and walking takes long
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):

@@ -26,6 +26,7 @@ from seqrec_lib.errors import SeqRecError
 
 INTEGER = "(-?)0*([0-9]{1,19})"  # plain decimal digits; 64 bits must hold their value
 REAL = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_INTEGER, _REAL = re.compile(INTEGER), re.compile(REAL)
 TOO_LARGE = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
 _FIELD = re.compile(rb'"([^"]*(?:""[^"]*)*)"(?=,|\Z)|([^",][^,]*|)(?=,|\Z)')  # quoted as a whole, or not at its start
 _QUOTED = re.compile(rb'(?<![^,\n])"[^"\n]*(?:""[^"\n]*)*"(?![^,\r\n])')  # such a quoted field within a block
@@ -270,7 +271,7 @@ def integer(text: str, column: str) -> int:
     Raises ValueError naming the column.
     """
     plain = text.strip(" \t")
-    match = re.fullmatch(INTEGER, plain)
+    match = _INTEGER.fullmatch(plain)
     if match is None or not -(2**63) <= (value := int(match[1] + match[2])) < 2**63:
         raise ValueError(f"{column} {text!r} is not an integer")
     return value
@@ -279,6 +280,6 @@ def integer(text: str, column: str) -> int:
 def real(text: str, column: str) -> float:
     """A decimal number that float32 can hold; blanks around it do not count. Raises ValueError naming the column."""
     plain = text.strip(" \t")
-    if not re.fullmatch(REAL, plain) or not abs(float(plain)) < TOO_LARGE:
+    if not _REAL.fullmatch(plain) or not abs(float(plain)) < TOO_LARGE:
         raise ValueError(f"{column} {text!r} is not a number")
     return float(plain)

@@ -82,6 +82,21 @@ def test_a_damaged_container_is_one_clear_line(data, kind):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("kind", ["a.zip", "a.gz"])
+def test_no_flipped_bit_of_a_container_gives_other_text_or_an_unexpected_error(data, kind):
+    path = data.zip(kind, {"a.txt": TEXT}) if kind == "a.zip" else data.write(kind, TEXT)
+    raw, whole = RawFile(path, "a.txt" if kind == "a.zip" else None), path.read_bytes()
+    refused = 0
+    for offset in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1 << bit]) + whole[offset + 1 :])
+            try:
+                assert read(raw) == TEXT
+            except SeqRecError:
+                refused += 1
+    assert refused > len(whole)
+
+
 def test_a_file_that_cannot_be_read_names_itself(data):
     with pytest.raises(SeqRecError, match=r"nowhere.txt cannot be read"):
         read(RawFile(data.root / "nowhere.txt"))

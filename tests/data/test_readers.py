@@ -296,7 +296,7 @@ def test_a_byte_order_mark_is_no_part_of_any_file(data, kind, suffix):
     assert marked.titles == plain.titles and all(plain.titles.values())
 
 
-@pytest.mark.parametrize("number", ["0x1F", "0X1F", "0b11", "0o17", "1_0", "0B11"])
+@pytest.mark.parametrize("number", ["0x1F", "0X1F", "0b11", "0o17", "1_0", "0B11", "1e1_0", "-0x1"])
 @pytest.mark.parametrize("key", ["unixReviewTime", "overall"])
 def test_python_literals_have_the_same_numbers(data, key, number):
     good = review("0X1F", "B_1_0", 7, 4)
