@@ -53,7 +53,7 @@ def find_item(title: str, titles: Sequence[str]) -> int:
 
 
 def _comparable(text: str) -> str:
-    # Folding the case can take a text out of NFKC, so that it is normalised again.
+    # One sign may stand for capital letters, and folding the case can take a text out of NFKC: so before and after.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split())
 

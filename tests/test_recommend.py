@@ -29,6 +29,7 @@ def test_titles_are_found_by_case_or_part() -> None:
         ("\ufb01ve o'clock", "FIVE o'clock"),  # a ligature
         ("Gro\u00dfe Stra\u00dfe", "GROSSE STRASSE"),
         ("\u1e9e", "ss"),
+        ("100 \u3392", "100 mhz"),  # one sign that stands for three letters, two of them capital
         ("\u0399\u0308\u0301", "\u0390"),  # decomposed once more by folding
         ("Two\nlines, \u00a0one\u3000title ", "two lines, one title"),
         ("\u0130stanbul", "i\u0307stanbul"),
