@@ -1,15 +1,17 @@
 """The command `seqrec`: what a user does with the study, from a terminal.
 
 Expected errors are one line and exit status 2, a study in which something failed ends with 1, Ctrl-C with 130
-and a store that the next call goes on from. Each command imports what it needs, so that `seqrec --help`
-answers at once.
+and a store that the next call goes on from. What is printed goes through `terminal`, as records and titles may come
+from anyone. Each command imports what it needs, so that `seqrec --help` answers at once.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -18,6 +20,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.terminal import escape, one_line
 
 DEVICES = ("auto", "cpu", "cuda")
 INTERRUPTED = "interrupted: finished runs are kept; the same command goes on from here"
@@ -44,7 +47,7 @@ class Group(TyperGroup):
 
 
 def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _complain(f"error: {one_line(message)}")
     raise typer.Exit(2)
 
 
@@ -69,11 +72,18 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a title's letters that the terminal's encoding lacks are spelled out
+        sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.showwarning = lambda message, *_, **__: _complain(f"warning: {one_line(str(message))}")
     app()
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(escape(line), flush=True)
+
+
+def _complain(line: str) -> None:
+    print(escape(line), file=sys.stderr, flush=True)
 
 
 def _check_filters(experiment: str | None, dataset: str | None) -> None:
@@ -93,12 +103,17 @@ def _check_filters(experiment: str | None, dataset: str | None) -> None:
 
 
 def _table(*columns: str) -> Any:
+    """A table whose cells are escaped as they are added."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    class Escaped(Table):
+        def add_row(self, *cells: Any, **how: Any) -> None:
+            super().add_row(*(escape(str(cell)) for cell in cells), **how)
+
+    table = Escaped(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(escape(column), overflow="fold")
     return table
 
 
@@ -150,7 +165,7 @@ def study(
     )
     _say(str(report))
     for line in report.failed:
-        print(f"failed: {line}", file=sys.stderr)
+        _complain(f"failed: {line}")
     if report.failed:
         raise typer.Exit(1)
 
@@ -165,14 +180,17 @@ def book() -> None:
 
 def _finish(result: Any) -> None:
     if result.index is not None:
-        _say(f"\nThe book: {result.index.as_uri()}")
+        _say("")
+        _say(f"The book: {result.index.as_uri()}")
     if result.ok:
         return
-    print("\nFailed:", file=sys.stderr)
+    _complain("")
+    _complain("Failed:")
     for failure in result.failures:
-        print(f"  {failure.page.name}: {failure.reason}\n    executed copy: {failure.copy}", file=sys.stderr)
+        _complain(f"  {failure.page.name}: {failure.reason}")
+        _complain(f"    executed copy: {failure.copy}")
     for line in result.failed_runs:
-        print(f"  run {line}", file=sys.stderr)
+        _complain(f"  run {line}")
     raise typer.Exit(1)
 
 
@@ -421,7 +439,7 @@ def results_recheck(
 
 def _report(report: Any) -> None:
     for name, reason in report.refused:
-        print(f"refused: {name}: {reason}", file=sys.stderr)
+        _complain(f"refused: {name}: {reason}")
     _say(str(report))
     if report.refused and not report.added and not report.known:
         raise typer.Exit(2)

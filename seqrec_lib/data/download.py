@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.files import RawFile, open_archive
 from seqrec_lib.data.registry import DatasetSpec, RemoteFile, Source
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import from_user, project_root
@@ -262,7 +262,7 @@ def _find(folder: Path, name: str) -> RawFile | None:
 def _members(archive: Path, source: Source) -> dict[str, RawFile]:
     """The source's files inside a zip archive, in whatever folder of it they lie."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_archive(archive) as opened:
             members = opened.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise SeqRecError(f"{archive} is damaged ({error}); remove it and fetch it again") from error

@@ -25,6 +25,7 @@ from seqrec_lib.results import RunRecord, RunStore, environment, hardware, now, 
 from seqrec_lib.results.code import code_of, edited
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import SLUG
+from seqrec_lib.terminal import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -367,9 +368,7 @@ def _machine(device: str) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    # What a terminal would obey and half characters, which no file can hold, are spelled out.
-    words = " ".join(str(error).split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    text = one_line(str(error))
     return text if isinstance(error, SeqRecError) and text else f"{type(error).__name__}: {text}"
 
 

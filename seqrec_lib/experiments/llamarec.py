@@ -116,9 +116,11 @@ def run(config: Config, context: Context) -> Outcome:
     import pyarrow as pa
 
     from seqrec_lib.data import load
+    from seqrec_lib.language.candidates import check_histories
     from seqrec_lib.language.ranker_training import teach
 
     sequences = load(config.dataset)
+    check_histories(sequences, config.setting.candidates)
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever, context.device)
     ranker = make_ranker(config, language, sequences, context.device)

@@ -149,10 +149,11 @@ def run(config: Config, context: Context) -> Outcome:
 
     from seqrec_lib.data import load
     from seqrec_lib.language.objectives import Knobs
-    from seqrec_lib.language.pairings import pairing
+    from seqrec_lib.language.pairings import check, pairing
     from seqrec_lib.language.ranker_training import Tuning, tune
 
     sequences, setting = load(config.dataset), config.preference
+    check(setting.negatives, sequences)
     folder = llamarec.kept(llamarec, config.base, context) / llamarec.KEPT
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)

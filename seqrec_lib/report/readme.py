@@ -18,6 +18,7 @@ from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_nam
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
 from seqrec_lib.study.plans import page_runs
+from seqrec_lib.terminal import one_line
 
 BEGIN = "<!-- results: begin (written by make readme; do not edit) -->"
 END = "<!-- results: end -->"
@@ -96,7 +97,7 @@ def main() -> int:
         text = path.read_text(encoding="utf-8")
         new = updated(text, results_table())
     except (OSError, SeqRecError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     path.write_text(new, encoding="utf-8")
     print(f"{path}: {'unchanged' if new == text else 'results table rewritten'}")

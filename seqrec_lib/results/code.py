@@ -49,6 +49,7 @@ SERVICES = (
     "seqrec_lib.experiments.base",
     "seqrec_lib.places",
     "seqrec_lib.progress",
+    "seqrec_lib.terminal",
     "seqrec_lib.results.*",
 )
 
