@@ -30,8 +30,6 @@ from seqrec_lib.results.tables import describe_table, parse_table, table_bytes
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from seqrec_lib.results.transfer import Report
-
 
 class RunStore:
     """Runs in two folders; see the module's text for the layout.
@@ -216,26 +214,6 @@ class RunStore:
                 return False
         except Timeout:
             return True
-
-    # Moving (transfer.py)
-
-    def export(self, path: Path | str, **filters: Any) -> Report:
-        """Write runs to a tar; see `seqrec_lib.results.transfer.export_runs`."""
-        from seqrec_lib.results.transfer import export_runs
-
-        return export_runs(self, Path(path), **filters)
-
-    def import_(self, path: Path | str) -> Report:
-        """Read runs from a tar that `export` wrote; see `seqrec_lib.results.transfer.import_runs`."""
-        from seqrec_lib.results.transfer import import_runs
-
-        return import_runs(self, Path(path))
-
-    def publish(self, **filters: Any) -> Report:
-        """Copy complete runs to the published folder; see `seqrec_lib.results.transfer.publish_runs`."""
-        from seqrec_lib.results.transfer import publish_runs
-
-        return publish_runs(self, **filters)
 
     # Helpers
 
