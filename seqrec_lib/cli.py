@@ -39,7 +39,8 @@ class Group(TyperGroup):
             print(f"\n{INTERRUPTED}", file=sys.stderr)
             raise typer.Exit(130) from None
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            # a copy of many files tells of its errors as text
+            if error.errno in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
                 _fail(f"the disk is full ({error.filename or 'no file named'}); free space, then repeat the command")
             if error.filename is None:  # a defect, or a closed pipe, which typer ends quietly
                 raise

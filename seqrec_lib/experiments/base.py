@@ -259,6 +259,7 @@ def execute(
             label = f"[{number}/{len(configs)}] {experiment.NAME}: {describe(config)}"
             label += f" (edited: {changed})" if changed else ""
             if record is not None and store.settled(record):
+                store.tidy(record.run_id)
                 reporter.count("read")
             elif missing == "skip":
                 record = record or (store.find(key(experiment, config)) if planned.edited else None)

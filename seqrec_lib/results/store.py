@@ -162,6 +162,15 @@ class RunStore:
         _attempt(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
         return folder
 
+    def tidy(self, run_id: str) -> None:
+        """Remove what a kill between a run's record and its clean-up left in the working folder, where nobody is at
+        it."""
+        folder = self._work(run_id)
+        if any(path.name != "keep" for path in folder.glob("[!.]*")):
+            with self.lock(run_id, wait=False) as held:
+                if held:
+                    self._clear(run_id)
+
     def goes_on(self, run_id: str, origin: str) -> bool:
         """Mark the run's working folder with its ``origin`` (the code and data that it is made of). What was left there
         by another origin is removed; returns False where there was something."""
