@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.repeats import SCALE, RepeatBias
 from seqrec_lib.serving.base import Server, select
+from seqrec_lib.serving.batches import batches, padded
 
 
 class ModuleServer(Server):
-    """Any model with ``score(items, lengths)`` and ``max_length``, in inference mode, one history after another.
+    """Any model with ``score(items, lengths)`` and ``max_length``, in inference mode, histories in padded batches.
 
     Args:
         model: copied, if it is a module, so that training it further does not reach the server.
@@ -34,22 +36,41 @@ class ModuleServer(Server):
             self.model, self.device = copy.deepcopy(model).eval(), next(model.parameters()).device
         if isinstance(model, RepeatBias):
             self.repeat_bias = SCALE * model.repeats.item()
+        # Where a model scores by its item embedding, as the base class does, so does its server.
+        if getattr(type(model), "scores", None) is SequentialRecommender.scores and self.device.type == "cpu":
+            self.embedding = self.model.item_embedding.weight.detach().float().numpy()
 
-    @torch.inference_mode()
     def encode(self, history: np.ndarray) -> np.ndarray:
-        items = torch.from_numpy(history)[None].to(self.device)
-        lengths = torch.tensor([len(history)], device=self.device)
-        if not hasattr(self.model, "encode"):  # a counting model: its scores are all there is
-            scores: np.ndarray = self.model.score(items, lengths)[0].numpy().copy()
-            return scores
-        encoded: np.ndarray = self.model.encode(items, lengths)[0].float().cpu().numpy()
+        encoded: np.ndarray = self._encode([history])[0]
         return encoded
 
+    def encode_many(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        groups = list(batches([len(history) for history in histories]))
+        if len(groups) == 1:
+            return self._encode(histories)
+        parts = [self._encode([histories[place] for place in places]) for places in groups]
+        found = np.empty((len(histories), parts[0].shape[1]), np.float32)
+        found[np.concatenate(groups)] = np.concatenate(parts)
+        return found
+
     @torch.inference_mode()
+    def _encode(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """(B, d), or (B, n_items + 1) of a counting model: its scores are all there is."""
+        items, lengths = (part.to(self.device) for part in padded(histories))
+        own = self.model.encode if hasattr(self.model, "encode") else self.model.score
+        encoded: np.ndarray = own(items, lengths).float().cpu().numpy()
+        return encoded
+
     def score(self, encoded: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        return super().score(encoded, out) if self.embedding.size else self.score_many(encoded[None])[0]
+
+    @torch.inference_mode()
+    def score_many(self, encoded: np.ndarray) -> np.ndarray:
+        if self.embedding.size:
+            return super().score_many(encoded)
         if not hasattr(self.model, "encode"):
             return encoded.copy()
-        scores: np.ndarray = self.model.scores(torch.from_numpy(encoded)[None].to(self.device))[0].cpu().numpy()
+        scores: np.ndarray = self.model.scores(torch.from_numpy(encoded).to(self.device)).float().cpu().numpy()
         return scores
 
 
