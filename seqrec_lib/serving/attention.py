@@ -23,7 +23,7 @@ from numba import njit
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.sasrec import SASRec, TransformerLayer
 from seqrec_lib.serving.base import SteppingServer
-from seqrec_lib.serving.batches import batches, padded
+from seqrec_lib.serving.batches import padded, read_in_batches
 from seqrec_lib.serving.kernels import (
     KERNEL,
     LOG2_E,
@@ -209,15 +209,10 @@ class SASRecServer(SteppingServer):
         return out
 
     def encode_many(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        lengths = [len(history) for history in histories]
         d = self.embedding.shape[1]
-        if not is_large(sum(lengths), d) or len(histories) == 1:
+        if len(histories) == 1 or not is_large(sum(map(len, histories)), d):
             return super().encode_many(histories)
-        groups = list(batches(lengths))
-        parts = [self._products.encode(*padded([histories[place] for place in places])) for places in groups]
-        found = np.empty((len(histories), d), np.float32)
-        found[np.concatenate(groups)] = torch.cat(parts).numpy()
-        return found
+        return read_in_batches(histories, d, lambda part: self._products.encode(*padded(part)).numpy())
 
     def _read(self, history: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every layer its input (L, d), of the top layer only, and keys and values side by side (L, 2 d)."""

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-POSITIONS = 2048  # of a batch: what a layer of width 64 writes for them stays in a core's second cache
+# Numbers of what a layer gives for a batch (1 MiB): more of them leave a core's second cache. But a product with fewer
+# positions than that wastes more than the cache gains.
+NUMBERS, FEWEST_POSITIONS = 2**18, 2048
+
+Read = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
-def batches(lengths: Sequence[int], positions: int = POSITIONS) -> Iterator[list[int]]:
+def read_in_batches(histories: Sequence[np.ndarray], d: int, read: Read) -> np.ndarray:
+    """``read`` of all histories, in their order: it takes B of (L,) int64 and gives (B, width). d: width of a layer."""
+    groups = list(batches([len(history) for history in histories], max(FEWEST_POSITIONS, NUMBERS // d)))
+    if len(groups) == 1:
+        return read(histories)
+    parts = [read([histories[place] for place in places]) for places in groups]
+    found = np.empty((len(histories), parts[0].shape[1]), np.float32)
+    found[np.concatenate(groups)] = np.concatenate(parts)
+    return found
+
+
+def batches(lengths: Sequence[int], positions: int) -> Iterator[list[int]]:
     """Places of histories to be read together: like lengths together, at most so many positions with their padding.
 
     >>> list(batches([3, 50, 4, 2], positions=12))

@@ -14,7 +14,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.repeats import SCALE, RepeatBias
 from seqrec_lib.serving.base import Server, select
-from seqrec_lib.serving.batches import batches, padded
+from seqrec_lib.serving.batches import padded, read_in_batches
 
 
 class ModuleServer(Server):
@@ -45,13 +45,7 @@ class ModuleServer(Server):
         return encoded
 
     def encode_many(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        groups = list(batches([len(history) for history in histories]))
-        if len(groups) == 1:
-            return self._encode(histories)
-        parts = [self._encode([histories[place] for place in places]) for places in groups]
-        found = np.empty((len(histories), parts[0].shape[1]), np.float32)
-        found[np.concatenate(groups)] = np.concatenate(parts)
-        return found
+        return read_in_batches(histories, getattr(self.model, "d_model", 1), self._encode)
 
     @torch.inference_mode()
     def _encode(self, histories: Sequence[np.ndarray]) -> np.ndarray:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LARGE = 10_000  # rows times d from which products are faster than loops; measured at d = 32, 64 and 256
-BLOCK = 2**18  # numbers of a block's hidden layer (1 MiB)
+BLOCK, FEWEST_ROWS = 2**19, 1024  # numbers of a block's hidden layer (2 MiB), and rows that a product needs at least
 
 Arrays = Sequence[np.ndarray]
 
@@ -96,10 +96,12 @@ class SASRecProducts:
     def _after_attention(self, x: Tensor, mixed: Tensor, rest: Sequence[Tensor]) -> Tensor:
         """The rest of a layer for rows x (R, d) and what attention gave for them (R, d): its output (R, d)."""
         out, out_bias, g1, b1, w1, c1, w2, c2, g2, b2 = rest
-        size = max(1, BLOCK // len(c1))
-        done = torch.empty_like(x)
-        for rows, heads, to in zip(x.split(size), mixed.split(size), done.split(size), strict=True):
-            h = F.layer_norm(torch.addmm(out_bias, heads, out).add_(rows), (self._d,), g1, b1, self._eps)
-            wide = F.gelu(torch.addmm(c1, h, w1))
-            to.copy_(F.layer_norm(torch.addmm(c2, wide, w2).add_(h), (self._d,), g2, b2, self._eps))
-        return done
+        size = max(FEWEST_ROWS, BLOCK // len(c1))
+        if len(x) > size:
+            done = torch.empty_like(x)
+            for rows, heads, to in zip(x.split(size), mixed.split(size), done.split(size), strict=True):
+                to.copy_(self._after_attention(rows, heads, rest))
+            return done
+        h = F.layer_norm(torch.addmm(out_bias, mixed, out).add_(x), (self._d,), g1, b1, self._eps)
+        wide = F.gelu(torch.addmm(c1, h, w1))
+        return F.layer_norm(torch.addmm(c2, wide, w2).add_(h), (self._d,), g2, b2, self._eps)
