@@ -78,22 +78,22 @@ def sides(model: Any, case: Case, rng: np.random.Generator) -> tuple[Callable[[]
     return lambda: server.recommend(rows, K), own_request
 
 
-def compare(a: Callable[[], Any], b: Callable[[], Any], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median milliseconds of both and the median of the rounds' ratios a / b, with its quartiles."""
-    repeats = []
-    for call in (a, b):
-        call()
-        call()
-        start = time.perf_counter()
-        call()
-        repeats.append(int(np.clip(SHORTEST / max(time.perf_counter() - start, 1e-9), 1, 400)))
+def compare(
+    a: Callable[[], Any], b: Callable[[], Any], rounds: int, clock: Callable[[], float], repeats: int = 0
+) -> dict[str, float]:
+    """Median milliseconds of both and the median of the rounds' ratios a / b, with its quartiles.
+
+    Args:
+        repeats: calls of a side in a round; 0: as many as `SHORTEST` takes.
+    """
+    calls = [repeats or _calls(call) for call in (a, b)]
     found: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds):
         for side in (0, 1) if turn % 2 == 0 else (1, 0):
             call, start = (a, b)[side], clock()
-            for _ in range(repeats[side]):
+            for _ in range(calls[side]):
                 call()
-            found[side].append((clock() - start) / repeats[side])
+            found[side].append((clock() - start) / calls[side])
     ratios = sorted(x / y for x, y in zip(*found, strict=True))
     return {
         "served_ms": round(1e3 * statistics.median(found[0]), 4),
@@ -102,6 +102,15 @@ def compare(a: Callable[[], Any], b: Callable[[], Any], rounds: int, clock: Call
         "lower_quartile": round(ratios[len(ratios) // 4], 3),
         "upper_quartile": round(ratios[(3 * len(ratios)) // 4], 3),
     }
+
+
+def _calls(call: Callable[[], Any]) -> int:
+    """Warm a side up; how often it is called in a round."""
+    call()
+    call()
+    start = time.perf_counter()
+    call()
+    return int(np.clip(SHORTEST / max(time.perf_counter() - start, 1e-9), 1, 400))
 
 
 def main(

@@ -212,7 +212,7 @@ class SASRecServer(SteppingServer):
         d = self.embedding.shape[1]
         if len(histories) == 1 or not is_large(sum(map(len, histories)), d):
             return super().encode_many(histories)
-        return read_in_batches(histories, d, lambda part: self._products.encode(*padded(part)).numpy())
+        return read_in_batches(histories, lambda part: self._products.encode(*padded(part)).numpy())
 
     def _read(self, history: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every layer its input (L, d), of the top layer only, and keys and values side by side (L, 2 d)."""

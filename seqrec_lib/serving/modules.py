@@ -45,7 +45,7 @@ class ModuleServer(Server):
         return encoded
 
     def encode_many(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        return read_in_batches(histories, getattr(self.model, "d_model", 1), self._encode)
+        return read_in_batches(histories, self._encode)
 
     @torch.inference_mode()
     def _encode(self, histories: Sequence[np.ndarray]) -> np.ndarray:

@@ -20,15 +20,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LARGE = 10_000  # rows times d from which products are faster than loops; measured at d = 32, 64 and 256
+LARGE = 10_000  # rows times d from which products are faster than loops on one core; measured at d = 32, 64 and 256
 BLOCK, FEWEST_ROWS = 2**19, 1024  # numbers of a block's hidden layer (2 MiB), and rows that a product needs at least
 
 Arrays = Sequence[np.ndarray]
 
 
 def is_large(rows: int, d: int) -> bool:
-    """Whether this many positions of width d are computed faster by matrix products than by compiled loops."""
-    return rows * d >= LARGE
+    """Whether this many positions of width d are computed faster by matrix products than by compiled loops.
+
+    Several threads share a product and not a loop; beyond two the products of this size gain little.
+    """
+    return rows * d >= LARGE // min(2, torch.get_num_threads())
 
 
 class SASRecProducts:

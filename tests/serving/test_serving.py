@@ -83,8 +83,8 @@ def test_a_long_history_is_read_by_products_and_a_short_one_by_loops(changes: di
     server = serve(model)
     assert isinstance(server, SteppingServer)
     d = model.d_model
-    edge = -(-products.LARGE // d)  # the shortest history that products read
-    assert products.is_large(edge, d) and not products.is_large(edge - 1, d)
+    edge = next(length for length in range(900) if products.is_large(length, d))
+    assert edge > 50
     history = np.random.default_rng(0).integers(1, ITEMS + 1, 900)
     found = {length: server.encode(history[:length]) for length in (edge - 1, edge, edge + 1, 899, 900)}
     state = server.start(history[:edge])
@@ -104,8 +104,7 @@ def test_many_histories_are_served_as_each_is_alone(
 ) -> None:
     """Enough of them for several batches and several blocks of scores; one is longer than the model's window."""
     monkeypatch.setattr(base, "MOST_SCORED", 64)
-    monkeypatch.setattr(serving_batches, "NUMBERS", 2**16)
-    monkeypatch.setattr(serving_batches, "FEWEST_POSITIONS", 256)
+    monkeypatch.setattr(serving_batches, "POSITIONS", 500)
     model, rng = model_of(name, **changes), np.random.default_rng(5)
     histories = [rng.integers(1, ITEMS + 1, length) for length in [*rng.integers(1, LONGEST + 1, 150), 2 * LONGEST]]
     server, before = serve(model), torch.get_num_threads()
