@@ -54,7 +54,8 @@ class SASRecProducts:
         heads: int,
     ) -> None:
         self._embedding, self._positions = torch.from_numpy(embedding), torch.from_numpy(positions)
-        self._norm, self._eps, self._heads = [torch.from_numpy(part) for part in norm], float(eps), heads
+        self._norm_weight, self._norm_bias = (torch.from_numpy(part) for part in norm)
+        self._eps, self._heads = float(eps), heads
         self._qkv = [[torch.from_numpy(part) for part in layer] for layer in qkv]
         self._rest = [[torch.from_numpy(part) for part in layer] for layer in rest]
         self._d = embedding.shape[1]
@@ -69,7 +70,7 @@ class SASRecProducts:
         B, L = items.shape
         d, H = self._d, self._heads
         x = F.embedding(items, self._embedding) + self._positions[:L]
-        x = F.layer_norm(x, (d,), *self._norm, self._eps).view(B * L, d)
+        x = F.layer_norm(x, (d,), self._norm_weight, self._norm_bias, self._eps).view(B * L, d)
         found = []
         for (weight, bias), rest in zip(self._qkv[:-1], self._rest[:-1], strict=True):
             qkv = torch.addmm(bias, x, weight).view(B, L, 3 * d)
