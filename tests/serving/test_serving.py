@@ -15,6 +15,7 @@ import torch
 from seqrec_lib.data import load
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import MODELS, VARIANTS, build, load_class
+from seqrec_lib.models.mamba4rec import TwoMamba4Rec
 from seqrec_lib.serving import SteppingServer, base, kernels, products, serve
 from seqrec_lib.serving import batches as serving_batches
 from seqrec_lib.serving.base import select
@@ -97,7 +98,13 @@ def test_a_long_history_is_read_by_products_and_a_short_one_by_loops(changes: di
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [*((name, {}) for name in SERVED), ("2mamba4rec", {"n_layers": 2}), ("sasrec", {"n_layers": 3})],
+    [
+        *((name, {}) for name in SERVED),
+        ("2mamba4rec", {"n_layers": 2}),
+        ("mamba4rec+residual+repeats", {"n_layers": 2}),
+        ("hydra4rec", {"n_layers": 2}),
+        ("sasrec", {"n_layers": 3}),
+    ],
 )
 def test_many_histories_are_served_as_each_is_alone(
     name: str, changes: dict[str, Any], threads: int, monkeypatch: pytest.MonkeyPatch
@@ -239,6 +246,25 @@ def test_a_model_with_several_layers_is_served_by_its_own_pass() -> None:
     assert isinstance(server, ModuleServer)
     history = np.array([3, 1, 4])
     np.testing.assert_allclose(server.encode(history), expected(model, history), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_class_that_changes_the_pass_is_served_by_its_own() -> None:
+    class Doubled(TwoMamba4Rec):
+        def hidden(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return 2 * super().hidden(items, lengths)
+
+    class Halved(TwoMamba4Rec):
+        def encode(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return super().encode(items, lengths) / 2
+
+    for kind, factor in ((Doubled, 2.0), (Halved, 0.5)):
+        for n_layers in (1, 2):
+            model = model_of("2mamba4rec", n_layers=n_layers)
+            own = kind(ITEMS, LONGEST, **(MODELS["2mamba4rec"].architecture | {"n_layers": n_layers})).eval()
+            own.load_state_dict(model.state_dict())
+            history = np.array([3, 1, 4])
+            want = factor * serve(model).encode(history)
+            np.testing.assert_allclose(serve(own).encode(history), want, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_a_server_is_a_copy_that_training_does_not_reach() -> None:
