@@ -89,8 +89,6 @@ class Server:
 
     def score_many(self, encoded: np.ndarray) -> np.ndarray:
         """`score` of each encoding: (B, d) -> (B, n_items + 1)."""
-        if len(encoded) == 1:
-            return self.score(encoded[0])[None]
         scores: np.ndarray = (torch.from_numpy(encoded) @ torch.from_numpy(self.embedding).T).numpy()
         scores[:, 0] = -np.inf
         return scores
@@ -112,10 +110,13 @@ class Server:
         if k < 1:
             raise SeqRecError(f"k is {k}; ask for at least one recommendation")
         ids, best = np.empty((len(checked), k), np.int64), np.empty((len(checked), k), np.float32)
-        block = int(np.clip(SCORES // (self.n_items + 1), FEWEST_SCORED, MOST_SCORED))
+        block = min(max(SCORES // (self.n_items + 1), FEWEST_SCORED), MOST_SCORED)
         for begin in range(0, len(checked), block):
             users = checked[begin : begin + block]
-            scores = self.score_many(self.encode_many([self.cut(history) for history in users]))
+            if len(users) == 1:
+                scores = self.score(self.encode(self.cut(users[0])))[None]
+            else:
+                scores = self.score_many(self.encode_many([self.cut(history) for history in users]))
             if self.repeat_bias and not exclude_seen:
                 for row, history in zip(scores, users, strict=True):
                     row[np.unique(history)] += self.repeat_bias
@@ -182,8 +183,11 @@ def select(scores: np.ndarray, k: int, left_out: np.ndarray) -> tuple[np.ndarray
 def _select_rows(scores: np.ndarray, left_out: Sequence[np.ndarray], ids: np.ndarray, best: np.ndarray) -> None:
     """`select` for each row of scores (B, n_items + 1), into ids and best (B, k)."""
     kernels, k = _kernels(), ids.shape[1]
+    if len(scores) == 1:
+        ids[0], best[0] = select(scores[0], k, left_out[0])
+        return
     stops = np.cumsum([len(items) for items in left_out])
-    items = np.concatenate(left_out) if len(left_out) > 1 else left_out[0]
+    items = np.concatenate(left_out)
     many = scores.size >= SCORES // 2  # else starting threads takes longer than what they do
 
     def several(rows: slice) -> None:

@@ -85,7 +85,11 @@ def _last_outputs(model: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
         for layer in below:
             x = layer.after_mixer(x, model.mix(layer.mixer, x, lengths))
         mixed = model.mix(top.mixer, x, lengths)
-        last: Tensor = top.after_mixer(last_position(x, lengths), last_position(mixed, lengths))
+        if len(items) == 1:  # one history is not padded
+            ends = x[:, -1], mixed[:, -1]
+        else:
+            ends = last_position(x, lengths), last_position(mixed, lengths)
+        last: Tensor = top.after_mixer(*ends)
         return last
 
     return encode
