@@ -20,11 +20,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.results.record import ADDED_LATER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,9 @@ class Size:
         d_state: numbers of state per channel (Mamba-2 only).
         positions: longest text (learned positions of GPT-2; Mamba-2 has none).
         vocabulary: tokens, at most (few titles give fewer).
-        dropout: of GPT-2's residual, embedding and attention dropouts (Mamba-2 and Llama have none).
+        dropout: of GPT-2's residual, embedding and attention dropouts (Mamba-2 and Llama have none of their own).
+        same_dropout: whether Mamba-2 has it as well, where both have such a place: on the embeddings and on what each
+            layer adds. A pair is equal everywhere only at dropout 0, since Mamba-2 has no attention.
     """
 
     d_model: int = 128
@@ -60,6 +63,7 @@ class Size:
     positions: int = 256
     vocabulary: int = 2048
     dropout: float = 0.1
+    same_dropout: bool = field(default=False, metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ def from_scratch(architecture: str, texts: Iterable[str], size: Size, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
+    if architecture == "mamba2" and size.same_dropout:
+        _add_dropout(model, size.dropout)
     tokenizer.model_max_length = size.positions
     return LanguageModel(model, tokenizer, _provenance("scratch", f"scratch:{architecture}", model))
 
@@ -154,6 +160,18 @@ def configuration(architecture: str, size: Size) -> Any:
         tie_word_embeddings=True,
         **special,
     )
+
+
+def _add_dropout(model: Any, p: float) -> None:
+    """Dropout in training where GPT-2 has it and Mamba-2 has such a place: embeddings and each layer's addition."""
+    from torch.nn import functional as F
+
+    def drop(module: Any, _: Any, output: Tensor) -> Tensor:
+        return F.dropout(output, p, module.training)
+
+    model.backbone.embeddings.register_forward_hook(drop)
+    for layer in model.backbone.layers:
+        layer.mixer.register_forward_hook(drop)
 
 
 def matched(size: Size, architecture: str, reference: str = "gpt2") -> Size:

@@ -4,22 +4,26 @@ Positions are counted from the oldest item of the window. Once a history fills `
 the others by one position, and no cached key is right any more: the window has to be read again. A state-space model
 has no such limit.
 
-All of it is compiled loops. The layers below the top are computed at every item, two rows at a time, and attention
-over what came before each of them only; the top layer is computed at the last item alone.
+A short history is read by compiled loops. The layers below the top are computed at every item, two rows at a time, and
+attention over what came before each of them only; the top layer is computed at the last item alone. Long histories, and
+many at once, are read by matrix products (`products`), from the size on at which these are faster.
 
 Glossary: L items, d = d_model, H heads of width P; the cache is (layers, 2, max_length, d), keys then values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numba import njit
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.sasrec import SASRec, TransformerLayer
 from seqrec_lib.serving.base import SteppingServer
+from seqrec_lib.serving.batches import padded, read_in_batches
 from seqrec_lib.serving.kernels import (
     KERNEL,
     LOG2_E,
@@ -32,6 +36,7 @@ from seqrec_lib.serving.kernels import (
     project_rows,
     two_rows,
 )
+from seqrec_lib.serving.products import SASRecProducts, is_large
 from seqrec_lib.serving.state_space import packed, transposed
 from seqrec_lib.ssm.cpu.elementary import FAST, f32
 
@@ -190,6 +195,9 @@ class SASRecServer(SteppingServer):
         weight, bias = layers[-1].attention.qkv.weight, layers[-1].attention.qkv.bias
         d = embedding.shape[1]
         self._top_q, self._top_kv = packed(weight[:d].T, bias[:d]), packed(weight[d:].T, bias[d:])
+        self._products = SASRecProducts(
+            embedding, self._positions, norm, float(self._eps), self._qkv, self._rest, self._heads
+        )
 
     def encode(self, history: np.ndarray) -> np.ndarray:
         x, kv = self._read(history)[-1]
@@ -200,8 +208,17 @@ class SASRecServer(SteppingServer):
         layer_at(out, q, keys, values, self._heads, *self._rest[-1], self._eps)
         return out
 
+    def encode_many(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        d = self.embedding.shape[1]
+        if len(histories) == 1 or not is_large(sum(map(len, histories)), d):
+            return super().encode_many(histories)
+        return read_in_batches(histories, lambda part: self._products.encode(*padded(part)).numpy())
+
     def _read(self, history: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every layer its input (L, d), of the top layer only, and keys and values side by side (L, 2 d)."""
+        if is_large(len(history), self.embedding.shape[1]):
+            read = self._products.read(torch.from_numpy(history)[None])
+            return [(x[0].numpy(), kv[0].numpy()) for x, kv in read]
         x = embed(history, self.embedding, self._positions, *self._norm, self._eps)
         (length, d), found = x.shape, []
         for projection, rest in zip(self._qkv[:-1], self._rest[:-1], strict=True):

@@ -82,6 +82,13 @@ def test_bad_parameters_are_one_clear_line(change: dict[str, Any], message: str)
     assert "\n" not in str(caught.value)
 
 
+def test_without_random_orders_nothing_is_said_of_places(store: RunStore, small: Sequences) -> None:
+    (config,) = llamarec.plan(parameters(overrides=QUICK | {"orders": 0}))
+    (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
+    assert record is not None and record.error is None
+    assert record.tables == ("ranks",) and not [name for name in record.metrics if name.startswith("permuted_")]
+
+
 def test_a_run_ranks_beside_its_floors_and_builds_on_its_retrievers_weights(store: RunStore, small: Sequences) -> None:
     (config,) = llamarec.plan(parameters())
     (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")

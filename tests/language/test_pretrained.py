@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from transformers import AutoModelForCausalLM
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import pretrained
 from seqrec_lib.language.corpus import pad
+from seqrec_lib.language.mixers import fast_mixers
 from seqrec_lib.language.pretrained import Size, load, matched, next_token_logits
-from tests.language.conftest import TITLES, make
+from seqrec_lib.language.recipes import resolve
+from seqrec_lib.results import plain
+from tests.language.conftest import TINY, TITLES, make
 
 
 @pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
@@ -88,6 +92,30 @@ def test_a_model_from_scratch_leaves_torchs_generator_alone() -> None:
     torch.manual_seed(5)
     make("gpt2", seed=3)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_mamba2_has_gpt2s_dropout_where_it_is_asked_for_and_runs_keep_their_ids() -> None:
+    assert "same_dropout" not in plain(Size()), "the keys of runs from before there was a choice"
+    size, _, _ = resolve("ml-100k", "mamrec", "scratch:mamba2", {"same_dropout": True, "dropout": 0.25})
+    assert size is not None and size.same_dropout and size.dropout == 0.25
+    assert pretrained.matched(size, "mamba2").same_dropout
+    without, dropped = (make("mamba2", replace(TINY, same_dropout=same, dropout=0.25)).model for same in (False, True))
+    ids = torch.randint(0, 300, (4, 40), generator=torch.Generator().manual_seed(0))
+    given: dict[str, torch.Tensor] = {}
+    dropped.backbone.layers[1].norm.register_forward_hook(lambda _, args, __: given.update(x=args[0].detach()))
+    dropped.backbone.layers[0].register_forward_pre_hook(lambda _, args, kw: given.update(e=args[0]), with_kwargs=True)
+    with torch.no_grad():
+        assert torch.equal(without(ids).logits, dropped(ids).logits), "none when a text is written"
+        dropped.train()
+        for swapped in (nullcontext(), fast_mixers(dropped)):
+            with swapped:
+                torch.manual_seed(0)
+                first, again = dropped(ids).logits, dropped(ids).logits
+            assert not torch.equal(first, again)
+            added = given["x"] - given["e"]  # what the first layer added
+            assert float((given["e"] == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+            assert float((added == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+        dropped.eval()
 
 
 @pytest.mark.parametrize(
