@@ -39,7 +39,7 @@ CHUNK = (
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # of a checkpoint: configuration, weights, tokenizer
 COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\battn\.(masked_)?bias|\battention\.(masked_)?bias)$")
 """Tensors of older checkpoints that models compute themselves today."""
-SAMPLE = "User history: The Silent Comet (1999)"  # that a tokenizer must have tokens for
+SAMPLE = "User history: The Silent Comet (1999)"
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # how checkpoints are read
 
@@ -325,8 +325,11 @@ def tokenizer_of(source: str, folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise SeqRecError(f"{source}: its tokenizer is not a fast one with an end of text; add a tokenizer.json")
-    if not set(tokenizer.encode(SAMPLE, add_special_tokens=False)) - {tokenizer.unk_token_id}:
-        raise SeqRecError(f"{source}: its tokenizer has no tokens for {SAMPLE!r}; add the model's tokenizer.json")
+    special = {*tokenizer.added_tokens_decoder, tokenizer.unk_token_id}
+    words = sorted(word for word, number in tokenizer.get_vocab().items() if number not in special)
+    sample = " ".join([SAMPLE, *words[:20]])  # of a tokenizer whose tokens are whole words, some of those
+    if not set(tokenizer.encode(sample, add_special_tokens=False)) - special:
+        raise SeqRecError(f"{source}: its tokenizer has no tokens for text; add the model's tokenizer.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so no new token (and no new row) is needed
     return tokenizer

@@ -20,6 +20,7 @@ from seqrec_lib.language import pretrained
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.pretrained import END, Size, load, matched, next_token_logits
 from seqrec_lib.language.sources import check_content, content_hash
+from seqrec_lib.language.title_tokens import title_model
 from tests.language.conftest import TITLES, make
 
 
@@ -138,6 +139,13 @@ def test_a_tokenizer_without_tokens_is_refused(
     with pytest.raises(SeqRecError, match=r"tokenizer|cannot be loaded") as caught:
         load(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_item_names_is_one(tmp_path: Path) -> None:
+    made = title_model(10, Size(16, 2, 2, 8, 64, 64), 0, None)
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    assert load(str(tmp_path)).tokenizer.get_vocab() == made.tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
