@@ -184,11 +184,10 @@ def _first(found: Iterator[str]) -> str:
 
 def _epochs(workdir: Any, epochs: int) -> list[dict[str, Any]]:
     """The history in the checkpoint that training has left."""
-    import torch
-
+    from seqrec_lib import checkpoint
     from seqrec_lib.training import CHECKPOINT
 
     path = workdir / CHECKPOINT
     if not path.is_file():
         raise SeqRecError(f"{path}: the run keeps no checkpoint of its epochs; replay it as a whole")
-    return list(torch.load(path, map_location="cpu", weights_only=True)["state"]["history"][:epochs])
+    return list(checkpoint.read(path)["place"]["history"][:epochs])
