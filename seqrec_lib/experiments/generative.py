@@ -100,8 +100,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
                     f"a list of {writing.length} cannot be filled evenly by {m} of {writing.beams} queries"
                 )
         for seed in (0,) if floor else parameters["seeds"]:
-            own = (None, None) if floor else (size, tuning)
-            configs.append(Config(dataset, model, seed, source, *own, writing, content_hash(source)))
+            made = (None if floor else size, None if floor else tuning)
+            configs.append(Config(dataset, model, seed, source, made[0], made[1], writing, content_hash(source)))
     return list(dict.fromkeys(configs))
 
 

@@ -275,10 +275,11 @@ def read_model(source: str, folder: Path, **how: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     with quiet():
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, dtype="float32", output_loading_info=True, ignore_mismatched_sizes=True,
             **how, **LOCAL,
         )  # fmt: skip
+    model, loading = loaded
     wrong = {
         "missing": sorted(loading["missing_keys"]),
         "unexpected": sorted(name for name in loading["unexpected_keys"] if not COMPUTED.search(name)),
