@@ -257,13 +257,12 @@ def _module_pass(model: Any, histories: np.ndarray, scored: bool = False) -> Cal
 
 
 def _one_event(server: Any, history: np.ndarray) -> Callable[[], Any]:
-    """The next event after ``history``. The state moves on with every call, but for a cache, which is set back."""
+    """The next event after ``history``. The state moves on with each call; its length is set back, as streams end."""
     state = server.start(history)
-    length = getattr(state, "length", None)
+    length = state.length
 
     def call() -> Any:
-        if length is not None:
-            state.length = length
+        state.length = length
         return server.step(state, int(history[-1]))
 
     return call

@@ -1,8 +1,7 @@
 """SASRec's server, and its key-value cache: the keys and values of the items so far, so that one more costs O(L).
 
 Positions are counted from the oldest item of the window. Once a history fills ``max_length``, each new item moves all
-the others by one position, and no cached key is right any more: the window has to be read again. A state-space model
-has no such limit.
+the others by one position, and no cached key is right any more: the window has to be read again.
 
 A short history is read by compiled loops. The layers below the top are computed at every item, two rows at a time, and
 attention over what came before each of them only; the top layer is computed at the last item alone. Long histories, and
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from numba import njit
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.sasrec import SASRec, TransformerLayer
 from seqrec_lib.serving.base import SteppingServer
 from seqrec_lib.serving.batches import padded, read_in_batches
@@ -230,14 +228,8 @@ class SASRecServer(SteppingServer):
         project_rows(x, *self._top_kv, kv)
         return [*found, (x, kv)]
 
-    def start(self, history: np.ndarray) -> Cache:
-        """As the base class.
-
-        Raises:
-            SeqRecError: the history leaves no room for one more item.
-        """
+    def _begin(self, history: np.ndarray) -> Cache:
         layers, length, d = len(self._qkv), len(history), self.embedding.shape[1]
-        self._room(length)
         assert self.max_length is not None
         entries = np.zeros((layers, 2, self.max_length, d), np.float32)
         if length:
@@ -245,13 +237,7 @@ class SASRecServer(SteppingServer):
                 entries[layer, 0, :length], entries[layer, 1, :length] = kv[:, :d], kv[:, d:]
         return Cache(entries, length)
 
-    def step(self, state: Cache, item: int) -> np.ndarray:
-        """As the base class.
-
-        Raises:
-            SeqRecError: the window is full: the next item would move all positions.
-        """
-        self._room(state.length)
+    def _follow(self, state: Cache, item: int) -> np.ndarray:
         d, t = self.embedding.shape[1], state.length
         x = self.embedding[item] + self._positions[t]
         layer_norm(x, *self._norm, self._eps, x)
@@ -260,19 +246,10 @@ class SASRecServer(SteppingServer):
             project(x, *projection, qkv)
             keys[t], values[t] = qkv[d : 2 * d], qkv[2 * d :]
             layer_at(x, qkv[:d], keys[: t + 1], values[: t + 1], self._heads, *rest, self._eps)
-        state.length += 1
         return x
 
     def state_bytes(self, length: int) -> int:
         return 2 * len(self._qkv) * length * self.embedding.shape[1] * 4
-
-    def _room(self, length: int) -> None:
-        if self.max_length is not None and length >= self.max_length:
-            raise SeqRecError(
-                f"a cache of {length} items is full at max_length {self.max_length}: one more item moves every "
-                f"position; "
-                "encode the window again"
-            )
 
 
 def _packed_layer(layer: TransformerLayer) -> tuple[np.ndarray, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.models.base import refuse_past_window
 from seqrec_lib.ssm.backends import missing
 
 MOST_KEPT_SORTED = 128  # above this k, a partition is faster than insertion
@@ -149,14 +150,43 @@ class Server:
 
 
 class SteppingServer(Server):
-    """A server that also takes one more event of a known user, without reading the history again."""
+    """A server that also takes one more event of a known user, without reading the history again.
 
-    def start(self, history: np.ndarray) -> Any:
-        """The state after a history: (L,) int64, L >= 0."""
-        raise NotImplementedError
+    A stream gives what `encode` gives for the whole history, at every length up to the window of ``max_length`` items,
+    and ends there: the next item is refused, whatever the model (`refuse_past_window` says why). A stream is then
+    started anew, with at most ``max_length`` - 1 of the latest items; the fewer, the longer it lasts, and the less it
+    knows. A repeat bias is no part of an encoding: `recommend` adds it.
+    """
+
+    def start(self, history: Sequence[int] | np.ndarray) -> Any:
+        """The state after a history: (L,) item ids, 0 <= L < max_length.
+
+        Raises:
+            SeqRecError: the window has no room for one more item, or an id is outside 1..n_items.
+        """
+        items = self.check(history) if len(history) else np.empty(0, np.int64)
+        refuse_past_window(len(items), self.max_length)
+        return self._begin(items)
 
     def step(self, state: Any, item: int) -> np.ndarray:
-        """One more item: changes ``state`` in place and gives the encoding (d,)."""
+        """One more item: changes ``state`` in place and gives the encoding (d,).
+
+        Raises:
+            SeqRecError: the window is full, or the id is outside 1..n_items. The state stays as it was.
+        """
+        refuse_past_window(state.length, self.max_length)
+        if not 1 <= item <= self.n_items:
+            self.check([item])
+        encoded = self._follow(state, item)
+        state.length += 1
+        return encoded
+
+    def _begin(self, history: np.ndarray) -> Any:
+        """The state after a history that was checked; it counts its items in ``length``."""
+        raise NotImplementedError
+
+    def _follow(self, state: Any, item: int) -> np.ndarray:
+        """One more item, checked: the encoding. ``state.length`` is left to the caller."""
         raise NotImplementedError
 
     def state_bytes(self, length: int) -> int:

@@ -27,9 +27,10 @@ TABLE_BYTES = 64 * 2**20
 
 @dataclass
 class State:
-    """One user's state: the arrays that a step reads and changes."""
+    """One user's state: the arrays that a step reads and changes, after ``length`` items."""
 
     arrays: tuple[np.ndarray, ...]
+    length: int
 
     @property
     def nbytes(self) -> int:
@@ -38,7 +39,7 @@ class State:
 
     def copy(self) -> State:
         """An independent copy."""
-        return State(tuple(array.copy() for array in self.arrays))
+        return State(tuple(array.copy() for array in self.arrays), self.length)
 
 
 def packed(*tensors: Tensor) -> tuple[np.ndarray, ...]:
@@ -135,14 +136,14 @@ class StateSpaceServer(SteppingServer):
         (rows, dt), (x, z) = self._rows(history), self._gate(history[-1])
         return self._finished(self._read(rows, dt, z), x)
 
-    def step(self, state: State, item: int) -> np.ndarray:
+    def _follow(self, state: State, item: int) -> np.ndarray:
         (rows, dt), (x, z) = self._rows(np.array([item])), self._gate(item)
         return self._finished(self._advance(state, rows[0], dt[0], z), x)
 
     def state_bytes(self, length: int) -> int:
-        return self.start(np.empty(0, np.int64)).nbytes
+        return self._begin(np.empty(0, np.int64)).nbytes
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         raise NotImplementedError
 
     def _read(self, rows: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -198,11 +199,11 @@ class MambaServer(StateSpaceServer):
         selective.scan(rows, *self._scan, self._rates, self._states, h, u, mixed)
         return self._readout(u, mixed, h, z)
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         rows, (h, u, mixed) = self._rows(history)[0], self._empty()
         if len(rows):
             selective.scan(rows, *self._scan, self._rates, self._states, h, u, mixed)
-        return State((window_of(rows, self._taps), h))
+        return State((window_of(rows, self._taps), h), len(history))
 
     def _advance(self, state: State, row: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         window, h = state.arrays
@@ -251,10 +252,10 @@ class Mamba2Server(_PerHead):
         blocks.read_last(rows, dt, len(self._taps) - 1, 0, self._taps, self._bias, self._A, y, newest)
         return self._gated(y + np.repeat(self._D, self._shape[1]) * newest, z)
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         rows, dt = self._rows(history)
         taps = len(self._taps)
-        return State((window_of(rows, taps), self._state(rows, dt, taps - 1, len(rows))))
+        return State((window_of(rows, taps), self._state(rows, dt, taps - 1, len(rows))), len(history))
 
     def _advance(self, state: State, row: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         y, space = np.empty(self._channels, np.float32), np.empty_like(row)
@@ -281,11 +282,11 @@ class HydraServer(_PerHead):
         blocks.hydra_diagonal(newest, self._fc_D, self._D, y)
         return self._gated(y, z)
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         rows, dt = self._rows(history)
         taps, r = len(self._taps), len(self._taps) // 2
         h = self._state(rows, dt, r, max(0, len(rows) - r))
-        return State((window_of(rows, taps), window_of(dt, r), h))
+        return State((window_of(rows, taps), window_of(dt, r), h), len(history))
 
     def _advance(self, state: State, row: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         y, space = np.empty(self._channels, np.float32), np.empty_like(row)

@@ -122,5 +122,5 @@ def test_a_timing_under_other_limits_is_a_run_of_its_own(monkeypatch: pytest.Mon
     others = [{"cores": 1}, {"cores": 2, "core_quota": 2.5}, {}]
     assert [timing_device("a CPU", known) for known in others] == ["a CPU, 2 usable cores"] * 3
     monkeypatch.setattr(limits, "core_quota", lambda: 1.5)
-    assert timing_device("a CPU", {"cores": 2, "core_quota": None}) == "a CPU, 1 usable cores, quota 1.5"
+    assert timing_device("a CPU", {"cores": 2, "core_quota": None}) == "a CPU, 1 usable core, quota 1.5"
     assert same_limits({"cores": 1, "core_quota": 1.5}) and not same_limits({"cores": 1, "core_quota": 1.25})

@@ -208,13 +208,56 @@ def test_a_state_has_the_size_that_is_told_and_a_copy_is_independent() -> None:
     assert serve(model_of("sasrec")).state_bytes(20) == 2 * 2 * 20 * 64 * 4  # type: ignore[attr-defined]
 
 
-def test_a_full_cache_says_what_to_do() -> None:
-    server = serve(model_of("sasrec"))
+@pytest.mark.parametrize("window", [1, 2, 5, 9])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stream_is_the_models_own_up_to_its_window_and_is_refused_there(name: str, window: int) -> None:
+    """From every start, at every length around windows that are shorter and longer than the convolutions (4 and 7)."""
+    torch.manual_seed(7)
+    model = build(name, ITEMS, window, MODELS[name].architecture).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    server = serve(model)
+    if not isinstance(server, SteppingServer):
+        assert isinstance(server, ModuleServer), "read anew for each request: there is no stream"
+        return
+    history = np.random.default_rng(window).integers(1, ITEMS + 1, 2 * window + 3)
+    found = {}
+    for begin in range(len(history)):
+        if begin >= window:
+            with pytest.raises(SeqRecError, match=f"a stream of {begin} items has no room for one more"):
+                server.start(history[:begin])
+            continue
+        state = server.start(history[:begin])
+        for length in range(begin + 1, window + 1):
+            found[begin, length] = server.step(state, int(history[length - 1]))
+        kept = state.copy()
+        for _ in range(2):
+            with pytest.raises(SeqRecError, match=f"as the model reads {window}; start it anew"):
+                server.step(state, int(history[window]))
+        arrays = [own.arrays if hasattr(own, "arrays") else (own.entries,) for own in (state, kept)]
+        assert all(map(np.array_equal, *arrays)) and state.length == kept.length == window
+    for end in range(window, len(history) + 1):  # started anew, as it says
+        state = server.start(history[max(0, end - window) : end - 1])
+        found[-1, end] = server.step(state, int(history[end - 1]))
+    for (_, length), encoded in found.items():
+        read = torch.from_numpy(history[max(0, length - window) : length])[None]
+        with torch.no_grad():
+            want = model.scores(model.encode(read, torch.tensor([read.shape[1]])))[0, 1:].numpy()
+        np.testing.assert_allclose(server.score(encoded)[1:], want, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_a_stream_refuses_what_is_no_item_and_goes_on(name: str) -> None:
+    server = serve(model_of(name))
     assert isinstance(server, SteppingServer)
-    state = server.start(np.arange(1, LONGEST))
-    server.step(state, 1)
-    with pytest.raises(SeqRecError, match=r"full at max_length 40.*encode the window again"):
-        server.step(state, 2)
+    for wrong in (0, -1, ITEMS + 1):
+        state = server.start([3, 4])
+        with pytest.raises(SeqRecError, match=f"item id {wrong} is not in the catalogue"):
+            server.start([3, wrong])
+        with pytest.raises(SeqRecError, match=f"item id {wrong} is not in the catalogue"):
+            server.step(state, wrong)
+        np.testing.assert_array_equal(server.step(state, 5), server.step(server.start([3, 4]), 5))
 
 
 @pytest.mark.parametrize("name", [*MODELS, "popularity", "markov"])
