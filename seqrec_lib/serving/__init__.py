@@ -33,14 +33,23 @@ def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = N
         table_bytes: largest table of projected items that a state-space model may keep; 64 MiB by default.
     """
     # Imported here, as the loops are below: reading what numba compiled before takes seconds, compiling takes minutes.
-    from seqrec_lib.serving.modules import GraphServer, ModuleServer
+    from seqrec_lib.serving.modules import ModuleServer
     from seqrec_lib.ssm.backends import missing
 
     weight = getattr(getattr(model, "item_embedding", None), "weight", None)
     if weight is not None and weight.is_cuda:
-        return GraphServer(model)
+        return _captured(model) or ModuleServer(model, n_items)
     found = None if missing("cpu") else _compiled(model, table_bytes)  # the loops need numba, as the mixers' kernels do
     return found or ModuleServer(model, n_items)
+
+
+def _captured(model: Any) -> Server | None:
+    """A server by CUDA graphs; None without `seqrec_lib.fast`."""
+    try:
+        from seqrec_lib.fast.serving.graphs import GraphServer
+    except ModuleNotFoundError:
+        return None
+    return GraphServer(model)
 
 
 def _compiled(model: Any, table_bytes: int | None) -> Server | None:
@@ -53,11 +62,11 @@ def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     base = registered.partition("+")[0]
     server: Server
     if base == "sasrec":
-        from seqrec_lib.serving.attention import SASRecServer
+        from seqrec_lib.fast.serving.attention import SASRecServer
 
         server = SASRecServer(model)
     elif base in ("mamba4rec", "2mamba4rec", "hydra4rec") and _one_layer(model):
-        from seqrec_lib.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
+        from seqrec_lib.fast.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
 
         kind = {"mamba4rec": MambaServer, "2mamba4rec": Mamba2Server, "hydra4rec": HydraServer}[base]
         server = kind(model, TABLE_BYTES if table_bytes is None else table_bytes)
