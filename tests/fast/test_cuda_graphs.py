@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from seqrec_lib import captured, training
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.fast import cuda_graphs as captured
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.train import loop as training
 from seqrec_lib.train.checkpoint import WeightAverage
 from seqrec_lib.train.contracts import Progress
 from seqrec_lib.train.loop import CHECKPOINT, choose_loop, make_accelerator, train

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.test_training import CONFIG, small_model, weights
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -21,6 +20,7 @@ from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize, WeightedLine
 from seqrec_lib.optim.usgm import UniversalSGM
 from seqrec_lib.train.loop import train
 from tests.conftest import random_sequences
+from tests.train.test_loop import CONFIG, small_model, weights
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.3])

@@ -80,7 +80,7 @@ SCRIPT = """
     import sys, torch
     from pathlib import Path
     torch.set_num_threads(1)
-    from tests.test_training import CONFIG, small_model, weights
+    from tests.train.test_loop import CONFIG, small_model, weights
     from tests.conftest import random_sequences
     from seqrec_lib.train.loop import train
     model = small_model()
