@@ -71,7 +71,8 @@ PRIVATE = re.compile(r"\b(arms?|floors?|as served|by modules|older code|own row)
 
 def hard_to_read(text: str) -> list[str]:
     """Sentences of more than `MOST_WORDS` words, and words that only this project knows, outside of code and tables."""
-    text = re.sub(r"```.*?```|^:alt:.*$|^[|:(#].*$", "\n", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"```.*?```", "\n", text, flags=re.DOTALL)
+    text = re.sub(r"^[|:(#].*$", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"\{\{\s*holds:.*?\}\}", "", text)
     text = re.sub(r"\{\{.*?\}\}|`[^`]*`|\[([^\]]*)\]\([^)]*\)", lambda match: match[1] or "X", text)
     blocks = [" ".join(block.split()) for block in re.split(r"\n\s*\n|^[-*] ", text, flags=re.MULTILINE)]
