@@ -7,6 +7,7 @@ they name; there is no legend."""
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,13 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT = 12.5  # pixels
+TEXT, LINE = 12.5, 15  # pixels: size of text, height of a line
 INK, MUTED, GRID = "var(--chart-ink,#222)", "var(--chart-muted,#595959)", "var(--chart-grid,#d9d9d9)"
 COLOURS = [  # told apart by readers with any common colour vision (after Okabe and Ito 2008)
     f"var(--chart-{number},{colour})"
     for number, colour in enumerate(("#0064a6", "#c24a00", "#00795a", "#8d5a00", "#a8447f", "#4b4b9b"), 1)
 ]
-LETTER, BOLD = 0.56, 0.68  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
+LETTER, BOLD = 0.56, 0.76  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
 
 
 def dots(
@@ -43,11 +44,11 @@ def dots(
     """Rows in groups: a mark at ``value`` with its interval, its name to the left and its number to the right. The axis
     starts at 0 unless all values lie in its upper half.
 
-    ``series`` names the column that gives rows their colour; those of ``hollow`` are rings. Without a value, a row says
-    ``missing``.
+    ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. Without a value, a
+    row says ``missing``.
     """
-    row_height, head = 21, 25
-    names = [name for name in dict.fromkeys(frame[series or label]) if name not in hollow]
+    head = 25
+    names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
     left = min(0.42 * width, max(len(str(name)) for name in frame[label]) * TEXT * LETTER + 14)
     right = width - 5 * TEXT
     numbers = frame[[value, low, high]].to_numpy(dtype=float)
@@ -58,22 +59,27 @@ def dots(
         parts.append(_text(0, y + 17, str(name), weight="600"))
         y += head
         for row in rows.to_dict("records"):
+            words = textwrap.wrap(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
+            row_height = 21 + LINE * (len(words) - 1)
             middle = y + row_height / 2
-            colour = (
-                MUTED if row[series or label] in hollow else COLOURS[names.index(row[series or label]) % len(COLOURS)]
-            )
-            parts.append(_text(left - 6, middle + 4, str(row[label]), anchor="end"))
+            ring = row[series or label] in hollow
+            colour = MUTED if ring else COLOURS[names.index(row[series]) % len(COLOURS) if series else 0]
+            first = middle + 4 - LINE * (len(words) - 1) / 2
+            parts += [_text(left - 6, first + LINE * i, line, anchor="end") for i, line in enumerate(words)]
             if _absent(row[value]):
                 parts.append(_text(right, middle + 4, missing, colour=MUTED))
             else:
-                parts += _mark(row, value, low, high, middle, place, colour, row[series or label] in hollow)
+                parts += _mark(row, value, low, high, middle, place, colour, ring)
                 parts.append(_text(right, middle + 4, format(row[value], form)))
             y += row_height
         y += 5
     grid = [_line(place(tick), head, place(tick), y, GRID) for tick in ticks]
     below = [_text(place(tick), y + 15, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks]
-    below.append(_text((left + right) / 2, y + 32, axis, anchor="middle", colour=MUTED))
-    return _canvas(width, y + 40, [*grid, *parts, *below])
+    title = textwrap.wrap(axis, int(width / (TEXT * LETTER)))
+    below += [
+        _text(width / 2, y + 32 + LINE * i, words, anchor="middle", colour=MUTED) for i, words in enumerate(title)
+    ]
+    return _canvas(width, y + 26 + LINE * len(title), [*grid, *parts, *below])
 
 
 def _mark(

@@ -228,7 +228,13 @@ def quality(runs: Runs, collection: str, metric: str, models: tuple[str, ...] = 
 
 def _quality(collection: str, metric: str) -> Callable[[Runs], Callable[..., Html]]:
     axis = f"{metric.partition('@')[0].upper()}@10"
-    options = {"group": "model", "label": "order", "value": "mean", "axis": f"{axis}, with 95 % interval over users"}
+    options = {
+        "group": "model",
+        "label": "order",
+        "series": "order",
+        "value": "mean",
+        "axis": f"{axis}, with 95 % interval over users",
+    }
     return lambda runs: partial(kit.figure, quality(runs, collection, metric), "dots", **options)
 
 
@@ -263,7 +269,8 @@ def beside_paper(runs: Runs, metrics: tuple[str, ...] = METRICS) -> pd.DataFrame
 @exhibit("paper-and-orders")
 def _paper_and_orders(runs: Runs) -> Callable[..., Html]:
     return partial(
-        kit.figure, beside_paper(runs, ("ht@10",)), "dots", group="model", label="source", value="value",
+        kit.figure, beside_paper(runs, ("ht@10",)), "dots", group="model", label="source", series="source",
+        value="value",
         axis="HT@10, ours with 95 % interval over users", hollow=("the paper",),
     )  # fmt: skip
 
