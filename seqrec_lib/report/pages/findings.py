@@ -17,7 +17,7 @@ SCOPE: dict[str, Any] = {"orders": [TRUE_ORDER], "device": "cpu"}
 SEEDS = (0, 1, 2, 3, 4)
 
 
-def _over_seeds(held: bool, values: Sequence[float], records: Sequence[RunRecord]) -> Evidence:
+def over_seeds(held: bool, values: Sequence[float], records: Sequence[RunRecord]) -> Evidence:
     """Evidence whose estimate is a mean over seeds, with Student's 95 % interval: a bootstrap of so few says
     nothing."""
     mean, n = float(np.mean(values)), len(values)
@@ -39,7 +39,7 @@ def _mamrec(runs: Runs) -> Evidence:
     """Seen items ranked. MamRec's NDCG@10 is higher at each of the three seeds; the estimate is the mean difference."""
     pairs = [_writer(runs, model) for model in ("mamrec", "gpt4rec")]
     gaps = [a.metrics["ndcg@10"] - b.metrics["ndcg@10"] for a, b in zip(*pairs, strict=True)]
-    return _over_seeds(min(gaps) > 0, gaps, [*pairs[0], *pairs[1]])
+    return over_seeds(min(gaps) > 0, gaps, [*pairs[0], *pairs[1]])
 
 
 def _writer(runs: Runs, model: str) -> list[RunRecord]:
@@ -107,7 +107,7 @@ def _untested(runs: Runs) -> Evidence:
     if len(records) < 3:
         raise NotRun("orpo on ml-1m, three seeds")
     gaps = [record.metrics["before_ndcg@10"] - record.metrics["popularity_ndcg@10"] for record in records]
-    return _over_seeds(max(gaps) <= 0, gaps, records)
+    return over_seeds(max(gaps) <= 0, gaps, records)
 
 
 # The optimizer
@@ -116,25 +116,39 @@ USGM, SGD = {"name": "usgm", "D": 100.0, "lr": 1.0}, {"name": "sgd", "lr": 1.0}
 ADAM = {"name": "adamw"}
 
 
-def _trained(runs: Runs, optimizer: Mapping[str, Any], rate: float = 1e-3) -> list[RunRecord]:
-    """The five seeds of 2Mamba4Rec on MovieLens 100K, ten epochs at a constant rate and a fixed batch."""
+def trained(
+    runs: Runs,
+    optimizer: Mapping[str, Any],
+    rate: float = 1e-3,
+    *,
+    batching: Mapping[str, Any] | None = None,
+    epochs: int = 10,
+    seeds: Sequence[int] = SEEDS,
+) -> list[RunRecord]:
+    """The runs of 2Mamba4Rec on MovieLens 100K with an optimizer at a constant rate, one for each of ``seeds``.
+
+    Raises:
+        NotRun: a seed has none.
+    """
     found = {
         record.config["seed"]: record
         for record in runs.records("optimizers")
         if record.dataset["name"] == "ml-100k"
-        and record.config["kind"] == "train"
+        and (record.config["kind"], record.config["model"]) == ("train", "2mamba4rec")
         and record.config["optimizer"] == optimizer
-        and not record.config["batching"]
-        and record.config["training"]["epochs"] == 10
+        and record.config["batching"] == (batching or {})
+        and record.config["training"]["epochs"] == epochs
+        and record.config["training"]["tokens_per_batch"] == 1600
         and record.config["training"]["learning_rate"] == rate
         and record.config["training"].get("schedule", "constant") == "constant"
     }
-    if set(SEEDS) - set(found):
-        raise NotRun(f"{optimizer['name']} on ml-100k, five seeds")
-    return [found[seed] for seed in SEEDS]
+    if set(seeds) - set(found):
+        raise NotRun(f"{optimizer['name']} on ml-100k")
+    return [found[seed] for seed in seeds]
 
 
-def _gap(runs: Runs, a: Sequence[RunRecord], b: Sequence[RunRecord]) -> list[float]:
+def gaps_of(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> list[float]:
+    """Best validation loss of each run of ``a`` minus that of ``b``."""
     return [x.metrics["best_valid_loss"] - y.metrics["best_valid_loss"] for x, y in zip(a, b, strict=True)]
 
 
@@ -147,10 +161,10 @@ def _gap(runs: Runs, a: Sequence[RunRecord], b: Sequence[RunRecord]) -> list[flo
 def _usgm(runs: Runs) -> Evidence:
     """2Mamba4Rec, ten epochs, USGM with D = 100 and a first rate of 1, as tuned. At each of the five seeds the two
     losses differ by less than 0.002, and USGM's H moves by less than 2 % from its first value in each run."""
-    pair = _trained(runs, USGM), _trained(runs, SGD)
-    gaps = _gap(runs, *pair)
+    pair = trained(runs, USGM), trained(runs, SGD)
+    gaps = gaps_of(*pair)
     moved = max(_moved(runs, record) for record in pair[0])
-    return _over_seeds(max(map(abs, gaps)) < 0.002 and moved < 0.02, gaps, [*pair[0], *pair[1]])
+    return over_seeds(max(map(abs, gaps)) < 0.002 and moved < 0.02, gaps, [*pair[0], *pair[1]])
 
 
 def _moved(runs: Runs, record: RunRecord) -> float:
@@ -161,22 +175,22 @@ def _moved(runs: Runs, record: RunRecord) -> float:
 
 @value("usgm-h-moved")
 def _most(runs: Runs) -> float:
-    return max(_moved(runs, record) for record in _trained(runs, USGM))
+    return max(_moved(runs, record) for record in trained(runs, USGM))
 
 
 @value("usgm-loss")
 def _usgm_loss(runs: Runs) -> float:
-    return float(np.mean([record.metrics["best_valid_loss"] for record in _trained(runs, USGM)]))
+    return float(np.mean([record.metrics["best_valid_loss"] for record in trained(runs, USGM)]))
 
 
 @value("sgd-loss")
 def _sgd_loss(runs: Runs) -> float:
-    return float(np.mean([record.metrics["best_valid_loss"] for record in _trained(runs, SGD)]))
+    return float(np.mean([record.metrics["best_valid_loss"] for record in trained(runs, SGD)]))
 
 
 @value("adam-loss")
 def _adam_loss(runs: Runs) -> float:
-    return float(np.mean([record.metrics["best_valid_loss"] for record in _trained(runs, ADAM, 3e-3)]))
+    return float(np.mean([record.metrics["best_valid_loss"] for record in trained(runs, ADAM, 3e-3)]))
 
 
 @statement(
@@ -187,6 +201,6 @@ def _adam_loss(runs: Runs) -> float:
 )
 def _adam(runs: Runs) -> Evidence:
     """2Mamba4Rec, ten epochs, Adam at a constant 0.003: its loss is lower at each of the five seeds."""
-    pair = _trained(runs, USGM), _trained(runs, ADAM, 3e-3)
-    gaps = _gap(runs, *pair)
-    return _over_seeds(min(gaps) > 0, gaps, [*pair[0], *pair[1]])
+    pair = trained(runs, USGM), trained(runs, ADAM, 3e-3)
+    gaps = gaps_of(*pair)
+    return over_seeds(min(gaps) > 0, gaps, [*pair[0], *pair[1]])
