@@ -1,15 +1,17 @@
 """The command `seqrec`: what a user does with the study, from a terminal.
 
 Expected errors are one line and exit status 2, a study in which something failed ends with 1, Ctrl-C with 130
-and a store that the next call goes on from. Each command imports what it needs, so that `seqrec --help`
-answers at once.
+and a store that the next call goes on from. What is printed goes through `terminal`, as records and titles may come
+from anyone. Each command imports what it needs, so that `seqrec --help` answers at once.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -18,6 +20,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.terminal import escape, one_line
 
 DEVICES = ("auto", "cpu", "cuda")
 INTERRUPTED = "interrupted: finished runs are kept; the same command goes on from here"
@@ -36,7 +39,8 @@ class Group(TyperGroup):
             print(f"\n{INTERRUPTED}", file=sys.stderr)
             raise typer.Exit(130) from None
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            # a copy of many files tells of its errors as text
+            if error.errno in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
                 _fail(f"the disk is full ({error.filename or 'no file named'}); free space, then repeat the command")
             if error.filename is None:  # a defect, or a closed pipe, which typer ends quietly
                 raise
@@ -44,7 +48,7 @@ class Group(TyperGroup):
 
 
 def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _complain(f"error: {one_line(message)}")
     raise typer.Exit(2)
 
 
@@ -56,7 +60,7 @@ app = typer.Typer(
     help="State space models in sequential recommendation: run the study, read its book, try its models.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, fetch one, describe one.")
-results_app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish, replay.")
+results_app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish, recheck.")
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")
 
@@ -69,11 +73,18 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a title's letters that the terminal's encoding lacks are spelled out
+        sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.showwarning = lambda message, *_, **__: _complain(f"warning: {one_line(str(message))}")
     app()
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(escape(line), flush=True)
+
+
+def _complain(line: str) -> None:
+    print(escape(line), file=sys.stderr, flush=True)
 
 
 def _check_filters(experiment: str | None, dataset: str | None) -> None:
@@ -93,12 +104,17 @@ def _check_filters(experiment: str | None, dataset: str | None) -> None:
 
 
 def _table(*columns: str) -> Any:
+    """A table whose cells are escaped as they are added."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    class Escaped(Table):
+        def add_row(self, *cells: Any, **how: Any) -> None:
+            super().add_row(*(escape(str(cell)) for cell in cells), **how)
+
+    table = Escaped(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(escape(column), overflow="fold")
     return table
 
 
@@ -150,7 +166,7 @@ def study(
     )
     _say(str(report))
     for line in report.failed:
-        print(f"failed: {line}", file=sys.stderr)
+        _complain(f"failed: {line}")
     if report.failed:
         raise typer.Exit(1)
 
@@ -165,20 +181,23 @@ def book() -> None:
 
 def _finish(result: Any) -> None:
     if result.index is not None:
-        _say(f"\nThe book: {result.index.as_uri()}")
+        _say("")
+        _say(f"The book: {result.index.as_uri()}")
     if result.ok:
         return
-    print("\nFailed:", file=sys.stderr)
+    _complain("")
+    _complain("Failed:")
     for failure in result.failures:
-        print(f"  {failure.page.name}: {failure.reason}\n    executed copy: {failure.copy}", file=sys.stderr)
+        _complain(f"  {failure.page.name}: {failure.reason}")
+        _complain(f"    executed copy: {failure.copy}")
     for line in result.failed_runs:
-        print(f"  run {line}", file=sys.stderr)
+        _complain(f"  run {line}")
     raise typer.Exit(1)
 
 
 @app.command()
 def status(dataset: Dataset = None) -> None:
-    """Runs planned by study.yml: done, missing, failed, of older code, and on which hardware."""
+    """Runs planned by study.yml: done, missing, failed, of edited code, and on which hardware."""
     from seqrec_lib.experiments.base import describe
     from seqrec_lib.results import RunStore
     from seqrec_lib.study import load_study
@@ -186,7 +205,7 @@ def status(dataset: Dataset = None) -> None:
 
     _check_filters(None, dataset)
     store, planned, failed = RunStore(), set(), []
-    table = _table("profile", "page", "planned", "done", "missing", "failed", "older code", "hardware")
+    table = _table("profile", "page", "planned", "done", "missing", "failed", "edited code", "hardware")
     for profile, pages in load_study().profiles.items():
         for page in pages:
             states = run_states(page, store) if dataset in {None, page.dataset} else []
@@ -197,7 +216,7 @@ def status(dataset: Dataset = None) -> None:
             counts = [
                 len(states),
                 *map(words.count, ("done", "missing", "failed")),
-                sum(s.older for s in states),
+                sum(s.edited for s in states),
             ]
             table.add_row(profile, page.name, *map(str, counts), ", ".join(sorted(devices)) or "-")
             planned |= {state.run_id for state in states}
@@ -207,11 +226,21 @@ def status(dataset: Dataset = None) -> None:
                 if s.record is not None and not s.record.complete
             ]
     _print(table)
-    others = [r for r in store.records(dataset=dataset) if r.run_id not in planned]
+    bad: list[str] = []
+    others = [r for r in store.records(dataset=dataset, bad=bad) if r.run_id not in planned]
     if others:
         _say(f"{len(others)} further runs are in no profile (`seqrec results list`).")
     for line in failed:
         _say(f"failed: {line}")
+    _name_bad(bad)
+
+
+def _name_bad(bad: list[str]) -> None:
+    """Name files that are no records, and end with 1."""
+    for line in bad:
+        print(f"no record: {line}", file=sys.stderr)
+    if bad:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -254,7 +283,8 @@ def data_list() -> None:
     table = _table("name", "title", "here", "where", "licence")
     for name, spec in DATASETS.items():
         here, where = available(name)
-        table.add_row(name, spec.title, "yes" if here else "no", where if here else "-", spec.licence)
+        licence = spec.licence if spec.base is None else f"as {spec.base}"
+        table.add_row(name, spec.title, "yes" if here else "no", where if here else "-", licence)
     _print(table)
 
 
@@ -288,6 +318,38 @@ def data_stats(name: Annotated[str, typer.Argument(help="Data set.")]) -> None:
     _print(table)
 
 
+@data_app.command("orders")
+def data_orders(name: Annotated[str, typer.Argument(help="Data set.")]) -> None:
+    """One file in several orders of time: which test items, validation items and positions differ."""
+    from seqrec_lib.data.orders import compare
+
+    found = compare(name)
+    table = _table("order", "and", "test items", "validation items", "histories", "positions")
+    for (a, b), apart in found.differences.items():
+        counts = [f"{n:,} ({n / apart.users:.1%})" for n in (apart.test, apart.valid, apart.histories)]
+        table.add_row(a, b, *counts, f"{apart.positions / apart.interactions:.1%}")
+    _say(f"{found.dataset}: differences between orders of time (test, validation items and histories: of users)")
+    _print(table)
+    for what, (pairs, last) in (("equal times", found.ties), ("times equal in float32", found.ties_float32)):
+        _say(f"{what}: {pairs:.1%} of a user's consecutive interactions, the last two of {last:.1%} of users")
+
+
+@data_app.command("whose-order")
+def data_whose_order(
+    file: Annotated[Path, typer.Argument(help="A csv file of users and their test items, in the source's ids.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Of this one; else found by the ids.")] = None,
+) -> None:
+    """Which known order of time a split has, or how far it is from each."""
+    from seqrec_lib.data.orders import whose_order
+
+    found = whose_order(file, dataset)
+    table = _table("order", "users with another test item", "")
+    for order, count in sorted(found.differing.items(), key=lambda pair: pair[1]):
+        table.add_row(order, f"{count:,}", f"{count / found.users:.1%}")
+    _say(f"{found.dataset}, {found.users:,} users: {found.verdict}")
+    _print(table)
+
+
 @results_app.command("list")
 def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None:
     """All records, new and published."""
@@ -297,7 +359,8 @@ def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None
     _check_filters(experiment, dataset)
     store = RunStore()
     table = _table("run", "experiment", "configuration", "status", "finished", "device", "published")
-    for record in store.records(experiment, dataset):
+    bad: list[str] = []
+    for record in store.records(experiment, dataset, bad):
         published = store.path(record).is_relative_to(store.published)
         table.add_row(
             record.run_id,
@@ -309,6 +372,7 @@ def results_list(experiment: Experiment = None, dataset: Dataset = None) -> None
             "yes" if published else "no",
         )
     _print(table)
+    _name_bad(bad)
 
 
 @results_app.command("export")
@@ -320,9 +384,10 @@ def results_export(
 ) -> None:
     """Write runs to a tar, to take them to another machine."""
     from seqrec_lib.results import RunStore
+    from seqrec_lib.results.transfer import export_runs
 
     _check_filters(experiment, dataset)
-    report = RunStore().export(path, experiment=experiment, dataset=dataset, published=published)
+    report = export_runs(RunStore(), path, experiment=experiment, dataset=dataset, published=published)
     _say(f"{path}: {len(report.added)} runs")
 
 
@@ -330,8 +395,9 @@ def results_export(
 def results_import(path: Annotated[str, typer.Argument(help="A tar that `export` wrote.")]) -> None:
     """Read runs from a tar; each is checked first."""
     from seqrec_lib.results import RunStore
+    from seqrec_lib.results.transfer import import_runs
 
-    _report(RunStore().import_(path))
+    _report(import_runs(RunStore(), path))
 
 
 @results_app.command("publish")
@@ -342,46 +408,42 @@ def results_publish(
 ) -> None:
     """Copy complete runs of committed code on real data to results/, to be committed."""
     from seqrec_lib.results import RunStore
+    from seqrec_lib.results.transfer import publish_runs
 
     _check_filters(experiment, dataset)
-    _report(RunStore().publish(experiment=experiment, dataset=dataset, failed=failed))
+    _report(publish_runs(RunStore(), experiment=experiment, dataset=dataset, failed=failed))
 
 
-@results_app.command("replay")
-def results_replay(
+@results_app.command("recheck")
+def results_recheck(
     experiment: Experiment = None,
     dataset: Dataset = None,
     run: Annotated[list[str] | None, typer.Option(help="Only this run; may repeat.")] = None,
-    epochs: Annotated[int, typer.Option(min=0, help="Compare the first epochs only; 0: the whole run.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be replayed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be carried out again.")] = False,
 ) -> None:
-    """Carry out runs of older code again; equal numbers show that the change of code does not matter to them."""
+    """Carry out one published run of each kind again and show old and new numbers side by side."""
     from seqrec_lib.progress import Reporter, duration
     from seqrec_lib.results import RunStore
-    from seqrec_lib.study.replaying import cases, replay
+    from seqrec_lib.study.recheck import carry_out, kinds, show
 
     _check_filters(experiment, dataset)
-    store, unequal = RunStore(), 0
-    found = cases(store, experiment, dataset, run or ())
-    if not found:
-        _say("no planned run is of older code")
+    store = RunStore()
+    chosen = kinds(store, experiment, dataset, run or ())
     with Reporter(not dry_run) as reporter:
-        for number, case in enumerate(found, 1):
-            label = f"[{number}/{len(found)}] {case}"
+        for number, record in enumerate(chosen, 1):
+            label = f"[{number}/{len(chosen)}] {show(record)}"
             if dry_run:
-                _say(f"{label}, took {duration(case.seconds)}")
+                _say(f"{label}, took {duration(float(record.cost.get('wall_seconds', 0)))}")
                 continue
             reporter.start(label)
-            verdict = replay(case, store, epochs, reporter.report)
-            unequal += bool(verdict.difference)
-            reporter.line(f"{label}: {verdict.difference or 'all numbers are equal'}")
-    if unequal:
-        raise typer.Exit(1)
+            verdict = carry_out(record, store, reporter.report)
+            for line in verdict.lines():
+                reporter.line(f"{label}: {line}")
 
 
 def _report(report: Any) -> None:
     for name, reason in report.refused:
-        print(f"refused: {name}: {reason}", file=sys.stderr)
+        _complain(f"refused: {name}: {reason}")
     _say(str(report))
     if report.refused and not report.added and not report.known:
         raise typer.Exit(2)

@@ -14,6 +14,8 @@ from collections import Counter
 from types import TracebackType
 from typing import Any
 
+from seqrec_lib.terminal import escape
+
 INTERVAL = 0.2  # seconds between two updates of a line that is rewritten in place
 KINDS = ("read", "run", "failed", "not run")
 
@@ -76,7 +78,7 @@ class Reporter:
             return
         self._shown = present
         left = (present - self._begin) * (1 - share) / share if share > 0 else 0.0
-        text = f"{self._label}: {text}, {share:.0%}" + (f", {duration(left)} left" if share > 0 else "")
+        text = escape(f"{self._label}: {text}, {share:.0%}" + (f", {duration(left)} left" if share > 0 else ""))
         if self._notebook:
             self._display([*self._lines, text])
         else:
@@ -90,6 +92,7 @@ class Reporter:
     def _pass(self, text: str, *, passing: bool) -> None:
         if not self.enabled:
             return
+        text = escape(text)
         if self._file:
             with open(self._file, "a", encoding="utf-8") as stream:
                 stream.write(f"{text}\n")
@@ -104,13 +107,13 @@ class Reporter:
 
     def _rewrite(self, text: str) -> None:
         from rich.console import Console
-        from rich.markup import escape
         from rich.status import Status
+        from rich.text import Text
 
         if self._status is None:
             self._status = Status("", console=Console(stderr=True))
             self._status.start()
-        self._status.update(escape(text))
+        self._status.update(Text(text))
 
     def _display(self, lines: list[str]) -> None:
         from IPython.display import display

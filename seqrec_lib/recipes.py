@@ -1,7 +1,8 @@
 """How each model is trained on each data set: frozen settings, one entry per published row.
 
 A run's configuration is the defaults below, then the data set's entry, then the model's, then that of both together,
-then the reader's own overrides. Everything ends up in the run's record.
+then the reader's own overrides. Everything ends up in the run's record. A data set in another order of time is trained
+as the one in the true order is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, MODELS, check
 from seqrec_lib.results.record import ADDED_LATER
@@ -118,6 +120,7 @@ def resolve(
     check(model)
     if model in COUNTED:
         return {}, None
+    dataset = base_name(dataset)
     defaults = MODELS[model].architecture
     architecture = dict(defaults)
     architecture |= {k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}

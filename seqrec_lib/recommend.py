@@ -7,6 +7,7 @@ takes seconds; on real data, where training may take an hour, it does so when as
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,16 +25,19 @@ if TYPE_CHECKING:
 def find_item(title: str, titles: Sequence[str]) -> int:
     """The item id of ``title``: the same text in any case, else the only title that contains it.
 
+    Texts are compared in Unicode's form NFKC: an accent may be a letter's part or a sign of its own, a letter or digit
+    of full width, and any white space counts as one blank.
+
     Raises:
         SeqRecError: no title or several fit; the message names the closest.
 
     >>> find_item("the silent comet", ("", "The Silent Comet", "The Silent Comet II"))
     1
     """
-    wanted = title.strip().casefold()
+    wanted = _comparable(title)
     if not wanted:
         raise SeqRecError(f"title {title!r} is empty; type some of the title")
-    folded = [text.casefold() for text in titles]
+    folded = [_comparable(text) for text in titles]
     exact = [i for i, text in enumerate(folded) if i and text == wanted]
     if exact:
         return exact[0]
@@ -46,6 +50,12 @@ def find_item(title: str, titles: Sequence[str]) -> int:
     close = difflib.get_close_matches(wanted, folded[1:], n=3, cutoff=0.4)
     some = "; ".join(titles[folded.index(text)] for text in close)
     raise SeqRecError(f"no title contains {title!r}" + (f"; the closest are {some}" if some else ""))
+
+
+def _comparable(text: str) -> str:
+    # One sign may stand for capital letters, and folding the case can take a text out of NFKC: so before and after.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.split())
 
 
 def recommend(

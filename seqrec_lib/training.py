@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_lib.captured import GraphRecorder, Loop, ResidentTraining, choose_loop
@@ -35,11 +35,11 @@ from seqrec_lib.data.sequences import (
     prefixes,
 )
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.ranking import gather_histories, rank_split
 from seqrec_lib.recipes import Precision, TrainingConfig
 from seqrec_lib.resident import ResidentEpoch
+from seqrec_lib.train.step import Batch, TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_METRIC = "ndcg@10"
@@ -101,23 +101,6 @@ class TrainingResult:
     loop: Loop
 
 
-class _TrainingStep(nn.Module):
-    """Model and loss as one module, so that data-parallel wrappers see the whole step."""
-
-    def __init__(self, model: SequentialRecommender, softmax_dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model, self.softmax_dtype = model, softmax_dtype
-
-    def forward(self, items: Tensor, lengths: Tensor, at: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss at the flat positions ``at`` of (B, L) ``items``; targets: (len(at),)."""
-        hidden = self.model.hidden(items, lengths).flatten(0, 1)
-        chosen = hidden.index_select(0, at).float()
-        bias, biased = self.model.bias(items, at) or (None, None)
-        return catalogue_cross_entropy(
-            chosen, self.model.item_embedding.weight, targets, dtype=self.softmax_dtype, bias=bias, biased=biased
-        )
-
-
 class _Batches:
     """An epoch's batches: a function of (seed, epoch) alone, so that any step can be found again."""
 
@@ -150,8 +133,8 @@ class _Batches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def load(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """items (B, L), lengths (B,), flat fresh positions (P,), their targets (P,)."""
+    def load(self, step: int) -> Batch:
+        """The windows of a step, and their fresh positions with the targets."""
         if self.resident is not None:
             return self.resident.load(step)
         chosen = self.batches[step]
@@ -160,7 +143,8 @@ class _Batches:
         items, lengths = gather_histories(self.items, start, stop, None)
         position = start.unsqueeze(1) + torch.arange(items.shape[1], device=self.device)
         trained = (position >= fresh.unsqueeze(1)) & (position < stop.unsqueeze(1))
-        return items, lengths, trained.flatten().nonzero().squeeze(1), self.items[position[trained] + 1]
+        targets = self.items[position[trained] + 1]
+        return Batch(items, lengths, trained.flatten().nonzero().squeeze(1), targets, None, len(targets))
 
 
 def usable_precision(asked: Precision, device: torch.device) -> Precision:
@@ -245,7 +229,7 @@ def train(
     accelerator = accelerator or make_accelerator()
     device = accelerator.device
     own = make_optimizer is None and batch_rule is None
-    loop = choose_loop(loop, model, device, accelerator.num_processes, own)
+    loop = choose_loop(loop, device, accelerator.num_processes, own)
     torch.manual_seed(config.seed)
     model.to(device)
     precision = usable_precision(config.precision, device)
@@ -258,7 +242,7 @@ def train(
         )
     )
     base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-    step_module, optimizer = accelerator.prepare(_TrainingStep(model, softmax_dtype), optimizer)
+    step_module, optimizer = accelerator.prepare(TrainingStep(model, softmax_dtype), optimizer)
     share = (accelerator.process_index, accelerator.num_processes)
     batches = _Batches(sequences, config, device, share, resident=device.type == "cuda" or loop != "ordinary")
     average = WeightAverage(model, config.average) if config.average else None
@@ -268,7 +252,7 @@ def train(
     if loop != "ordinary" and batches.resident is not None:
         recorder = GraphRecorder(device) if loop == "graphs" else None
         resident = ResidentTraining(
-            model, optimizer, average, batches.resident, config, precision, _rate_factor, base_rates, recorder
+            step_module, optimizer, average, batches.resident, config, precision, _rate_factor, base_rates, recorder
         )
     rate = 0.0
     last_save = time.monotonic()
@@ -292,19 +276,20 @@ def train(
         while state.step < len(batches):
             stop = min(state.step + (batch_rule.micro_batches if batch_rule else 1), len(batches))
             parts = [batches.load(step) for step in range(state.step, stop)]
-            n_targets = sum(len(targets) for *_, targets in parts)
+            n_targets = sum(len(part.targets) for part in parts)
             factor = _rate_factor(config, state.total_steps, state.epoch + state.step / len(batches))
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * factor
-            for items, lengths, at, targets in parts:  # the gradient of the mean over all targets of the step
+            for part in parts:  # the gradient of the mean over all targets of the step
+                share_of_step = len(part.targets) / n_targets
                 with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
                     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                        loss = step_module(items, lengths, at, targets)
-                    accelerator.backward(loss if len(parts) == 1 else loss * (len(targets) / n_targets))
+                        loss = step_module(part)
+                    accelerator.backward(loss if len(parts) == 1 else loss * share_of_step)
                 if counter is not None:
-                    state.flops = counter.get_total_flops() / items.numel()
-                state.loss_sum = state.loss_sum + loss.detach().double() * len(targets)
-                state.positions += items.numel()
+                    state.flops = counter.get_total_flops() / part.items.numel()
+                state.loss_sum = state.loss_sum + loss.detach().double() * len(part.targets)
+                state.positions += part.items.numel()
             accelerator.clip_grad_norm_(model.parameters(), config.clip)
             if batch_rule is not None:
                 batch_rule.before_step(optimizer)

@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.metrics import rank_metrics
 from seqrec_lib.results import RunRecord, run_key
+from seqrec_lib.results.tables import describe_table, table_bytes
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class FakeExperiment:
 
     act: Callable[[Config, Context], None] = lambda config, context: None
     NAME: str = "fake"
-    REVISION: int = 1
-    SOURCES: tuple[str, ...] = ("seqrec_lib.errors",)
+    number: int = 1
     Config: type = Config
     calls: list[int] = field(default_factory=list)
+
+    def revision(self, config: Config) -> int:
+        return self.number
 
     def plan(self, parameters: Mapping[str, Any]) -> list[Config]:
         return [Config(parameters["dataset"], seed) for seed in parameters["seeds"]]
@@ -37,8 +41,9 @@ class FakeExperiment:
     def run(self, config: Config, context: Context) -> Outcome:
         self.calls.append(config.seed)
         self.act(config, context)
-        ranks = pa.table({"rank": pa.array([1, config.seed], pa.int32())})
-        return Outcome({"name": config.dataset}, {"ht@10": 0.5}, tables={"ranks": ranks})
+        ranks = pa.table({"rank": pa.array([1, config.seed + 1], pa.int16())})
+        metrics = rank_metrics(ranks["rank"].to_numpy(), (10,))
+        return Outcome({"name": config.dataset}, metrics, tables={"ranks": ranks})
 
 
 def make_record(**changes: Any) -> RunRecord:
@@ -53,13 +58,23 @@ def make_record(**changes: Any) -> RunRecord:
         "cost": {"wall_seconds": 1.5},
         "environment": {"device": "a CPU", "git_commit": "c0ffee", "git_dirty": False},
         "status": "complete",
-        "fingerprint": "0123456789abcdef",
+        "code": "0123456789abcdef",
         "started": "2026-01-01T00:00:00+00:00",
         "finished": "2026-01-01T01:00:00+00:00",
         **changes,
     }
     key = run_key(values["experiment"], values["config"], values["revision"], hardware=values.get("hardware"))
     return RunRecord(**({"run_id": key} | values))
+
+
+RANKS = pa.table({"rank": pa.array([3, 1, 2], pa.int16())})
+RANKED = rank_metrics(RANKS["rank"].to_numpy(), (10,))
+
+
+def make_ranked(table: pa.Table = RANKS, **changes: Any) -> tuple[RunRecord, bytes]:
+    """A record whose table "ranks" is described in it and gives its metrics, and the bytes of that table."""
+    blob = table_bytes(table)
+    return make_record(**{"metrics": RANKED} | changes, tables={"ranks": describe_table(table, blob)}), blob
 
 
 def make_checkout(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.recipes import TrainingConfig
+from seqrec_lib.train.step import TrainingStep
 from seqrec_lib.training import CHECKPOINT, Progress, make_accelerator, train
 from tests.conftest import random_sequences
 
@@ -131,12 +132,13 @@ def test_filling_up_adds_nothing_to_loss_and_gradients(name: str) -> None:
     if isinstance(model, RepeatBias):
         torch.nn.init.constant_(model.repeats, -0.3)  # else it would add nothing
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    steps = captured.ResidentTraining(model, optimizer, None, epoch, config, "fp32", lambda *_: 1.0, [1e-3], None)
+    step = TrainingStep(model, torch.float32)
+    steps = captured.ResidentTraining(step, optimizer, None, epoch, config, "fp32", lambda *_: 1.0, [1e-3], None)
     found = []
     exact = epoch.shapes[0]
     for shape in (exact, captured.Shape(exact.rows + 7, 12, 2 * exact.targets)):
         model.zero_grad(set_to_none=True)
-        loss = steps._loss(epoch.gather(shape))
+        loss = steps.step_module(epoch.gather(shape))
         loss.backward()
         found.append((loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
     (loss, gradient), (filled_loss, filled_gradient) = found
@@ -262,36 +264,16 @@ def test_the_average_blends_as_it_updates() -> None:
 
 
 def test_which_loop_trains() -> None:
-    model, gpu = model_of(), torch.device("cuda", 0)
-    assert choose_loop("auto", build("sasrec+repeats", 20, 12, SMALL["sasrec"]), gpu, 1, True) == "graphs"
-    assert choose_loop("auto", model, gpu, 1, True) == "graphs"
-
-    class Biased(SASRec):
-        def bias(self, items: torch.Tensor, at: torch.Tensor) -> Any:
-            return torch.ones(()), (at[:1], items[0, :1])
-
-    biased = Biased(20, 12, **SMALL["sasrec"])
-    assert choose_loop("auto", model, CPU, 1, True) == "ordinary"
-    assert choose_loop("resident", model, CPU, 1, True) == "resident"
-    for other in ((model, gpu, 2, True), (model, gpu, 1, False), (biased, gpu, 1, True)):
+    gpu = torch.device("cuda", 0)
+    assert choose_loop("auto", gpu, 1, True) == "graphs"
+    assert choose_loop("auto", CPU, 1, True) == "ordinary"
+    assert choose_loop("resident", CPU, 1, True) == "resident"
+    for other in ((gpu, 2, True), (gpu, 1, False)):
         assert choose_loop("auto", *other) == choose_loop("ordinary", *other) == "ordinary"
         with pytest.raises(SeqRecError, match=r"loop 'resident' cannot train this run \(.+\); use 'auto'"):
             choose_loop("resident", *other)
     with pytest.raises(SeqRecError, match="cpu has no CUDA graphs"):
         train(model_of(), SEQUENCES, CONFIG, Path("nowhere"), accelerator=make_accelerator("cpu"), loop="graphs")
-
-
-def test_the_repeat_bias_has_the_pairs_of_the_models_own_rule() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for length in (1, 2, 9):
-        items = torch.randint(1, 6, (4, length), generator=generator)
-        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
-        _, (position, item) = build("sasrec+repeats", 20, 12, SMALL["sasrec"]).bias(items, at) or (None, (None, None))
-        pairs = captured.earlier_items(items, at)
-        assert pairs.shape == (len(at), length)
-        found = {(int(p), int(pairs[p, j])) for p, j in pairs.nonzero()}
-        assert found == set(zip(position.tolist(), item.tolist(), strict=True))
-        assert len(found) == int((pairs > 0).sum()), "each item once"
 
 
 @pytest.mark.gpu

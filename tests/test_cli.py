@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from seqrec_lib import cli
+from seqrec_lib.data import clean, get, load, orders, read
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
@@ -68,7 +70,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["results", "list", "-e", "acuracy"], "unknown experiment 'acuracy'; did you mean 'accuracy'"),
         (["results", "list", "-e", "**a"], "unknown experiment '**a'"),
         (["results", "publish", "-e", "typo"], "unknown experiment 'typo'"),
-        (["results", "replay", "-d", "ml1m", "--dry-run"], "unknown data set 'ml1m'; did you mean 'ml-1m'"),
+        (["results", "recheck", "-d", "ml1m", "--dry-run"], "unknown data set 'ml1m'; did you mean 'ml-1m'"),
         (["status", "-d", "ml1m"], "unknown data set 'ml1m'"),
         (["results", "publish"], "is in no git checkout"),
     ],
@@ -128,11 +130,16 @@ def test_study_passes_its_options_and_lists_what_failed(monkeypatch: pytest.Monk
 
 def test_status_counts_what_the_study_plans(project: Path) -> None:
     from seqrec_lib.experiments import accuracy
-    from seqrec_lib.experiments.base import key
+    from seqrec_lib.experiments.base import key, look_up
     from seqrec_lib.results.record import plain
 
     configs = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0, 1]})
-    common = {"dataset": {"name": "demo"}, "revision": accuracy.REVISION, "environment": {"device": "a CPU"}}
+    common = {
+        "dataset": {"name": "demo"},
+        "revision": accuracy.revision(configs[0]),
+        "code": look_up(accuracy, configs[0], RunStore()).code,
+        "environment": {"device": "a CPU"},
+    }
     done, failed = (make_record(config=plain(config), **common) for config in configs)
     assert done.run_id == key(accuracy, configs[0])
     store = RunStore()
@@ -141,7 +148,7 @@ def test_status_counts_what_the_study_plans(project: Path) -> None:
     store.save(make_record())
     text = seqrec("status").stdout
     row = next(line for line in text.splitlines() if "accuracy-demo" in line)
-    assert row.split() == ["demo", "accuracy-demo", "2", "1", "0", "1", "1", "a", "CPU"]
+    assert row.split() == ["demo", "accuracy-demo", "2", "1", "0", "1", "0", "a", "CPU"]
     assert "failed: accuracy-demo: demo sasrec seed 1: out of memory" in text
     assert "1 further runs are in no profile" in text
     assert failed.run_id in seqrec("results", "list").stdout
@@ -172,6 +179,26 @@ def test_doctor_and_data_list_answer_without_data(project: Path, monkeypatch: py
     for word in ("torch", "mamba-ssm", "device", "ml-1m", "not found", "pip install '.[gpu]'", "GB free"):
         assert word in text
     assert "ml-1m" in seqrec("data", "list").stdout
+
+
+def test_the_orders_of_a_data_set_and_whose_order_a_split_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEQREC_CACHE", str(tmp_path))
+    text = seqrec("data", "orders", "demo").stdout
+    found, sequences = orders.in_every_order("demo", clean(get("demo"), read("demo"))), load("demo")
+    for order, own in found.items():
+        if order != "true":
+            apart = orders.difference(found["true"], own)
+            assert re.search(rf"true +{order} +{apart.test:,} \({apart.test / 1000:.1%}\)", text)
+    split = tmp_path / "split.csv"
+    labels, targets = sorted(set(read("demo").users.tolist())), sequences.split("test").targets
+    pairs = [(user, sequences.item_labels[item]) for user, item in zip(labels, targets, strict=True)]
+    split.write_text("".join(f"{user},{item}\n" for user, item in pairs))
+    answer = seqrec("data", "whose-order", str(split), "--dataset", "demo")
+    assert answer.exit_code == 0
+    assert "demo, 1,000 users" in answer.stdout and re.search(r"true +0 +0.0%", answer.stdout)
+    split.write_text("1,2,3\n")
+    bad = seqrec("data", "whose-order", str(split), "--dataset", "demo")
+    assert bad.exit_code == 2 and len(bad.stderr.splitlines()) == 1 and "3 fields on line 1" in bad.stderr
 
 
 def test_stats_of_the_demo_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,14 +2,36 @@ from __future__ import annotations
 
 import pytest
 
-from seqrec_lib.data.registry import DATASETS
+from seqrec_lib.data.registry import DATASETS, base_name, get
+from seqrec_lib.language import ranker_recipes
+from seqrec_lib.language import recipes as language
 from seqrec_lib.models import MODELS, build
-from seqrec_lib.recipes import DATASET_ARCHITECTURE, DATASET_TRAINING, resolve
+from seqrec_lib.recipes import DATASET_ARCHITECTURE, DATASET_TRAINING, PAIR_TRAINING, resolve
+
+BASES = {base_name(name) for name in DATASETS}
 
 
 def test_every_data_set_has_a_recipe_and_no_other_name() -> None:
-    assert set(DATASET_TRAINING) == set(DATASETS)
-    assert set(DATASET_ARCHITECTURE) <= set(DATASETS)
+    assert set(DATASET_TRAINING) == BASES
+    assert set(DATASET_ARCHITECTURE) <= BASES
+    assert {name for name, _ in PAIR_TRAINING} <= BASES
+
+
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - BASES))
+def test_another_order_of_time_is_trained_by_the_recipes_of_its_base(name: str) -> None:
+    base = get(name).base
+    assert base is not None
+    for model in ("sasrec", "mamba4rec", "2mamba4rec+repeats"):
+        assert resolve(name, model, 1) == resolve(base, model, 1)
+        assert resolve(name, model, 1) != resolve("unknown", model, 1)
+    assert language.resolve(name, "mamrec", "scratch:mamba2") == language.resolve(base, "mamrec", "scratch:mamba2")
+    assert ranker_recipes.resolve(name, True) == ranker_recipes.resolve(base, True)
+
+
+def test_the_language_models_recipes_differ_between_bases() -> None:
+    ours, unknown = (language.resolve(name, "mamrec", "scratch:mamba2") for name in ("ml-1m-recbole", "unknown"))
+    assert ours != unknown
+    assert ranker_recipes.resolve("ml-1m-recbole", True) != ranker_recipes.resolve("unknown", True)
 
 
 @pytest.mark.parametrize("model", MODELS)

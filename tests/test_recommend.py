@@ -21,6 +21,27 @@ def test_titles_are_found_by_case_or_part() -> None:
 
 
 @pytest.mark.parametrize(
+    ("title", "typed"),
+    [
+        ("Am\u00e9lie (2001)", "ame\u0301lie (2001)"),  # one letter, or a letter and its accent
+        ("Ame\u0301lie (2001)", "AM\u00c9LIE (2001)"),
+        ("\uff21\uff4b\uff49\uff52\uff41 \uff11", "akira 1"),  # of full width
+        ("\ufb01ve o'clock", "FIVE o'clock"),  # a ligature
+        ("Gro\u00dfe Stra\u00dfe", "GROSSE STRASSE"),
+        ("\u1e9e", "ss"),
+        ("100 \u3392", "100 mhz"),  # one sign that stands for three letters, two of them capital
+        ("\u0399\u0308\u0301", "\u0390"),  # decomposed once more by folding
+        ("Two\nlines, \u00a0one\u3000title ", "two lines, one title"),
+        ("\u0130stanbul", "i\u0307stanbul"),
+    ],
+)
+def test_titles_are_compared_as_normalised_text(title: str, typed: str) -> None:
+    titles = ("", "Another", title, f"{title} II")
+    assert find_item(typed, titles) == 2
+    assert find_item(f"{typed} ii", titles) == 3
+
+
+@pytest.mark.parametrize(
     ("title", "message"),
     [
         ("  ", "title '  ' is empty"),

@@ -135,7 +135,7 @@ def test_a_batch_holds_the_windows_targets() -> None:
     batches = _batches(30)
     found = []
     for step in range(len(batches)):
-        items, lengths, at, targets = batches.load(step)
+        items, lengths, at, targets, *_ = batches.load(step)
         rows, columns = at // items.shape[1], at % items.shape[1]
         assert (columns < lengths[rows]).all() and len(at) == len(targets)
         inner = columns + 1 < lengths[rows]  # where the next input is in the batch, it is the target
@@ -209,7 +209,7 @@ def test_a_batch_rule_sums_batches_into_the_gradient_of_their_mean(tmp_path: Pat
     model, rule = small_model(dropout=0.0), ThreeAtATime()
     targets_of_step, loss = [], torch.zeros(())
     for step in range(3):
-        items, lengths, at, targets = batches.load(step)
+        items, lengths, at, targets, *_ = batches.load(step)
         logits = model.hidden(items, lengths).flatten(0, 1)[at] @ model.item_embedding.weight[1:].T
         loss = loss + F.cross_entropy(logits, targets - 1, reduction="sum")
         targets_of_step += targets.tolist()

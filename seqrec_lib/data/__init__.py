@@ -2,7 +2,8 @@
 
 ``load("ml-1m")`` finds or downloads the raw files, reads them, filters to the 5-core and returns
 ``Sequences``. The processed arrays are cached, keyed by the checksums of the raw files and by the code
-that processes them, so that a stale result is never read.
+that processes them, so that a stale result is never read; a checksum of the cache file itself keeps a damaged one
+from being read.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import contextlib
 import hashlib
 import os
 import warnings
-import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from seqrec_lib.data.interactions import (
 )
 from seqrec_lib.data.registry import DATASETS, DatasetSpec, Source, get, verification
 from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.errors import SeqRecError
 
 __all__ = [
     "DATASETS",
@@ -39,9 +41,11 @@ __all__ = [
     "get",
     "load",
     "process",
+    "read",
     "statistics",
     "verification",
 ]
+_DIGEST_BYTES = 2 * hashlib.sha256().digest_size
 
 
 def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool = False) -> Sequences:
@@ -52,20 +56,27 @@ def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool =
     progress: show a bar while downloading
 
     Raises SeqRecError: unknown name (with close matches); files neither found nor downloadable; wrong
-    checksum; damaged or malformed file; nothing left after filtering.
+    checksum; damaged or malformed file; nothing left after filtering. Warns where no item has a title, for each load.
     """
     spec = get(name)
     source, raw = fetch(spec, progress=progress) if spec.sources else (None, {})
     stored = cache_folder() / "sequences" / f"{name}-{_key(spec, raw)}.npz"
     if cache and (sequences := _restore(name, stored)) is not None:
+        _warn_if_untitled(sequences, raw)
         return sequences
-    rows = simulate.simulate() if source is None else source.read(raw, strict)
-    if rows.skipped:
-        warnings.warn(f"{name}: skipped {rows.skipped:,} bad lines", stacklevel=2)
+    rows = _read(spec, source, raw, strict)
     sequences = process(spec, rows)
+    _warn_if_untitled(sequences, raw)
     if cache and not rows.skipped:
         _store(sequences, stored)
     return sequences
+
+
+def read(name: str, *, strict: bool = True, progress: bool = False) -> Interactions:
+    """The rows of a data set as its files have them: not cleaned, filtered or ordered. Raises as ``load`` does."""
+    spec = get(name)
+    source, raw = fetch(spec, progress=progress) if spec.sources else (None, {})
+    return _read(spec, source, raw, strict)
 
 
 def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
@@ -79,7 +90,7 @@ def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
 
 def process(spec: DatasetSpec, rows: Interactions) -> Sequences:
     """Clean, filter and order the rows of a data set."""
-    return to_sequences(spec.name, clean(spec, rows))
+    return to_sequences(spec.name, clean(spec, rows), spec.order)
 
 
 def available(name: str) -> tuple[bool, str]:
@@ -93,6 +104,30 @@ def available(name: str) -> tuple[bool, str]:
     return True, str(next(iter(found[1].values())).path.parent)
 
 
+def _read(spec: DatasetSpec, source: Source | None, raw: dict[str, RawFile], strict: bool) -> Interactions:
+    rows = simulate.simulate() if source is None else source.read(raw, strict)
+    if rows.skipped:
+        warnings.warn(f"{spec.name}: skipped {rows.skipped:,} bad lines", stacklevel=3)
+    if len(rows) and spec.drop_untitled and not any(title.strip() for title in rows.titles.values()):
+        raise SeqRecError(
+            f"{spec.name}: {_titles_label(raw)} holds no titles, and items without one are dropped; get it again"
+        )
+    return rows
+
+
+def _titles_label(raw: dict[str, RawFile]) -> str:
+    return raw["titles"].label if "titles" in raw else "the source"
+
+
+def _warn_if_untitled(sequences: Sequences, raw: dict[str, RawFile]) -> None:
+    if not any(sequences.titles):
+        warnings.warn(
+            f"{sequences.name}: {_titles_label(raw)} holds no title for any of the {sequences.n_items:,} items; "
+            "they go by their ids",
+            stacklevel=3,
+        )
+
+
 def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
     """Identifies the processed arrays: raw bytes, processing code, the entry's settings."""
     digest = hashlib.sha256()
@@ -100,12 +135,16 @@ def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
         digest.update(f"{role} {raw[role].checksum()} {raw[role].member}\n".encode())
     for module in (files, interactions, readers, simulate, tables):
         digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates}".encode())
+    digest.update(Path(__file__).read_bytes())  # cleans, and writes the cache itself
+    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates} {spec.order}".encode())
     return digest.hexdigest()[:16]
 
 
 def _store(sequences: Sequences, path: Path) -> None:
-    """Write the arrays without pickle, atomically; where that fails, the next load is only slower."""
+    """Write the arrays without pickle, and behind them the digest of file name and arrays, atomically.
+
+    Where that fails, the next load is only slower.
+    """
     titles, title_ends = _pack(sequences.titles)
     labels, label_ends = _pack(sequences.item_labels)
     arrays = {
@@ -122,8 +161,11 @@ def _store(sequences: Sequences, path: Path) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         make_cache("sequences")
-        with temporary.open("wb") as stream:
+        with temporary.open("w+b") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
+            size = stream.tell()
+            stream.seek(0)
+            stream.write(_digest(path, stream, size))
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -131,20 +173,34 @@ def _store(sequences: Sequences, path: Path) -> None:
 
 
 def _restore(name: str, path: Path) -> Sequences | None:
-    """The cached sequences; None where there are none, or they cannot be read."""
+    """The cached sequences; None where there are none, or not the very bytes that were written under this name."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return Sequences(
-                name=name,
-                items=arrays["items"],
-                offsets=arrays["offsets"],
-                timestamps=arrays["timestamps"],
-                ratings=arrays.get("ratings"),
-                titles=_unpack(arrays["titles"], arrays["title_ends"]),
-                item_labels=_unpack(arrays["labels"], arrays["label_ends"]),
-            )
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size - _DIGEST_BYTES
+            if _digest(path, stream, size) != stream.read():
+                return None
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:
+                return Sequences(
+                    name=name,
+                    items=arrays["items"],
+                    offsets=arrays["offsets"],
+                    timestamps=arrays["timestamps"],
+                    ratings=arrays.get("ratings"),
+                    titles=_unpack(arrays["titles"], arrays["title_ends"]),
+                    item_labels=_unpack(arrays["labels"], arrays["label_ends"]),
+                )
+    except OSError:
         return None
+
+
+def _digest(path: Path, stream: BinaryIO, size: int) -> bytes:
+    """The sha256, in hexadecimal digits, of the file's name and the stream's next ``size`` bytes."""
+    digest = hashlib.sha256(path.name.encode())
+    while size > 0 and (chunk := stream.read(min(size, 1 << 20))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest().encode()
 
 
 def _pack(texts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,8 @@
 Where it looks, in order:
 
 1. the folders of ``SEQREC_DATA`` (a path list; default ``data`` in the project folder), each with one
-   subfolder per data set, named by its id or by the source's usual name; files plain or with ``.gz``, or
-   inside the source's zip archive;
+   subfolder per data set, named by its id (of the true order) or by the source's usual name; files plain or
+   with ``.gz``, or inside the source's zip archive;
 2. the cache's ``downloads/<data set>/``.
 
 The cache folder is ``SEQREC_CACHE``, default ``.cache`` in the project folder
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.files import RawFile, open_archive
 from seqrec_lib.data.registry import DatasetSpec, RemoteFile, Source
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import from_user, project_root
@@ -84,7 +84,7 @@ def fetch(spec: DatasetSpec, *, progress: bool = False) -> tuple[Source, dict[st
     source = next((source for source in spec.sources if source.downloads), None)
     if source is None:
         raise SeqRecError(missing(spec))
-    folder = make_cache("downloads") / spec.name
+    folder = make_cache("downloads") / spec.folder
     for file in source.downloads:
         if not (folder / _basename(file)).is_file():
             try:
@@ -101,7 +101,7 @@ def fetch(spec: DatasetSpec, *, progress: bool = False) -> tuple[Source, dict[st
 
 def missing(spec: DatasetSpec) -> str:
     """One line: which files of the data set are missing, where they were looked for, and how to get them."""
-    looked = ", ".join(str(folder / spec.name) for folder in data_folders())
+    looked = ", ".join(str(folder / spec.folder) for folder in data_folders())
     names = " or ".join(
         " + ".join(file.name for file in source.files.values())
         + (f" (or {source.archive.name})" if source.archive else "")
@@ -247,9 +247,9 @@ def _verify(path: Path, checksum: str, target: Path) -> None:
 def _folders(spec: DatasetSpec) -> Iterator[tuple[Path, bool]]:
     """(folder, whether unpacked files count there). Outside a folder of their own only an archive is sure."""
     for root in data_folders():
-        yield from ((root / name, True) for name in (spec.name, *spec.folders))
+        yield from ((root / name, True) for name in (spec.folder, *spec.folders))
         yield root, False
-    yield cache_folder() / "downloads" / spec.name, True
+    yield cache_folder() / "downloads" / spec.folder, True
 
 
 def _find(folder: Path, name: str) -> RawFile | None:
@@ -262,7 +262,7 @@ def _find(folder: Path, name: str) -> RawFile | None:
 def _members(archive: Path, source: Source) -> dict[str, RawFile]:
     """The source's files inside a zip archive, in whatever folder of it they lie."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_archive(archive) as opened:
             members = opened.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise SeqRecError(f"{archive} is damaged ({error}); remove it and fetch it again") from error

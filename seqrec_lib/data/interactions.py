@@ -1,21 +1,35 @@
 """Interactions as read from a raw file, and what turns them into sequences: k-core, ids, order, statistics.
 
 The protocol (the book's page "Protocol"): iterative 5-core on users and items, repeated interactions
-kept, order by timestamp with ties in file order. Ids follow the sorted raw labels, so that the same raw
-data gives the same ids whoever processed them in between.
+kept, order by timestamp with ties in file order. Other orders of time are those of other code bases, and
+controls. Ids follow the sorted raw labels, so that the same raw data gives the same ids whoever processed
+them in between, in whatever order of time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
+
+Order = Literal["true", "recbole", "ties-item-id", "ties-random-0", "ties-random-1", "ties-random-2", "file-order"]
+"""The order of a user's interactions. Two of one user are *tied* where their int64 timestamps are equal.
+
+- ``true``: by timestamp, ties in file order. SASRec's file of MovieLens 1M has it, and what builds on that file.
+- ``recbole``: by timestamp as a float32 number, equal ones in file order. RecBole stores times so by its defaults:
+  numbers near 1e9 are then 64 apart, numbers near 1.6e12 (milliseconds) 131,072.
+- ``ties-item-id``: by timestamp, ties by the source's item id, ascending. LRURec and LlamaRec sort so where these ids
+  are numbers, as MovieLens has them.
+- ``ties-random-0``, ``-1``, ``-2``: by timestamp, ties at random by that seed.
+- ``file-order``: as the rows of the file come, whatever their timestamps.
+"""
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True)
@@ -102,27 +116,51 @@ def drop_duplicates(interactions: Interactions) -> Interactions:
     return interactions.select(keep)
 
 
-def to_sequences(name: str, interactions: Interactions) -> Sequences:
-    """Each user's interactions in time order, as CSR arrays.
+def time_order(users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, order: Order = "true") -> np.ndarray:
+    """The permutation of rows that puts users one after another, each user's rows in the given order.
 
-    The sort by timestamp is stable: ties keep file order. Item and user ids are the ranks of their labels
-    in sorted order (numeric for integers, by code point for text); item ids start at 1, 0 is padding.
+    Args:
+        users, items: (n,) ranks of the source's labels; timestamps: (n,) int64; all in file order.
+        order: see :data:`Order`.
+
+    >>> time_order(np.array([0, 0, 0]), np.array([9, 7, 8]), np.array([5, 5, 4]), "ties-item-id").tolist()
+    [2, 1, 0]
+    """
+    match order:  # lexsort is stable, and its last key counts first
+        case "true":
+            return np.lexsort((timestamps, users))
+        case "recbole":
+            return np.lexsort((timestamps.astype(np.float32), users))
+        case "ties-item-id":
+            return np.lexsort((items, timestamps, users))
+        case "file-order":
+            return np.lexsort((users,))
+    seed = int(order.removeprefix("ties-random-"))
+    return np.lexsort((np.random.default_rng(seed).random(len(users)), timestamps, users))
+
+
+def to_sequences(name: str, interactions: Interactions, order: Order = "true") -> Sequences:
+    """Each user's interactions in the given order, as CSR arrays.
+
+    Timestamps stay as they are in the source: outside the true order they can fall within a user. Item and
+    user ids are the ranks of their labels in sorted order (numeric for integers, by code point for text);
+    item ids start at 1, 0 is padding.
     """
     if not len(interactions):
         raise SeqRecError(f"data set {name!r} has no interactions; check the raw files")
     users, user_labels = _sorted_encode(interactions.users)
     items, item_labels = _sorted_encode(interactions.items)
-    order = np.lexsort((interactions.timestamps, users))
+    rows = time_order(users, items, interactions.timestamps, order)
     offsets = np.zeros(len(user_labels) + 1, dtype=np.int64)
     np.cumsum(np.bincount(users, minlength=len(user_labels)), out=offsets[1:])
     labels = item_labels.tolist()
     titles = interactions.titles
     return Sequences(
         name=name,
-        items=(items[order] + 1).astype(np.int32),
+        items=(items[rows] + 1).astype(np.int32),
         offsets=offsets,
-        timestamps=interactions.timestamps[order],
-        ratings=None if interactions.ratings is None else interactions.ratings[order],
+        timestamps=interactions.timestamps[rows],
+        ratings=None if interactions.ratings is None else interactions.ratings[rows],
         titles=("", *(titles.get(label, "") for label in labels)),
         item_labels=("", *(str(label) for label in labels)),
     )
@@ -132,18 +170,14 @@ def statistics(sequences: Sequences) -> dict[str, Any]:
     """Table 4's counts and what else describes a data set: numbers only, no titles or rows.
 
     Counts come twice: as they are, and (``*_with_padding``) with one padding id in each id space, as the
-    paper's table prints them. ``tied_pairs``: share of consecutive interactions of a user with equal
-    timestamps; ``tied_last_two``: share of users whose last two tie, so that the tie rule decides their
-    test item.
+    paper's table prints them. ``tied_pairs`` and ``tied_last_two``: see :func:`ties`; they
+    are of the timestamps, whatever the order of time.
     """
     items, offsets, times = sequences.items, sequences.offsets, sequences.timestamps
     lengths = np.diff(offsets)
     popularity = np.bincount(items, minlength=sequences.n_items + 1)[1:]
-    tied = times[1:] == times[:-1]
-    boundary = offsets[1:-1] - 1  # pairs that straddle two users
-    tied[boundary] = False
-    last = offsets[1:][lengths >= 2] - 1
     owners = np.repeat(np.arange(sequences.n_users, dtype=np.int64), lengths)
+    tied_pairs, tied_last_two = ties(offsets, times[np.lexsort((times, owners))])
     pairs = np.unique(owners * (sequences.n_items + 1) + items)
     quantiles = (0, 5, 25, 50, 75, 95, 100)
     return {
@@ -157,8 +191,8 @@ def statistics(sequences: Sequences) -> dict[str, Any]:
         "length_quantiles": {f"{q}%": float(np.percentile(lengths, q)) for q in quantiles},
         "popularity_mean": float(popularity.mean()),
         "popularity_gini": gini(popularity),
-        "tied_pairs": float(tied.sum() / max(int((lengths - 1).sum()), 1)),
-        "tied_last_two": float((times[last] == times[last - 1]).sum() / sequences.n_users),
+        "tied_pairs": tied_pairs,
+        "tied_last_two": tied_last_two,
         "repeated_pairs": int(sequences.n_interactions - len(pairs)),
         "first_timestamp": int(times.min()),
         "last_timestamp": int(times.max()),
@@ -166,6 +200,22 @@ def statistics(sequences: Sequences) -> dict[str, Any]:
         "has_titles": any(sequences.titles),
         "split_hash": sequences.split_hash,
     }
+
+
+def ties(offsets: np.ndarray, times: np.ndarray) -> tuple[float, float]:
+    """(share of consecutive interactions of a user with equal times, share of users whose last two are equal).
+
+    Of the second, the tie rule decides the test item.
+
+    >>> ties(np.array([0, 3, 6]), np.array([1, 2, 2, 2, 3, 4]))
+    (0.25, 0.5)
+    """
+    tied = times[1:] == times[:-1]
+    tied[offsets[1:-1] - 1] = False  # pairs that straddle two users
+    lengths = np.diff(offsets)
+    last = offsets[1:][lengths >= 2] - 1
+    pairs = max(int((lengths - 1).sum()), 1)
+    return float(tied.sum() / pairs), float((times[last] == times[last - 1]).sum() / len(lengths))
 
 
 def gini(counts: np.ndarray) -> float:

@@ -1,9 +1,10 @@
 """Readers of the raw formats: MovieLens (three of them), Amazon Reviews (2014, 2018, 2023), processed csv.
 
-A reader takes the raw files by role (``{"ratings": RawFile, "titles": RawFile}``) and returns
-Interactions. It streams: blocks of whole lines go through a fast parser (pyarrow), and a block that this
-refuses is read again line by line, which finds the bad line. A bad line is an error with file, line
-number and content; with ``strict=False`` it is skipped and counted. Blank lines are no lines.
+A reader takes the raw files by role (``{"ratings": RawFile, "titles": RawFile}``) and returns Interactions. Ratings are
+streamed; the grammar of their lines is that of `tables`. A bad line is an error with file, line number and content;
+with ``strict=False`` it is skipped and counted. Blank lines are no lines. Delimited and csv files of titles are UTF-8
+or else Latin-1 (`RawFile.text`), ratings and JSON are UTF-8; a byte-order mark at the beginning of any file is no part
+of it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import ast
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import Interactions
-from seqrec_lib.data.tables import BadLines, Columns, Row, Table, integer, read_table, real
-from seqrec_lib.errors import SeqRecError
+from seqrec_lib.data.tables import REAL, BadLines, Columns, Row, Table, check_header, integer, read_table, real
 
 Files = Mapping[str, RawFile]
 Reader = Callable[[Files, bool], Interactions]
@@ -35,21 +36,21 @@ AMAZON_2023_CSV = Table(",", "user_id", "parent_asin", "timestamp", "rating", la
 
 
 def movielens_1m(files: Files, strict: bool) -> Interactions:
-    """``ratings.dat`` (user::movie::rating::seconds) and ``movies.dat`` (movie::title::genres, latin-1)."""
+    """``ratings.dat`` (user::movie::rating::seconds) and ``movies.dat`` (movie::title::genres)."""
     bad = BadLines(strict)
-    titles = _delimited_titles(files["titles"], "::", bad)
+    titles = _delimited_titles(files["titles"], "::", bad, most=3)
     return read_table(files["ratings"], MOVIELENS_1M, titles, bad)
 
 
 def movielens_100k(files: Files, strict: bool) -> Interactions:
-    """``u.data`` (user, item, rating, seconds; tabs) and ``u.item`` (id|title|..., latin-1)."""
+    """``u.data`` (user, item, rating, seconds; tabs) and ``u.item`` (id|title|...)."""
     bad = BadLines(strict)
     titles = _delimited_titles(files["titles"], "|", bad)
     return read_table(files["ratings"], MOVIELENS_100K, titles, bad)
 
 
 def movielens_csv(files: Files, strict: bool) -> Interactions:
-    """``ratings.csv`` and ``movies.csv`` of ml-latest-small (UTF-8, CRLF, quoted titles)."""
+    """``ratings.csv`` and ``movies.csv`` of ml-latest-small (CRLF, quoted titles)."""
     bad = BadLines(strict)
     titles = csv_titles(files["titles"], "movieId", "title", int, bad)
     return read_table(files["ratings"], MOVIELENS_CSV, titles, bad)
@@ -90,59 +91,51 @@ def amazon_reviews(files: Files, strict: bool) -> Interactions:
 # ---- titles ------------------------------------------------------------------------------------------------
 
 
-def _delimited_titles(raw: RawFile, separator: str, bad: BadLines) -> Titles:
-    """Titles of MovieLens' older files: id, title, ... per line, latin-1, no header, no quoting."""
+def _delimited_titles(raw: RawFile, separator: str, bad: BadLines, most: int | None = None) -> Titles:
+    """Titles of MovieLens' older files: id, title, ... per line, no header, no quoting; ``most`` fields, if so many."""
     titles: Titles = {}
-    for number, line in raw.lines():
+    for number, line in enumerate(raw.text().split("\n"), 1):
+        line = line.rstrip("\r")
         if not line.strip():
             continue
-        cells = line.decode("latin-1").split(separator)
+        cells = line.split(separator)
         try:
-            if len(cells) < 3:
+            if "\r" in line:
+                raise ValueError("a carriage return in the midst of the line")
+            if len(cells) < 3 or (most is not None and len(cells) > most):
                 raise ValueError(f"{len(cells)} fields")
             titles[integer(cells[0], "item id")] = cells[1]
         except ValueError as error:
-            bad.report(raw, number, line.decode("latin-1"), str(error))
+            bad.report(raw, number, line, str(error))
     return titles
 
 
 def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines) -> Titles:
-    """Titles of a UTF-8 csv file with a header; a quoted title may hold commas and line breaks.
+    """Titles of a csv file with a header; a quoted title may hold commas and line breaks.
 
     Texts are taken as they are: "NA", "null" or "nan" are titles, not missing values.
     """
     titles: Titles = {}
-    with raw.open() as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        rows = csv.reader(text, strict=True)
-        names: list[str] | None = None
-        while True:
-            row: list[str] | None = []  # shown if the parser itself fails
-            try:
-                row = next(rows, None)
-                if row is None:
-                    break
-                if not row:
-                    continue
-                if names is None:
-                    names = row
-                    for wanted in (item, title):
-                        if wanted not in names:
-                            raise SeqRecError(
-                                f"{raw.label}, line 1: the header has no column {wanted!r}, only "
-                                f"{', '.join(names)[:120]!r}; check that this is the right file"
-                            )
-                    continue
-                if len(row) != len(names):
-                    raise ValueError(f"{len(row)} fields, not {len(names)},")
-                cell, value = row[names.index(item)], row[names.index(title)]
-                value.encode("utf-8")  # an undecodable byte came through as a surrogate
-                titles[integer(cell, item) if labels is int else cell] = value
-            except (ValueError, csv.Error) as error:
-                problem = "text that is not UTF-8" if isinstance(error, UnicodeError) else str(error)
-                shown = ",".join(row or []).encode("utf-8", "surrogateescape")
-                bad.report(raw, rows.line_num, shown, problem)
-    return titles
+    rows = csv.reader(io.StringIO(raw.text(), newline=""), strict=True)
+    names: list[str] | None = None
+    while True:
+        row: list[str] | None = []  # shown if the parser itself fails
+        try:
+            row = next(rows, None)
+            if row is None:
+                return titles
+            if not row:
+                continue
+            if names is None:
+                names = row
+                check_header(raw, names, (item, title))
+                continue
+            if len(row) != len(names):
+                raise ValueError(f"{len(row)} fields, not {len(names)},")
+            cell = row[names.index(item)]
+            titles[integer(cell, item) if labels is int else cell] = row[names.index(title)]
+        except (ValueError, csv.Error) as error:
+            bad.report(raw, rows.line_num, ",".join(row or []), str(error))
 
 
 def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Titles:
@@ -199,18 +192,31 @@ def _json_reviews(files: Files, keys: tuple[str, str, str, str], bad: BadLines) 
 
 
 def _literal(line: bytes) -> dict[str, Any]:
-    """One line as a dict: JSON, else a Python literal. Raises ValueError, SyntaxError or KeyError."""
+    """One line as a dict: JSON, else a Python literal with decimal numbers. Raises ValueError or SyntaxError."""
     text = line.decode("utf-8")
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            record = ast.literal_eval(text)
+            tree = ast.parse(text.lstrip(" \t"), mode="eval")
+            _refuse_odd_numbers(text.lstrip(" \t"), tree)
+            record = ast.literal_eval(tree)
         except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError("neither JSON nor a Python literal") from error
     if not isinstance(record, dict):
         raise ValueError(f"a {type(record).__name__} where an object is expected")
     return record
+
+
+def _refuse_odd_numbers(text: str, tree: ast.Expression) -> None:
+    """Raises ValueError where a number is not written in plain decimal digits, such as 0x1F and 1_000."""
+    if not re.search(r"(?<!\w)0[xXoObB]|[0-9]_[0-9]", text):  # most lines have none, and walking takes long
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            number = ast.get_source_segment(text, node) or ""
+            if not re.fullmatch(REAL, number):
+                raise ValueError(f"number {number}")
 
 
 def _json_problem(error: Exception) -> str:

@@ -20,16 +20,20 @@ Adding a data set is one entry of ``DATASETS``::
 Files are looked for first (``data/my-data/ratings.csv``, also with ``.gz``, also inside ``my-data.zip``),
 then downloaded. Once loaded, put the ``split_hash`` that ``seqrec data stats my-data`` prints into the
 entry: from then on ``verification`` tells every reader of the study whether they hold the same data.
+
+The order of time is a part of what a data set is: ``ml-1m-recbole`` reads the files of ``ml-1m`` and gives
+another test set. An entry names the further orders that are registered with it (``orders``).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from seqrec_lib.data import readers
+from seqrec_lib.data.interactions import Order
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
 
@@ -76,12 +80,15 @@ class DatasetSpec:
 
     sources: in order of preference; the first whose files are found is used, else the first with URLs is
         downloaded; none: the data set is simulated
-    folders: further names of the folder that may hold the files, besides ``name``
+    folders: further names of the folder that may hold the files, besides ``folder``
     drop_untitled, drop_duplicates: cleaning before the k-core (see ``interactions``)
     k: every user and item keeps at least k interactions
     counts: (users, items, interactions) after the k-core, where known
     split_hash: ``Sequences.split_hash`` of what the study's results rest on; None: not known to us
     paper: the name in the paper's Table 4, for the data sets that it lists
+    order: of each user's interactions (see ``interactions.Order``)
+    orders: further orders of the same files, each a data set ``<name>-<order>`` -> its split hash, where known
+    base: the data set in the true order whose files these are; None: it is this one
     """
 
     name: str
@@ -99,6 +106,14 @@ class DatasetSpec:
     paper: str | None = None
     timestamp_unit: Literal["s", "ms"] = "s"
     notes: str = ""
+    order: Order = "true"
+    orders: Mapping[Order, str | None] = field(default_factory=dict)
+    base: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The usual name of the folder that holds the files."""
+        return self.base or self.name
 
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
@@ -125,6 +140,30 @@ _STAND_IN = (
     "Stands in for the 2023 category of the paper. Items without a title and exact (user, item, timestamp) "
     "duplicates are dropped before the 5-core."
 )
+_ORDER_TITLES: dict[Order, str] = {
+    "recbole": "RecBole's order",
+    "ties-item-id": "ties by item id",
+    "ties-random-0": "ties at random (seed 0)",
+    "ties-random-1": "ties at random (seed 1)",
+    "ties-random-2": "ties at random (seed 2)",
+    "file-order": "the file's order",
+}
+
+
+def _with_orders(spec: DatasetSpec) -> Iterator[DatasetSpec]:
+    """The data set, then the same files in each of its further orders."""
+    yield spec
+    for order, split_hash in spec.orders.items():
+        yield replace(
+            spec,
+            name=f"{spec.name}-{order}",
+            title=f"{spec.title}, {_ORDER_TITLES[order]}",
+            base=spec.name,
+            order=order,
+            orders={},
+            split_hash=split_hash,
+            paper=None,
+        )
 
 
 def _amazon_2023(name: str, title: str, category: str, paper: str, counts: tuple[int, int, int]) -> DatasetSpec:
@@ -158,11 +197,12 @@ def _amazon_2023(name: str, title: str, category: str, paper: str, counts: tuple
             "published csv keeps only the earliest of a pair, so its 5-core is smaller and its split hash "
             "another."
         ),
+        orders={"recbole": None},
     )
 
 
 DATASETS: dict[str, DatasetSpec] = {
-    spec.name: spec
+    entry.name: entry
     for spec in (
         DatasetSpec(
             name="demo",
@@ -190,6 +230,18 @@ DATASETS: dict[str, DatasetSpec] = {
             ),
             counts=(943, 1_349, 99_287),
             split_hash="4bfc6066e9a5850ed808b8c914ecbe2006dd9f7c579d7d48a7bf1466a2f8ba9d",
+            orders={
+                "recbole": "d1a81842ba133c5f8ad4b71f4adb2eb2bed1df91e77f0f2307296365671fcc0a",
+                "ties-item-id": "f5ef8a0bbb9ebcf09c463e5cff4c21381d87698822174cde11ecbd94f5a40b56",
+                "ties-random-0": "cbbf3cc1503f369bd38c5f9e71f9cda30f6313aaa71a14fb960d660ffbf73632",
+                "ties-random-1": "e3a56e4baa974856d56a271f805f28ab1b11a4d70b2f733ee7d037d6aca6210f",
+                "ties-random-2": "2c050d140a82939351ba12acc0e157d7deb7dbfbd0d8c843250ac63f50ef81dc",
+                "file-order": "aacaa95fb506e1f15b51697ae9586f9314632c10438cf4a61450f4cc82069e07",
+            },
+            notes=(
+                "RecBole's order is that of its defaults, as for other data sets. Its own settings for the name "
+                "ml-100k scale timestamps to 0..1 before they become float32; that leaves most of the true order."
+            ),
         ),
         DatasetSpec(
             name="ml-1m",
@@ -206,6 +258,14 @@ DATASETS: dict[str, DatasetSpec] = {
             ),
             counts=(6_040, 3_416, 999_611),
             split_hash="b9ab47074ac643ff18c6b134f27bfedb40fe9b57b36b5744a99e863119fdab6e",
+            orders={
+                "recbole": "7ff8833dda13b48258787ad8d5ee3793ec20510ebbd25b6990f8b2bc21a7a913",
+                "ties-item-id": "a00f3a092905b69ec77c1a8f978cddaaecd94703f195021d6fe382e9cc1e8fa8",
+                "ties-random-0": "aac460749b08abfd1713c222df22c84c35b77a7ab8e708bc7b124c8ce1bff2e8",
+                "ties-random-1": "1569fafac6d7907831b25716fa7835ce78b7ac5443d68f9d02a15b08db371303",
+                "ties-random-2": "f5f6dc543b5be78b847e09223da243b0791f766689f883cbdf33d3a6ab520e2e",
+                "file-order": "cfb400004b4a26fd8b17f3ff83d62c365be21ea19600a7a644182f4c1bdb54ed",
+            },
             paper="MovieLens-1M",
             notes=(
                 "Recognised by its split hash: the copy behind the published results was reassembled from "
@@ -315,6 +375,7 @@ DATASETS: dict[str, DatasetSpec] = {
             (750_834, 211_451, 6_860_059),
         ),
     )
+    for entry in _with_orders(spec)
 }
 
 
@@ -323,8 +384,18 @@ def get(name: str) -> DatasetSpec:
     if name in DATASETS:
         return DATASETS[name]
     close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASETS, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known ones: {', '.join(DATASETS)}"
+    known = ", ".join(spec.name for spec in DATASETS.values() if spec.base is None)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known ones: {known}"
     raise SeqRecError(f"unknown data set {name!r}; {hint}")
+
+
+def base_name(name: str) -> str:
+    """The data set in the true order whose files this one reads; other names are returned as they are.
+
+    >>> base_name("ml-1m-recbole"), base_name("ml-1m")
+    ('ml-1m', 'ml-1m')
+    """
+    return DATASETS[name].folder if name in DATASETS else name
 
 
 def verification(sequences: Sequences) -> Literal["verified", "unverified"]:

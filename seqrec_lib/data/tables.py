@@ -1,13 +1,14 @@
-"""Delimited ratings tables, read as a stream: the fast path, and the slow one that finds the bad line.
+"""Delimited ratings tables, read as a stream, and the one grammar of what stands in them.
 
-Blocks of whole lines go through pyarrow. A block that it refuses, or that holds anything unusual, is read
-again line by line: each bad line is an error with file, line number and content, or (``strict=False``)
-skipped and counted. Blank lines are no lines.
+What a line, a cell and a number may be is said by `_cells`, `INTEGER`, `REAL` and `read_line`, which read line by line.
+Blocks of whole lines go through pyarrow first, for speed: it only takes blocks apart that the grammar splits in the
+same way, its cells must match the same expressions, and any other block is read line by line. So a bad line is always
+found there: an error with file, line number and content, or (``strict=False``) skipped and counted. Blank lines are no
+lines.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -19,12 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.files import MARK, RawFile
 from seqrec_lib.data.interactions import Interactions
 from seqrec_lib.errors import SeqRecError
 
-LOOSE_QUOTE = re.compile(rb'(?<=[^,\n"])"(?=[^,\r\n"])')  # neither opens nor closes a field, nor is doubled
-LARGEST = float(np.finfo(np.float32).max)
+INTEGER = "(-?)0*([0-9]{1,19})"  # plain decimal digits; 64 bits must hold their value
+REAL = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_INTEGER, _REAL = re.compile(INTEGER), re.compile(REAL)
+TOO_LARGE = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
+_FIELD = re.compile(rb'"([^"]*(?:""[^"]*)*)"(?=,|\Z)|([^",][^,]*|)(?=,|\Z)')  # quoted as a whole, or not at its start
+_QUOTED = re.compile(rb'(?<![^,\n])"[^"\n]*(?:""[^"\n]*)*"(?![^,\r\n])')  # such a quoted field within a block
 Row = tuple[Any, Any, int, float]  # user, item, timestamp, rating (nan where the source has none)
 
 
@@ -128,82 +133,128 @@ def read_table(raw: RawFile, table: Table, titles: Mapping[int | str, str], bad:
         try:
             columns.append(*_parse_fast(block, table, names))
         except (pa.ArrowException, ValueError):
-            columns.append_rows(list(_parse_slow(raw, first, block, table, names, bad)))
+            columns.append_rows(list(_parse_lines(raw, first, block, table, names, bad)))
     return columns.finish(titles, table.rating is not None, bad.count)
 
 
-def _header(raw: RawFile, line: bytes, table: Table) -> list[str]:
-    names = line.decode("utf-8-sig", "backslashreplace").rstrip("\r").split(table.separator)
-    names = [name.strip('"') for name in names]
-    for wanted in (table.user, table.item, table.timestamp, table.rating):
-        if wanted is not None and wanted not in names:
+def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...], line: int = 1) -> None:
+    """Raises SeqRecError where a header lacks a column that is wanted, or has two of one name."""
+    for name in filter(None, wanted):
+        if name not in names:
             raise SeqRecError(
-                f"{raw.label}, line 1: the header has no column {wanted!r}, only {', '.join(names)[:120]!r}; "
+                f"{raw.label}, line {line}: the header has no column {name!r}, only {', '.join(names)[:120]!r}; "
                 "check that this is the right file"
             )
+    for name in filter(None, names):
+        if names.count(name) > 1:
+            raise SeqRecError(
+                f"{raw.label}, line {line}: the header has {names.count(name)} columns {name!r}; rename all but one"
+            )
+
+
+def _header(raw: RawFile, line: bytes, table: Table) -> list[str]:
+    try:
+        names = [cell.decode("utf-8", "backslashreplace") for cell in _cells(line.rstrip(b"\r"), table)]
+    except ValueError as error:
+        raise SeqRecError(f"{raw.label}, line 1: {error} in the header; repair the file") from None
+    check_header(raw, names, (table.user, table.item, table.timestamp, table.rating))
     return names
 
 
 def _parse_fast(block: bytes, table: Table, names: list[str]) -> tuple[Any, Any, np.ndarray, np.ndarray]:
-    """Parse whole lines with pyarrow. Raises where anything is unusual: the slow path then decides."""
-    if not block.strip():
-        empty = np.empty(0, dtype=np.int64)
-        return empty, empty, empty, empty
+    """Parse whole lines with pyarrow. Raises where anything is unusual: `read_line` then decides."""
     separator = table.separator
     if block.count(b"\r") != block.count(b"\r\n"):  # pyarrow ends a line there
         raise ValueError("a carriage return in the midst of a line")
-    if table.labels is int and (b"0x" in block or b"0X" in block):  # pyarrow reads hexadecimal numbers
-        raise ValueError("a number that may be hexadecimal")
-    if separator == "," and b'"' in block and LOOSE_QUOTE.search(block):  # pyarrow reads on behind a closed quote
-        raise ValueError("a quote in the midst of a field")
+    if MARK in block:  # pyarrow drops it at the beginning of a block
+        raise ValueError("a byte-order mark")
+    if separator == "," and b'"' in block and b'"' in _QUOTED.sub(b"", block):
+        raise ValueError("a quote that does not enclose a whole field")
     if len(separator) > 1:
         if b"\t" in block:
             raise ValueError("a tab in a block whose separator is replaced by tabs")
         block, separator = block.replace(separator.encode(), b"\t"), "\t"
-    label = pa.int64() if table.labels is int else pa.string()
-    types = {table.user: label, table.item: label, table.timestamp: pa.int64()}
-    if table.rating:
-        types[table.rating] = pa.float32()
+    wanted = [name for name in (table.user, table.item, table.timestamp, table.rating) if name is not None]
     parsed = pacsv.read_csv(
         pa.BufferReader(block),
         read_options=pacsv.ReadOptions(column_names=names),
         parse_options=pacsv.ParseOptions(delimiter=separator, quote_char='"' if separator == "," else False),
         convert_options=pacsv.ConvertOptions(
-            column_types=types, include_columns=list(types), null_values=[], strings_can_be_null=False
+            column_types=dict.fromkeys(wanted, pa.string()),
+            include_columns=wanted,
+            null_values=[],
+            strings_can_be_null=False,
         ),
     )
-    users, items = parsed[table.user], parsed[table.item]
-    times = parsed[table.timestamp].to_numpy()
-    ratings = parsed[table.rating].to_numpy() if table.rating else np.full(len(times), np.nan, dtype=np.float32)
-    if table.rating and not np.isfinite(ratings).all():
-        raise ValueError("a rating that is not finite")
+    users, items = (_fast_labels(parsed[name], table) for name in (table.user, table.item))
+    times = _matching(parsed[table.timestamp], INTEGER).cast(pa.int64()).to_numpy()
+    if table.rating is None:
+        return users, items, times, np.full(len(times), np.nan, dtype=np.float32)
+    ratings = _matching(parsed[table.rating], REAL).cast(pa.float64()).to_numpy()
+    if (np.abs(ratings) >= TOO_LARGE).any():
+        raise ValueError("a rating that float32 cannot hold")
+    return users, items, times, ratings.astype(np.float32)
+
+
+def _fast_labels(column: pa.ChunkedArray, table: Table) -> Any:
     if table.labels is int:
-        return users.to_numpy(), items.to_numpy(), times, ratings
-    if any(pc.any(pc.equal(column, "")).as_py() for column in (users, items)):
+        return _matching(column, INTEGER).cast(pa.int64()).to_numpy()
+    if pc.any(pc.equal(column, "")).as_py():
         raise ValueError("an empty label")
-    return users, items, times, ratings
+    return column
 
 
-def _parse_slow(raw: RawFile, first: int, block: bytes, table: Table, names: list[str], bad: BadLines) -> Iterator[Row]:
+def _matching(column: pa.ChunkedArray, grammar: str) -> pa.ChunkedArray:
+    if not pc.all(pc.match_substring_regex(column, f"^(?:{grammar})$")).as_py():
+        raise ValueError(f"a cell that is not {grammar}")
+    return column
+
+
+def _parse_lines(
+    raw: RawFile, first: int, block: bytes, table: Table, names: list[str], bad: BadLines
+) -> Iterator[Row]:
     """Parse line by line, reporting each bad line."""
-    position = {name: place for place, name in enumerate(names)}
     for offset, line in enumerate(block.split(b"\n")):
         line = line.rstrip(b"\r")
         if not line.strip():
             continue
         try:
-            text = line.decode("utf-8")
-            cells = next(csv.reader([text], strict=True)) if table.separator == "," else text.split(table.separator)
-            if len(cells) != len(names):
-                raise ValueError(f"{len(cells)} fields, not {len(names)},")
-            user, item = (_label(cells[position[column]], column, table) for column in (table.user, table.item))
-            time = integer(cells[position[table.timestamp]], table.timestamp)
-            rating = real(cells[position[table.rating]], table.rating) if table.rating else math.nan
-        except (ValueError, csv.Error) as error:
+            yield read_line(line, table, names)
+        except ValueError as error:
             problem = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             bad.report(raw, first + offset, line, problem)
-            continue
-        yield user, item, time, rating
+
+
+def read_line(line: bytes, table: Table, names: list[str]) -> Row:
+    """One line, without its end, as (user, item, timestamp, rating). Raises ValueError saying what is wrong."""
+    if line.startswith(MARK):
+        raise ValueError("a byte-order mark in the midst of the file")
+    if b"\r" in line:
+        raise ValueError("a carriage return in the midst of the line")
+    cells = _cells(line, table)
+    if len(cells) != len(names):
+        raise ValueError(f"{len(cells)} fields, not {len(names)},")
+
+    def cell(column: str) -> str:
+        return cells[names.index(column)].decode("utf-8")
+
+    user, item = (_label(cell(column), column, table) for column in (table.user, table.item))
+    time = integer(cell(table.timestamp), table.timestamp)
+    return user, item, time, real(cell(table.rating), table.rating) if table.rating else math.nan
+
+
+def _cells(line: bytes, table: Table) -> list[bytes]:
+    """The cells of a line; in csv, one may stand in quotes, in which quotes are doubled."""
+    if table.separator != "," or b'"' not in line:
+        return line.split(table.separator.encode())
+    cells, end = [], -1
+    while end < len(line):
+        match = _FIELD.match(line, end + 1)
+        if match is None:
+            raise ValueError("a quote that does not enclose a whole field")
+        cells.append(match[2] if match[1] is None else match[1].replace(b'""', b'"'))
+        end = match.end()
+    return cells
 
 
 def _label(text: str, column: str, table: Table) -> int | str:
@@ -215,18 +266,20 @@ def _label(text: str, column: str, table: Table) -> int | str:
 
 
 def integer(text: str, column: str) -> int:
-    """An integer of 64 bits in plain decimal digits. Raises ValueError naming the column."""
-    if not re.fullmatch(r"-?[0-9]{1,19}", text.strip()) or not -(2**63) <= int(text) < 2**63:
+    """An integer of 64 bits in plain decimal digits; blanks around it and leading zeros do not count.
+
+    Raises ValueError naming the column.
+    """
+    plain = text.strip(" \t")
+    match = _INTEGER.fullmatch(plain)
+    if match is None or not -(2**63) <= (value := int(match[1] + match[2])) < 2**63:
         raise ValueError(f"{column} {text!r} is not an integer")
-    return int(text)
+    return value
 
 
 def real(text: str, column: str) -> float:
-    """A number that float32 can hold. Raises ValueError naming the column."""
-    try:
-        number = math.nan if "_" in text else float(text)  # Python's 1_0 is 10
-    except ValueError:
-        number = math.nan
-    if not abs(number) <= LARGEST:
+    """A decimal number that float32 can hold; blanks around it do not count. Raises ValueError naming the column."""
+    plain = text.strip(" \t")
+    if not _REAL.fullmatch(plain) or not abs(float(plain)) < TOO_LARGE:
         raise ValueError(f"{column} {text!r} is not a number")
-    return number
+    return float(plain)

@@ -25,7 +25,7 @@ EXPERIMENTS: dict[str, str] = {
 
 
 def get(name: str) -> Experiment:
-    """The experiment ``name``: a module with NAME, REVISION, SOURCES, Config, plan and run.
+    """The experiment ``name``: a module with NAME, GOLDEN, Config, plan, revision and run.
 
     Raises:
         SeqRecError: there is none of this name.

@@ -12,21 +12,9 @@ from typing import Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
-from seqrec_lib.experiments.accuracy import NAME, REVISION, SOURCES, Config, run, sources
+from seqrec_lib.experiments.accuracy import NAME, Config, revision, run
 
-__all__ = [
-    "NAME",
-    "QUESTIONS",
-    "REVISION",
-    "SOURCES",
-    "Config",
-    "Question",
-    "Variant",
-    "plan",
-    "questions",
-    "run",
-    "sources",
-]
+__all__ = ["NAME", "QUESTIONS", "Config", "Question", "Variant", "plan", "questions", "revision", "run"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the optimizer study compares: the arms of Figure 3, the grids that tune them and test their robustness, and the
 runs that a page plans of them.
 
-No part of a run's fingerprint: a run is defined by its configuration. An arm's tuned value is the one with the least
+A run is defined by its configuration alone. An arm's tuned value is the one with the least
 validation loss on its grid, at the study's first seed (of those within 0.001, the smallest); every tuned arm has a
 grid of the same size. The page shows each grid and whether the value used here is still its best.
 """

@@ -1,8 +1,11 @@
 """Plan, run, read: what an experiment is, and the one function that executes its runs.
 
-An experiment is a module (or any object) with a name, a revision, a frozen ``Config``, a cheap ``plan`` and
+An experiment is a module (or any object) with a name, a frozen ``Config``, a cheap ``plan``, a ``revision`` and
 a ``run``. `execute` reads the runs that have a record and carries out the others one by one, so the same
 call does the work on one machine and only reads it on another.
+
+A published run stands for the code of the goldens. Where the code here is another (`seqrec_lib.results.code`), its own
+run is made beside the published one; and a run that is not published is made again when its code or its data change.
 """
 
 from __future__ import annotations
@@ -18,16 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.sound import check_config
 from seqrec_lib.progress import Reporter, duration
-from seqrec_lib.results import RunRecord, RunStore, environment, fingerprint, hardware, now, plain, run_key
+from seqrec_lib.results import RunRecord, RunStore, environment, hardware, now, plain, run_key
+from seqrec_lib.results.code import code_of, edited
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import SLUG
-from seqrec_lib.results.replays import proof
+from seqrec_lib.terminal import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-# Where there is a GPU, these do a part of a module's work: they decide runs there, and none on a CPU.
-_ON_A_GPU = {"seqrec_lib.training": ("seqrec_lib.captured", "seqrec_lib.resident")}
 
 
 def _say_nothing(*_: object) -> None:
@@ -78,21 +79,13 @@ class Outcome:
 
 
 class Experiment(Protocol):
-    """An experiment, usually a module. Optional: ``TIMED = True`` puts the hardware into the run's key, and
-    ``parents(config) -> sequence of run ids`` names the runs that it builds on, and ``sources(plain config) ->
-    modules`` narrows ``SOURCES`` down to those that decide this run."""
+    """An experiment, usually a module. Optional: ``TIMED = True`` puts the hardware into the run's key;
+    ``parents(config) -> sequence of run ids`` names the runs that it builds on; ``GOLDEN`` (name -> parameters of
+    ``plan``) are tiny runs whose numbers the tests hold."""
 
     @property
     def NAME(self) -> str:
         """Name of the experiment, as records and notebooks have it."""
-
-    @property
-    def REVISION(self) -> int:
-        """Raised when a change alters results; a part of the key of every run."""
-
-    @property
-    def SOURCES(self) -> tuple[str, ...]:
-        """Modules whose code the fingerprint covers."""
 
     @property
     def Config(self) -> type:
@@ -101,37 +94,121 @@ class Experiment(Protocol):
     def plan(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Configurations for a notebook's parameters; cheap: no torch, no data."""
 
+    def revision(self, config: Any) -> int:
+        """A part of the key of the run; raised for the configurations whose results a change alters."""
+
     def run(self, config: Any, context: Context) -> Outcome:
         """Carry out one configuration, going on from what lies in ``context.workdir``."""
 
 
-def key(experiment: Experiment, config: Any) -> str:
-    """Run id of ``config`` under the experiment's present revision."""
+@dataclass(frozen=True)
+class Planned:
+    """One configuration and where its run is to be found.
+
+    Attributes:
+        run_id: of the run that today's code stands for.
+        code: hash of the code here.
+        edited: modules whose code is not the goldens', where a published run stands for the goldens'; else ().
+        record: the run's record, or None: there is none, or it is of other code or other data and not published.
+    """
+
+    config: Any
+    run_id: str
+    code: str
+    edited: tuple[str, ...]
+    record: RunRecord | None
+
+
+def key(experiment: Experiment, config: Any, edited: str | None = None) -> str:
+    """Run id of ``config`` under the experiment's present revision; ``edited``: hash of code unlike the goldens'."""
     return run_key(
-        experiment.NAME, plain(config), experiment.REVISION, _parents(experiment, config), _device(experiment)
+        experiment.NAME,
+        plain(config),
+        experiment.revision(config),
+        _parents(experiment, config),
+        _device(experiment),
+        edited,
     )
 
 
-def fingerprint_of(experiment: Experiment, config: Mapping[str, Any], device_type: str = "cpu") -> str:
-    """Fingerprint of today's code for the run of ``config``, given as a record has it, on a cpu or with cuda."""
-    sources = _sources(experiment, config)
-    if device_type == "cuda":
-        sources += tuple(more for source in sources for more in _ON_A_GPU.get(source, ()))
-    return fingerprint(sources)
+def modules_of(experiment: Experiment, config: Any) -> list[str]:
+    """The modules that a run begins with: the experiment's own, and those of the models that ``config`` names."""
+    from seqrec_lib.models import COUNTED, MODELS, module_of
+
+    home = getattr(experiment, "__name__", None) or type(experiment).__module__
+    names = [name for name in _models_in(plain(config)) if name in MODELS or name in COUNTED]
+    return [home, *map(module_of, names)] if home.startswith("seqrec_lib.") else [*map(module_of, names)]
 
 
-def fingerprint_today(record: RunRecord, experiment: Experiment) -> str:
-    """Fingerprint that the record's run would have now, on the kind of device that it ran on."""
-    return fingerprint_of(experiment, record.config, record.environment.get("device_type", "cpu"))
+def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_data: bool = False) -> Planned:
+    """Where the run of ``config`` by today's code is, and its record if there is one.
 
+    Args:
+        compare_data: whether to hold the record's data against the data set that is installed here.
 
-def is_older(record: RunRecord, experiment: Experiment) -> bool:
-    """Whether code made the record that differs from today's and was not shown to give the same numbers.
-
-    Page and `status` say "older code". `seqrec_lib.results.replays` says how it is shown.
+    Raises:
+        SeqRecError: the data set here is not the one that a published run was made from.
     """
-    today = fingerprint_today(record, experiment)
-    return record.fingerprint != today and not proof(record, today)
+    modules, run_id = modules_of(experiment, config), key(experiment, config)
+    code, record = code_of(modules), store.find_published(run_id)
+    changed = edited(modules) if record is not None else ()
+    if changed:
+        run_id = key(experiment, config, code)
+    if changed or record is None:
+        record = store.find(run_id)
+        record = record if record is not None and record.code == code else None
+    if record is not None and compare_data and _is_of_other_data(record):
+        if store.is_published(record):
+            name, split = record.dataset["name"], record.dataset["split_sha256"]
+            raise SeqRecError(
+                f"data set {name!r} here has the split hash {installed_split(name)}, published runs were made from "
+                f"{split}; get the published files (`seqrec data fetch {name}`), or give your data a name of their own"
+            )
+        record = None
+    return Planned(config, run_id, code, changed, record)
+
+
+def config_of(record: RunRecord) -> Any:
+    """The configuration of a record, as the frozen dataclass of its experiment.
+
+    Raises:
+        SeqRecError: it is none: a field is unknown or of a wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from seqrec_lib.experiments import get
+
+    try:
+        return TypeAdapter(get(record.experiment).Config).validate_python(record.config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SeqRecError(f"run {record.run_id}: its configuration's {where}: {first['msg']}; delete the run") from None
+
+
+def installed_split(name: str) -> str | None:
+    """Split hash of the data set ``name`` as it is here, or None: it is not here."""
+    from seqrec_lib.data import DATASETS, available, load
+
+    return load(name).split_hash if name in DATASETS and available(name)[0] else None
+
+
+def _is_of_other_data(record: RunRecord) -> bool:
+    split = record.dataset.get("split_sha256")
+    here = installed_split(record.dataset["name"]) if split is not None else None
+    return here is not None and here != split
+
+
+def _models_in(value: Any) -> list[str]:
+    """All that stands under "model" or "models" in a configuration, at any depth."""
+    if isinstance(value, Mapping):
+        found = [name for one in ("model", "models") for name in _texts(value.get(one))]
+        return found + [name for item in value.values() for name in _models_in(item)]
+    return [name for item in value for name in _models_in(item)] if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [v for v in value if isinstance(v, str)] if value else []
 
 
 def execute(
@@ -149,7 +226,8 @@ def execute(
     Each run is saved as it ends. One that fails is saved with its error, the next one goes on, and a later
     call tries it again (unless the failure is published, as a result). A run that another process is at is waited for,
     then read. An interruption leaves finished runs in the store and the present one's checkpoints in its working
-    folder.
+    folder. Where the code here is not that of a published run, its own run is made and returned; with
+    ``missing="skip"`` the published one is, until there is such a run.
 
     Args:
         experiment: what to execute.
@@ -164,8 +242,8 @@ def execute(
         One entry per configuration: its record (complete or failed), or None: not run.
 
     Raises:
-        SeqRecError: ``missing`` is neither run nor skip, a configuration cannot be meant (`sound`), or the store cannot
-            be read or written.
+        SeqRecError: ``missing`` is neither run nor skip, a configuration cannot be meant (`sound`), the data set here
+            is not the one of a published run, or the store cannot be read or written.
     """
     if missing not in {"run", "skip"}:
         raise SeqRecError(f"missing is {missing!r}; use run (carry out missing runs) or skip (show them as not run)")
@@ -175,15 +253,19 @@ def execute(
     results: list[RunRecord | None] = []
     with Reporter(progress) as reporter:
         for number, config in enumerate(configs, 1):
-            run_id = key(experiment, config)
-            record = store.find(run_id)
+            planned = look_up(experiment, config, store, compare_data=missing == "run")
+            record = planned.record
+            changed = ", ".join(name.removeprefix("seqrec_lib.") for name in planned.edited)
             label = f"[{number}/{len(configs)}] {experiment.NAME}: {describe(config)}"
+            label += f" (edited: {changed})" if changed else ""
             if record is not None and store.settled(record):
+                store.tidy(record.run_id)
                 reporter.count("read")
             elif missing == "skip":
-                reporter.count("failed" if record else "not run")
+                record = record or (store.find(key(experiment, config)) if planned.edited else None)
+                reporter.count("not run" if record is None else "read" if store.settled(record) else "failed")
             else:
-                record = _run_locked(experiment, config, run_id, label, store, reporter, device, wait)
+                record = _run_locked(experiment, planned, label, store, reporter, device, wait)
             results.append(record)
     return results
 
@@ -197,27 +279,30 @@ def describe(config: Any) -> str:
 
 def _run_locked(
     experiment: Experiment,
-    config: Any,
-    run_id: str,
+    planned: Planned,
     label: str,
     store: RunStore,
     reporter: Reporter,
     device: Literal["auto", "cpu", "cuda"],
     wait: bool,
 ) -> RunRecord | None:
+    run_id = planned.run_id
     if wait and store.is_locked(run_id):
         reporter.line(f"{label}: another process is at it; waiting")
     with store.lock(run_id, wait=wait) as held:
         if not held:
             return None
-        record = store.find(run_id)
+        record = look_up(experiment, planned.config, store, compare_data=True).record
         if record is not None and store.settled(record):  # the other process finished it meanwhile
             reporter.count("read")
             return record
+        split = installed_split(str(plain(planned.config).get("dataset")))
+        if not store.goes_on(run_id, f"{planned.code} {split}"):
+            reporter.line(f"{label}: the code or the data have changed since this run began; it begins again")
         reporter.start(label)
         context = Context(store.workdir(run_id), reporter.enabled, reporter.report, reporter.report_share, device)
         start, started = time.perf_counter(), now()
-        record = _run(experiment, config, run_id, context, store, started)
+        record = _run(experiment, planned, context, store, started)
         seconds = time.perf_counter() - start
         if record.complete:
             reporter.count("run")
@@ -228,50 +313,44 @@ def _run_locked(
     return record
 
 
-def _run(
-    experiment: Experiment, config: Any, run_id: str, context: Context, store: RunStore, started: str
-) -> RunRecord:
+def _run(experiment: Experiment, planned: Planned, context: Context, store: RunStore, started: str) -> RunRecord:
+    config, run_id = planned.config, planned.run_id
     values = plain(config)
     begin = time.perf_counter()
-    # Code and commit are those at the start: both may change on disk while the run lasts.
-    commit, dirty = git_state()
-    code = {"git_commit": commit, "git_dirty": dirty}
-    fingerprints = {device: fingerprint_of(experiment, values, device) for device in ("cpu", "cuda")}
+    commit, dirty = git_state()  # at the start: it may change while the run lasts
+    git = {"git_commit": commit, "git_dirty": dirty}
     fixed: dict[str, Any] = {
         "run_id": run_id,
         "experiment": experiment.NAME,
         "config": values,
-        "revision": experiment.REVISION,
+        "revision": experiment.revision(config),
         "parents": _parents(experiment, config),
         "hardware": _device(experiment),
+        "code": planned.code,
+        "edited": planned.code if planned.edited else None,
         "started": started,
     }
     try:
         outcome = experiment.run(config, context)
         cost = {"wall_seconds": round(time.perf_counter() - begin, 3)} | plain(outcome.cost)
-        machine = _machine(context.device) | code | plain(outcome.environment)
         record = RunRecord(
             **fixed,
             dataset=plain(outcome.dataset),
             metrics=plain(outcome.metrics),
             history=plain(outcome.history),
             cost=cost,
-            environment=machine,
-            fingerprint=fingerprints[machine["device_type"]],
+            environment=_machine(context.device) | git | plain(outcome.environment),
             status="complete",
             finished=now(),
-            tables=tuple(sorted(outcome.tables)),
         )
         record.to_json(f"run {run_id}")  # an outcome that is no record (NaN, say) makes a failed run
         tables = outcome.tables
     except Exception as error:  # whatever went wrong in one run, the others go on
         name = str(values.get("dataset", "none"))
-        machine = _machine(context.device) | code
         record = RunRecord(
             **fixed,
             dataset={"name": name if SLUG.fullmatch(name) else "none"},
-            environment=machine,
-            fingerprint=fingerprints[machine["device_type"]],
+            environment=_machine(context.device) | git,
             status="failed",
             error=_one_line(error),
             finished=now(),
@@ -280,8 +359,7 @@ def _run(
         with suppress(OSError):  # a help for who looks; what counts is the record
             text = traceback.format_exc()
             (context.workdir / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-    store.save(record, tables)
-    return record
+    return store.save(record, tables)
 
 
 def _machine(device: str) -> dict[str, Any]:
@@ -291,15 +369,8 @@ def _machine(device: str) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    # What a terminal would obey and half characters, which no file can hold, are spelled out.
-    words = " ".join(str(error).split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    text = one_line(str(error))
     return text if isinstance(error, SeqRecError) and text else f"{type(error).__name__}: {text}"
-
-
-def _sources(experiment: Experiment, config: Mapping[str, Any]) -> tuple[str, ...]:
-    sources = getattr(experiment, "sources", None)
-    return tuple(sources(config)) if sources is not None else experiment.SOURCES
 
 
 def _parents(experiment: Experiment, config: Any) -> tuple[str, ...]:

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAME = "datasets"
-REVISION = 1
-SOURCES = (
-    "seqrec_lib.experiments.datasets",
-    "seqrec_lib.data.interactions",
-    "seqrec_lib.data.readers",
-    "seqrec_lib.data.sequences",
-    "seqrec_lib.data.simulate",
-    "seqrec_lib.data.tables",
-)
 BINS = 24
+GOLDEN: dict[str, dict[str, Any]] = {
+    "formats": {
+        "datasets": [
+            "ml-latest-small", "ml-1m", "ml-100k", "amazon-2014-beauty", "amazon-2018-video-games",
+            "amazon-2023-video-games",
+        ]
+    },
+    "other-formats": {"datasets": ["amazon-2014-beauty", "amazon-2018-video-games", "amazon-2023-video-games"]},
+    "simulated": {"datasets": ["demo"]},
+}  # fmt: skip
 RANK_SHARES = (
     *np.round(np.arange(0.0, 0.1, 0.005), 3).tolist(),
     *np.round(np.arange(0.1, 1.001, 0.02), 2).tolist(),
@@ -45,6 +46,11 @@ class Config:
     """dataset: its name in the registry."""
 
     dataset: str
+
+
+def revision(config: Config) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:

@@ -37,24 +37,21 @@ if TYPE_CHECKING:
     from seqrec_lib.language.search import TitleSearch
 
 NAME = "generative"
-REVISION = 1
-SOURCES = (
-    "seqrec_lib.experiments.generative",
-    "seqrec_lib.data.sequences",
-    "seqrec_lib.language.beams",
-    "seqrec_lib.language.corpus",
-    "seqrec_lib.language.generation",
-    "seqrec_lib.language.mixers",
-    "seqrec_lib.language.pretrained",
-    "seqrec_lib.language.recurrence",
-    "seqrec_lib.language.search",
-    "seqrec_lib.language.states",
-    "seqrec_lib.language.trie",
-    "seqrec_lib.language.tuning",
-    "seqrec_lib.metrics",
-)
 AT = 10  # cut-off of diversity and coverage
 MODEL = "model"  # the tuned model's folder within `keep`
+GOLDEN: dict[str, dict[str, Any]] = {
+    "queries": {
+        "dataset": "ml-latest-small",
+        "models": ["bm25-last", "title-markov", "gpt4rec", "mamrec"],
+        "seeds": [0],
+        "overrides": {
+            "d_model": 32, "n_layers": 2, "heads": 2, "d_state": 16, "vocabulary": 300, "positions": 96, "history": 8,
+            "prompt_tokens": 64, "title_tokens": 16, "epochs": 2, "tokens_per_batch": 1024, "learning_rate": 1e-2,
+            "beams": 4, "length": 4, "fewer": [2], "steps": 8, "constants_users": 16, "k1": [0.5, 1.5],
+            "b": [0.0, 0.75],
+        },
+    }
+}  # fmt: skip
 
 Queries = list[list[str]]
 
@@ -70,6 +67,11 @@ class Config:
     size: Size | None
     tuning: Tuning | None
     writing: Writing
+
+
+def revision(config: Config) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:

@@ -37,30 +37,21 @@ if TYPE_CHECKING:
 
 NAME = "llamarec"
 MODEL = "llamarec"
-REVISION = 1
-RANKING = (
-    "seqrec_lib.checkpoint",
-    "seqrec_lib.data.sequences",
-    "seqrec_lib.language.assessment",
-    "seqrec_lib.language.candidates",
-    "seqrec_lib.language.corpus",
-    "seqrec_lib.language.objectives",
-    "seqrec_lib.language.orpo",
-    "seqrec_lib.language.pretrained",
-    "seqrec_lib.language.ranker_checkpoint",
-    "seqrec_lib.language.ranker_training",
-    "seqrec_lib.language.ranking",
-    "seqrec_lib.language.title_tokens",
-    "seqrec_lib.metrics",
-)
-SOURCES = ("seqrec_lib.experiments.llamarec", *RANKING)
 KEPT = "model"  # the tuned model's folder within `keep`
 SCRATCH = "scratch:titles"
-
-
-def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules whose code decides a run of ``config`` (as a record has it)."""
-    return (*SOURCES, quantized.__name__) if quantized.is_quantized(config["source"]) else SOURCES
+GOLDEN: dict[str, dict[str, Any]] = {
+    "letter-rankers": {
+        "dataset": "ml-latest-small",
+        "retrievers": ["sasrec"],
+        "retriever_overrides": accuracy.tiny()["overrides"],
+        "negatives": ["random", "retriever"],
+        "seeds": [0],
+        "overrides": {
+            "d_model": 16, "n_layers": 2, "history": 8, "candidates": 8, "lessons": 64, "per_user": 3, "batch": 16,
+            "warmup_steps": 2, "orders": 1, "valid_users": 16,
+        },
+    }
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,11 +68,17 @@ class Config:
     teaching: Teaching
 
 
+def revision(config: Config) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
+
+
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
 
     ``source`` is a hub id, a folder, or scratch:titles; with nf4: before an id or a folder, its weights are kept in
-    four bits. ``overrides`` are fields of `Size`, `Setting` and `Teaching`.
+    four bits. ``overrides`` are fields of `Size`, `Setting` and `Teaching`; ``retriever_overrides``, where given, are
+    those of the retriever's recipe.
 
     Raises:
         SeqRecError: an unknown data set, retriever or override, title tokens for a model that has none, or four-bit
@@ -97,11 +94,10 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     quantized.check(source, setting.lora_rank)
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
+    recipe = parameters.get("retriever_overrides") or RETRIEVER.get(dataset, {})
     configs: list[Config] = []
     for name in parameters["retrievers"]:
-        (retriever,) = accuracy.plan(
-            {"dataset": dataset, "models": [name], "seeds": [0], "overrides": RETRIEVER.get(dataset, {})}
-        )
+        (retriever,) = accuracy.plan({"dataset": dataset, "models": [name], "seeds": [0], "overrides": recipe})
         if retriever.training is None:
             raise SeqRecError(f"retriever {name!r} only counts; use a trained model, such as sasrec")
         for kind in parameters.get("negatives") or [setting.negatives]:
@@ -120,9 +116,11 @@ def run(config: Config, context: Context) -> Outcome:
     import pyarrow as pa
 
     from seqrec_lib.data import load
+    from seqrec_lib.language.candidates import check_histories
     from seqrec_lib.language.ranker_training import teach
 
     sequences = load(config.dataset)
+    check_histories(sequences, config.setting.candidates)
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever, context.device)
     ranker = make_ranker(config, language, sequences, context.device)

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, cast
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.arms import Config, cells, plan
 from seqrec_lib.experiments.base import Context, Outcome
-from seqrec_lib.models import source_modules
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,38 +32,33 @@ if TYPE_CHECKING:
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
     from seqrec_lib.training import Progress, TrainingResult
 
-__all__ = ["NAME", "REVISION", "SOURCES", "Config", "cells", "plan", "run", "sources"]
+__all__ = ["GOLDEN", "NAME", "Config", "cells", "plan", "revision", "run"]
 NAME = "optimizers"
-REVISION = 1
-SOURCES = (  # of every run; `sources` adds what its model, optimizer and batches need
-    "seqrec_lib.experiments.optimizers",
-    "seqrec_lib.data.sequences",
-    "seqrec_lib.checkpoint",
-    "seqrec_lib.losses",
-    "seqrec_lib.metrics",
-    "seqrec_lib.models.base",
-    "seqrec_lib.models.layers",
-    "seqrec_lib.ranking",
-    "seqrec_lib.training",
-)
-USGM = ("seqrec_lib.optim.usgm", "seqrec_lib.optim.flat")
+GOLDEN: dict[str, dict[str, Any]] = {
+    "optimizers": {
+        "dataset": "ml-latest-small",
+        "model": "sasrec",
+        "seeds": [0],
+        "arms": [
+            "adam-large", "adamw-cosine", "sgd", "usgm", "usgm-paper", "usgm-noise", "usgm-adam", "probing",
+            "probing-noise",
+        ],
+        "grids": [],
+        "epochs": 2,
+        "grid_epochs": 1,
+        "measure_beta": True,
+        "draws": 1,
+        "beta_epochs": 1,
+        "overrides": {"d_model": 16, "dropout": 0.1, "max_length": 20, "tokens_per_batch": 100, "average": 0.0},
+    }
+}  # fmt: skip
 TRACE_ROWS = 120
 SIZES = (1, 2, 4, 8, 16, 32)  # micro-batches at which beta is measured
 
 
-def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules whose code decides a run of ``config``: another model's or optimizer's code is none of them."""
-    name, noise = config["optimizer"]["name"], config["kind"] == "noise"
-    found = [*SOURCES, *source_modules(config["model"])]
-    if name in ("usgm", "probing") or config["batching"]:
-        found += USGM
-    if name == "probing":
-        found.append("seqrec_lib.optim.probing")
-    if noise:
-        found.append("seqrec_lib.experiments.beta")
-    elif config["batching"]:
-        found.append("seqrec_lib.optim.adaptive_batching")
-    return tuple(found)
+def revision(config: Any) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
 
 
 def run(config: Config, context: Context) -> Outcome:

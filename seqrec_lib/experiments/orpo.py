@@ -25,19 +25,6 @@ if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
 
 NAME = "orpo"
-REVISION = 1
-SOURCES = (
-    "seqrec_lib.experiments.orpo",
-    "seqrec_lib.experiments.llamarec",
-    "seqrec_lib.language.pairings",
-    "seqrec_lib.language.preferences",
-    *llamarec.RANKING,
-)
-
-
-def sources(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules whose code decides a run of ``config`` (as a record has it)."""
-    return tuple(dict.fromkeys((*SOURCES, *llamarec.sources(config["base"]))))
 
 
 @dataclass(frozen=True)
@@ -103,8 +90,21 @@ class Config:
     preference: Preference
 
 
+GOLDEN: dict[str, dict[str, Any]] = {
+    "objectives-and-pairs": {
+        **{k: v for k, v in llamarec.GOLDEN["letter-rankers"].items() if k not in ("retrievers", "negatives")},
+        "retriever": "sasrec",
+        "arms": [name for name in ARMS if "lightfm" not in name],  # whose factors are made by another package
+        "tuning": {"epochs": 1, "batch": 8, "warmup_steps": 2},
+    }
+}
 ORDERS = ("permuted_", "averaged_")  # metrics over random orders of the candidates
 DATASETS: dict[str, dict[str, Any]] = {"demo": {"epochs": 1, "batch": 32, "warmup_steps": 5}}
+
+
+def revision(config: Config) -> int:
+    """Raised for the configurations whose results a change alters."""
+    return 1
 
 
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
@@ -149,10 +149,11 @@ def run(config: Config, context: Context) -> Outcome:
 
     from seqrec_lib.data import load
     from seqrec_lib.language.objectives import Knobs
-    from seqrec_lib.language.pairings import pairing
+    from seqrec_lib.language.pairings import check, pairing
     from seqrec_lib.language.ranker_training import Tuning, tune
 
     sequences, setting = load(config.dataset), config.preference
+    check(setting.negatives, sequences)
     folder = llamarec.kept(llamarec, config.base, context) / llamarec.KEPT
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)

@@ -24,6 +24,7 @@ from seqrec_lib.ranking import Recommender, gather_histories, target_ranks
 
 Negatives = Literal["random", "retriever", "mixed"]
 Order = Literal["shuffled", "ordered"]
+SHORTEST = 2  # items of a history to learn from
 _USERS_AT_A_TIME = 256
 
 
@@ -46,6 +47,33 @@ class Pools:
         """Each pool in another order, (n, K) indices into it; the target's place moves with it."""
         place = np.where(self.place >= 0, (order == self.place[:, None]).argmax(1), -1)
         return Pools(np.take_along_axis(self.items, order, 1), np.take_along_axis(self.scores, order, 1), place)
+
+
+def check_histories(sequences: Sequences, k: int) -> None:
+    """What the data must hold for pools of ``k`` candidates, in training and in the test, known before any training.
+
+    The test histories are the longest: where they leave ``k`` unseen items, all others leave enough, with and without
+    their target.
+
+    Raises:
+        SeqRecError: a test history leaves fewer than ``k`` unseen items, or no training sequence has a prefix to learn
+            from (`sample_prefixes`).
+    """
+    lengths = sequences.lengths - 1
+    users = np.repeat(np.arange(sequences.n_users), lengths)
+    seen = np.delete(sequences.items, sequences.offsets[1:] - 1)
+    pairs = np.unique(users * (sequences.n_items + 1) + seen)  # an item counts once, however often it was had
+    least = sequences.n_items - int(np.bincount(pairs // (sequences.n_items + 1), minlength=1).max())
+    if not 2 <= k <= least:
+        raise SeqRecError(
+            f"{sequences.name}: {k} candidates, but a history leaves only {least} of {sequences.n_items} items unseen; "
+            "set candidates to between 2 and that many, or use data with more items"
+        )
+    if int(lengths.max()) - 1 <= SHORTEST:
+        raise SeqRecError(
+            f"{sequences.name}: no user has {SHORTEST + 3} interactions, so that no training sequence has a history of "
+            f"{SHORTEST} items and a target; use longer histories"
+        )
 
 
 @torch.no_grad()
@@ -103,7 +131,9 @@ def _scored(
         yield batch, values
 
 
-def sample_prefixes(sequences: Sequences, per_user: int, rng: np.random.Generator, *, shortest: int = 2) -> Histories:
+def sample_prefixes(
+    sequences: Sequences, per_user: int, rng: np.random.Generator, *, shortest: int = SHORTEST
+) -> Histories:
     """Up to ``per_user`` prefixes of each training sequence with their next items, drawn without repetition.
 
     A user whose training sequence is too short for a history of ``shortest`` items gives none.

@@ -41,6 +41,16 @@ class Pairing:
     counts: dict[str, int]
 
 
+def check(kind: str, sequences: Sequences) -> None:
+    """Raises SeqRecError where `pairing` would, for an unknown kind or what data and packages lack: before training."""
+    if kind not in KINDS:
+        raise SeqRecError(f"unknown kind of negatives {kind!r}; there are {', '.join(KINDS)}")
+    if _is_rated(kind, sequences):
+        preferences.by_rating(sequences)
+    if kind in ("lightfm", "lightfm-pool", "paper"):
+        preferences.lightfm_class()
+
+
 def pairing(
     kind: str,
     ranker: LetterRanker,
@@ -54,8 +64,7 @@ def pairing(
     Raises:
         SeqRecError: an unknown kind, ratings or LightFM that are needed and are not there.
     """
-    if kind not in KINDS:
-        raise SeqRecError(f"unknown kind of negatives {kind!r}; there are {', '.join(KINDS)}")
+    check(kind, sequences)
     if kind in ("lightfm", "lower-rated", "paper"):
         return _of_pairs(_pairs(kind, sequences), ranker, sequences, prompts, rng)
     users, histories = preferences.last_items(sequences, leaky=kind == "leaky")
@@ -76,9 +85,13 @@ def pairing(
     return Pairing(Examples(texts, pools.place, scores.argmax(1)), {"pairs": len(users)})
 
 
+def _is_rated(kind: str, sequences: Sequences) -> bool:
+    return kind == "lower-rated" or (kind == "paper" and sequences.ratings is not None)
+
+
 def _pairs(kind: str, sequences: Sequences) -> list[preferences.Pairs]:
     parts = []
-    if kind == "lower-rated" or (kind == "paper" and sequences.ratings is not None):
+    if _is_rated(kind, sequences):
         parts.append(preferences.by_rating(sequences))
     if kind != "lower-rated":
         parts.append(preferences.by_factors(sequences, preferences.fit_factors(sequences)))

@@ -77,14 +77,8 @@ def last_items(sequences: Sequences, *, leaky: bool = False) -> tuple[np.ndarray
     return users, Histories(sequences.offsets[:-1][users], stop[users], sequences.items[stop[users]])
 
 
-def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20, seed: int = 0) -> Any:
-    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats.
-
-    Raises:
-        SeqRecError: LightFM is not installed.
-    """
-    from scipy.sparse import coo_matrix
-
+def lightfm_class() -> Any:
+    """LightFM's class. Raises SeqRecError where it is not installed."""
     try:
         with warnings.catch_warnings():
             # Where its extension for several threads does not load, it says so: one thread is what is wanted here.
@@ -94,7 +88,18 @@ def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20,
         raise SeqRecError(
             f"LightFM is missing ({error}); pip install 'lightfm-next>=1.19' (needs a C compiler)"
         ) from None
+    return LightFM
 
+
+def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20, seed: int = 0) -> Any:
+    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats.
+
+    Raises:
+        SeqRecError: LightFM is not installed.
+    """
+    from scipy.sparse import coo_matrix
+
+    make = lightfm_class()
     users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
     training = np.arange(sequences.n_interactions) < sequences.offsets[1:][users] - 2
     rows, columns = users[training], sequences.items[training] - 1
@@ -102,7 +107,7 @@ def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20,
     matrix = coo_matrix(
         (np.ones(pairs.shape[1], np.float32), (pairs[0], pairs[1])), shape=(sequences.n_users, sequences.n_items)
     )
-    model = LightFM(no_components=components, loss="warp", random_state=seed)
+    model = make(no_components=components, loss="warp", random_state=seed)
     return model.fit(matrix, epochs=epochs, num_threads=1)
 
 

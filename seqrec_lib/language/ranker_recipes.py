@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from seqrec_lib.data.registry import base_name
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.recipes import overridden
 
@@ -94,6 +95,6 @@ def resolve(
         SeqRecError: an override is none of their fields, or has a wrong type.
     """
     parts = {"size": asdict(Size()), "setting": asdict(Setting()), "teaching": asdict(Teaching())}
-    given = SCRATCH | DATASETS.get(dataset, {}) if scratch else PRETRAINED
+    given = SCRATCH | DATASETS.get(base_name(dataset), {}) if scratch else PRETRAINED
     chosen = overridden(parts, given, overrides or {}, "a ranker")
     return Size(**chosen["size"]) if scratch else None, Setting(**chosen["setting"]), Teaching(**chosen["teaching"])

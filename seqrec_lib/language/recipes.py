@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.tuning import Tuning
@@ -99,7 +100,7 @@ def resolve(
     """
     scratch = source.startswith("scratch:")
     defaults = {"size": asdict(Size()), "tuning": asdict(Tuning()), "writing": asdict(Writing())}
-    given = dict(DATASETS.get(dataset, {})) if scratch or dataset == "demo" else {}
+    given = dict(DATASETS.get(base_name(dataset), {})) if scratch or dataset == "demo" else {}
     given |= {} if scratch else PRETRAINED
     chosen = overridden(defaults, given, overrides or {}, model)
     _check(chosen["size"], chosen["writing"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
@@ -24,13 +24,11 @@ class ModelSpec:
     Attributes:
         path: "module:Class"; the class takes (n_items, max_length) and the architecture as keyword arguments.
         architecture: their defaults.
-        sources: modules beside the class's own whose code decides what the model computes.
         causal: whether a model of that architecture can be trained on all positions of a window at once.
     """
 
     path: str
     architecture: Mapping[str, Any]
-    sources: tuple[str, ...] = ()
     causal: Callable[[Mapping[str, Any]], bool] = lambda architecture: True
 
 
@@ -46,8 +44,6 @@ LANGUAGE: dict[str, str] = {  # recommenders with a language model, their floors
     "mamrec": "generative",
     "llamarec": "llamarec",
 }
-
-_STATE_SPACE = ("seqrec_lib.models.state_space", "seqrec_lib.ssm")
 
 MODELS: dict[str, ModelSpec] = {
     "sasrec": ModelSpec(
@@ -65,7 +61,6 @@ MODELS: dict[str, ModelSpec] = {
             "dropout": 0.2,
             "initialisation": "own",
         },
-        _STATE_SPACE,
     ),
     "2mamba4rec": ModelSpec(
         "seqrec_lib.models.mamba4rec:TwoMamba4Rec",
@@ -79,7 +74,6 @@ MODELS: dict[str, ModelSpec] = {
             "dropout": 0.2,
             "initialisation": "own",
         },
-        _STATE_SPACE,
     ),
     "hydra4rec": ModelSpec(
         "seqrec_lib.models.hydra4rec:Hydra4Rec",
@@ -93,30 +87,24 @@ MODELS: dict[str, ModelSpec] = {
             "dropout": 0.2,
             "initialisation": "own",
         },
-        _STATE_SPACE,
         causal=lambda architecture: architecture["n_layers"] == 1,
     ),
 }
 
 
 def _variant(model: str, module: str, prefix: str) -> ModelSpec:
-    """The class of ``module`` that changes one decision of ``model``, with its settings and sources."""
+    """The class of ``module`` that changes one decision of ``model``, with its settings."""
     base = MODELS[model]
-    home, _, name = base.path.partition(":")
-    return ModelSpec(f"{module}:{prefix}{name}", base.architecture, (home, *base.sources), base.causal)
-
-
-def _both(model: str) -> ModelSpec:
-    """The class with the residual and the repeat bias, with the sources of either variant."""
-    spec = _variant(model, "seqrec_lib.models.residual_repeats", "Both")
-    return replace(spec, sources=("seqrec_lib.models.variants", "seqrec_lib.models.repeats", *spec.sources))
+    return ModelSpec(f"{module}:{prefix}{base.path.partition(':')[2]}", base.architecture, base.causal)
 
 
 _SPACES = ("mamba4rec", "2mamba4rec", "hydra4rec")
 VARIANTS: dict[str, ModelSpec] = {  # of the models above, one decision changed in each
     f"{model}+residual": _variant(model, "seqrec_lib.models.variants", "Residual") for model in _SPACES
 } | {f"{model}+repeats": _variant(model, "seqrec_lib.models.repeats", "Repeat") for model in MODELS}
-VARIANTS |= {f"{model}+residual+repeats": _both(model) for model in _SPACES}  # and both
+VARIANTS |= {
+    f"{model}+residual+repeats": _variant(model, "seqrec_lib.models.residual_repeats", "Both") for model in _SPACES
+}
 MODELS |= VARIANTS
 
 
@@ -135,11 +123,9 @@ def check(model: str) -> None:
         raise SeqRecError(f"unknown model {model!r}; {hint}")
 
 
-def source_modules(model: str) -> tuple[str, ...]:
-    """The modules whose code decides what the model computes, its class's own first."""
-    if model in COUNTED:
-        return (COUNTED[model].partition(":")[0],)
-    return (MODELS[model].path.partition(":")[0], *MODELS[model].sources)
+def module_of(model: str) -> str:
+    """The module that holds the model's class."""
+    return (COUNTED[model] if model in COUNTED else MODELS[model].path).partition(":")[0]
 
 
 def load_class(path: str) -> Any:

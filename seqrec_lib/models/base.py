@@ -45,14 +45,14 @@ class SequentialRecommender(nn.Module):
         """Histories to scores of all items: (B, L), (B,) -> (B, V) float32."""
         return self.scores(self.encode(items, lengths))
 
-    def bias(self, items: Tensor, at: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
+    def bias(self, items: Tensor, at: Tensor) -> tuple[Tensor, Tensor] | None:
         """A number that the model adds to some logits beyond h E^T, and where: None for all but the repeat bias.
 
         Args:
             items: (B, L) int64 ids. at: (P,) positions of the flattened (B, L), in ascending order.
 
         Returns:
-            The number, and pairs (index into ``at``, item id) as `catalogue_cross_entropy` takes them.
+            The number, and for each of the positions the items, (P, L) ids, as `catalogue_cross_entropy` takes them.
         """
         return None
 

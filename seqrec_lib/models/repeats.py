@@ -41,14 +41,8 @@ class RepeatBias(SequentialRecommender):
         self.window, self.max_length = max_length, None
         self.repeats = nn.Parameter(torch.zeros(()))
 
-    def bias(self, items: Tensor, at: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
-        length = items.shape[1]
-        earlier = torch.ones(length, length, dtype=torch.bool, device=items.device).tril(-1)
-        again = ((items.unsqueeze(2) == items.unsqueeze(1)) & earlier).any(2)  # (B, L): the item came before
-        row, place = at // length, at % length
-        upto = torch.arange(length, device=items.device) <= place.unsqueeze(1)  # (P, L)
-        position, index = (upto & ~again[row]).nonzero(as_tuple=True)
-        return SCALE * self.repeats, (position, items[row[position], index])
+    def bias(self, items: Tensor, at: Tensor) -> tuple[Tensor, Tensor] | None:
+        return SCALE * self.repeats, earlier_items(items, at)
 
     def encode(self, items: Tensor, lengths: Tensor) -> Tensor:
         skipped = (lengths - self.window).clamp_min(0)
@@ -75,3 +69,24 @@ class RepeatTwoMamba4Rec(RepeatBias, TwoMamba4Rec):
 
 class RepeatHydra4Rec(RepeatBias, Hydra4Rec):
     """Hydra4Rec with the repeat bias."""
+
+
+def earlier_items(items: Tensor, at: Tensor) -> Tensor:
+    """Items of each position's history, its own included, each once and 0 in all other places.
+
+    Args:
+        items: (B, L) ids. at: (P,) positions of the flattened (B, L).
+
+    Returns:
+        (P, L) ids.
+
+    >>> earlier_items(torch.tensor([[7, 8, 7, 9]]), torch.tensor([2, 3]))
+    tensor([[7, 8, 0, 0],
+            [7, 8, 0, 9]])
+    """
+    length = items.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=items.device).tril(-1)
+    again = ((items.unsqueeze(2) == items.unsqueeze(1)) & earlier).any(2)  # (B, L): the item came before
+    row, place = at // length, at % length
+    later = torch.arange(length, device=items.device) > place.unsqueeze(1)
+    return items.masked_fill(again, 0)[row].masked_fill(later, 0)

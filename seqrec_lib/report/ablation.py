@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.experiments.ablation import Question, Variant, configs_of
-from seqrec_lib.report.footer import OLDER, code_of, precision_of
+from seqrec_lib.report.footer import precision_of
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
@@ -100,28 +100,21 @@ def _word(test: PairedTest, alpha: float) -> str:
 
 
 def _unequal(question: Question, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> list[str]:
-    """Notes on pairs whose two sides also differ in the precision or the code that they were computed with."""
+    """Notes on pairs whose two sides also differ in the precision that they were computed in."""
     ran = {v.label: pair for (_, v), pair in zip(question.pairs, pairs, strict=True) if all(p.complete for p in pair)}
     precisions: dict[str, list[str]] = {}
     for label, (before, after) in ran.items():
         if _precisions(after) != _precisions(before):
             precisions.setdefault(f"{_precisions(after)} against {_precisions(before)}", []).append(label)
-    codes = [label for label, (before, after) in ran.items() if _is_older(before) != _is_older(after)]
     notes = []
     if precisions and question.id != "precision":
         parts = [f"{_listed(labels, ran)}: {words}" for words, labels in precisions.items()]
         notes.append(f"The two sides differ in precision as well. {'. '.join(parts)}.")
-    if codes:
-        notes.append(f"Older code made one side alone. {_listed(codes, ran)}.")
     return notes
 
 
 def _listed(labels: Sequence[str], every: Collection[str]) -> str:
     return "Each pair" if len(labels) == len(every) > 1 else "; ".join(labels)
-
-
-def _is_older(runs: ModelRuns) -> bool:
-    return any(code_of(record)[0] == OLDER for record in runs.complete)
 
 
 def _precisions(runs: ModelRuns) -> str:

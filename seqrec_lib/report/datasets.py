@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from seqrec_lib.data.registry import DATASETS
 from seqrec_lib.report import figures
 from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
 from seqrec_lib.report.paper import TABLE_4, comparable, dataset_name, paper_dataset
@@ -83,7 +84,7 @@ def shape_table(record: RunRecord | None, dataset: str) -> Html:
             "0: all items equal; 1: one has all",
         ],
         ["Density", shown("density", ".3%"), "share of user and item pairs that occur"],
-        ["Consecutive pairs with equal time", shown("tied_pairs", ".1%"), "their order is the file's"],
+        ["Consecutive pairs with equal time", shown("tied_pairs", ".1%"), _tie_rule(dataset)],
         ["Users whose last two tie", shown("tied_last_two", ".1%"), "the tie rule decides their test item"],
         ["Repeated user and item pairs", shown("repeated_pairs", ",.0f"), "a seen item can be the target"],
         ["First and last day", _days(record), ""],
@@ -96,6 +97,19 @@ def shape_table(record: RunRecord | None, dataset: str) -> Html:
         left=(0, 2),
         wrap=(2,),
     )
+
+
+def _tie_rule(dataset: str) -> str:
+    """What decides the order of interactions with equal timestamps, in the data set's order of time."""
+    order = DATASETS[dataset].order if dataset in DATASETS else "true"
+    if order.startswith("ties-random"):
+        return "their order is random"
+    rules = {
+        "recbole": "their order is the file's, and so is that of times equal in float32",
+        "ties-item-id": "their order is that of the items' ids",
+        "file-order": "the order is the file's, whatever the times",
+    }
+    return rules.get(order, "their order is the file's")
 
 
 def _verified(record: RunRecord) -> str:

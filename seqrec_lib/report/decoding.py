@@ -22,7 +22,7 @@ from seqrec_lib.report.benchmarks import conditions, missing, versions
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
 from seqrec_lib.report.language import weights
-from seqrec_lib.report.paper import dataset_name, model_name, paper_dataset, paper_row
+from seqrec_lib.report.paper import comparable, dataset_name, model_name, paper_dataset, paper_row
 from seqrec_lib.report.timings import span, times
 
 Record = Mapping[str, Any]
@@ -330,7 +330,7 @@ def users_table(record: Record | None, dataset: str) -> Html:
         )
         notes += [f"Failed: {name} ({error})." for name, error in part.get("errors", {}).items()]
         notes.append(conditions(record))
-    if paper_dataset(dataset) not in {None, dataset}:
+    if paper_dataset(dataset) and not comparable(dataset):
         notes.append("The paper's numbers are about other data.")
     caption = f"Language models, one request at a time on {dataset_name(dataset)}{place}"
     return table(headers, body, caption=caption, notes=notes, left=(0, 1, 2))

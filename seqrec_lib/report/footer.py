@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from seqrec_lib.experiments import get
-from seqrec_lib.experiments.base import fingerprint_today, is_older
 from seqrec_lib.report.html import NONE, Html, bullets, details, paragraph, stack, table
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord
-from seqrec_lib.results.replays import Replay, proof
+from seqrec_lib.results.rechecks import Recheck, rechecks_of
 
 
 def hardware_name(record: RunRecord) -> str:
@@ -31,9 +29,6 @@ def failures(runs: Sequence[ModelRuns], what: str = "run") -> Html:
     return paragraph("Failed runs:") + bullets(lines) if lines else paragraph(f"No {what} failed.")
 
 
-TODAYS, REPLAYED, OLDER = "today's code", "older code, replayed", "older code"
-
-
 def provenance(records: Sequence[RunRecord | None]) -> Html:
     """The footer of a results page: how many runs, made by which code, when, on what; every run id unfolds."""
     present = [record for record in records if record is not None]
@@ -48,18 +43,7 @@ def provenance(records: Sequence[RunRecord | None]) -> Html:
         f"Runs with a record: {len(present)} of {len(records)}, made {span} at commit {', '.join(commits)} "
         f"on {'; '.join(devices)}."
     )
-    codes = {record.run_id: code_of(record) for record in present}
-    replayed, older = (sum(code[0] == word for code in codes.values()) for word in (REPLAYED, OLDER))
-    if replayed:
-        proofs = {one.run_id: one for _, links in codes.values() for one in links}
-        names = ", ".join(_replayed(proofs[run_id]) for run_id in sorted(proofs))
-        sentence += (
-            f" Older code made {replayed} of them; runs like them were replayed by today's and gave the same numbers, "
-            f"to the last digit on record: {names}."
-        )
     sentence += _precisions(present)
-    if older:
-        sentence += f" Older code made {older} of them: what computes results has changed since."
     body = [
         [
             record.run_id,
@@ -68,14 +52,20 @@ def provenance(records: Sequence[RunRecord | None]) -> Html:
             record.status,
             record.finished[:16].replace("T", " "),
             _commit(record),
-            codes[record.run_id][0],
             hardware_name(record),
         ]
         for record in present
     ]
-    headers = ["Run", "What", "Seed", "Status", "Finished (UTC)", "Commit", "Code", "Hardware"]
-    runs = table(headers, body, caption="Runs behind this page", left=tuple(range(8)))
-    return stack([paragraph(sentence), details("The runs behind this page, one by one", runs)])
+    headers = ["Run", "What", "Seed", "Status", "Finished (UTC)", "Commit", "Hardware"]
+    runs = table(headers, body, caption="Runs behind this page", left=tuple(range(7)))
+    again = bullets([_run_again(one) for one in rechecks_of(record.run_id for record in present)])
+    parts = [paragraph("Run again with later code:"), again] if rechecks_of(r.run_id for r in present) else []
+    return stack([paragraph(sentence), *parts, details("The runs behind this page, one by one", runs)])
+
+
+def _run_again(recheck: Recheck) -> str:
+    numbers = ", ".join(f"{name} {old:.4f} before, {new:.4f} then" for name, (old, new) in recheck.metrics.items())
+    return f"{recheck.run_id} on {recheck.finished[:10]} at commit {recheck.git_commit[:9]}: {numbers}."
 
 
 _PRECISIONS = {
@@ -102,21 +92,6 @@ def _precisions(records: Sequence[RunRecord]) -> str:
         return ""
     parts = ", ".join(f"{count} in {name}" for name, count in counts.most_common())
     return f" They were not all trained in one precision, as not every processor has bfloat16: {parts}."
-
-
-def code_of(record: RunRecord) -> tuple[str, tuple[Replay, ...]]:
-    """Which code made a run, in words, and the replays by which older code stands for today's."""
-    experiment = get(record.experiment)
-    if is_older(record, experiment):
-        return OLDER, ()
-    links = proof(record, fingerprint_today(record, experiment))
-    return (REPLAYED, links) if links else (TODAYS, ())
-
-
-def _replayed(replay: Replay) -> str:
-    if not replay.epochs:
-        return replay.run_id
-    return f"{replay.run_id} ({'the first epoch' if replay.epochs == 1 else f'the first {replay.epochs} epochs'})"
 
 
 def what(record: RunRecord) -> str:

@@ -15,6 +15,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from seqrec_lib.terminal import escape
+
 _RESOURCES = {
     "audio": "src", "embed": "src", "iframe": "src", "img": "src", "link": "href", "object": "data", "script": "src",
     "source": "src", "video": "src",
@@ -249,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(given[0])
     findings = check_html(folder, given[1:])
     for finding in findings:
-        print(finding)
+        print(escape(finding))
     print(f"{folder}: {len(findings)} finding{'' if len(findings) == 1 else 's'}")
     return 1 if findings else 0
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from seqrec_lib.data.registry import base_name
 from seqrec_lib.latency.statistics import Coverage, false_difference_rate, outlier_shares
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, paragraph, stack, table
@@ -306,7 +307,7 @@ def goals(timings: Timings | None) -> Html:
     """What this study aims at for its state space models at MovieLens 1M's size, and whether it got there."""
     if timings is None:
         return not_run("Goals")
-    if timings.record.dataset["name"] != MOVIELENS:
+    if base_name(timings.record.dataset["name"]) != MOVIELENS:
         return paragraph(f"This study's goals for such times are set at {dataset_name(MOVIELENS)}'s size.")
     lines = []
     for path, limit, what in (("served", 1500.0, "a recommendation at batch 1"), ("step", 200.0, "one more event")):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqrec_lib.data.registry import DATASETS
+from seqrec_lib.data.registry import DATASETS, base_name
 
 _MULTIPLIERS = {"k": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
@@ -218,15 +218,17 @@ def paper_name(dataset: str) -> str:
 
 
 def paper_dataset(dataset: str) -> str | None:
-    """The paper's data set to show beside ours: itself, the one it stands in for, or None (demo, ml-100k)."""
-    if any(row.dataset == dataset for row in PAPER):
-        return dataset
+    """The paper's data set to show beside ours: itself, also in RecBole's order of time, on which the paper's code is
+    built; the one it stands in for; or None (demo, ml-100k, other orders)."""
+    original = base_name(dataset)
+    if any(row.dataset == original for row in PAPER):
+        return original if dataset in {original, f"{original}-recbole"} else None
     return STAND_INS.get(dataset)
 
 
 def comparable(dataset: str) -> bool:
     """Whether the paper's numbers for this data set are about the same data as ours."""
-    return paper_dataset(dataset) == dataset
+    return paper_dataset(dataset) == base_name(dataset)
 
 
 def paper_row(dataset: str, model: str) -> PaperRow | None:

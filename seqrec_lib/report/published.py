@@ -1,15 +1,18 @@
 """What other code bases report on the study's data sets: how far the paper's rows and ours are from the field's.
 
-Every figure is of a leave-one-out split by time with all items ranked, and as its source prints it. The sources differ
-in the filter of rare items, in the order of equal timestamps and in tuning, so that no verdict is made of them.
+Every figure is of a leave-one-out split by time with all items ranked, and as its source prints it. A row's order of
+time is that of the code it comes from; ours are held against the rows of the same order. The sources also differ in the
+filter of rare items and in tuning, so that no verdict is made of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
+from seqrec_lib.data.registry import DATASETS, base_name
 from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.html import NONE, Html, link, paragraph, stack, table
 from seqrec_lib.report.paper import dataset_name
@@ -25,32 +28,41 @@ MAMBA4REC_8 = ("Mamba4Rec, issue 8", "https://github.com/chengkai-liu/Mamba4Rec/
 
 @dataclass(frozen=True)
 class Reported:
-    """One row of somebody else's table; ``masked``: seen items are no candidates; None where nothing is printed."""
+    """One row of somebody else's table.
+
+    masked: seen items are no candidates; ndcg: None where nothing is printed
+    order: of time, in the code that the row comes from; "unstable": that of a sort whose ties fall as the processor's
+        algorithm has them
+    """
 
     model: str
     masked: bool
     ht: str
     ndcg: str | None
     source: tuple[str, str]
+    order: Literal["true", "recbole", "unstable"] = "true"
+
+
+ORDER_NAMES = {"true": "true", "recbole": "RecBole's", "unstable": "of an unstable sort"}
 
 
 REPORTED: dict[str, tuple[Reported, ...]] = {
     "ml-1m": (
-        Reported("GRU4Rec", False, "0.2990", "0.1716", DISAM4REC),
-        Reported("SASRec", False, "0.2990", "0.1693", DISAM4REC),
-        Reported("Mamba4Rec", False, "0.3098", "0.1776", DISAM4REC),
-        Reported("Mamba4Rec", False, "0.3121", "0.1822", MAMBA4REC),
-        Reported("Mamba4Rec, run again", False, "0.3169", None, TIM4REC),
-        Reported("Mamba4Rec, two layers", False, "0.3253", None, TIM4REC),
-        Reported("SIGMA", False, "0.3283", "0.1911", DISAM4REC),
-        Reported("DiSAM4Rec", False, "0.3344", "0.1973", DISAM4REC),
-        Reported("SASRec, sampled softmax", True, "0.2853", "0.1603", META),
+        Reported("GRU4Rec", False, "0.2990", "0.1716", DISAM4REC, "recbole"),
+        Reported("SASRec", False, "0.2990", "0.1693", DISAM4REC, "recbole"),
+        Reported("Mamba4Rec", False, "0.3098", "0.1776", DISAM4REC, "recbole"),
+        Reported("Mamba4Rec", False, "0.3121", "0.1822", MAMBA4REC, "recbole"),
+        Reported("Mamba4Rec, run again", False, "0.3169", None, TIM4REC, "recbole"),
+        Reported("Mamba4Rec, two layers", False, "0.3253", None, TIM4REC, "recbole"),
+        Reported("SIGMA", False, "0.3283", "0.1911", DISAM4REC, "recbole"),
+        Reported("DiSAM4Rec", False, "0.3344", "0.1973", DISAM4REC, "recbole"),
+        Reported("SASRec, sampled softmax", True, "0.2853", "0.1603", META, "unstable"),
         Reported("SASRec, sampled softmax", True, "0.2929", "0.1684", MODULAR),
         Reported("HSTU", True, "0.3037", "0.1719", MODULAR),
         Reported("eSASRec", True, "0.3133", "0.1772", MODULAR),
         Reported("SASRec, full softmax", True, "0.3152", "0.1821", KLENITSKIY),
         Reported("FuXi-α", True, "0.3164", "0.1813", MODULAR),
-        Reported("HSTU-large", True, "0.3294", "0.1893", META),
+        Reported("HSTU-large", True, "0.3294", "0.1893", META, "unstable"),
     ),
     "amazon-2014-beauty": (
         Reported("Mamba4Rec, run again", False, "0.0734", "0.0431", MAMBA4REC_8),
@@ -64,25 +76,36 @@ REPORTED: dict[str, tuple[Reported, ...]] = {
 
 
 def reported_table(dataset: str, frame: pd.DataFrame) -> Html | None:
-    """The rows of others, with a sentence that sets ours beside them; None where none are known.
+    """The rows of others; with a sentence that sets ours beside them, of those that have the data set's order of time.
+    None where no rows are known.
 
     Args:
         frame: of `tables.accuracy_frame`, with HT@10 among its metrics for the sentence.
     """
-    rows = REPORTED.get(dataset)
+    base = base_name(dataset)
+    rows = REPORTED.get(base)
     if rows is None:
         return None
     body: list[list[str | Html]] = [
-        [row.model, "left out" if row.masked else "ranked", row.ht, row.ndcg or NONE, link(*row.source)] for row in rows
+        [
+            *(row.model, "left out" if row.masked else "ranked", ORDER_NAMES[row.order], row.ht, row.ndcg or NONE),
+            link(*row.source),
+        ]
+        for row in rows
     ]
     listed = table(
-        ["Model", "Seen items", "HT@10", "NDCG@10", "Source"],
+        ["Model", "Seen items", "Order of time", "HT@10", "NDCG@10", "Source"],
         body,
-        caption=f"What others report on {dataset_name(dataset)}: leave one out, all items ranked",
-        notes=("The sources differ in the filter of rare items, the order of equal timestamps and tuning.",),
-        left=(0, 1, 4),
+        caption=f"What others report on {dataset_name(base)}: leave one out, all items ranked",
+        notes=(
+            "Order of time: of the published code; whether a printed number comes from that very code is not known.",
+            "The sources also differ in the filter of rare items and in tuning.",
+        ),
+        left=(0, 1, 2, 5),
     )
-    sentences = [sentence for masked in (False, True) if (sentence := _beside(rows, frame, masked))]
+    order = DATASETS[dataset].order if dataset in DATASETS else "true"
+    alike = tuple(row for row in rows if row.order == order)
+    sentences = [sentence for masked in (False, True) if (sentence := _beside(alike, frame, masked))]
     return stack([listed, *(paragraph(sentence) for sentence in sentences)])
 
 
@@ -98,7 +121,7 @@ def _beside(rows: tuple[Reported, ...], frame: pd.DataFrame, masked: bool) -> st
     parts = [f"{_range(own[~told][column])} here"] if not told.all() else []
     parts += [f"{_range(own[told][column])} with a repeat bias"] if told.any() else []
     where = "Without seen items" if masked else "Among all items"
-    return f"{where}, HT@10 is {_range(others)} there, {' and '.join(parts)}."
+    return f"{where} and in the same order of time, HT@10 is {_range(others)} there, {' and '.join(parts)}."
 
 
 def _range(values: pd.Series | list[float]) -> str:

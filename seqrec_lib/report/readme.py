@@ -12,12 +12,13 @@ from pathlib import Path
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.report import language, rankers
-from seqrec_lib.report.paper import dataset_name, paper_dataset
+from seqrec_lib.report.paper import comparable, dataset_name, paper_dataset
 from seqrec_lib.report.runs import gather
 from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_name
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
 from seqrec_lib.study.plans import page_runs
+from seqrec_lib.terminal import one_line
 
 BEGIN = "<!-- results: begin (written by make readme; do not edit) -->"
 END = "<!-- results: end -->"
@@ -61,7 +62,9 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
         headers += [f"{metric_name(metric)}, paper", f"{metric_name(metric)}, ours"]
     headers += [f"{metric_name(METRICS[-1])}, seen masked", "Runs", f"Verdict on {metric_name(METRICS[0])}"]
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *lines))
-    stand_in = any(paper_dataset(str(page.dataset)) not in {page.dataset, None} for page in study.pages())
+    stand_in = any(
+        paper_dataset(name) and not comparable(name) for name in {str(page.dataset) for page in study.pages()}
+    )
     note = (
         "\nOurs: mean ± standard deviation over seeds, all items ranked. The book has intervals, tests, costs and the "
         "run ids behind each number.\n"
@@ -94,7 +97,7 @@ def main() -> int:
         text = path.read_text(encoding="utf-8")
         new = updated(text, results_table())
     except (OSError, SeqRecError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     path.write_text(new, encoding="utf-8")
     print(f"{path}: {'unchanged' if new == text else 'results table rewritten'}")

@@ -17,7 +17,7 @@ import numpy as np
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.report.statistics import average_over_seeds, metric_values
-from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
+from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain, run_key
 
 _IDENTITY = ("dataset", "model")
 
@@ -80,22 +80,32 @@ def gather(configs: Sequence[Any], records: Sequence[RunRecord | None], store: R
     ``configs`` are the experiment's frozen dataclasses (with dataset, model and seed), ``records`` as
     `execute` returns them, one for each.
 
+    A run of edited code is a row of its own ("SASRec, edited"), after the published one.
+
     Raises:
         SeqRecError: different numbers of configurations and records, or a damaged table of ranks.
     """
     if len(configs) != len(records):
         raise SeqRecError(f"{len(configs)} configurations but {len(records)} records; pass what execute returned")
-    groups: dict[str, dict[str, tuple[dict[str, Any], RunRecord | None]]] = {}
+    groups: dict[tuple[bool, str], dict[str, tuple[dict[str, Any], RunRecord | None]]] = {}
     for config, record in zip(configs, records, strict=True):
         values = plain(config)
-        # Keyed by the whole configuration within its group: one that was planned twice counts once.
-        groups.setdefault(canonical_json(_without_seed(values)), {})[canonical_json(values)] = (
-            values,
-            record,
-        )
+        for edited, one in _with_published(record, store):
+            # Keyed by the whole configuration within its group: one that was planned twice counts once.
+            group = groups.setdefault((edited, canonical_json(_without_seed(values))), {})
+            group[canonical_json(values)] = (values, one)
     runs = [list(group.values()) for group in groups.values()]
-    labels = _labels([_settings(group[0][0]) for group in runs])
+    names = _labels([_settings(group[0][0]) for group in runs])
+    labels = [f"{name}, edited" if edited else name for name, (edited, _) in zip(names, groups, strict=True)]
     return [_model_runs(label, group, store) for label, group in zip(labels, runs, strict=True)]
+
+
+def _with_published(record: RunRecord | None, store: RunStore) -> list[tuple[bool, RunRecord | None]]:
+    """(whether edited code made it, record): a run of edited code comes after the published run of the goldens'."""
+    if record is None or record.edited is None:
+        return [(False, record)]
+    goldens = run_key(record.experiment, record.config, record.revision, record.parents, record.hardware)
+    return [(False, store.find_published(goldens)), (True, record)]
 
 
 def _without_seed(values: Mapping[str, Any]) -> dict[str, Any]:

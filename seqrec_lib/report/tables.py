@@ -299,7 +299,7 @@ def data_note(dataset: str) -> Html:
     if original is None:
         also = "; its study of the optimizer (Figure 3) is on this data set" if dataset == OPTIMIZER_STUDY else ""
         return note("Not in the paper's tables.", f"There is no row for {dataset_name(dataset)} to compare with{also}.")
-    if original != dataset:
+    if not comparable(dataset):
         return note(
             "Other data than the paper's.",
             f"{dataset_name(dataset)} stands in for {dataset_name(original)}: same shop and category, "

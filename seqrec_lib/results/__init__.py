@@ -1,7 +1,7 @@
-"""Results: what a run was and gave (`record`), where it comes from (`provenance`), where records are kept (`store`),
-and how they travel (`transfer`)."""
+"""Results: what a run was and gave (`record`), what lies beside it (`tables`), which code and machine it comes from
+(`code`, `provenance`), where records are kept (`store`), and how they travel (`transfer`)."""
 
-from seqrec_lib.results.provenance import environment, fingerprint, hardware
+from seqrec_lib.results.provenance import environment, hardware
 from seqrec_lib.results.record import (
     ADDED_LATER,
     RunRecord,
@@ -20,7 +20,6 @@ __all__ = [
     "RunStore",
     "canonical_json",
     "environment",
-    "fingerprint",
     "hardware",
     "now",
     "parse_record",

@@ -1,17 +1,10 @@
-"""Where a result comes from: the machine and packages that made it, and the code that computed it.
+"""Where a result comes from: the machine, the packages and the commit that made it.
 
-`environment` describes the first, `fingerprint` the second: a hash of the syntax trees of an experiment's
-sources, without docstrings, comments and positions, so that a better explanation does not make a result look
-outdated.
 Nothing here imports a heavy package: what is not loaded is described from its metadata.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
-import hashlib
-import importlib.util
 import os
 import platform
 import subprocess
@@ -19,8 +12,6 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from seqrec_lib.errors import SeqRecError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
@@ -147,67 +138,3 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def fingerprint(sources: tuple[str, ...]) -> str:
-    """Hash of the code of the modules named in ``sources`` (a package stands for all modules below it): 16
-    hex digits.
-
-    Modules are found by name and read, not imported.
-
-    Raises:
-        SeqRecError: a module cannot be found.
-    """
-    digest = hashlib.sha256()
-    for source in sorted(sources):
-        for path in _module_files(source):
-            digest.update(f"{source}/{path.name}\n".encode())
-            digest.update(_code(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:16]
-
-
-@functools.cache  # a page asks for each of its runs whether older code made it; a module is read anew, but parsed once
-def _code(text: str) -> str:
-    """A module's syntax tree, without prose."""
-    return _shape(_without_docstrings(ast.parse(text)))
-
-
-def _module_files(name: str) -> list[Path]:
-    stem = ROOT.joinpath(*name.split("."))
-    if stem.with_suffix(".py").is_file():
-        return [stem.with_suffix(".py")]
-    if (stem / "__init__.py").is_file():
-        return sorted(stem.rglob("*.py"))
-    # Only a module from elsewhere takes this way: find_spec imports the parents of a dotted name.
-    spec = None if name.startswith("seqrec_lib") else importlib.util.find_spec(name)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise SeqRecError(f"source module {name!r} is not found; correct SOURCES of the experiment that names it")
-    return [Path(spec.origin)]
-
-
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return tree
-
-
-def _shape(node: object) -> str:
-    """Text of a syntax tree. `ast.dump` will not do: its output changes between Python versions (empty
-    fields)."""
-    if isinstance(node, ast.AST):
-        fields = (
-            (name, value)
-            for name, value in ast.iter_fields(node)
-            if name not in {"kind", "type_comment", "ctx"} and value is not None and value != []
-        )
-        return f"{type(node).__name__}({', '.join(f'{name}={_shape(value)}' for name, value in sorted(fields))})"
-    if isinstance(node, list):
-        return f"[{', '.join(_shape(item) for item in node)}]"
-    return repr(node)

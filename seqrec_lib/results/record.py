@@ -4,7 +4,7 @@ checked.
 A record is written once and read by everything else: tables, figures, pages. Its run id is a hash of all
 that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, the
 message can name file and field in the reader's words, and reading records needs no further package.
-`RunStore` (results.py) keeps records.
+`RunStore` (store.py) keeps records.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from seqrec_lib.errors import SeqRecError
 
-SCHEMA = 1
+SCHEMA = 2
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9._+-]{0,79}")
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -33,11 +33,16 @@ ADDED_LATER = {"added_later": True}  # metadata of a configuration's field, see 
 class RunRecord:
     """One run. All values are plain JSON values; numbers are finite.
 
-    ``config`` is everything that defines the run and, with ``experiment``, ``revision``, ``parents`` (ids of
-    the runs it builds on) and ``hardware`` (timings only), gives ``run_id``. ``dataset`` has at least
-    ``name``; ``fingerprint`` identifies the code that ran; ``started`` and ``finished`` are ISO 8601 in UTC;
-    ``tables`` names the Parquet files beside the record. ``error`` is set if and only if ``status`` is
-    "failed".
+    Attributes:
+        run_id: hash of all that defines the run: experiment, config, revision, parents (ids of the runs that it builds
+            on), hardware (timings only) and edited.
+        dataset: of what was used: at least ``name``.
+        code: hash of the code that ran (`seqrec_lib.results.code`); of a published run it is history.
+        edited: the same hash where that code was unlike the goldens' and a published run stands for the goldens'; else
+            None.
+        started, finished: ISO 8601 in UTC.
+        tables: name -> ``sha256``, ``rows`` and ``columns`` (name -> type) of each Parquet file beside the record.
+        error: set if and only if ``status`` is "failed".
     """
 
     run_id: str
@@ -47,7 +52,7 @@ class RunRecord:
     dataset: dict[str, Any]
     environment: dict[str, Any]
     status: str
-    fingerprint: str
+    code: str
     started: str
     finished: str
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -55,8 +60,9 @@ class RunRecord:
     cost: dict[str, Any] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
     hardware: str | None = None
+    edited: str | None = None
     error: str | None = None
-    tables: tuple[str, ...] = ()
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -71,7 +77,7 @@ class RunRecord:
             SeqRecError: a field has a wrong type or value; ``where`` names the record in the message.
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["parents"], values["tables"] = list(self.parents), list(self.tables)
+        values["parents"] = list(self.parents)
         check_record(values, where)
         return json.dumps(values, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -82,6 +88,7 @@ def run_key(
     revision: int,
     parents: Sequence[str] = (),
     hardware: str | None = None,
+    edited: str | None = None,
 ) -> str:
     """Id of a run: the first 16 hex digits of the SHA-256 of what defines it, as canonical JSON.
 
@@ -94,7 +101,7 @@ def run_key(
         "revision": revision,
         "parents": list(parents),
         "hardware": hardware,
-    }
+    } | ({} if edited is None else {"edited": edited})
     return hashlib.sha256(canonical_json(defines).encode()).hexdigest()[:16]
 
 
@@ -159,7 +166,7 @@ def parse_record(text: str, where: str) -> RunRecord:
     except (ValueError, RecursionError) as error:
         raise SeqRecError(f"{where}: not a JSON record ({error}); restore or delete the file") from None
     check_record(values, where)
-    return RunRecord(**(values | {"parents": tuple(values["parents"]), "tables": tuple(values["tables"])}))
+    return RunRecord(**(values | {"parents": tuple(values["parents"])}))
 
 
 def check_record(values: Any, where: str) -> None:
@@ -173,7 +180,7 @@ def check_record(values: Any, where: str) -> None:
     if values.get("schema") != SCHEMA:
         raise SeqRecError(
             f"{where}: field schema is {_short(values.get('schema'))}, "
-            f"this version reads {SCHEMA}; use a matching version"
+            f"this version reads {SCHEMA}; use a version of the study that matches, or delete the run"
         )
     for name in sorted(values.keys() - _RULES.keys()):
         raise SeqRecError(f"{where}: unknown field {name!r}; fields are {', '.join(_RULES)}")
@@ -183,6 +190,9 @@ def check_record(values: Any, where: str) -> None:
         if not holds(values[name]):
             raise SeqRecError(f"{where}: field {name} is {_short(values[name])}; expected {expected}")
         _check_json(values[name], name, where)
+    for name, value in values["metrics"].items():
+        if type(value) not in {int, float}:
+            raise SeqRecError(f"{where}: field metrics.{name} is {_short(value)}; metrics are numbers")
     if (values["status"] == "failed") != (values["error"] is not None):
         raise SeqRecError(
             f"{where}: field error is {_short(values['error'])} with status {values['status']!r}; "
@@ -263,6 +273,22 @@ def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _describes_tables(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_matches(TABLE), value)) and all(map(_describes_table, value.values()))
+
+
+def _describes_table(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"sha256", "rows", "columns"}
+        and _matches(re.compile(r"[0-9a-f]{64}"))(value["sha256"])
+        and type(value["rows"]) is int
+        and value["rows"] >= 0
+        and isinstance(value["columns"], dict)
+        and all(isinstance(kind, str) for kind in value["columns"].values())
+    )
+
+
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "schema": (f"the number {SCHEMA}", lambda value: type(value) is int),
     "run_id": ("16 hex digits", _matches(RUN_ID)),
@@ -284,8 +310,9 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, str) and value in {"complete", "failed"},
     ),
     "error": ("text or null", lambda value: value is None or (isinstance(value, str) and value != "")),
-    "fingerprint": ("16 hex digits", _matches(RUN_ID)),
+    "code": ("16 hex digits", _matches(RUN_ID)),
+    "edited": ("16 hex digits or null", lambda value: value is None or _matches(RUN_ID)(value)),
     "started": ("a UTC time in ISO 8601", _is_moment),
     "finished": ("a UTC time in ISO 8601", _is_moment),
-    "tables": ("a list of different table names", _list_of(TABLE)),
+    "tables": ("an object of tables, each with sha256, rows and columns", _describes_tables),
 }

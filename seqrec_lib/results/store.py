@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,10 @@ from seqrec_lib.results.record import (
     read_record,
     run_key,
 )
+from seqrec_lib.results.tables import describe_table, parse_table, table_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from seqrec_lib.results.transfer import Report
 
 
 class RunStore:
@@ -52,14 +52,34 @@ class RunStore:
         best = self._best(run_id)
         return best[1] if best else None
 
-    def records(self, experiment: str | None = None, dataset: str | None = None) -> list[RunRecord]:
+    def find_published(self, run_id: str) -> RunRecord | None:
+        """The published record of a run, or None."""
+        best = self._best(run_id, (self.published,))
+        return best[1] if best else None
+
+    def records(
+        self, experiment: str | None = None, dataset: str | None = None, bad: list[str] | None = None
+    ) -> list[RunRecord]:
         """Records of both folders, one per run (the best, as `find` has it), by experiment, data set and
-        start."""
+        start.
+
+        Args:
+            bad: takes a line on each file that is no record; without it, the first one is an error.
+
+        Raises:
+            SeqRecError: a file is no record, and ``bad`` is not given.
+        """
         best: dict[str, RunRecord] = {}
         for folder in (self.new, self.published):
             for path in sorted(folder.glob(f"{experiment or '*'}/{dataset or '*'}/*.json")):
                 if _is_run_file(path, folder):
-                    record = read_at(path)
+                    try:
+                        record = read_at(path)
+                    except SeqRecError as error:
+                        if bad is None:
+                            raise
+                        bad.append(str(error))
+                        continue
                     known = best.get(record.run_id)
                     best[record.run_id] = record if known is None else max(known, record, key=_rank)
         return sorted(best.values(), key=lambda r: (r.experiment, r.dataset["name"], r.started, r.run_id))
@@ -68,18 +88,17 @@ class RunStore:
         """A table of a run, from the folder that holds this very record.
 
         Raises:
-            SeqRecError: the run has no such table, or its file is missing or damaged.
+            SeqRecError: the run has no such table, or its file is missing, damaged, or not the one of the record.
         """
-        import pyarrow.parquet as pq
-
         if name not in record.tables:
             has = ", ".join(record.tables) or "none"
             raise SeqRecError(f"run {record.run_id} has no table {name!r}; it has {has}")
         path = table_path(self.path(record), name)
         try:
-            return pq.read_table(path)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+            blob = path.read_bytes()
+        except OSError as error:
             raise SeqRecError(f"{path}: cannot be read ({error}); restore the file or delete the run") from None
+        return parse_table(blob, record.tables[name], str(path))
 
     def path(self, record: RunRecord) -> Path:
         """Where the JSON file of ``record`` lies.
@@ -93,44 +112,41 @@ class RunStore:
                 return path
         raise SeqRecError(f"run {record.run_id} lies neither in {self.new} nor in {self.published}; read it again")
 
+    def is_published(self, record: RunRecord) -> bool:
+        """Whether this very record lies in the published folder."""
+        path = self.published / relative_path(record)
+        return path.is_file() and read_at(path) == record
+
     def settled(self, record: RunRecord) -> bool:
         """Whether a run need not be tried again: it is complete, or it failed and was published, as a result."""
-        path = self.published / relative_path(record)
-        return record.complete or (path.is_file() and read_at(path) == record)
+        return record.complete or self.is_published(record)
 
     # Writing
 
-    def save(self, record: RunRecord, tables: Mapping[str, pa.Table] | None = None) -> None:
-        """Write a run to the new store, its record last; a complete run also loses its working folder.
+    def save(self, record: RunRecord, tables: Mapping[str, pa.Table] | None = None) -> RunRecord:
+        """Write a run to the new store, its record last, and return it with its tables described; a complete run also
+        loses its working folder.
 
-        A complete run is never overwritten: where there is one by now, nothing is written.
+        A complete run of the same code on the same data is never overwritten: where there is one by now, nothing is
+        written.
 
         Raises:
-            SeqRecError: a field is wrong, the tables are not those that the record names, the run id is not
-                the one that its fields give, or the disk refuses.
+            SeqRecError: a field is wrong, the run id is not the one that its fields give, or the disk refuses.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         tables = tables or {}
-        if set(tables) != set(record.tables):
-            raise SeqRecError(
-                f"run {record.run_id}: the record names tables {sorted(record.tables)}, given are {sorted(tables)}"
-            )
-        blobs = {}
-        for name, table in tables.items():
-            sink = pa.BufferOutputStream()
-            pq.write_table(table, sink, compression="zstd")
-            blobs[name] = sink.getvalue().to_pybytes()
+        blobs = {name: table_bytes(table) for name, table in tables.items()}
+        described = {name: describe_table(table, blobs[name]) for name, table in sorted(tables.items())}
+        record = replace(record, tables=described)
         self.save_bytes(record, blobs)
+        return record
 
     def save_bytes(self, record: RunRecord, tables: Mapping[str, bytes]) -> bool:
-        """`save` with the Parquet files as bytes; returns whether anything was written."""
+        """`save` with the Parquet files that the record describes; returns whether anything was written."""
         text = record.to_json(f"run {record.run_id}")
         check_key(record, f"run {record.run_id}")
         path = self.new / relative_path(record)
         with self.lock(record.run_id):
-            if path.is_file() and read_at(path).complete:
+            if path.is_file() and (known := read_at(path)).complete and is_same_work(known, record):
                 return False
             write_run(path, text, tables)
             if record.complete:
@@ -145,6 +161,28 @@ class RunStore:
         folder = self._work(run_id)
         _attempt(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
         return folder
+
+    def tidy(self, run_id: str) -> None:
+        """Remove what a kill between a run's record and its clean-up left in the working folder, where nobody is at
+        it."""
+        folder = self._work(run_id)
+        if any(path.name != "keep" for path in folder.glob("[!.]*")):
+            with self.lock(run_id, wait=False) as held:
+                if held:
+                    self._clear(run_id)
+
+    def goes_on(self, run_id: str, origin: str) -> bool:
+        """Mark the run's working folder with its ``origin`` (the code and data that it is made of). What was left there
+        by another origin is removed; returns False where there was something."""
+        folder = self.workdir(run_id)
+        mark, left = folder / ".origin", [path for path in folder.glob("[!.]*") if path.name != "keep"]
+        before = mark.read_text(encoding="utf-8", errors="replace") if mark.is_file() else ""
+        stale = bool(left) and before != origin
+        if stale:
+            self._clear(run_id)
+            self.workdir(run_id)
+        _attempt(mark, lambda: write_file(mark, origin.encode()))
+        return not stale
 
     def kept(self, run_id: str) -> Path | None:
         """What a run left in ``keep`` of its working folder (weights, say), or None, also where it is not whole: its
@@ -186,32 +224,12 @@ class RunStore:
         except Timeout:
             return True
 
-    # Moving (transfer.py)
-
-    def export(self, path: Path | str, **filters: Any) -> Report:
-        """Write runs to a tar; see `seqrec_lib.results.transfer.export_runs`."""
-        from seqrec_lib.results.transfer import export_runs
-
-        return export_runs(self, Path(path), **filters)
-
-    def import_(self, path: Path | str) -> Report:
-        """Read runs from a tar that `export` wrote; see `seqrec_lib.results.transfer.import_runs`."""
-        from seqrec_lib.results.transfer import import_runs
-
-        return import_runs(self, Path(path))
-
-    def publish(self, **filters: Any) -> Report:
-        """Copy complete runs to the published folder; see `seqrec_lib.results.transfer.publish_runs`."""
-        from seqrec_lib.results.transfer import publish_runs
-
-        return publish_runs(self, **filters)
-
     # Helpers
 
-    def _best(self, run_id: str) -> tuple[Path, RunRecord] | None:
+    def _best(self, run_id: str, folders: Sequence[Path] = ()) -> tuple[Path, RunRecord] | None:
         found = [
             (path, read_at(path))
-            for folder in (self.new, self.published)
+            for folder in folders or (self.new, self.published)
             for path in folder.glob(f"*/*/{run_id}.json")
             if _is_run_file(path, folder)
         ]
@@ -271,9 +289,15 @@ def read_at(path: Path) -> RunRecord:
     return record
 
 
+def is_same_work(one: RunRecord, other: RunRecord) -> bool:
+    """Whether two records of one run come from the same code and the same data."""
+    split = "split_sha256"
+    return (one.code, one.dataset.get(split)) == (other.code, other.dataset.get(split))
+
+
 def check_key(record: RunRecord, where: str) -> None:
     """Raise SeqRecError where the run id is not the hash of what defines the run."""
-    key = run_key(record.experiment, record.config, record.revision, record.parents, record.hardware)
+    key = run_key(record.experiment, record.config, record.revision, record.parents, record.hardware, record.edited)
     if key != record.run_id:
         raise SeqRecError(
             f"{where}: field run_id is {record.run_id}, its configuration gives {key}; do not edit records"

@@ -10,22 +10,27 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import RunRecord, parse_record
 from seqrec_lib.results.store import RunStore, check_key, read_at, relative_path, table_path, write_run
+from seqrec_lib.results.tables import parse_table
 
-PUBLISHED_LIMIT = 20_000_000  # bytes of results/ in all: a clone stays a matter of seconds
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PUBLISHED_LIMIT = 60_000_000  # bytes of results/ in all: a clone stays a matter of seconds
 MEMBER = re.compile(
     r"(?P<run>[a-z0-9][a-z0-9._+-]{0,79}/[a-z0-9][a-z0-9._+-]{0,79}/[0-9a-f]{16})"
     r"(\.json|\.(?P<table>[a-z][a-z0-9_]{0,39})\.parquet)"
 )
-JSON_LIMIT, PARQUET_LIMIT, UNPACKED_LIMIT = 4_000_000, 64_000_000, 512_000_000  # bytes of one file
+JSON_LIMIT, PARQUET_LIMIT = 4_000_000, 64_000_000  # bytes of one file
 MEMBERS_LIMIT = 100_000
 
 
@@ -76,6 +81,7 @@ def publish_runs(
         else:
             try:
                 tables = _table_bytes(store.new / relative_path(record), record)
+                check_tables(record, tables, f"run {record.run_id}")
             except SeqRecError as error:
                 report.refused.append((record.run_id, str(error)))
                 continue
@@ -97,6 +103,8 @@ def publish_runs(
 def _unpublishable(record: RunRecord, failed: bool) -> str | None:
     if not record.complete and not failed:
         return "the run failed; run it again, or publish failures too (--failed) if that it fails is the result"
+    if record.edited is not None:
+        return "it ran on edited code, unlike that of the goldens; run `make goldens`, commit, then run it again"
     if record.dataset["name"] == "demo":
         return "it ran on the demo data, which is never published"
     if record.environment.get("git_commit") is None:
@@ -108,7 +116,7 @@ def _unpublishable(record: RunRecord, failed: bool) -> str | None:
 
 def export_runs(
     store: RunStore,
-    path: Path,
+    path: Path | str,
     experiment: str | None = None,
     dataset: str | None = None,
     published: bool = False,
@@ -118,6 +126,7 @@ def export_runs(
     Raises:
         SeqRecError: nothing matches, or the file cannot be written.
     """
+    path = Path(path)
     folders = (store.new, store.published) if published else (store.new,)
     found: dict[str, tuple[Path, RunRecord]] = {}
     for folder in folders:
@@ -158,7 +167,7 @@ def check_target(path: Path) -> None:
         raise SeqRecError(f"cannot write {path}: {folder} is no folder that can be written to; name another place")
 
 
-def import_runs(store: RunStore, path: Path) -> Report:
+def import_runs(store: RunStore, path: Path | str) -> Report:
     """Read runs from a tar into the new folder; repeating it changes nothing.
 
     Every run is checked as a whole and either added, known already, or refused with the reason.
@@ -233,22 +242,45 @@ def _checked(
     tables = {name: _bytes(archive, member) for name, member in members.items() if name is not None}
     if set(tables) != set(record.tables):
         raise SeqRecError(f"{where}: names the tables {sorted(record.tables)}, the archive has {sorted(tables)}")
-    for name, blob in tables.items():
-        _check_parquet(blob, f"{run}.{name}.parquet")
+    check_tables(record, tables, run)
     return record, tables
 
 
-def _check_parquet(blob: bytes, where: str) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def check_tables(record: RunRecord, blobs: Mapping[str, bytes], where: str) -> None:
+    """Check the Parquet files of a run against its record, and its metrics against its ranks.
 
-    try:
-        meta = pq.ParquetFile(io.BytesIO(blob)).metadata
-        unpacked = sum(meta.row_group(group).total_byte_size for group in range(meta.num_row_groups))
-    except (OSError, ValueError, pa.ArrowException, NotImplementedError) as error:
-        raise SeqRecError(f"{where}: not a Parquet file ({error})") from None
-    if unpacked > UNPACKED_LIMIT:
-        raise SeqRecError(f"{where}: {unpacked:,} bytes unpacked, more than {UNPACKED_LIMIT:,}")
+    Raises:
+        SeqRecError: a table is not the one described, or a metric is not what the ranks give.
+    """
+    for name, blob in blobs.items():
+        table = parse_table(blob, record.tables[name], f"{where}.{name}.parquet")
+        if name == "ranks":
+            _check_ranks(record, table, where)
+
+
+def _check_ranks(record: RunRecord, table: pa.Table, where: str) -> None:
+    """A column ``<prefix>rank`` stands behind the metrics ``<prefix>ht@10`` and so on."""
+    import pyarrow as pa
+
+    from seqrec_lib.metrics import rank_metrics
+
+    for column in table.column_names:
+        prefix = column.removesuffix("rank")
+        if prefix == column:
+            continue
+        ranks = table[column]
+        if not pa.types.is_integer(ranks.type) or ranks.null_count or not len(ranks):
+            raise SeqRecError(f"{where}: column {column} of the ranks holds no whole numbers; run it again")
+        for name, value in record.metrics.items():
+            match = re.fullmatch(rf"{re.escape(prefix)}((?:ht|ndcg|mrr)@([0-9]{{1,4}}))", name)
+            if match is None:
+                continue
+            try:
+                expected = rank_metrics(ranks.to_numpy(), (int(match[2]),))[match[1]]
+            except ValueError as error:
+                raise SeqRecError(f"{where}: column {column} of the ranks: {error}; run it again") from None
+            if type(value) not in {int, float} or abs(value - expected) > 1e-9:
+                raise SeqRecError(f"{where}: {name} is {value!r}, the ranks give {expected:.6g}; run it again")
 
 
 def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

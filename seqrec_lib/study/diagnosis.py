@@ -63,7 +63,9 @@ def _data() -> list[Row]:
 
     looked_in = os.environ.get("SEQREC_DATA") or str(project_root() / "data")
     rows: list[Row] = [("looked in", looked_in, "SEQREC_DATA names other folders")]
-    for name in DATASETS:
+    for name, spec in DATASETS.items():
+        if spec.base is not None:  # the same files in another order
+            continue
         here, where = available(name)
         rows.append((name, where if here else "not found", "" if here else f"seqrec data fetch {name}"))
     return rows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib import parameters
 from seqrec_lib.experiments import EXPERIMENTS, get
-from seqrec_lib.experiments.base import is_older, key
+from seqrec_lib.experiments.base import key, look_up
 from seqrec_lib.places import project_root
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunState:
-    """One planned run: its configuration, its id, its record or None, and whether older code made that."""
+    """One planned run: its configuration, its id, its record or None, and whether the code here is not the goldens'."""
 
     config: Any
     run_id: str
     record: RunRecord | None
-    older: bool
+    edited: bool
 
     @property
     def word(self) -> str:
@@ -42,7 +42,7 @@ def values_of(page: Page) -> dict[str, Any]:
 
 
 def page_runs(page: Page, store: RunStore) -> tuple[list[Any], list[RunRecord | None]]:
-    """The configurations that a page plans and their records, without asking which code made them."""
+    """The configurations that a page plans and their records, whatever the code here is."""
     if page.notebook not in EXPERIMENTS:
         return [], []
     experiment = get(page.notebook)
@@ -57,8 +57,6 @@ def run_states(page: Page, store: RunStore) -> list[RunState]:
     experiment = get(page.notebook)
     states = []
     for config in experiment.plan(values_of(page)):
-        run_id = key(experiment, config)
-        record = store.find(run_id)
-        older = record is not None and record.complete and is_older(record, experiment)
-        states.append(RunState(config, run_id, record, older))
+        planned = look_up(experiment, config, store)
+        states.append(RunState(config, planned.run_id, planned.record, bool(planned.edited)))
     return states

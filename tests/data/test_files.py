@@ -41,7 +41,7 @@ def test_lines_are_numbered_from_one_and_lose_both_kinds_of_line_end(data):
 )
 def test_blocks_hold_whole_lines_and_right_numbers(tmp_path_factory, lines, size):
     path = tmp_path_factory.mktemp("blocks") / "a.txt"
-    text = b"\n".join(lines)
+    text = b"id" + b"\n".join(lines)  # a file of text does not begin with zero bytes
     path.write_bytes(text)
     blocks = list(RawFile(path).blocks(size))
     assert b"".join(block for _, block in blocks) == text
@@ -80,6 +80,21 @@ def test_a_damaged_container_is_one_clear_line(data, kind):
     assert str(raw.path) in message
     assert "fetch it again" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.gz"])
+def test_no_flipped_bit_of_a_container_gives_other_text_or_an_unexpected_error(data, kind):
+    path = data.zip(kind, {"a.txt": TEXT}) if kind == "a.zip" else data.write(kind, TEXT)
+    raw, whole = RawFile(path, "a.txt" if kind == "a.zip" else None), path.read_bytes()
+    refused = 0
+    for offset in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1 << bit]) + whole[offset + 1 :])
+            try:
+                assert read(raw) == TEXT
+            except SeqRecError:
+                refused += 1
+    assert refused > len(whole)
 
 
 def test_a_file_that_cannot_be_read_names_itself(data):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from seqrec_lib import data as library
 from seqrec_lib.data import available, load, readers, statistics
 from seqrec_lib.data.download import cache_folder
 from seqrec_lib.data.registry import DATASETS, DatasetSpec, RemoteFile, Source, verification
@@ -56,13 +57,12 @@ def test_the_cache_gives_the_same_sequences(tiny_ml):
     assert len(cached()) == 1
 
 
-def test_the_cache_is_really_used_and_can_be_left_out(tiny_ml):
-    load("ml-1m")
-    arrays = dict(np.load(cached()[0]))
-    arrays["timestamps"] = arrays["timestamps"] + 1
-    np.savez(cached()[0], **arrays)
-    assert load("ml-1m").timestamps.min() == 1001
-    assert load("ml-1m", cache=False).timestamps.min() == 1000
+def test_the_cache_is_really_used_and_can_be_left_out(tiny_ml, monkeypatch):
+    first = load("ml-1m")
+    monkeypatch.setattr("seqrec_lib.data.process", lambda *_: 1 / 0)
+    assert load("ml-1m").split_hash == first.split_hash
+    with pytest.raises(ZeroDivisionError):
+        load("ml-1m", cache=False)
 
 
 def test_changed_raw_files_are_read_anew(tiny_ml):
@@ -71,11 +71,72 @@ def test_changed_raw_files_are_read_anew(tiny_ml):
     assert load("ml-1m").titles[1] == "Another (1990)"
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
-def test_a_damaged_cache_is_ignored(tiny_ml, content):
+def flipped(content: bytes, offset: int, bit: int) -> bytes:
+    return content[:offset] + bytes([content[offset] ^ 1 << bit]) + content[offset + 1 :]
+
+
+DAMAGES = {
+    "nothing left": lambda content: b"",
+    "no archive": lambda content: b"no archive",
+    "cut within the header": lambda content: content[:6],
+    "cut in half": lambda content: content[: len(content) // 2],
+    "without its last byte": lambda content: content[:-1],
+    "more behind": lambda content: content + b"\0",
+    "zeros in the middle": lambda content: content[:500] + bytes(200) + content[700:],
+    "all zeros": lambda content: bytes(len(content)),
+    "encrypted, says a bit": lambda content: flipped(content, content.index(b"PK\x01\x02") + 8, 0),
+    "packed in another way, says a bit": lambda content: flipped(content, content.index(b"PK\x01\x02") + 10, 6),
+    "an older one without a digest": lambda content: content[:-64],
+    "arrays written anew by another program": lambda content: b"PK" + content[2:-64] + b"0" * 64,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again_without_a_word(tiny_ml, damage, recwarn):
     first = load("ml-1m")
-    cached()[0].write_bytes(content)
-    assert load("ml-1m").split_hash == first.split_hash
+    whole = cached()[0].read_bytes()
+    cached()[0].write_bytes(DAMAGES[damage](whole))
+    again = load("ml-1m")
+    assert again.split_hash == first.split_hash
+    np.testing.assert_array_equal(again.timestamps, first.timestamps)
+    assert (again.titles, again.item_labels) == (first.titles, first.item_labels)
+    assert library._restore("ml-1m", cached()[0]) is not None
+    assert len(cached()) == 1 and not recwarn.list
+
+
+def test_no_single_flipped_bit_of_the_cache_is_read(tiny_ml):
+    load("ml-1m")
+    (path,) = cached()
+    whole = path.read_bytes()
+    bits = np.random.default_rng(0).integers(8, size=len(whole))
+    for offset, bit in enumerate(bits.tolist()):
+        path.write_bytes(flipped(whole, offset, bit))
+        assert library._restore("ml-1m", path) is None, f"bit {bit} at {offset}"
+    path.write_bytes(whole)
+    assert library._restore("ml-1m", path) is not None
+
+
+def test_a_cache_under_another_name_is_not_read(tiny_ml):
+    load("ml-1m")
+    (path,) = cached()
+    assert library._restore("ml-1m", path.rename(path.with_name("ml-1m-0123456789abcdef.npz"))) is None
+
+
+@pytest.mark.parametrize("titles", ["", "\n\n", "\ufeff", "99::Another film::Drama\n", "1::::Drama\n"])
+def test_titles_that_are_missing_are_said_at_each_load(tiny_ml, titles):
+    tiny_ml.write("ml-1m/movies.dat", titles)
+    for _ in range(2):  # read, then from the cache
+        with pytest.warns(UserWarning, match=r"movies\.dat holds no title for any of the 6 items"):
+            assert load("ml-1m").n_items == 6
+
+
+@pytest.mark.parametrize("titles", ["", "item_id,title\n", "item_id,title\n1,\n2, \n"])
+def test_where_untitled_items_are_dropped_missing_titles_are_an_error(data, titles):
+    rows = "".join(f"{user},{item},{item}\n" for user in range(6) for item in range(6))
+    data.write("amazon-2014-beauty/interactions.csv", "user_id,item_id,timestamp\n" + rows)
+    data.write("amazon-2014-beauty/item_titles.csv", titles)
+    with pytest.raises(SeqRecError, match=r"item_titles\.csv holds no titles, and items without one are dropped"):
+        load("amazon-2014-beauty")
 
 
 def test_an_unwritable_cache_only_costs_time(tiny_ml, tmp_path, monkeypatch):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seqrec_lib.data import readers
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.errors import SeqRecError
+from tests.data.fuzz_readers import FORMATS, check_format
 
 
 def files(data, ratings: tuple[str, str | bytes], titles: tuple[str, str | bytes]) -> dict[str, RawFile]:
     return {"ratings": RawFile(data.write(*ratings)), "titles": RawFile(data.write(*titles))}
 
 
-def test_movielens_1m_is_latin_1_without_header(data):
+def test_movielens_1m_has_no_header(data):
     movies = "10::Café at Noon (1999)::Drama\n11::Ghosts of Ys (1950)::Horror\n"
     raw = files(
         data,
@@ -39,7 +42,7 @@ def test_movielens_100k_is_tabs_and_bars(data):
     assert read.titles == {242: "L'Été (1996)"}
 
 
-def test_movielens_csv_is_utf_8_with_quotes_and_crlf(data):
+def test_movielens_csv_has_quotes_and_crlf(data):
     movies = [
         "movieId,title,genres",
         '7,"Comma, The ""Film"" (1999)",Drama',
@@ -178,7 +181,7 @@ def test_a_title_with_half_a_character_is_named_or_counted(data):
 
 def test_bad_title_lines_are_named_or_counted(data):
     ratings = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
-    movies = b'movieId,title,genres\n7,"A\nB",x\n8,only two\n9,\xff,x\n10,C,x\n'
+    movies = b'movieId,title,genres\n7,"A\nB",x\n8,only two\nnine,B,x\n10,C,x\n'
     raw = files(data, ratings, ("movies.csv", movies))
     with pytest.raises(SeqRecError, match=r"movies.csv, line 4: 2 fields, not 3, in '8,only two'"):
         readers.movielens_csv(raw, True)
@@ -206,3 +209,117 @@ def test_titles_of_the_wrong_file_are_refused(data):
     raw = files(data, ratings, ("movies.csv", "movieId,imdbId\n7,1\n"))
     with pytest.raises(SeqRecError, match="no column 'title', only 'movieId, imdbId'"):
         readers.movielens_csv(raw, True)
+
+
+def test_two_columns_of_one_name_in_titles_are_refused(data):
+    raw = files(data, CSV_RATINGS, ("movies.csv", "movieId,title,title,genres\n7,A,B,x\n"))
+    with pytest.raises(SeqRecError, match=r"movies\.csv, line 1: the header has 2 columns 'title'; rename all but one"):
+        readers.movielens_csv(raw, False)
+
+
+# ---- encodings ---------------------------------------------------------------------------------------------
+
+CSV_RATINGS = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
+TITLED = {
+    "movies.dat": (readers.movielens_1m, ("ratings.dat", "1::7::4::1\n"), b"7::%b::Drama\n8::%b::x\n"),
+    "u.item": (readers.movielens_100k, ("u.data", "1\t7\t4\t1\n"), b"7|%b|24-Jan-1997|0\n8|%b|x|0\n"),
+    "movies.csv": (readers.movielens_csv, CSV_RATINGS, b'movieId,title,genres\n7,"%b",x\n8,%b,x\n'),
+    "item_titles.csv": (
+        readers.processed_csv,
+        ("interactions.csv", "user_id,item_id,timestamp\n1,7,1\n"),
+        b"item_id,title\n7,%b\n8,%b\n",
+    ),
+}
+ENCODED = {
+    "UTF-8": (b"Am\xc3\xa9lie", "Amélie"),
+    "UTF-8 of four bytes": (b"\xf0\x9f\x98\x80 \xe5\xa4\x8f", "\U0001f600 夏"),
+    "UTF-8 that looks like Latin-1": ("Ã© Â°".encode(), "Ã© Â°"),
+    "Latin-1": (b"Am\xe9lie", "Amélie"),
+    "all of Latin-1's letters": (bytes(range(0xA0, 0x100)), bytes(range(0xA0, 0x100)).decode("latin-1")),
+    "quotes and euro of Windows": (b"\x93Don\x92t\x94 \x80 \x96 \x85", "“Don’t” € – …"),
+    "undefined in Windows": (b"a\x81\x8d\x8f\x90\x9db\xe9", "a\ufffd\ufffd\ufffd\ufffd\ufffdbé"),
+    "UTF-8 cut short": (b"Am\xc3", "AmÃ"),
+    "half a character in UTF-8": (b"\xed\xa0\x80", "í\xa0€"),
+}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a mark"])
+@pytest.mark.parametrize("kind", ENCODED)
+@pytest.mark.parametrize("name", TITLED)
+def test_titles_are_utf_8_or_else_latin_1(data, name, kind, mark):
+    read, ratings, form = TITLED[name]
+    encoded, title = ENCODED[kind]
+    raw = files(data, ratings, (name, mark + form % (encoded, b"plain")))
+    assert read(raw, True).titles == {7: title, 8: "plain"}
+
+
+@pytest.mark.parametrize("name", TITLED)
+def test_the_whole_file_decides_on_its_encoding(data, name):
+    read, ratings, form = TITLED[name]
+    raw = files(data, ratings, (name, form % (b"Am\xc3\xa9lie", b"Am\xe9lie")))
+    assert read(raw, True).titles == {7: "AmÃ©lie", 8: "Amélie"}
+
+
+def test_one_damaged_line_of_utf_8_is_said(data):
+    lines = [b"%d::Caf\xc3\xa9 %d::x" % (n, n) for n in range(1, 10)]
+    lines.insert(6, b"77::caf\xc3::x")
+    raw = files(data, ("ratings.dat", "1::7::4::1\n"), ("movies.dat", b"\n".join(lines)))
+    with pytest.warns(UserWarning, match=r"movies\.dat, line 7 is not UTF-8, so that the file is read as Latin-1"):
+        assert readers.movielens_1m(raw, True).titles[77] == "cafÃ"
+
+
+@pytest.mark.parametrize("role", ["ratings", "titles"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", [*TITLED, "2018", "2023 csv"])
+def test_utf_16_is_one_clear_line(data, name, role, encoding):
+    if name in TITLED:
+        read, ratings, form = TITLED[name]
+        contents = {"ratings": ratings[1], "titles": (form % (b"A", b"B")).decode()}
+    else:
+        read, *pair = FORMATS[name]
+        contents = {role: content.decode() for role, content in zip(("ratings", "titles"), pair, strict=True)}
+    raw = {r: RawFile(data.write(r, text.encode(encoding if r == role else "utf-8"))) for r, text in contents.items()}
+    with pytest.raises(SeqRecError, match=rf"{role} begins with .*, as UTF-16 does, and is not read; save it as UTF-8"):
+        read(raw, False)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_byte_order_mark_is_no_part_of_any_file(data, kind, suffix):
+    read, *contents = FORMATS[kind]
+    found = []
+    for mark in (b"", b"\xef\xbb\xbf"):
+        ratings, titles = ((f"{n}{len(mark)}{suffix}", mark + content) for n, content in enumerate(contents))
+        found.append(read(files(data, ratings, titles), True))
+    plain, marked = found
+    assert marked.users.tolist() == plain.users.tolist() and marked.items.tolist() == plain.items.tolist()
+    assert marked.titles == plain.titles and all(plain.titles.values())
+
+
+@pytest.mark.parametrize("number", ["0x1F", "0X1F", "0b11", "0o17", "1_0", "0B11", "1e1_0", "-0x1"])
+@pytest.mark.parametrize("key", ["unixReviewTime", "overall"])
+def test_python_literals_have_the_same_numbers(data, key, number):
+    good = review("0X1F", "B_1_0", 7, 4)
+    odd = repr(good | {key: "?"}).replace("'?'", number)
+    raw = files(data, ("r.json", f"{good!r}\n{odd}\n"), ("m.json", "{'asin': 'B_1_0', 'title': '0x1F'}\n"))
+    with pytest.raises(SeqRecError, match=r"r\.json, line 2: neither JSON nor a Python literal"):
+        readers.amazon_reviews(raw, True)
+    read = readers.amazon_reviews(raw, False)
+    assert (read.users.tolist(), read.skipped, read.titles) == (["0X1F"], 1, {"B_1_0": "0x1F"})
+
+
+@pytest.mark.parametrize("line", ["7::A::B::C", "7::A::x\r8::B::x"])
+def test_titles_that_hold_a_separator_or_another_line_end_are_named(data, line):
+    raw = files(data, ("ratings.dat", "1::7::4::1\n"), ("movies.dat", line))
+    with pytest.raises(SeqRecError, match=r"movies\.dat, line 1: (4 fields|a carriage return)"):
+        readers.movielens_1m(raw, True)
+
+
+# ---- whatever is done to the files -------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(rng=st.randoms(use_true_random=False), kind=st.sampled_from(list(FORMATS)))
+@pytest.mark.filterwarnings("ignore:.*not UTF-8:UserWarning")
+def test_damaged_files_end_in_rows_or_one_line(tmp_path_factory, rng, kind):
+    check_format(rng, tmp_path_factory.mktemp("damaged"), kind, 1.0)

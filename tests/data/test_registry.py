@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seqrec_lib.data.registry import DATASETS, get, verification
+from seqrec_lib.data.registry import DATASETS, base_name, get, verification
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
 
@@ -22,14 +22,33 @@ NAMES = {
     "amazon-2023-video-games",
     "amazon-2023-beauty-and-personal-care",
 }
+OTHER_ORDERS = {
+    f"{movies}-{order}"
+    for movies in ("ml-100k", "ml-1m")
+    for order in ("recbole", "ties-item-id", "ties-random-0", "ties-random-1", "ties-random-2", "file-order")
+} | {"amazon-2023-video-games-recbole", "amazon-2023-beauty-and-personal-care-recbole"}
 
 
 def test_the_study_s_data_sets_are_all_here():
-    assert set(DATASETS) == NAMES
+    assert set(DATASETS) == NAMES | OTHER_ORDERS
     assert all(spec.name == name for name, spec in DATASETS.items())
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"demo"}))
+def test_another_order_of_time_is_another_data_set_from_the_same_files():
+    for name in OTHER_ORDERS:
+        spec = get(name)
+        assert spec.base is not None
+        base = get(spec.base)
+        assert name == f"{base.name}-{spec.order}"
+        assert (spec.sources, spec.folder, spec.folders) == (base.sources, base.name, base.folders)
+        assert (spec.counts, spec.k, spec.drop_untitled) == (base.counts, base.k, base.drop_untitled)
+    hashes = [spec.split_hash for spec in DATASETS.values() if spec.split_hash]
+    assert len(hashes) == len(set(hashes))
+    assert {name: base_name(name) for name in NAMES} == {name: name for name in NAMES}
+    assert all(get(name).order == "true" and get(name).base is None for name in NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"demo"}))
 def test_entries_are_complete(name):
     spec = get(name)
     assert spec.title

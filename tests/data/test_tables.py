@@ -11,11 +11,13 @@ from seqrec_lib.data import files, tables
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.tables import BadLines, Table, read_table
 from seqrec_lib.errors import SeqRecError
+from tests.data.fuzz_readers import LAYOUTS, check_table, table_file
 
 COLONS = Table("::", "u", "i", "t", "r", ("u", "i", "r", "t"))
 TABS = Table("\t", "u", "i", "t", "r", ("u", "i", "r", "t"))
 CSV = Table(",", "u", "i", "t", "r")
 NAMES = Table(",", "u", "i", "t", labels=str)
+RATED_NAMES = Table(",", "u", "i", "t", "r", labels=str)
 
 
 def table(data, content: str | bytes, layout: Table, strict: bool = True):
@@ -126,39 +128,19 @@ def test_an_empty_table_reads_as_no_rows(data):
     assert len(table(data, "u,i,t,r\n", CSV)) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    rows_=st.lists(
-        st.tuples(
-            st.integers(0, 2**40),
-            st.integers(0, 2**40),
-            st.integers(1, 10).map(lambda n: n / 2),
-            st.integers(0, 2**40),
-        ),
-        min_size=1,
-    )
+    rng=st.randoms(use_true_random=False), layout=st.sampled_from(LAYOUTS), oddness=st.sampled_from([0, 0.1, 0.5, 1])
 )
-def test_fast_and_slow_path_agree(tmp_path_factory, rows_):
-    path = tmp_path_factory.mktemp("paths") / "a.dat"
-    path.write_text("".join("::".join(map(str, row)) + "\n" for row in rows_))
-    raw = RawFile(path)
-    fast = read_table(raw, COLONS, {}, BadLines(True))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_parse_fast", lambda *_: (_ for _ in ()).throw(ValueError("refused")))
-        slow = read_table(raw, COLONS, {}, BadLines(True))
-    assert rows(fast) == rows(slow) == rows_
+def test_generated_tables_read_alike_with_pyarrow_and_line_by_line(tmp_path_factory, rng, layout, oddness):
+    raw = RawFile(tmp_path_factory.mktemp("tables") / "a.txt")
+    raw.path.write_bytes(table_file(rng, layout, oddness))
+    check_table(raw, layout)
 
 
 def test_equal_text_labels_share_one_object(data):
     read = table(data, "u,i,t\n" + "someone,thing,1\n" * 3, NAMES)
     assert len({id(user) for user in read.users}) == 1
-
-
-@pytest.mark.parametrize(("labels", "line"), [(int, "0x10,2,3,4"), (int, "1,2,0X3,4"), (str, '"A"B,i,3,4')])
-def test_what_only_pyarrow_would_read_is_a_bad_line(labels: type, line: str) -> None:
-    table = tables.Table(",", "u", "i", "t", "r", labels=labels)
-    with pytest.raises(ValueError):  # noqa: PT011  the slow path decides, and names it
-        tables._parse_fast(line.encode() + b"\n", table, list("uitr"))
 
 
 def test_doubled_quotes_are_read_fast() -> None:
@@ -167,16 +149,157 @@ def test_doubled_quotes_are_read_fast() -> None:
     assert users.to_pylist() == ['a "b" c', "d"] and items.to_pylist() == ["B0XYZ", "e, f"]
 
 
-@pytest.mark.parametrize("spoilt", [False, True], ids=["fast", "slow"])
-def test_both_paths_read_what_64_bits_hold(data, spoilt):
-    largest, least = 2**63 - 1, -(2**63)
-    text = f"u,i,r,t\n{largest},2,3.5,4\n1,{least},3,5\n" + ("x\n" if spoilt else "")
-    assert rows(table(data, text, CSV, strict=False)) == [(largest, 2, 3.5, 4), (1, least, 3.0, 5)]
+WHOLE = {
+    "0": 0, "-0": 0, "007": 7, "-12": -12, "00000000000000000000042": 42, "0" * 5000 + "9": 9, " 5": 5, "5 ": 5,
+    "9223372036854775807": 2**63 - 1, "-9223372036854775808": -(2**63), "0009223372036854775807": 2**63 - 1,
+}  # fmt: skip
+NOT_WHOLE = (
+    "", "-", "+5", "0X1F", "0x1f", "-0x1", "0b1", "0o7", "1_0", "1.0", "5.", "1e3",
+    "\uff15", "\u0663", "\u00b2", "5\xa0", "5\x0b", "5\0", "--5", "9223372036854775808", "-9223372036854775809",
+    "9" * 5000, "nan", "NA", "\ufeff5", '""5', '"5',
+)  # fmt: skip
+REALS = {
+    "5": 5.0, "5.": 5.0, ".5": 0.5, "-.5": -0.5, "0005.50": 5.5, "1e3": 1e3, "1E+3": 1e3, "1e-400": 0.0, " 4.5": 4.5,
+    "3.4028235e38": float(np.finfo(np.float32).max), "-3.4028235677973362e38": -float(np.finfo(np.float32).max),
+    "16777217": 16777216.0, "0" * 400 + "2": 2.0,
+}  # fmt: skip
+NOT_REALS = (
+    "", ".", "-", "+5", "1_0", "\uff15", "4\uff0e5", "nan", "-nan", "inf", "Infinity", "0x1p3", "0X5", "1e", "1e39",
+    "1e400", "3.4028235677973367e38", "4,5", "5 5", "5f", "None", '""5',
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("spoilt", [False, True], ids=["fast", "slow"])
-@pytest.mark.parametrize("line", ["9223372036854775808,2,3,4", "1,2,1_0,4", "1,2,1e39,4", "1,2,3,4\r5,6,2,8"])
-def test_both_paths_refuse_the_same_lines(data, line, spoilt):
-    text = f"u,i,r,t\n1,2,3,4\n{line}\n" + ("x\n" if spoilt else "")
-    read = table(data, text, CSV, strict=False)
-    assert rows(read) == [(1, 2, 3.0, 4)] and read.skipped == 1 + spoilt
+@pytest.mark.parametrize("spoilt", [False, True], ids=["alone", "beside a bad line"])
+@pytest.mark.parametrize("layout", [COLONS, TABS, CSV])
+@pytest.mark.parametrize("column", [0, 1, 3], ids=["user", "item", "timestamp"])
+def test_whole_numbers_have_one_grammar(data, layout, column, spoilt):
+    check_grammar(data, layout, column, WHOLE, NOT_WHOLE, spoilt)
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["alone", "beside a bad line"])
+@pytest.mark.parametrize("layout", [COLONS, TABS, CSV, RATED_NAMES])
+def test_ratings_have_one_grammar(data, layout, spoilt):
+    check_grammar(data, layout, 2, REALS, NOT_REALS, spoilt)
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["alone", "beside a bad line"])
+def test_timestamps_beside_text_labels_have_the_same_grammar(data, spoilt):
+    check_grammar(data, RATED_NAMES, 3, WHOLE, NOT_WHOLE, spoilt)
+
+
+def check_grammar(data, layout, column, good, refused, spoilt) -> None:
+    for text in (*good, *refused):
+        cells = ["1", "2", "3", "4"]
+        cells[column] = text
+        lines = [] if layout.columns else ["u,i,r,t"]
+        lines += [layout.separator.join("1234"), layout.separator.join(cells)] + ["spoilt"] * spoilt
+        read = table(data, "\n".join(lines) + "\n", layout, strict=False)
+        _, *values = [read.users, read.items, read.ratings, read.timestamps][column].tolist()
+        assert values == ([good[text]] if text in good else []), repr(text)
+        assert read.skipped == spoilt + (text in refused), repr(text)
+
+
+@pytest.mark.parametrize("line", ["1,2,3,4\r5,6,2,8", "1,2,3,4\r", "1,2,3\r,4", "\r1,2,3,4", "1,2,3,4\r\r5,6,2,8"])
+@pytest.mark.parametrize("layout", [COLONS, TABS, CSV, RATED_NAMES])
+@pytest.mark.parametrize("spoilt", [False, True], ids=["alone", "beside a bad line"])
+def test_a_carriage_return_is_a_part_of_a_line_end_or_makes_a_line_bad(data, layout, line, spoilt):
+    header = "" if layout.columns else "u,i,r,t\r\n"
+    content = header + f"{line}\r\n".replace(",", layout.separator) + "spoilt\n" * spoilt
+    read = table(data, content, layout, strict=False)
+    good = line.strip("\r").count("\r") == 0 and not line.startswith("\r")
+    assert (len(read), read.skipped) == (good, spoilt + (not good))
+
+
+@pytest.mark.parametrize(
+    ("line", "labels"),
+    [
+        ("A,B,4,7", ("A", "B")),
+        ('"A","B,C",4,7', ("A", "B,C")),
+        ('"a ""b"" c",B,"4","7"', ('a "b" c', "B")),
+        ('5" nails,B,4,7', ('5" nails', "B")),
+        ('0X1F,"""",4,7', ("0X1F", '"')),
+        (" A , B ,4,7", (" A ", " B ")),
+        ('""A,B,4,7', None),
+        ('"A"B,B,4,7', None),
+        ('"A,B,4,7', None),
+        ('"A""",B"",4,7"', None),
+        ('"",B,4,7', None),
+        ('A,B,""5,7', None),
+        ('A,B,4,"7" ', None),
+        ("A,B,4,0X1F", None),
+        ("A\rB,B,4,7", None),
+        ("\ufeffA,B,4,7", None),
+        (b"A,\xe9,4,7", None),
+        (b"A,\xed\xa0\x80,4,7", None),
+        ("A,B" * 200_000 + ",4,7", None),
+        ("A" * 200_000 + ",B,4,7", ("A" * 200_000, "B")),
+    ],
+)
+@pytest.mark.parametrize("spoilt", [False, True], ids=["alone", "beside a bad line"])
+def test_text_labels_and_quotes_have_one_grammar(data, line, labels, spoilt):
+    content = (
+        b"u,i,r,t\nX,Y,1,2\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n" + b"spoilt\n" * spoilt
+    )
+    read = table(data, content, RATED_NAMES, strict=False)
+    assert rows(read) == [("X", "Y", 1.0, 2), *([] if labels is None else [(*labels, 4.0, 7)])]
+    assert read.skipped == spoilt + (labels is None)
+
+
+def test_what_stands_in_other_columns_does_not_matter(data):
+    for more in (b"", b"spoilt\n"):
+        read = table(data, b"u,note,i,r,t\n1,caf\xe9,2,3,4\n1,0x1F,2,3,5\n1,,2,3,6\n" + more, CSV, strict=False)
+        assert rows(read) == [(1, 2, 3.0, 4), (1, 2, 3.0, 5), (1, 2, 3.0, 6)]
+
+
+@pytest.mark.parametrize("header", ["u,i,r,r,t", "u,u,i,r,t", 'u,i,r,t,"t"', "u,i,r,t,x,x", "\ufeffu,i,r,t,u"])
+@pytest.mark.parametrize("rest", ["", "1,2,3,4,5\n", "1,2,3,4,0X5\n"])
+def test_a_header_with_two_columns_of_one_name_is_refused(data, header, rest):
+    with pytest.raises(SeqRecError, match=r"line 1: the header has 2 columns '.'; rename all but one"):
+        table(data, f"{header}\n{rest}", CSV, strict=False)
+
+
+def test_columns_without_a_name_may_be_several(data):
+    assert rows(table(data, "u,i,r,t,,\n1,2,3,4,,\n", CSV)) == [(1, 2, 3.0, 4)]
+
+
+def test_a_quoted_name_may_hold_the_separator(data):
+    assert rows(table(data, '"x,y",u,i,r,t\n9,1,2,3,4\n', CSV)) == [(1, 2, 3.0, 4)]
+    with pytest.raises(SeqRecError, match="line 1: a quote that does not enclose a whole field in the header"):
+        table(data, '"u"x,i,r,t\n1,2,3,4\n', CSV)
+
+
+@pytest.mark.parametrize("layout", [COLONS, TABS, CSV, RATED_NAMES])
+@pytest.mark.parametrize("spoilt", [False, True], ids=["alone", "beside a bad line"])
+def test_a_byte_order_mark_is_no_part_of_a_file_with_or_without_header(data, layout, spoilt):
+    lines = [*([] if layout.columns else ["u,i,r,t"]), *map(layout.separator.join, ("1234", "5678"))]
+    content = "\n".join(lines + ["spoilt"] * spoilt).encode()
+    plain = table(data, content, layout, strict=False)
+    marked = table(data, b"\xef\xbb\xbf" + content, layout, strict=False)
+    assert rows(marked) == rows(plain) and len(plain) == 2 and marked.skipped == plain.skipped == spoilt
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("layout", [COLONS, CSV])
+def test_utf_16_is_refused_in_one_line(data, layout, encoding):
+    text = layout.separator.join("1234") + "\n"
+    content = (text if layout.columns else "u,i,r,t\n" + text).encode(encoding)
+    with pytest.raises(
+        SeqRecError, match=r"table\.txt begins with .*, as UTF-16 does, and is not read; save it as UTF-8"
+    ):
+        table(data, content, layout, strict=False)
+
+
+ORDINARY = {
+    "ml-1m": (COLONS, b"1::1193::5::978300760\n1::661::3::978302109\n"),
+    "ml-100k": (TABS, b"196\t242\t3\t881250949\n"),
+    "csv with CRLF and halves": (CSV, b"u,i,r,t\r\n1,2,4.5,964982703\r\n"),
+    "text labels": (RATED_NAMES, b"u,i,r,t\nAE2A,B0XYZ,5.0,1588615855070\n"),
+    "everything quoted": (RATED_NAMES, b'"u","i","r","t"\n"A ""b""","0xB, c","5.0","7"\n'),
+    "with a mark": (CSV, b"\xef\xbb\xbfu,i,r,t\n1,2,3,4\n"),
+}
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_ordinary_files_are_read_by_pyarrow(data, kind):
+    layout, content = ORDINARY[kind]
+    assert check_table(RawFile(data.write("table.txt", content)), layout, (1 << 23,)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import EXPERIMENTS, base, get
-from seqrec_lib.experiments.base import Context, Outcome, execute, is_older, key
+from seqrec_lib.experiments.base import Context, Outcome, execute, key
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from tests.fakes import Config, FakeExperiment
@@ -37,13 +38,13 @@ def test_runs_are_carried_out_once_and_read_afterwards(store: RunStore) -> None:
     assert first[0] is not None
     assert first[0].status == "complete"
     assert first[0].cost["wall_seconds"] >= 0
-    assert store.table(first[0], "ranks")["rank"].to_pylist() == [1, 0]
+    assert store.table(first[0], "ranks")["rank"].to_pylist() == [1, 1]
 
 
 def test_a_raised_revision_is_another_run(store: RunStore) -> None:
     experiment = FakeExperiment()
     execute(experiment, configs(0), store=store)
-    experiment.REVISION = 2
+    experiment.number = 2
     execute(experiment, configs(0), store=store)
     assert experiment.calls == [0, 0]
     assert [r.revision for r in store.records()] == [1, 2]
@@ -171,26 +172,69 @@ print(*experiment.calls)
     assert all(record.complete for record in store.records())
 
 
-def test_older_code_is_noticed(store: RunStore, monkeypatch) -> None:
+def test_an_unpublished_run_is_made_again_by_other_code(store: RunStore, monkeypatch) -> None:
     experiment = FakeExperiment()
-    (record,) = execute(experiment, configs(0), store=store)
-    assert record is not None
-    assert not is_older(record, experiment)
-    experiment.SOURCES = ("seqrec_lib.places",)
-    assert is_older(record, experiment)
+    (first,) = execute(experiment, configs(0), store=store)
+    assert execute(experiment, configs(0), store=store) == [first] and experiment.calls == [0]
+    monkeypatch.setattr(base, "code_of", lambda modules: "feedfeedfeedfeed")
+    assert execute(experiment, configs(0), store=store, missing="skip") == [None]
+    (second,) = execute(experiment, configs(0), store=store)
+    assert experiment.calls == [0, 0]
+    assert second is not None and second.code == "feedfeedfeedfeed"
+    assert store.find(second.run_id) == second
 
 
-def test_what_only_a_gpu_uses_decides_runs_on_one_alone(store: RunStore, monkeypatch) -> None:
-    on_gpu, on_cpu = FakeExperiment(), FakeExperiment()
-    on_gpu.SOURCES = on_cpu.SOURCES = ("seqrec_lib.training",)
-    outcome = Outcome({"name": "ml-1m"}, environment={"device_type": "cuda"})
-    monkeypatch.setattr(on_gpu, "run", lambda config, context: outcome)
-    (there,), (here,) = execute(on_gpu, configs(0), store=store), execute(on_cpu, configs(1), store=store)
-    assert there is not None and here is not None
-    assert there.fingerprint != here.fingerprint
-    assert not is_older(there, on_gpu) and not is_older(here, on_cpu)
-    monkeypatch.setattr(base, "_ON_A_GPU", {"seqrec_lib.training": ("seqrec_lib.captured",)})
-    assert is_older(there, on_gpu) and not is_older(here, on_cpu)
+def test_a_published_run_stays_and_edited_code_has_a_run_of_its_own(store: RunStore, monkeypatch) -> None:
+    experiment = FakeExperiment()
+    (first,) = execute(experiment, configs(0), store=store)
+    shutil.copytree(store.new, store.published, ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(base, "code_of", lambda modules: "feedfeedfeedfeed")
+    assert execute(experiment, configs(0), store=store) == [first]  # the goldens hold: it is no edited code
+    monkeypatch.setattr(base, "edited", lambda modules: ("seqrec_lib.losses",))
+    assert execute(experiment, configs(0), store=store, missing="skip") == [first]
+    (second,) = execute(experiment, configs(0), store=store)
+    assert second is not None and first is not None
+    assert (second.edited, first.edited) == ("feedfeedfeedfeed", None)
+    assert second.run_id != first.run_id and store.find(first.run_id) == first
+    assert execute(experiment, configs(0), store=store, missing="skip") == [second]
+
+
+def test_what_other_code_left_half_done_is_not_gone_on_with(store: RunStore, monkeypatch) -> None:
+    def break_off(config: Config, context: Context) -> None:
+        (context.workdir / "checkpoint.pt").write_text("half")
+        raise KeyboardInterrupt
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        execute(FakeExperiment(break_off), configs(0), store=store)
+    look = FakeExperiment(lambda config, context: seen.append((context.workdir / "checkpoint.pt").exists()))
+    execute(look, configs(0), store=store)
+    with pytest.raises(KeyboardInterrupt):
+        execute(FakeExperiment(break_off), configs(1), store=store)
+    monkeypatch.setattr(base, "code_of", lambda modules: "feedfeedfeedfeed")
+    execute(look, configs(1), store=store)
+    assert seen == [True, False]
+
+
+def test_a_run_on_other_data_is_made_again_and_a_published_one_refused(store: RunStore, monkeypatch) -> None:
+    experiment = FakeExperiment()
+    monkeypatch.setattr(
+        experiment, "run", lambda config, context: Outcome({"name": "ml-1m", "split_sha256": "a" * 64}, {"x": 1.0})
+    )
+    monkeypatch.setattr(base, "installed_split", lambda name: "a" * 64)
+    (first,) = execute(experiment, configs(0), store=store)
+    assert execute(experiment, configs(0), store=store) == [first]
+    monkeypatch.setattr(base, "installed_split", lambda name: "b" * 64)
+    monkeypatch.setattr(
+        experiment, "run", lambda config, context: Outcome({"name": "ml-1m", "split_sha256": "b" * 64}, {"x": 2.0})
+    )
+    (second,) = execute(experiment, configs(0), store=store)
+    assert second is not None and second.metrics == {"x": 2.0}
+    shutil.copytree(store.new, store.published, ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(base, "installed_split", lambda name: "c" * 64)
+    with pytest.raises(SeqRecError, match=r"c{64}.*b{64}"):
+        execute(experiment, configs(0), store=store)
+    assert execute(experiment, configs(0), store=store, missing="skip") == [second]  # pages show records alone
 
 
 def test_a_run_kept_off_the_gpu_is_none_of_it(store: RunStore, monkeypatch) -> None:

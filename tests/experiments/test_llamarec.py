@@ -16,8 +16,8 @@ from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language.pretrained import Size, from_scratch
 from seqrec_lib.report import rankers
-from seqrec_lib.results import RunStore, plain
-from tests.conftest import random_sequences
+from seqrec_lib.results import RunStore
+from tests.conftest import make_sequences, random_sequences
 
 QUICK = {
     "d_model": 64, "heads": 2, "history": 4, "candidates": 5, "lessons": 32, "per_user": 2, "valid_users": 8,
@@ -56,16 +56,6 @@ def test_a_plan_has_a_run_for_each_retriever_kind_of_negatives_and_seed() -> Non
     (four_bits,) = llamarec.plan(parameters(source="nf4:some/model", overrides={}))
     assert replace(four_bits, source="some/model") == pretrained
     assert key(llamarec, four_bits) != key(llamarec, pretrained)
-
-
-def test_the_code_of_four_bits_decides_runs_in_four_bits_alone() -> None:
-    for source, more in (("", []), ("some/model", []), ("nf4:some/model", ["seqrec_lib.language.quantized"])):
-        (config,) = llamarec.plan(parameters(source=source, overrides={}))
-        assert list(llamarec.sources(plain(config))) == [*llamarec.SOURCES, *more]
-        (arm,) = orpo.plan(
-            {"dataset": "demo", "retriever": "sasrec", "arms": ["sft"], "seeds": [0], "source": source, "overrides": {}}
-        )
-        assert list(orpo.sources(plain(arm))) == [*orpo.SOURCES, *more]
 
 
 def test_planning_needs_no_torch() -> None:
@@ -115,6 +105,43 @@ def test_a_run_ranks_beside_its_floors_and_builds_on_its_retrievers_weights(stor
     assert "from scratch" in runs[0].label and runs[0].other_model
     again = execute(llamarec, [config], store=store, missing="skip", progress=False)
     assert again[0] is not None and again[0].run_id == record.run_id
+
+
+def narrow(n_items: int, longest: int) -> Sequences:
+    """Users of 5 to ``longest`` different items; the last one's test history is the longest."""
+    rng = np.random.default_rng(0)
+    lengths = [*rng.integers(5, longest, 19).tolist(), longest]
+    return make_sequences([(rng.permutation(n_items)[:n] + 1).tolist() for n in lengths], n_items)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (narrow(12, 12), "tiny: 5 candidates, but a history leaves only 1 of 12 items unseen; set candidates"),
+        (narrow(12, 9), "tiny: 5 candidates, but a history leaves only 4 of 12 items unseen"),
+        (narrow(4, 6), "tiny: 5 candidates, but a history leaves only 1 of 4 items unseen"),
+        (make_sequences([[1, 2, 3, 4]] * 20, 40), "tiny: no user has 5 interactions"),
+    ],
+    ids=["every item was seen", "one item short", "fewer items than candidates", "nothing to learn from"],
+)
+def test_what_the_data_do_not_hold_is_said_before_any_training(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, data: Sequences, message: str
+) -> None:
+    monkeypatch.setattr("seqrec_lib.data.load", lambda name: data)
+    monkeypatch.setattr(llamarec, "load_retriever", lambda *_: pytest.fail("a retriever is trained"))
+    (record,) = execute(llamarec, llamarec.plan(parameters()), store=store, progress=False, device="cpu")
+    assert record is not None and record.error is not None and record.error.startswith(message)
+    assert not store.records("accuracy")
+
+
+def test_data_that_hold_just_enough_are_ranked(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = narrow(12, 8)
+    monkeypatch.setattr("seqrec_lib.data.load", lambda name: data)
+    monkeypatch.setitem(ranker_recipes.RETRIEVER, "demo", {"epochs": 1})
+    for kind in ("random", "retriever", "mixed"):
+        plan = llamarec.plan(parameters(negatives=[kind], overrides=QUICK | {"lessons": 4, "per_user": 50}))
+        (record,) = execute(llamarec, plan, store=store, progress=False, device="cpu")
+        assert record is not None and record.error is None, kind
 
 
 def test_a_recorded_retriever_without_weights_is_trained_again_and_its_record_stays(

@@ -86,25 +86,6 @@ def test_bad_parameters_are_one_clear_line(change: dict[str, object], message: s
         optimizers.plan(parameters(**change))
 
 
-def test_only_the_code_that_decides_a_run_is_in_its_fingerprint() -> None:
-    found = {
-        name: optimizers.sources({"model": "sasrec", **vars(_config(name))})
-        for name in ("adam", "probing", "usgm-paper")
-    }
-    assert not any("optim." in source for source in found["adam"])
-    assert "seqrec_lib.optim.probing" in found["probing"] and "seqrec_lib.optim.probing" not in found["usgm-paper"]
-    assert "seqrec_lib.optim.adaptive_batching" in found["usgm-paper"]
-
-
-def _config(name: str):
-    class Plain:
-        pass
-
-    plain = Plain()
-    plain.kind, plain.optimizer, plain.batching = "train", ARMS[name].optimizer, ARMS[name].batching
-    return plain
-
-
 def test_runs_give_history_metrics_and_a_trace(tmp_path: Path) -> None:
     store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     asked = parameters(seeds=[0], arms=["adam", "usgm-paper", "probing"], measure_beta=True, epochs=2)

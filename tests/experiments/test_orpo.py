@@ -66,6 +66,25 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Sequences:
     return data
 
 
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("orpo-lower-rated", "no ratings"),
+        ("orpo-lightfm", "LightFM is missing"),
+        ("orpo-lightfm-pool", "LightFM is missing"),
+        ("orpo-paper", "LightFM is missing"),
+    ],
+)
+def test_what_an_arm_lacks_is_said_before_any_training(
+    tmp_path: Path, small: Sequences, monkeypatch: pytest.MonkeyPatch, arm: str, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightfm", None)
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    (record,) = execute(orpo, orpo.plan(parameters(arms=[arm])), store=store, progress=False, device="cpu")
+    assert record is not None and record.error is not None and message in record.error
+    assert store.records() == [record]
+
+
 def test_arms_share_what_they_start_from_and_a_missing_part_fails_that_arm_alone(
     tmp_path: Path, small: Sequences, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from seqrec_lib.models import MODELS, VARIANTS, build
-from seqrec_lib.models.repeats import SCALE, RepeatBias
+from seqrec_lib.models.repeats import SCALE, RepeatBias, earlier_items
 from seqrec_lib.serving import serve
-from seqrec_lib.training import _TrainingStep
+from seqrec_lib.train.step import Batch, TrainingStep
 
 N_ITEMS, LENGTH = 30, 9
 NAMES = [name for name in VARIANTS if name.endswith("+repeats")]
@@ -53,7 +53,7 @@ def test_the_training_loss_scores_each_prefix_as_score_does(name: str) -> None:
     items, lengths = padded([5, 2, 5, 7, 9, 2, 11, 3], [1, 4, 6])
     at = torch.tensor([0, 1, 2, 4, 7, 8, 10])  # positions of the flattened (2, 8)
     targets = torch.tensor([2, 5, 7, 2, 30, 4, 12])
-    loss = _TrainingStep(model, torch.float32)(items, lengths, at, targets)
+    loss = TrainingStep(model, torch.float32)(Batch(items, lengths, at, targets, None, len(at)))
     prefixes = [items[i // 8, : i % 8 + 1].tolist() for i in at.tolist()]
     seen = torch.zeros(len(prefixes), N_ITEMS + 1)
     for row, prefix in enumerate(prefixes):
@@ -88,3 +88,15 @@ def test_served_scores_have_the_bias_too(name: str) -> None:
             assert set(ids[0].tolist()) == set(best.indices.tolist())
             torch.testing.assert_close(torch.from_numpy(scores[0]), best.values, rtol=1e-4, atol=1e-4)
             assert exclude_seen or set(history) & set(ids[0].tolist())
+
+
+def test_earlier_items_are_those_of_each_prefix_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 9):
+        items = torch.randint(1, 6, (4, length), generator=generator)
+        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
+        found = earlier_items(items, at)
+        assert found.shape == (len(at), length)
+        for position, row in zip(at.tolist(), found.tolist(), strict=True):
+            prefix = items[position // length, : position % length + 1].tolist()
+            assert sorted(item for item in row if item) == sorted(set(prefix))

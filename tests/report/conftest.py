@@ -69,13 +69,12 @@ def make_record(config: Config, ranks: np.ndarray, status: str = "complete") -> 
         },
         status=status,
         error=None if complete else "ValueError: the model produced NaN",
-        fingerprint="0" * 16,
+        code="0" * 16,
         started="2026-11-20T10:00:00.000+00:00",
         finished="2026-11-20T10:05:00.000+00:00",
         metrics=metrics if complete else {},
         history=history if complete and config.training else [],
         cost=COST if complete else {},
-        tables=("ranks",) if complete else (),
     )  # fmt: skip
 
 
@@ -98,7 +97,7 @@ def make(tmp_path: Path) -> Callable[..., Made]:
             record = make_record(config, ranks, "failed" if number == 3 else "complete")
             if number < 4:
                 table = pa.table({"rank": ranks, "masked_rank": np.maximum(1, ranks - 1)})
-                store.save(record, {"ranks": table} if record.complete else {})
+                record = store.save(record, {"ranks": table} if record.complete else {})
             records.append(record if number < 4 else None)
         return Made(configs, records, store, gather(configs, records, store))
 

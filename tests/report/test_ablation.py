@@ -30,9 +30,10 @@ def made(tmp_path: Path) -> tuple[ablation.Question, dict[str, RunRecord | None]
                 ranks = rng.geometric(0.03, 400).astype(np.int32)
                 if number == 0 and side is variant:
                     ranks = np.maximum(1, ranks // 4).astype(np.int32)
-                record = make_record(config, ranks)
+                record = store.save(
+                    make_record(config, ranks), {"ranks": pa.table({"rank": ranks, "masked_rank": ranks})}
+                )
                 assert record.run_id == key(ablation, config)
-                store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": ranks})})
                 found[record.run_id] = record
                 ranks_of[f"{config.model} {config.seed}"] = ranks
     return question, found, store, ranks_of
@@ -66,8 +67,7 @@ def test_seen_items_masked_may_say_otherwise(tmp_path: Path) -> None:
         for config in ablation.configs_of(side, PARAMETERS):
             base = np.random.default_rng(config.seed).geometric(0.03, 400).astype(np.int32)
             ranks = base if side is question.pairs[0][0] else np.maximum(1, base // 4).astype(np.int32)
-            record = make_record(config, ranks)
-            store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": base})})
+            record = store.save(make_record(config, ranks), {"ranks": pa.table({"rank": ranks, "masked_rank": base})})
             found[record.run_id] = record
     text = readings(question, found, store, PARAMETERS).text
     assert "Mamba4Rec, residual: better; with seen items masked, not told apart from the unchanged model." in text

@@ -43,12 +43,11 @@ def put(
     }
     metrics = rank_metrics(ranks) | {f"masked_{name}": value for name, value in rank_metrics(ranks).items()}
     record = make_record(
-        run_id=run_key("accuracy", config, 1), config=config, metrics=metrics, tables=("ranks",),
+        run_id=run_key("accuracy", config, 1), config=config, metrics=metrics,
         dataset={"name": dataset, "n_users": USERS}, environment={"device": "a CPU", "device_type": "cpu"},
     )  # fmt: skip
     table = pa.table({"rank": pa.array(ranks, pa.int32()), "masked_rank": pa.array(ranks, pa.int32())})
-    RunStore(new=folder, published=folder / "none").save(record, {"ranks": table})
-    return record
+    return RunStore(new=folder, published=folder / "none").save(record, {"ranks": table})
 
 
 def ranks(hits: float, seed: int = 0) -> np.ndarray:

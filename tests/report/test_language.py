@@ -38,10 +38,8 @@ def save(store: RunStore) -> Callable[..., RunRecord]:
             dataset={"name": values["dataset"]},
             metrics=rank_metrics(ranks),
             environment={"device": "a CPU", "language_model": {"parameters": 297_536, **made}},
-            tables=("ranks",),
         )
-        store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": ranks})})
-        return record
+        return store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": ranks})})
 
     return build
 
@@ -66,7 +64,7 @@ def test_other_pages_show_complete_runs_a_missing_model_once_and_pretrained_ones
     planned = [config(model, seed) for model in ("gpt4rec", "mamrec") for seed in range(4)]
     planned.append(config("bm25-last", source=""))
     records = [save(values, hits(0.1, values["seed"])) if n in (1, 3) else None for n, values in enumerate(planned)]
-    failed = make_record(experiment="generative", config=planned[0], status="failed", error="x", tables=())
+    failed = make_record(experiment="generative", config=planned[0], status="failed", error="x")
     records[0] = failed
     save(config("mamrec", 7, "/weights/mamba"), hits(0.3), name="mamba")
     save(config("mamrec", 7, "/weights/mamba", "ml-1m"), hits(0.3), name="mamba")  # of another data set

@@ -60,6 +60,11 @@ def test_only_the_same_data_are_comparable():
         assert not comparable(other)
         assert paper_row(other, "sasrec") is None
     assert paper_row("ml-1m", "popularity") is None
+    # RecBole's order is the one that the code has on which the paper builds; other orders are controls
+    assert comparable("ml-1m-recbole") and comparable("amazon-2023-video-games-recbole")
+    assert paper_row("ml-1m-recbole", "sasrec") == paper_row("ml-1m", "sasrec")
+    for other in ("ml-1m-ties-item-id", "ml-1m-file-order", "ml-100k-recbole"):
+        assert paper_dataset(other) is None and not comparable(other)
     assert model_name("llamarec+orpo") == "LlamaRec+orpo"
 
 

@@ -46,14 +46,13 @@ def assessment(skill: float, seed: int) -> tuple[Assessment, np.ndarray]:
 def save(store: RunStore, experiment: Any, config: Any, metrics: Any, columns: Any, letters: Any = None) -> RunRecord:
     made = {"ranks": pa.table(columns)} | ({"letters": pa.table(letters)} if letters else {})
     record = RunRecord(
-        run_id=key(experiment, config), experiment=experiment.NAME, config=plain(config), revision=experiment.REVISION,
-        parents=experiment.parents(config), dataset={"name": config.dataset},
+        run_id=key(experiment, config), experiment=experiment.NAME, config=plain(config),
+        revision=experiment.revision(config), parents=experiment.parents(config), dataset={"name": config.dataset},
         environment={"device": "Test CPU", "language_model": {"kind": "scratch", "parameters": 180_000}},
-        status="complete", fingerprint="0" * 16, started="2026-11-20T10:00:00.000+00:00",
-        finished="2026-11-20T10:05:00.000+00:00", metrics=metrics, history=[], cost=COST, tables=tuple(sorted(made)),
+        status="complete", code="0" * 16, started="2026-11-20T10:00:00.000+00:00",
+        finished="2026-11-20T10:05:00.000+00:00", metrics=metrics, history=[], cost=COST,
     )  # fmt: skip
-    store.save(record, made)
-    return record
+    return store.save(record, made)
 
 
 @pytest.fixture
@@ -212,7 +211,7 @@ def test_an_arm_whose_seeds_disagree_is_neither_higher_nor_lower(store: RunStore
 def test_the_papers_pairs_without_ratings_are_called_so(store: RunStore, pairs: int, said: bool) -> None:
     configs, records, _ = preference_runs(store, {"orpo-paper": 0.0})
     changed = [
-        record and replace(record, cost=record.cost | {"pairs": pairs, "ties": 0}, dataset={"n_users": 8}, tables=())
+        record and replace(record, cost=record.cost | {"pairs": pairs, "ties": 0}, dataset={"n_users": 8}, tables={})
         for record in records
     ]
     assert ("no ratings" in preferences.rows(configs, changed, store)[0].label) == said

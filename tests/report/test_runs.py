@@ -1,4 +1,8 @@
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -6,6 +10,8 @@ import pytest
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.runs import gather
 from seqrec_lib.report.statistics import metric_values
+from seqrec_lib.results import run_key
+from tests.report.conftest import Made
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,18 @@ def test_variants_are_rows_of_their_own_and_twins_count_once():
 def test_records_must_belong_to_the_plan():
     with pytest.raises(SeqRecError, match="1 configurations but 2 records"):
         gather([Setting()], [None, None], store=None)
+
+
+def test_a_run_of_edited_code_is_a_row_of_its_own_after_the_published_one(make: Callable[..., Made]) -> None:
+    made = make()
+    config, published = made.configs[1], made.records[1]
+    assert published is not None
+    shutil.copytree(made.store.new, made.store.published, ignore=shutil.ignore_patterns(".*"))
+    code = "feedfeedfeedfeed"
+    values = (published.experiment, published.config, published.revision, (), None, code)
+    edited = replace(published, run_id=run_key(*values), code=code, edited=code)
+    edited = made.store.save(edited, {"ranks": made.store.table(published, "ranks")})
+    rows = gather([config, made.configs[0]], [edited, made.records[0]], made.store)
+    assert [(row.label, row.records) for row in rows] == [
+        ("SASRec", (published,)), ("SASRec, edited", (edited,)), ("Popularity", (made.records[0],)),
+    ]  # fmt: skip

@@ -1,19 +1,14 @@
 from dataclasses import replace
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from seqrec_lib.experiments import accuracy
-from seqrec_lib.experiments.base import fingerprint_of
 from seqrec_lib.report import costs, figures, footer, tables
 from seqrec_lib.report.claims import CLAIMS, own_tables_table
 from seqrec_lib.report.html import details, note, table
 from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, metric_values, verdict
-from seqrec_lib.results import replays
-from seqrec_lib.results.replays import Replay
-from tests.fakes import make_record
+from seqrec_lib.results.rechecks import Recheck
 
 VOID = {"img", "br", "hr"}
 
@@ -254,31 +249,13 @@ def test_paired_tests_see_that_sasrec_beats_popularity(make):
 def test_provenance_names_runs_commit_dates_hardware_and_older_code(make, monkeypatch):
     made = make()
     done = [record for record in made.records if record is not None]
-    codes = {done[0].run_id: (footer.OLDER, ())}
-    monkeypatch.setattr(footer, "code_of", lambda record: codes.get(record.run_id, (footer.TODAYS, ())))
+    again = Recheck(done[0].run_id, "2026-11-30T00:00:00.000+00:00", "f" * 40, "a CPU", {"ndcg@10": (0.1, 0.2)}, {})
+    monkeypatch.setattr(footer, "rechecks_of", lambda runs: [again] if again.run_id in set(runs) else [])
     piece = footer.provenance(made.records)
     check(piece)
     assert "Runs with a record: 4 of 5, made 2026-11-20 at commit 012345678 on Test CPU, 2 threads." in piece.text
-    assert "Older code made 1 of them" in piece.text
     assert all(record.run_id in piece.text for record in done)
-    assert piece.text.count("older code") == 1
-    codes.clear()
-    assert "Older code" not in footer.provenance(made.records).text
-    codes[done[0].run_id] = (footer.REPLAYED, (SimpleNamespace(run_id="feed", epochs=2),))
-    text = footer.provenance(made.records).text
-    assert "Older code made 1 of them; runs like them were replayed by today's and gave the same numbers" in text
-    assert "to the last digit on record: feed (the first 2 epochs)." in text
-
-
-def test_the_code_of_a_run_is_todays_older_or_replayed(tmp_path, monkeypatch):
-    monkeypatch.setattr(replays, "replays_file", lambda: tmp_path / "replays.json")
-    old = make_record(fingerprint="0" * 16)
-    today = fingerprint_of(accuracy, old.config)
-    assert footer.code_of(make_record(fingerprint=today)) == (footer.TODAYS, ())
-    assert footer.code_of(old) == (footer.OLDER, ())
-    link = Replay(old.run_id, "accuracy", replays.alike(old.config), old.fingerprint, today, 0, "", old.finished, None)
-    replays.add_replay(link)
-    assert footer.code_of(old) == (footer.REPLAYED, (link,))
+    assert f"{again.run_id} on 2026-11-30 at commit fffffffff: ndcg@10 0.1000 before, 0.2000 then" in piece.text
 
 
 def test_failures_show_their_error(make):
@@ -310,8 +287,7 @@ def test_what_stands_in_parentheses_goes_below_in_a_table_and_stays_in_text() ->
     assert tables.label_cell("SASRec") == "SASRec"
 
 
-def test_the_footer_says_where_runs_differ_in_precision(make, monkeypatch):
-    monkeypatch.setattr(footer, "code_of", lambda record: (footer.TODAYS, ()))
+def test_the_footer_says_where_runs_differ_in_precision(make):
     records = [record for record in make().records if record is not None and record.complete]
 
     def said(*precisions: str | None) -> str:

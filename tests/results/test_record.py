@@ -13,7 +13,7 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results.record import ADDED_LATER, canonical_json, parse_record, plain, run_key
-from tests.fakes import make_record
+from tests.fakes import make_ranked, make_record
 
 
 def test_run_key_is_the_hash_of_canonical_json() -> None:
@@ -66,11 +66,13 @@ def test_a_field_that_was_added_later_does_not_change_older_runs() -> None:
 
 
 def test_record_survives_writing_and_reading() -> None:
-    record = make_record(tables=("ranks",), metrics={"ht@10": 0.1 + 0.2})
+    record, _ = make_ranked(metrics={"ht@10": 0.1 + 0.2})
     assert parse_record(record.to_json(), "x.json") == record
 
 
 BROKEN = {
+    "code": ("xyz", "expected 16 hex digits"),
+    "edited": (1, "expected 16 hex digits or null"),
     "config": ([], "expected an object"),
     "revision": (True, "expected a whole number"),
     "run_id": ("xyz", "expected 16 hex digits"),
@@ -82,9 +84,9 @@ BROKEN = {
     "error": ("boo", "a failed run, and only that, has an error"),
     "started": ("2026-01-01T00:00:00", "UTC"),
     "finished": ("yesterday", "UTC"),
-    "tables": (["a/b"], "table names"),
+    "tables": ({"a/b": {}}, "an object of tables"),
     "hardware": (3, "expected text or null"),
-    "schema": (99, "this version reads 1"),
+    "schema": (99, "this version reads 2"),
 }
 
 
@@ -112,5 +114,5 @@ def test_unknown_missing_and_doubled_fields_are_named() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.float32(1), (1,), b"x"])
 def test_nothing_but_plain_finite_json_is_written(value: object) -> None:
-    with pytest.raises(SeqRecError, match=r"field metrics\.deep\[0\] "):
-        make_record(metrics={"deep": [value]}).to_json()
+    with pytest.raises(SeqRecError, match=r"field cost\.deep\[0\] "):
+        make_record(cost={"deep": [value]}).to_json()

@@ -16,10 +16,8 @@ from safetensors.numpy import save_file
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
-from seqrec_lib.results.store import relative_path, write_run
-from tests.fakes import make_record
-
-RANKS = pa.table({"rank": pa.array([3, 1, 2], pa.int32())})
+from seqrec_lib.results.store import relative_path, table_path, write_run
+from tests.fakes import RANKS, make_ranked, make_record
 
 
 @pytest.fixture
@@ -41,8 +39,7 @@ def run_python(code: str, *arguments: object, wait: bool = True) -> subprocess.P
 
 
 def test_saved_run_is_found_with_its_table_in_the_documented_place(store: RunStore) -> None:
-    record = make_record(tables=("ranks",))
-    store.save(record, {"ranks": RANKS})
+    record = store.save(make_record(), {"ranks": RANKS})
     assert store.find(record.run_id) == record
     assert store.table(record, "ranks").equals(RANKS)
     names = sorted(p.name for p in (store.new / "accuracy" / "ml-1m").iterdir())
@@ -52,11 +49,9 @@ def test_saved_run_is_found_with_its_table_in_the_documented_place(store: RunSto
         store.table(record, "times")
 
 
-def test_a_record_is_refused_that_does_not_fit_its_id_or_tables(store: RunStore) -> None:
+def test_a_record_is_refused_that_does_not_fit_its_id(store: RunStore) -> None:
     with pytest.raises(SeqRecError, match=r"field run_id is 0{16}, its configuration gives"):
         store.save(make_record(run_id="0" * 16))
-    with pytest.raises(SeqRecError, match=r"names tables \['ranks'\], given are \[\]"):
-        store.save(make_record(tables=("ranks",)))
     assert store.records() == []
 
 
@@ -74,6 +69,44 @@ def test_an_edited_or_moved_record_is_noticed(store: RunStore) -> None:
     path.rename(other)
     with pytest.raises(SeqRecError, match="the record is that of accuracy/ml-1m"):
         store.records()
+
+
+def test_a_bad_record_is_named_and_the_others_are_listed(store: RunStore) -> None:
+    good = store.save(make_record())
+    folder = store.new / "accuracy" / "ml-1m"
+    text = (folder / f"{good.run_id}.json").read_bytes()
+    contents = {
+        "empty": b"", "half": text[: len(text) // 2], "null": b"null", "mark": b"\xef\xbb\xbf" + text,
+        "zeros": bytes(len(text)), "schema": text.replace(b'"schema": 2', b'"schema": 1'), "deep": b"[" * 100_000,
+    }  # fmt: skip
+    for number, content in enumerate(contents.values()):
+        (folder / f"{number:016x}.json").write_bytes(content)
+    (folder / f"{99:016x}.json").mkdir()
+    bad: list[str] = []
+    assert store.records(bad=bad) == [good]
+    assert len(bad) == len(contents) + 1 and all("\n" not in line for line in bad)
+    with pytest.raises(SeqRecError):
+        store.records()
+
+
+def test_a_table_that_is_not_the_records_is_never_read(store: RunStore) -> None:
+    one = store.save(make_record(), {"ranks": RANKS})
+    other = store.save(make_record(config={"seed": 1}), {"ranks": pa.table({"rank": [9, 9, 9]})})
+    paths = [table_path(store.path(record), "ranks") for record in (one, other)]
+    blobs = [path.read_bytes() for path in paths]
+    for path, blob in zip(paths, reversed(blobs), strict=True):
+        path.write_bytes(blob)
+    for record in (one, other):
+        with pytest.raises(SeqRecError, match="not the table that its record describes"):
+            store.table(record, "ranks")
+    for bit in range(0, 8 * len(blobs[0]), 7):
+        damaged = bytearray(blobs[0])
+        damaged[bit // 8] ^= 1 << bit % 8
+        paths[0].write_bytes(damaged)
+        with pytest.raises(SeqRecError):
+            store.table(one, "ranks")
+    paths[0].write_bytes(blobs[0])
+    assert store.table(one, "ranks").equals(RANKS)
 
 
 def test_complete_beats_failed_then_the_newest_wins(store: RunStore) -> None:
@@ -170,7 +203,7 @@ def test_kill_in_the_midst_of_saving_leaves_no_half_record(store: RunStore) -> N
     code = """
 import os, signal, sys
 from seqrec_lib import results
-from tests.fakes import make_record
+from tests.fakes import RANKS, make_ranked, make_record
 from tests.results.test_store import RANKS
 calls, replace = [], os.replace
 def die(source, target):
@@ -179,9 +212,9 @@ def die(source, target):
     calls.append(target)
     replace(source, target)
 os.replace = die
-results.RunStore(sys.argv[1], sys.argv[2]).save(make_record(tables=("ranks",)), {"ranks": RANKS})
+results.RunStore(sys.argv[1], sys.argv[2]).save(make_record(), {"ranks": RANKS})
 """
-    record = make_record(tables=("ranks",))
+    record, _ = make_ranked()
     for renames in range(2):
         process = run_python(code, store.new, store.published, renames)
         assert process.returncode == -signal.SIGKILL
@@ -197,9 +230,9 @@ def test_two_processes_that_write_the_same_run_leave_one_whole_record(store: Run
     code = """
 import sys, pyarrow as pa
 from seqrec_lib.results import RunStore
-from tests.fakes import make_record
+from tests.fakes import RANKS, make_ranked, make_record
 who = int(sys.argv[3])
-record = make_record(metrics={"who": who}, tables=("ranks",))
+record = make_record(metrics={"who": who})
 RunStore(sys.argv[1], sys.argv[2]).save(record, {"ranks": pa.table({"rank": [who] * 100_000})})
 """
     processes = [run_python(code, store.new, store.published, who, wait=False) for who in (1, 2)]

@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
@@ -15,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.results import RunStore, transfer
-from seqrec_lib.results.store import relative_path
-from tests.fakes import make_checkout, make_record
-
-RANKS = pa.table({"rank": pa.array([3, 1, 2], pa.int32())})
+from seqrec_lib.experiments import get
+from seqrec_lib.experiments.base import config_of
+from seqrec_lib.results import RunStore, plain, run_key, tables, transfer
+from seqrec_lib.results.store import relative_path, table_path
+from seqrec_lib.results.transfer import export_runs, import_runs, publish_runs
+from tests.fakes import RANKED, RANKS, make_checkout, make_ranked, make_record
 
 
 @pytest.fixture
@@ -31,10 +33,15 @@ def new_store(folder: Path) -> RunStore:
     return RunStore(folder / "new", folder / "results")
 
 
-def parquet(table: pa.Table = RANKS) -> bytes:
+def with_table(table: pa.Table, **changes: object) -> dict[str, bytes | tarfile.TarInfo]:
+    """The members of a run whose record describes ``table``, whatever is in it."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
-    return sink.getvalue()
+    columns = {field.name: str(field.type) for field in table.schema}
+    digest = hashlib.sha256(sink.getvalue()).hexdigest()
+    described = {"ranks": {"sha256": digest, "rows": table.num_rows, "columns": columns}}
+    record = make_record(**{"metrics": RANKED, "tables": described} | changes)
+    return {f"{STEM}.json": record.to_json().encode(), f"{STEM}.ranks.parquet": sink.getvalue()}
 
 
 def write_tar(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
@@ -55,28 +62,27 @@ def files(folder: Path) -> list[Path]:
 
 def test_exported_runs_arrive_unchanged_and_only_once(tmp_path: Path) -> None:
     there, here = new_store(tmp_path / "there"), new_store(tmp_path / "here")
-    done = make_record(tables=("ranks",))
     failed = make_record(config={"seed": 1}, status="failed", error="boo", metrics={})
-    there.save(done, {"ranks": RANKS})
+    done = there.save(make_record(metrics=RANKED), {"ranks": RANKS})
     there.save(failed)
-    assert len(there.export(tmp_path / "a.tar").added) == 2
-    assert sorted(here.import_(tmp_path / "a.tar").added) == sorted([done.run_id, failed.run_id])
+    assert len(export_runs(there, tmp_path / "a.tar").added) == 2
+    assert sorted(import_runs(here, tmp_path / "a.tar").added) == sorted([done.run_id, failed.run_id])
     assert here.records() == there.records()
     assert here.table(done, "ranks").equals(RANKS)
-    again = here.import_(tmp_path / "a.tar")
+    again = import_runs(here, tmp_path / "a.tar")
     assert (again.added, sorted(again.known), again.refused) == ([], sorted([done.run_id, failed.run_id]), [])
 
 
 def test_export_is_deterministic_and_filtered(tmp_path: Path) -> None:
     store = new_store(tmp_path)
-    store.save(make_record(tables=("ranks",)), {"ranks": RANKS})
+    store.save(make_record(metrics=RANKED), {"ranks": RANKS})
     store.save(make_record(experiment="datasets"))
-    store.export(tmp_path / "a.tar")
-    store.export(tmp_path / "b.tar")
+    export_runs(store, tmp_path / "a.tar")
+    export_runs(store, tmp_path / "b.tar")
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
-    assert len(store.export(tmp_path / "c.tar", experiment="datasets").added) == 1
+    assert len(export_runs(store, tmp_path / "c.tar", experiment="datasets").added) == 1
     with pytest.raises(SeqRecError, match="no run to export"):
-        store.export(tmp_path / "d.tar", dataset="demo")
+        export_runs(store, tmp_path / "d.tar", dataset="demo")
     assert not (tmp_path / "d.tar").exists()
 
 
@@ -84,8 +90,8 @@ def test_import_brings_a_complete_run_where_one_had_failed(tmp_path: Path) -> No
     there, here = new_store(tmp_path / "there"), new_store(tmp_path / "here")
     there.save(make_record())
     here.save(make_record(status="failed", error="boo", finished="2027-01-01T00:00:00+00:00"))
-    there.export(tmp_path / "a.tar")
-    assert here.import_(tmp_path / "a.tar").added == [make_record().run_id]
+    export_runs(there, tmp_path / "a.tar")
+    assert import_runs(here, tmp_path / "a.tar").added == [make_record().run_id]
     assert here.find(make_record().run_id) == make_record()
 
 
@@ -95,9 +101,9 @@ def link(name: str) -> tarfile.TarInfo:
     return member
 
 
-RECORD = make_record(tables=("ranks",))
+RECORD, TABLE = make_ranked()
 STEM = relative_path(RECORD).as_posix().removesuffix(".json")
-JSON, TABLE = RECORD.to_json().encode(), parquet()
+JSON = RECORD.to_json().encode()
 EDITED = JSON.replace(b'"seed": 0', b'"seed": 1')
 MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "absolute": ({f"/{STEM}.json": JSON}, "not the path of a record"),
@@ -112,7 +118,16 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "no json": ({f"{STEM}.json": b"\xff{"}, "not UTF-8"),
     "no record": ({f"{STEM}.json": b"{}"}, "field schema"),
     "no table": ({f"{STEM}.json": JSON}, "the archive has []"),
-    "no parquet": ({f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": b"PAR1"}, "not a Parquet file"),
+    "other table": ({f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": b"PAR1"}, "not the table that its record"),
+    "other metrics": (with_table(RANKS, metrics=RANKED | {"ndcg@10": 0.9}), "ndcg@10 is 0.9, the ranks give"),
+    "ranks from 0": (with_table(pa.table({"rank": [0, 1, 2]})), "ranks count from 1"),
+    "ranks as text": (with_table(pa.table({"rank": ["1", "2", "3"]})), "no whole numbers"),
+    "no rank for a user": (with_table(pa.table({"rank": [1, None, 2]})), "no whole numbers"),
+    "nobody": (with_table(pa.table({"rank": pa.array([], pa.int32())})), "no whole numbers"),
+    "lists": (with_table(pa.table({"rank": [[1], [2], [3]]})), "a column of type list"),
+    "a bomb": (with_table(pa.table({"a": pa.array(["x" * 1_000_000] * 960).dictionary_encode()})), "a column of type"),
+    "long text": (with_table(pa.table({"a": ["x" * 1_000_000] * 960})), "a text of 1,000,000 letters"),
+    "text for a number": ({f"{STEM}.json": JSON.replace(b'"ht@10": 1.0', b'"ht@10": "1.0"')}, "metrics are numbers"),
     "table alone": ({f"{STEM}.ranks.parquet": TABLE}, "without their record"),
     "foreign table": (
         {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE, f"{STEM}.more.parquet": TABLE},
@@ -125,7 +140,7 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
 def test_malicious_members_are_refused_and_nothing_is_written(tmp_path: Path, case: str) -> None:
     members, reason = MALICIOUS[case]
     store = new_store(tmp_path / "here")
-    report = store.import_(write_tar(tmp_path / "a.tar", members))
+    report = import_runs(store, write_tar(tmp_path / "a.tar", members))
     assert report.added == []
     assert any(reason in why for _, why in report.refused)
     assert files(tmp_path) == [tmp_path / "a.tar"]
@@ -134,7 +149,7 @@ def test_malicious_members_are_refused_and_nothing_is_written(tmp_path: Path, ca
 def test_a_bad_member_does_not_keep_good_runs_out(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     members = {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE, "../../x.json": b"{}"}
-    report = store.import_(write_tar(tmp_path / "a.tar", members))
+    report = import_runs(store, write_tar(tmp_path / "a.tar", members))
     assert (report.added, len(report.refused)) == ([RECORD.run_id], 1)
 
 
@@ -142,13 +157,13 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     store = new_store(tmp_path)
     big = write_tar(tmp_path / "a.tar", {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE})
     monkeypatch.setattr(transfer, "JSON_LIMIT", len(JSON) - 1)
-    assert "bytes, more than" in store.import_(big).refused[0][1]
+    assert "bytes, more than" in import_runs(store, big).refused[0][1]
     monkeypatch.setattr(transfer, "JSON_LIMIT", len(JSON))
-    monkeypatch.setattr(transfer, "UNPACKED_LIMIT", 10)
-    assert "bytes unpacked" in store.import_(big).refused[0][1]
+    monkeypatch.setattr(tables, "UNPACKED_LIMIT", 5)
+    assert "bytes unpacked" in import_runs(store, big).refused[0][1]
     monkeypatch.setattr(transfer, "MEMBERS_LIMIT", 1)
     with pytest.raises(SeqRecError, match="more than 1 members"):
-        store.import_(big)
+        import_runs(store, big)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100, None])
@@ -156,7 +171,7 @@ def test_a_file_that_is_no_tar_is_one_line(tmp_path: Path, content: bytes | None
     if content is not None:
         (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(SeqRecError, match="cannot be read as a tar"):
-        new_store(tmp_path).import_(tmp_path / "a.tar")
+        import_runs(new_store(tmp_path), tmp_path / "a.tar")
 
 
 def test_a_cut_off_tar_adds_no_half_run(tmp_path: Path) -> None:
@@ -165,7 +180,7 @@ def test_a_cut_off_tar_adds_no_half_run(tmp_path: Path) -> None:
     start = whole.index(JSON[:20])
     (tmp_path / "b.tar").write_bytes(whole[: start + 100])
     with pytest.raises(SeqRecError, match="cannot be read as a tar"):
-        store.import_(tmp_path / "b.tar")
+        import_runs(store, tmp_path / "b.tar")
     assert store.records() == []
 
 
@@ -174,13 +189,12 @@ def test_a_cut_off_tar_adds_no_half_run(tmp_path: Path) -> None:
 
 def test_publish_copies_byte_for_byte_and_once(checkout: Path) -> None:
     store = RunStore(checkout / ".runs", checkout / "results")
-    record = make_record(tables=("ranks",))
-    store.save(record, {"ranks": RANKS})
-    assert store.publish().added == [record.run_id]
+    record = store.save(make_record(metrics=RANKED), {"ranks": RANKS})
+    assert publish_runs(store).added == [record.run_id]
     for path in files(checkout / "results"):
         assert path.read_bytes() == (store.new / path.relative_to(store.published)).read_bytes()
     assert len(files(checkout / "results")) == 2
-    report = store.publish()  # results/ itself does not make the tree dirty
+    report = publish_runs(store)  # results/ itself does not make the tree dirty
     assert (report.added, report.known, report.refused) == ([], [record.run_id], [])
 
 
@@ -188,6 +202,10 @@ UNPUBLISHABLE = {
     "demo": ({"dataset": {"name": "demo"}}, "demo data"),
     "failed": ({"status": "failed", "error": "boo"}, "the run failed"),
     "dirty": ({"environment": {"git_commit": "c0ffee", "git_dirty": True}}, "uncommitted code"),
+    "edited": (
+        {"edited": "0123456789abcdef", "run_id": run_key("accuracy", {"seed": 9}, 1, edited="0123456789abcdef")},
+        "edited code",
+    ),
     "no git": ({"environment": {"git_commit": None, "git_dirty": None}}, "names no commit"),
 }
 
@@ -199,7 +217,7 @@ def test_publish_refuses_a_run_with_its_reason_and_copies_the_others(checkout: P
     bad, good = make_record(config={"seed": 9}, **changes), make_record()
     store.save(bad)
     store.save(good)
-    report = store.publish()
+    report = publish_runs(store)
     assert report.added == [good.run_id]
     assert [(run_id, reason in why) for run_id, why in report.refused] == [(bad.run_id, True)]
     assert not (store.published / relative_path(bad)).exists()
@@ -207,12 +225,14 @@ def test_publish_refuses_a_run_with_its_reason_and_copies_the_others(checkout: P
 
 def test_a_failure_is_published_when_asked_for_and_gives_way_to_a_complete_run(checkout: Path) -> None:
     store = RunStore(checkout / ".runs", checkout / "results")
-    bad = make_record(status="failed", error="the gradient of parameter x is not finite", tables=())
+    bad = make_record(status="failed", error="the gradient of parameter x is not finite")
     store.save(bad)
-    assert store.publish().added == []
-    assert store.publish(failed=True).added == [bad.run_id] and store.publish(failed=True).known == [bad.run_id]
+    assert publish_runs(store).added == []
+    assert publish_runs(store, failed=True).added == [bad.run_id] and publish_runs(store, failed=True).known == [
+        bad.run_id
+    ]
     store.save(make_record())
-    assert store.publish().added == [bad.run_id]
+    assert publish_runs(store).added == [bad.run_id]
     (present,) = store.records()
     assert present.complete
 
@@ -222,11 +242,11 @@ def test_publish_refuses_a_dirty_tree_and_no_tree(checkout: Path, tmp_path: Path
     store.save(make_record())
     (checkout / "seqrec_lib/errors.py").write_text("x = 1\n")
     with pytest.raises(SeqRecError, match="uncommitted changes outside results/"):
-        store.publish()
+        publish_runs(store)
     elsewhere = new_store(tmp_path / "elsewhere")
     elsewhere.save(make_record())
     with pytest.raises(SeqRecError, match="in no git checkout"):
-        elsewhere.publish()
+        publish_runs(elsewhere)
     assert files(checkout / "results") == []
 
 
@@ -234,9 +254,9 @@ def test_publish_keeps_the_folder_small(checkout: Path) -> None:
     store = RunStore(checkout / ".runs", checkout / "results")
     store.save(make_record())
     store.published.mkdir()
-    (store.published / "README").write_bytes(b"x" * 20_000_000)
-    with pytest.raises(SeqRecError, match="the limit is 20,000,000"):
-        store.publish()
+    (store.published / "README").write_bytes(b"x" * 1_000_000)
+    with pytest.raises(SeqRecError, match="the limit is 1,000,000"):
+        publish_runs(store, limit=1_000_000)
     assert [path.name for path in files(store.published)] == ["README"]
 
 
@@ -249,15 +269,27 @@ def test_published_records_are_valid(tmp_path: Path) -> None:
         )
         assert json.loads(record.to_json())["status"] == "complete" or diverged
         assert record.dataset["name"] != "demo"
-        for name in record.tables:
-            assert store.table(record, name).num_rows > 0
+        blobs = {name: table_path(store.path(record), name).read_bytes() for name in record.tables}
+        transfer.check_tables(record, blobs, record.run_id)
+        assert record.edited is None
+    size = sum(path.stat().st_size for path in store.published.rglob("*") if path.is_file())
+    assert size <= transfer.PUBLISHED_LIMIT
+
+
+def test_published_runs_have_the_ids_of_their_configurations(tmp_path: Path) -> None:
+    for record in RunStore(tmp_path).records():
+        experiment, config = get(record.experiment), config_of(record)
+        parents = experiment.parents(config) if hasattr(experiment, "parents") else ()
+        values = plain(config)
+        assert values == record.config
+        revision = experiment.revision(config)
+        assert run_key(record.experiment, values, revision, parents, record.hardware) == record.run_id
 
 
 def test_a_run_that_is_under_way_here_is_refused_not_waited_for(tmp_path: Path) -> None:
     source, target = new_store(tmp_path / "source"), new_store(tmp_path / "target")
-    record = make_record(tables=("ranks",))
-    source.save(record, {"ranks": RANKS})
-    source.export(tmp_path / "a.tar")
+    record = source.save(make_record(metrics=RANKED), {"ranks": RANKS})
+    export_runs(source, tmp_path / "a.tar")
     code = (
         "import sys; from seqrec_lib.results import RunStore\n"
         f"with RunStore({str(target.new)!r}).lock({record.run_id!r}):\n    print(1, flush=True); sys.stdin.read()"
@@ -265,10 +297,10 @@ def test_a_run_that_is_under_way_here_is_refused_not_waited_for(tmp_path: Path) 
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "1\n"
-        report = target.import_(tmp_path / "a.tar")
+        report = import_runs(target, tmp_path / "a.tar")
         holder.communicate("")
     assert not report.added and "running here at this moment" in report.refused[0][1]
-    assert target.import_(tmp_path / "a.tar").added == [record.run_id]
+    assert import_runs(target, tmp_path / "a.tar").added == [record.run_id]
 
 
 def test_exports_to_one_path_at_once_leave_a_whole_tar(tmp_path: Path) -> None:
@@ -277,7 +309,8 @@ def test_exports_to_one_path_at_once_leave_a_whole_tar(tmp_path: Path) -> None:
         store.save(make_record(config={"dataset": "demo", "model": "sasrec", "seed": seed}))
     out = tmp_path / "a.tar"
     code = (
-        f"from seqrec_lib.results import RunStore\nfor _ in range(5): RunStore({str(store.new)!r}).export({str(out)!r})"
+        "from seqrec_lib.results import RunStore\nfrom seqrec_lib.results.transfer import export_runs\n"
+        f"for _ in range(5): export_runs(RunStore({str(store.new)!r}), {str(out)!r})"
     )
     workers = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     while any(worker.poll() is None for worker in workers):
@@ -294,12 +327,12 @@ def test_whatever_arrow_says_to_a_table_refuses_that_run_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     source = new_store(tmp_path / "source")
-    source.save(make_record(tables=("ranks",)), {"ranks": RANKS})
-    source.export(tmp_path / "a.tar")
+    source.save(make_record(metrics=RANKED), {"ranks": RANKS})
+    export_runs(source, tmp_path / "a.tar")
 
     def refuse(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(pq, "ParquetFile", refuse)
-    report = new_store(tmp_path / "target").import_(tmp_path / "a.tar")
+    report = import_runs(new_store(tmp_path / "target"), tmp_path / "a.tar")
     assert not report.added and "not a Parquet file" in report.refused[0][1]

@@ -15,6 +15,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.results import RunStore, hardware
 from seqrec_lib.results.provenance import ROOT
+from seqrec_lib.results.transfer import import_runs
 from seqrec_lib.study import budget
 from seqrec_lib.study.budget import Task, estimate, missing_tasks, parse_duration, run_within
 from seqrec_lib.study.runner import Page, run_missing
@@ -180,4 +181,4 @@ def test_packs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     report = run_missing("paper", ["ml-1m"], seconds=60, out=out, say=lines.append)
     assert len(report.done) == 2 and lines[-1] == f"{out}: 2 runs"
     other = RunStore(tmp_path / "elsewhere", tmp_path / "published")
-    assert len(other.import_(out).added) == 2
+    assert len(import_runs(other, out).added) == 2

@@ -16,7 +16,7 @@ from seqrec_lib.report import benchmarks, kit
 from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs, split_order
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import METRICS, model_name, paper_row
-from seqrec_lib.report.published import DISAM4REC, KLENITSKIY, MAMBA4REC, META, MODULAR, REPORTED
+from seqrec_lib.report.published import ORDER_NAMES, REPORTED
 from seqrec_lib.report.statements import (
     Evidence,
     Model,
@@ -35,13 +35,6 @@ if TYPE_CHECKING:
 TRUE, RECBOLE = "ml-1m", "ml-1m-recbole"
 MODELS = ("popularity", "markov", "sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
 BOTH = (TRUE_ORDER, ORDERS["-recbole"])
-SORTED_BY = {  # source of published rows -> the order of time of its code
-    DISAM4REC: ORDERS["-recbole"],
-    MAMBA4REC: ORDERS["-recbole"],
-    MODULAR: TRUE_ORDER,
-    KLENITSKIY: TRUE_ORDER,
-    META: "unstable sort",
-}
 
 
 # How many users are concerned
@@ -296,13 +289,12 @@ def _published(runs: Runs) -> Callable[..., Html]:
         {
             "source": row.source[0],
             "model": row.model,
-            "order": SORTED_BY[row.source],
+            "order": ORDER_NAMES[row.order],
             "seen": "left out" if row.masked else "ranked",
             "ht": row.ht,
             "ndcg": row.ndcg or "–",
         }
         for row in REPORTED["ml-1m"]
-        if row.source in SORTED_BY
     ]
     titles = {
         "source": "Source",

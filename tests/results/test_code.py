@@ -1,0 +1,172 @@
+"""Hashes of code change with code and only with code; edited code is told from the goldens' by their stamp."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.results import code
+from seqrec_lib.results.provenance import ROOT
+
+CODE = '''"""Module."""
+def f(x: int) -> str:
+    """Function."""
+    return f"{x!r:>5}" if x > 0 else "no"  # comment
+class C:
+    """Class."""
+'''
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """Writes modules of a package of that name elsewhere, which the hashes are then taken of."""
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code, "STAMP", tmp_path / "code.json")
+
+    def write(modules: dict[str, str]) -> None:
+        for name, text in modules.items():
+            path = tmp_path / "seqrec_lib" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for cached in (code._read, code._imports, code.module_hash):
+            cached.cache_clear()
+
+    yield write
+    for cached in (code._read, code._imports, code.module_hash):
+        cached.cache_clear()
+
+
+def test_prose_and_layout_do_not_change_the_hash(package) -> None:
+    package({"module.py": CODE})
+    before = code.module_hash("seqrec_lib.module")
+    package({"module.py": '# a comment\n\ndef f(x: int) -> str:\n    return (f"{x!r:>5}" if x > 0\n        else "no")\n'
+             "class C: 'Other.'\n"})  # fmt: skip
+    assert code.module_hash("seqrec_lib.module") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("x > 0", "x >= 0"), ('"no"', '"yes"'), ("!r", "!s"), ("int", "float"), ("class C", "class D"), ("> 0", "> 0.0")],
+)
+def test_code_changes_the_hash(package, old: str, new: str) -> None:
+    package({"module.py": CODE})
+    before = code.module_hash("seqrec_lib.module")
+    package({"module.py": CODE.replace(old, new)})
+    assert code.module_hash("seqrec_lib.module") != before
+
+
+def test_the_hash_is_the_same_under_every_python(package) -> None:
+    package({"module.py": CODE})
+    # written down once: a Python with other syntax trees must not take all code for edited
+    assert code.module_hash("seqrec_lib.module") == "70ea42290e57cf68"
+
+
+def test_imports_are_followed_wherever_they_stand_but_not_those_for_types(package) -> None:
+    package(
+        {
+            "__init__.py": "",
+            "a.py": "from typing import TYPE_CHECKING\nfrom seqrec_lib.b import x\n"
+            "def f():\n    from seqrec_lib.sub import c\n"
+            "if TYPE_CHECKING:\n    from seqrec_lib.typed import T\n",
+            "b.py": "x = 1",
+            "sub/__init__.py": "from .d import y",
+            "sub/c.py": "import numpy",
+            "sub/d.py": "y = 1",
+            "typed.py": "T = int",
+            "errors.py": "z = 1",
+        }
+    )
+    inside = {name.removeprefix("seqrec_lib.") for name in code.closure(["seqrec_lib.a"])}
+    assert inside == {"a", "b", "sub", "sub.c", "sub.d"}
+    with pytest.raises(SeqRecError, match=r"'seqrec_lib\.nothing' is no module"):
+        code.closure(["seqrec_lib.nothing"])
+
+
+def test_edited_is_what_differs_from_the_stamp(package, tmp_path: Path) -> None:
+    package({"a.py": "from seqrec_lib.b import x", "b.py": "x = 1"})
+    assert code.edited(["seqrec_lib.a"]) == ()  # no stamp: nothing to differ from
+    (tmp_path / "code.json").write_text(json.dumps(code.make_stamp(["seqrec_lib.a"])))
+    before = code.code_of(["seqrec_lib.a"])
+    assert code.edited(["seqrec_lib.a"]) == ()
+    package({"b.py": "x = 1  # as before"})
+    assert (code.edited(["seqrec_lib.a"]), code.code_of(["seqrec_lib.a"])) == ((), before)
+    package({"b.py": "x = 2"})
+    assert code.edited(["seqrec_lib.a"]) == ("seqrec_lib.b",)
+    assert code.code_of(["seqrec_lib.a"]) != before
+    package({"b.py": "x = "})
+    with pytest.raises(SeqRecError, match=r"b\.py, line 1"):
+        code.edited(["seqrec_lib.a"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"source": "x"}}', "[" * 100_000])
+def test_a_damaged_stamp_is_one_line(package, tmp_path: Path, text: str) -> None:
+    package({"a.py": "x = 1"})
+    (tmp_path / "code.json").write_text(text)
+    with pytest.raises(SeqRecError, match="restore the file"):
+        code.edited(["seqrec_lib.a"])
+
+
+def test_hashes_load_nothing_heavy() -> None:
+    program = (
+        "import sys; from seqrec_lib.results import code; code.code_of(['seqrec_lib.experiments.accuracy']);"
+        "print({'torch', 'pandas', 'transformers', 'papermill'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+EDITED = """
+import sys
+from seqrec_lib.experiments import accuracy
+from seqrec_lib.experiments.base import execute
+from seqrec_lib.results import RunStore
+store = RunStore("new", "published")
+configs = accuracy.plan(accuracy.tiny("popularity", "markov") | {"dataset": "demo"})
+records = execute(accuracy, configs, store=store, missing=sys.argv[1], progress=False)
+print([(r.run_id, r.edited is not None, round(r.metrics["ndcg@10"], 9)) if r else None for r in records])
+"""
+
+
+def test_an_edited_model_shows_its_own_numbers_beside_the_published_ones(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for part in ("seqrec_lib", "tests/golden/code.json"):
+        source, target = ROOT / part, copy / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    (copy / "notebooks").mkdir()
+    (copy / "study.yml").write_text("profiles: {}\n")
+
+    def execute(missing: str) -> list[tuple[str, bool, float]]:
+        done = subprocess.run(
+            [sys.executable, "-c", EDITED, missing], cwd=copy, capture_output=True, text=True, env={"PYTHONPATH": "."}
+        )
+        assert done.returncode == 0, done.stderr
+        return eval(done.stdout, {"__builtins__": {}})
+
+    first = execute("run")
+    assert [edited for _, edited, _ in first] == [False, False]
+    (copy / "new").rename(copy / "published")
+    assert execute("run") == first
+
+    model = copy / "seqrec_lib/models/popularity.py"
+    text = model.read_text()
+    model.write_text(text + "\n# a comment\n")
+    assert execute("run") == first
+    model.write_text(text.replace("class Popularity", "import math\n\n\nclass Popularity"))
+    assert execute("skip") == first  # nothing was run with it so far: the published numbers, as they are called
+    changed = execute("run")
+    assert [edited for _, edited, _ in changed] == [True, True]
+    assert [run for run, *_ in changed] != [run for run, *_ in first]
+    assert execute("skip") == changed
+    model.write_text(text)
+    assert execute("run") == first
