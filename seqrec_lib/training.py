@@ -3,8 +3,8 @@
 Every position of a training window is a prediction (`objective="all-positions"`), or every prefix is a sample of
 its own whose loss is taken at its end (`objective="prefixes"`, the paper's way, needed for models not causal).
 
-A checkpoint holds the model, the optimizer, the averaged weights, the random state and the place in the epoch. It is
-written atomically, so a run that is killed at any moment and started again ends bit for bit as one that was not
+A checkpoint (:mod:`seqrec_lib.checkpoint`) holds the model, the optimizer, the averaged weights, the random state and
+the place in the epoch, so a run that is killed at any moment and started again ends bit for bit as one that was not
 (on a CPU; on a GPU some reductions are not deterministic).
 """
 
@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_lib.captured import GraphRecorder, Loop, ResidentTraining, choose_loop
-from seqrec_lib.checkpoint import Checkpoint, TrainingState, WeightAverage
+from seqrec_lib.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
 from seqrec_lib.data.sequences import (
     Sequences,
     Windows,
@@ -42,7 +42,6 @@ from seqrec_lib.resident import ResidentEpoch
 from seqrec_lib.train.step import Batch, TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
-VALIDATION_METRIC = "ndcg@10"
 
 
 @dataclass
@@ -188,6 +187,12 @@ def make_accelerator(device: Literal["auto", "cpu", "cuda"] = "auto") -> Acceler
     return accelerator
 
 
+def _identity(config: TrainingConfig, sequences: Sequences) -> dict[str, Any]:
+    """What a checkpoint must have in common with a run: all but how long it goes on, where that shapes no step."""
+    free = {"patience", "epochs"} if config.schedule == "constant" else {"patience"}
+    return {"data": sequences.split_hash} | {k: v for k, v in asdict(config).items() if k not in free}
+
+
 def _rate_factor(config: TrainingConfig, step: int, epochs: float) -> float:
     """What the learning rate is multiplied by at optimizer step ``step``, after ``epochs`` epochs of training."""
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
@@ -203,6 +208,7 @@ def train(
     *,
     accelerator: Accelerator | None = None,
     listen: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[str], None] = lambda line: None,
     checkpoint_seconds: float = 60.0,
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
     batch_rule: BatchRule | None = None,
@@ -213,6 +219,7 @@ def train(
     Args:
         workdir: folder for the checkpoint; delete it to start afresh.
         listen: called after every step, about once a second where steps are replayed (rank 0 only).
+        report: takes a line where the newest checkpoint is damaged and the one before is used.
         make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``. Warm-up and
             schedule scale the ``lr`` of its parameter groups.
         batch_rule: decides how many batches a step sums over; one each if there is none.
@@ -220,8 +227,8 @@ def train(
         loop: see `seqrec_lib.captured.choose_loop`.
 
     Raises:
-        SeqRecError: the loss is not finite, the checkpoint belongs to another configuration, or ``loop`` cannot train
-            this run.
+        SeqRecError: the loss is not finite, the checkpoint is damaged or of another run (other data, another
+            configuration, or further than this one goes), or ``loop`` cannot train this run.
         ValueError: all positions are to be trained of a model that is not causal.
     """
     if config.objective == "all-positions" and not model.causal:
@@ -246,8 +253,22 @@ def train(
     share = (accelerator.process_index, accelerator.num_processes)
     batches = _Batches(sequences, config, device, share, resident=device.type == "cuda" or loop != "ordinary")
     average = WeightAverage(model, config.average) if config.average else None
-    checkpoint = Checkpoint(workdir / CHECKPOINT, config, model, optimizer, average, batch_rule)
-    state = checkpoint.load()
+    stateful: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    if average is not None:
+        names = [name for name, _ in model.named_parameters()]
+        stateful["average"] = Tensors(zip(names, average.values, strict=True))
+    if batch_rule is not None:
+        stateful["batch_rule"] = batch_rule
+    checkpoint = Checkpoint(
+        workdir / CHECKPOINT, _identity(config, sequences), stateful, seconds=checkpoint_seconds, report=report
+    )
+    state = checkpoint.load(TrainingState)
+    if not state.could_be_of(config):
+        raise SeqRecError(
+            f"{workdir / CHECKPOINT} has {state.epoch} epochs and {state.step} steps, where no run with epochs "
+            f"{config.epochs}, validate_every {config.validate_every} and patience {config.patience} comes by; "
+            "delete its folder to start afresh"
+        )
     resident = None
     if loop != "ordinary" and batches.resident is not None:
         recorder = GraphRecorder(device) if loop == "graphs" else None
@@ -255,16 +276,12 @@ def train(
             step_module, optimizer, average, batches.resident, config, precision, _rate_factor, base_rates, recorder
         )
     rate = 0.0
-    last_save = time.monotonic()
 
     def look() -> None:
-        nonlocal last_save
         state.epoch_seconds = carried + time.perf_counter() - began
         if accelerator.is_main_process:
             listen(Progress(state.epoch + 1, config.epochs, state.step, len(batches), state.mean_loss()))
-        if time.monotonic() - last_save > checkpoint_seconds:
-            checkpoint.save(state)
-            last_save = time.monotonic()
+            checkpoint.save(state, due=False)
 
     while not state.finished(config):
         batches.start_epoch(state.epoch)
@@ -315,9 +332,8 @@ def train(
             )
         if state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
             _validate(model, average, state, entry, sequences, device)
-        checkpoint.save(state)
-        last_save = time.monotonic()
         if accelerator.is_main_process:
+            checkpoint.save(state)
             listen(Progress(state.epoch, config.epochs, len(batches), len(batches), entry["loss"], entry))
 
     model.load_state_dict(state.best_weights)

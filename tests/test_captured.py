@@ -173,8 +173,8 @@ def test_a_run_goes_on_in_the_other_loop(
     with pytest.raises(Killed):
         train(model, SEQUENCES, CONFIG, tmp_path / "cut", loop=first, listen=killed_after(steps), checkpoint_seconds=0)
     saved = torch.load(tmp_path / "cut" / CHECKPOINT, weights_only=True)
-    assert saved["state"]["step"] > 0
-    (group,) = saved["optimizer"]["param_groups"]
+    assert saved["place"]["step"] > 0
+    (group,) = saved["parts"]["optimizer"]["param_groups"]
     assert type(group["lr"]) is float and group["capturable"] is False
     resumed = model_of()
     found = train(resumed, SEQUENCES, CONFIG, tmp_path / "cut", loop=second)

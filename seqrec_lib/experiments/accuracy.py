@@ -131,6 +131,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
     import torch
     from safetensors.torch import save_file
 
+    from seqrec_lib.checksums import seal
     from seqrec_lib.models import build
     from seqrec_lib.ranking import rank_split
     from seqrec_lib.training import make_accelerator, train
@@ -152,11 +153,13 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         context.workdir,
         accelerator=accelerator,
         listen=lambda progress: _report(context, progress),
+        report=context.report,
     )
     ranks = rank_split(model, sequences, sequences.split("test"), device=accelerator.device)
     keep = context.workdir / "keep"
     keep.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, keep / WEIGHTS)
+    seal(keep)
     total, body = model.parameter_counts()
     cost = {
         "epochs": len(result.history),

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqrec_lib.errors import SeqRecError
+
 
 class SequentialRecommender(nn.Module):
     """Base class: an item embedding that is tied to the output layer (paper, section 3: softmax(h E^T)).
@@ -81,6 +83,22 @@ class SequentialRecommender(nn.Module):
         """(all parameters, those without the item embedding)."""
         total = sum(p.numel() for p in self.parameters())
         return total, total - self.item_embedding.weight.numel()
+
+
+def refuse_past_window(length: int, window: int | None) -> None:
+    """Whether a stream of ``length`` items takes one more event: the model reads the latest ``window`` items only.
+
+    In a full window each item pushes the oldest one out, which no kept state can forget: attention's positions all
+    move, and a state-space state has mixed that item into everything since.
+
+    Raises:
+        SeqRecError: the window is full.
+    """
+    if window is not None and length >= window:
+        raise SeqRecError(
+            f"a stream of {length} items has no room for one more, as the model reads {window}; start it anew with at "
+            f"most {window - 1} of the latest items, or encode the latest {window}"
+        )
 
 
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:

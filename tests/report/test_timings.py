@@ -230,6 +230,25 @@ def test_exponents_and_crossings_are_those_of_the_laws() -> None:
     assert scaling.exponent(run.curve("batch", "sasrec", "module")) is None
 
 
+def test_the_faster_program_is_chosen_at_each_size() -> None:
+    run = make_scaling()
+    times = run.times.copy()
+    chosen = (times["model"] == "sasrec") & (times["path"] == "served") & (times["kind"] == "length")
+    times.loc[chosen & (times["size"] == 10), "time"] = 0.5  # 1 by the module
+    times.loc[chosen & (times["size"] == 1000), "time"] = 1e6  # 10,000 by the module
+    run = replace(run, times=times)
+    best = run.curve("length", "sasrec", scaling.BEST)
+    assert best.median(axis=1).to_dict() == pytest.approx({10: 0.5, 100: 102.0, 1000: 10_200.0})
+    assert list(best.columns) == list(range(5))
+    pd.testing.assert_frame_equal(best.loc[[1000]], run.curve("length", "sasrec", "module").loc[[1000]])
+    assert run.curve("batch", "sasrec", scaling.BEST).empty
+    assert scaling.sasrec_ratios(run)[1000] == pytest.approx(10.0)  # both by modules: n^2 / 100 over n
+    line = next(
+        line for line in scaling.crossing_table(run).text.splitlines() if line.startswith("Read the history, the")
+    )
+    assert "100 (100 to 100)" in line, "by the served program alone SASRec would cross earlier"
+
+
 def test_an_exponent_is_of_the_upper_half_of_the_sizes_as_records_hold_them() -> None:
     sizes = np.array([3_000, 10_000, 100_000, 300_000, 1_000_000], np.int32)  # whose products overflow
     laws = np.where(sizes < 50_000, 1.0, (sizes / 50_000.0) ** 2)

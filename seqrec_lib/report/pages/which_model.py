@@ -14,7 +14,7 @@ from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import model_name
-from seqrec_lib.report.scaling import Scaling
+from seqrec_lib.report.scaling import BEST, Scaling
 from seqrec_lib.report.statements import Evidence, ahead, difference, statement
 from seqrec_lib.report.statistics import bootstrap_interval
 from seqrec_lib.report.timings import Timings
@@ -159,13 +159,6 @@ def _scaling(runs: Runs) -> Scaling:
     return read
 
 
-def fastest(scaling: Scaling, model: str) -> pd.DataFrame:
-    """Microseconds to read a history by its length (rows) and round (columns), of the faster of a model's two
-    programs at each length, by the median over rounds."""
-    module, served = (scaling.curve("length", model, path) for path in ("module", "served"))
-    return module.where(module.median(axis=1) <= served.median(axis=1), served)
-
-
 def length_ratio(runs: Runs, model: str, length: int) -> tuple[Estimate, int, str]:
     """How many times as long SASRec reads a history of ``length`` items as ``model``, each by its faster program: the
     ratio with its interval over rounds, the number of rounds, the run's id.
@@ -174,7 +167,7 @@ def length_ratio(runs: Runs, model: str, length: int) -> tuple[Estimate, int, st
         NotRun: no timing.
     """
     scaling = _scaling(runs)
-    slow, fast = (fastest(scaling, name).loc[length].to_numpy() for name in ("sasrec", model))
+    slow, fast = (scaling.curve("length", name, BEST).loc[length].to_numpy() for name in ("sasrec", model))
     return ratio(slow, fast), len(slow), scaling.record.run_id
 
 
@@ -242,7 +235,7 @@ def _curves(runs: Runs, kind: str) -> pd.DataFrame:
 
     scaling, rows = _scaling(runs), []
     for model in PLAIN:
-        curve = fastest(scaling, model) if kind == "length" else scaling.curve("event", model, "step")
+        curve = scaling.curve("length", model, BEST) if kind == "length" else scaling.curve("event", model, "step")
         for length, times in curve.iterrows():
             low, middle, high = np.quantile(times.to_numpy() / 1e3, (0.25, 0.5, 0.75))
             rows.append({"model": model_name(model), "items": length, "ms": middle, "low": low, "high": high})
@@ -262,7 +255,7 @@ def _crossing(model: str) -> Callable[[Runs], float]:
     def crossing(runs: Runs) -> float:
         """The shortest measured length from which on the model reads a history in less time than SASRec."""
         scaling = _scaling(runs)
-        attention, other = (fastest(scaling, name).median(axis=1) for name in ("sasrec", model))
+        attention, other = (scaling.curve("length", name, BEST).median(axis=1) for name in ("sasrec", model))
         lengths = [int(length) for length in attention.index if (other < attention).loc[length:].all()]
         return lengths[0]
 
