@@ -16,7 +16,7 @@ from seqrec_lib.results import RunRecord, RunStore
 RECORDS = Path("_static", "records")
 """Where the records that chapters cite lie in the built book."""
 
-AGAIN = "seqrec results recheck {run_id}"
+AGAIN = "seqrec results recheck --run {run_id}"
 """The command that carries a published run out again."""
 
 

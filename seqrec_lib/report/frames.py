@@ -123,7 +123,7 @@ class Runs:
         return pd.DataFrame(rows)
 
     def seeds(self, dataset: str, model: str) -> list[RunRecord]:
-        """The runs of a model by today's recipe, one for each seed.
+        """The runs of a model by today's recipe, one for each seed: the newest, where a reader has made one again.
 
         Raises:
             NotRun: there is none, or the scope names a seed that has none.
@@ -137,7 +137,8 @@ class Runs:
         if not mine or (missing and _trained(mine[0])):
             seeds = f", seed {', '.join(map(str, sorted(missing)))}" if missing else ""
             raise NotRun(f"{model} on {dataset}{seeds}")
-        return sorted(mine, key=lambda record: int(record.config["seed"]))
+        newest = {record.config["seed"]: record for record in sorted(mine, key=lambda record: record.finished)}
+        return [newest[seed] for seed in sorted(newest)]
 
     def users(self, dataset: str, model: str, metric: str) -> np.ndarray:
         """Each user's metric, averaged over the model's seeds, shape (n_users,); "masked_ndcg@10" leaves seen items
