@@ -197,7 +197,7 @@ def main(
     import torch
 
     from seqrec_lib.data import load
-    from seqrec_lib.recipes import resolve
+    from seqrec_lib.train.recipes import resolve
     from seqrec_lib.report.paper import model_name
 
     conditions = Conditions(threads, clock)

@@ -26,7 +26,7 @@ from seqrec_lib.language.ranking import (
     random_floor,
     subset_and_overall,
 )
-from seqrec_lib.metrics import rank_metrics
+from seqrec_lib.evaluate.metrics import rank_metrics
 
 CUTOFFS = (5, 10)
 

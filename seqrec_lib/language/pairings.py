@@ -28,7 +28,7 @@ from seqrec_lib.language.ranker_training import Examples
 
 if TYPE_CHECKING:
     from seqrec_lib.language.ranking import LetterRanker
-    from seqrec_lib.ranking import Recommender
+    from seqrec_lib.evaluate.ranking import Recommender
 
 KINDS = ("random", "retriever", "own-error", "lightfm", "lightfm-pool", "lower-rated", "paper", "leaky")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from seqrec_lib.checkpoint import Checkpoint, Tensors
+from seqrec_lib.train.checkpoint import Checkpoint, Tensors
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.objectives import NEEDS_REFERENCE, Knobs, answer_loss, check
@@ -26,7 +26,7 @@ from seqrec_lib.language.ranking import LetterRanker
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
-    from seqrec_lib.ranking import Recommender
+    from seqrec_lib.evaluate.ranking import Recommender
 
 
 MEANS = ("loss", "accuracy", "margin")  # of an epoch

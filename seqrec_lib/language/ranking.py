@@ -28,7 +28,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import Encoder, Prompt, answer_ids, letters, pad
 from seqrec_lib.language.pretrained import LanguageModel, next_token_logits
-from seqrec_lib.metrics import rank_metrics
+from seqrec_lib.evaluate.metrics import rank_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Runs as pages ask for them: tidy frames with one row for each run, and every user's metric behind a row.
 
-A page asks by data set, model and seeds and means the run of today's recipe (`seqrec_lib.recipes`); variants that an
+A page asks by data set, model and seeds and means the run of today's recipe (`seqrec_lib.train.recipes`); variants that an
 experimenter made stay rows of the frame and answer no such question. What has no complete run raises `NotRun`, which
 the pages turn into "not run".
 
@@ -186,7 +186,7 @@ def _trained(record: RunRecord) -> bool:
 
 def _by_recipe(record: RunRecord) -> bool:
     """Whether today's recipe gives just this configuration. An order of time has the recipe of its collection."""
-    from seqrec_lib.recipes import resolve
+    from seqrec_lib.train.recipes import resolve
 
     config = record.config
     if record.experiment != "accuracy":

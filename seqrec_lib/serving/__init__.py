@@ -53,11 +53,11 @@ def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     base = registered.partition("+")[0]
     server: Server
     if base == "sasrec":
-        from seqrec_lib.serving.attention import SASRecServer
+        from seqrec_lib.fast.serving.attention import SASRecServer
 
         server = SASRecServer(model)
     elif base in ("mamba4rec", "2mamba4rec", "hydra4rec") and _one_layer(model):
-        from seqrec_lib.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
+        from seqrec_lib.fast.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
 
         kind = {"mamba4rec": MambaServer, "2mamba4rec": Mamba2Server, "hydra4rec": HydraServer}[base]
         server = kind(model, TABLE_BYTES if table_bytes is None else table_bytes)

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.metrics import rank_metrics
+from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.places import project_root
-from seqrec_lib.recipes import resolve
+from seqrec_lib.train.recipes import resolve
 from seqrec_lib.report import kit, statements, values
 from seqrec_lib.report.chapters import Book, render_folder
 from seqrec_lib.report.evidence import RECORDS, copy_records
