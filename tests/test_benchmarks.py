@@ -22,13 +22,13 @@ from benchmarks import (
     train_speed,
 )
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
+from seqrec_lib.evaluate.ranking import target_ranks
+from seqrec_lib.fast.resident_batches import Shape
 from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
-from seqrec_lib.evaluate.ranking import target_ranks
 from seqrec_lib.report.rankers import LLAMA_7B
-from seqrec_lib.fast.resident_batches import Shape
 from seqrec_lib.results import RunStore
-from seqrec_lib.train.loop import Progress
+from seqrec_lib.train.contracts import Progress
 from tests.conftest import random_sequences
 
 PEERS = Path(train_speed.__file__).parent / "peers"

@@ -16,8 +16,9 @@ def main() -> None:
 
     from seqrec_lib.data import load
     from seqrec_lib.models import build
+    from seqrec_lib.train.contracts import Progress
+    from seqrec_lib.train.loop import _Batches, make_accelerator, train
     from seqrec_lib.train.recipes import resolve
-    from seqrec_lib.train.loop import Progress, _Batches, make_accelerator, train
 
     torch.set_num_threads(given["threads"])
     accelerator = make_accelerator("cpu")

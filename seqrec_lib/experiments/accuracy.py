@@ -19,7 +19,7 @@ from seqrec_lib.train.recipes import TrainingConfig, resolve
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.evaluate.ranking import Ranks
-    from seqrec_lib.train.loop import Progress, TrainingResult
+    from seqrec_lib.train.contracts import Progress, TrainingResult
 
 NAME = "accuracy"
 WEIGHTS = "weights.safetensors"
@@ -115,8 +115,8 @@ def _overrides(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 def run(config: Config, context: Context) -> Outcome:
     """Train (resuming from ``context.workdir``), rank the test split; give metrics and every user's rank."""
     from seqrec_lib.data import load
-    from seqrec_lib.models import COUNTED, load_class
     from seqrec_lib.evaluate.ranking import rank_split
+    from seqrec_lib.models import COUNTED, load_class
 
     sequences = load(config.dataset)
     if config.training is None:
@@ -132,8 +132,8 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
     from safetensors.torch import save_file
 
     from seqrec_lib.checksums import seal
-    from seqrec_lib.models import build
     from seqrec_lib.evaluate.ranking import rank_split
+    from seqrec_lib.models import build
     from seqrec_lib.train.loop import make_accelerator, train
 
     accelerator = make_accelerator(context.device)

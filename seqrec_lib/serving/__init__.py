@@ -33,14 +33,23 @@ def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = N
         table_bytes: largest table of projected items that a state-space model may keep; 64 MiB by default.
     """
     # Imported here, as the loops are below: reading what numba compiled before takes seconds, compiling takes minutes.
-    from seqrec_lib.serving.modules import GraphServer, ModuleServer
+    from seqrec_lib.serving.modules import ModuleServer
     from seqrec_lib.ssm.backends import missing
 
     weight = getattr(getattr(model, "item_embedding", None), "weight", None)
     if weight is not None and weight.is_cuda:
-        return GraphServer(model)
+        return _captured(model) or ModuleServer(model, n_items)
     found = None if missing("cpu") else _compiled(model, table_bytes)  # the loops need numba, as the mixers' kernels do
     return found or ModuleServer(model, n_items)
+
+
+def _captured(model: Any) -> Server | None:
+    """A server by CUDA graphs; None without `seqrec_lib.fast`."""
+    try:
+        from seqrec_lib.fast.serving.graphs import GraphServer
+    except ModuleNotFoundError:
+        return None
+    return GraphServer(model)
 
 
 def _compiled(model: Any, table_bytes: int | None) -> Server | None:

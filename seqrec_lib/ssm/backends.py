@@ -58,7 +58,8 @@ def missing(kernel: str) -> str | None:
     """Why the "cpu" or "cuda" kernels cannot be used, in one line with what to do; None where they can."""
     try:
         if kernel == "cpu":
-            importlib.import_module("seqrec_lib.fast.kernels.gated_norm")  # the smallest of them: compiles and is cached
+            # the smallest of them: compiles and is cached
+            importlib.import_module("seqrec_lib.fast.kernels.gated_norm")
             return None
         if not torch.cuda.is_available():
             return "no CUDA device is visible"

@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from seqrec_lib import captured, training
-from seqrec_lib.fast.cuda_graphs import choose_loop
-from seqrec_lib.train.checkpoint import WeightAverage
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.fast import cuda_graphs as captured
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.train import loop as training
+from seqrec_lib.train.checkpoint import WeightAverage
+from seqrec_lib.train.contracts import Progress
+from seqrec_lib.train.loop import CHECKPOINT, choose_loop, make_accelerator, train
 from seqrec_lib.train.recipes import TrainingConfig
 from seqrec_lib.train.step import TrainingStep
-from seqrec_lib.train.loop import CHECKPOINT, Progress, make_accelerator, train
 from tests.conftest import random_sequences
 
 CONFIG = TrainingConfig(

@@ -15,7 +15,6 @@ import pytest
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.places import project_root
-from seqrec_lib.train.recipes import resolve
 from seqrec_lib.report import kit, statements, values
 from seqrec_lib.report.chapters import Book, render_folder
 from seqrec_lib.report.evidence import RECORDS, copy_records
@@ -23,6 +22,7 @@ from seqrec_lib.report.frames import NotRun, Runs, Scope, split_order
 from seqrec_lib.report.statements import Evidence, Statement, ahead, none_told_apart, statement
 from seqrec_lib.report.values import EXHIBITS, Names
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key
+from seqrec_lib.train.recipes import resolve
 from tests.fakes import make_record
 
 USERS = 300

@@ -14,12 +14,13 @@ import torch
 
 from seqrec_lib.data import load
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.fast.serving.graphs import GraphServer
 from seqrec_lib.models import MODELS, VARIANTS, build, load_class
 from seqrec_lib.models.mamba4rec import TwoMamba4Rec
 from seqrec_lib.serving import SteppingServer, base, kernels, products, serve
 from seqrec_lib.serving import batches as serving_batches
 from seqrec_lib.serving.base import select
-from seqrec_lib.serving.modules import GraphServer, ModuleServer
+from seqrec_lib.serving.modules import ModuleServer
 
 ITEMS, LONGEST = 60, 40
 SERVED = list(MODELS)  # with one layer of a state-space model, each has a server of its own

@@ -15,13 +15,14 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from seqrec_lib.train.checkpoint import WeightAverage
 from seqrec_lib.data.sequences import WindowDataset, cut_windows
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.evaluate.ranking import rank_split
+from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.train.checkpoint import WeightAverage
+from seqrec_lib.train.contracts import Progress
+from seqrec_lib.train.loop import CHECKPOINT, _Batches, _rate_factor, train, usable_precision
 from seqrec_lib.train.recipes import TrainingConfig
-from seqrec_lib.train.loop import CHECKPOINT, Progress, _Batches, _rate_factor, train, usable_precision
 from tests.conftest import make_sequences, random_sequences
 
 CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.9)

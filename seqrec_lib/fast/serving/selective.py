@@ -27,6 +27,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32, softplus32
 from seqrec_lib.fast.serving.kernels import KERNEL, matvec
 from seqrec_lib.fast.serving.lanes import (
     LANES,
@@ -44,7 +45,6 @@ from seqrec_lib.fast.serving.lanes import (
     total_of,
     zeros,
 )
-from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32, softplus32
 
 LEFT_OUT_BITS = 26
 
