@@ -96,7 +96,7 @@ made: list[Replayed] = []
 def with_recorder(monkeypatch: pytest.MonkeyPatch, recorder: type[Replayed]) -> None:
     """Let the loop on a CPU use a stand-in for CUDA graphs."""
     made.clear()
-    monkeypatch.setattr(training, "GraphRecorder", recorder)
+    monkeypatch.setattr(captured, "GraphRecorder", recorder)
     monkeypatch.setattr(training, "choose_loop", lambda asked, *others: asked)
 
 
