@@ -33,7 +33,7 @@ from seqrec_lib.checkpoint import TrainingState, WeightAverage
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.models.repeats import SCALE, RepeatBias
+from seqrec_lib.models.repeats import earlier_items
 from seqrec_lib.recipes import Precision, TrainingConfig
 from seqrec_lib.resident import Batch, ResidentEpoch, Shape, rounded
 
@@ -60,7 +60,7 @@ def choose_loop(asked: Loop, model: SequentialRecommender, device: torch.device,
         reason = f"{processes} processes train together"
     elif not own:
         reason = "another optimizer or rule of batches decides on the host"
-    elif not isinstance(model, RepeatBias) and type(model).bias is not SequentialRecommender.bias:
+    elif type(model).bias is not SequentialRecommender.bias:
         reason = f"{type(model).__name__} adds a bias to a number of logits that depends on the data"
     elif asked == "graphs" and device.type != "cuda":
         reason = f"{device.type} has no CUDA graphs"
@@ -275,14 +275,15 @@ class ResidentTraining:
         hidden = self.model.hidden(batch.items, batch.lengths).flatten(0, 1)
         chosen = hidden.index_select(0, batch.at).float() * batch.counted.unsqueeze(1)
         dtype = torch.float32 if self.precision == "fp32" else torch.bfloat16
-        if isinstance(self.model, RepeatBias):
-            return repeat_loss(chosen, self.model, batch, dtype)
-        mean = catalogue_cross_entropy(chosen, self.model.item_embedding.weight, batch.targets, dtype=dtype)
+        weight = self.model.item_embedding.weight
+        if (bias := self.model.repeat_bias) is not None:
+            return repeat_loss(chosen, weight, bias, batch, dtype)
+        mean = catalogue_cross_entropy(chosen, weight, batch.targets, dtype=dtype)
         size = len(batch.targets)
         return (mean * size - (size - batch.n) * math.log(self.model.n_items)) / batch.n
 
 
-def repeat_loss(chosen: Tensor, model: RepeatBias, batch: Batch, dtype: torch.dtype) -> Tensor:
+def repeat_loss(chosen: Tensor, weight: Tensor, bias: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
     """As `catalogue_cross_entropy` with the repeat bias, from as many pairs for every batch of a shape.
 
     How many items a history has so far depends on the data. Here each position has a pair for every place of its row;
@@ -290,35 +291,13 @@ def repeat_loss(chosen: Tensor, model: RepeatBias, batch: Batch, dtype: torch.dt
     of a few thousand positions, on a GPU.
 
     Args:
-        chosen: (P, d) encoded positions.
+        chosen: (P, d) encoded positions. weight: (V, d) item embeddings. bias: () the repeat bias.
     """
-    weight = model.item_embedding.weight
     logits = chosen.to(dtype) @ weight.to(dtype).T
     pairs = earlier_items(batch.items, batch.at)
-    logits = logits.scatter_add(1, pairs, (SCALE * model.repeats).to(dtype).expand(pairs.shape))
+    logits = logits.scatter_add(1, pairs, bias.to(dtype).expand(pairs.shape))
     losses = F.cross_entropy(logits[:, 1:].float(), batch.targets - 1, reduction="none")
     return (losses * batch.counted).sum() / batch.n
-
-
-def earlier_items(items: Tensor, at: Tensor) -> Tensor:
-    """Items of each position's history, its own included, each once and 0 in all other places.
-
-    Args:
-        items: (R, L) ids. at: (P,) positions of the flattened (R, L).
-
-    Returns:
-        (P, L) ids.
-
-    >>> earlier_items(torch.tensor([[7, 8, 7, 9]]), torch.tensor([2, 3]))
-    tensor([[7, 8, 0, 0],
-            [7, 8, 0, 9]])
-    """
-    length = items.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool, device=items.device).tril(-1)
-    again = ((items.unsqueeze(2) == items.unsqueeze(1)) & earlier).any(2)
-    row, place = at // length, at % length
-    later = torch.arange(length, device=items.device) > place.unsqueeze(1)
-    return items.masked_fill(again, 0)[row].masked_fill(later, 0)
 
 
 def _portable(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.models import COUNTED, check, load_class
+from seqrec_lib.models import COUNTED, build, check, load_class
 from seqrec_lib.progress import duration
+from seqrec_lib.results import RunStore
 from seqrec_lib.results.record import plain
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.ranking import Recommender
-    from seqrec_lib.results import RunStore
 
 
 def find_item(title: str, titles: Sequence[str]) -> int:
@@ -106,14 +106,12 @@ def _recommender(
     report: Callable[[str], None],
 ) -> Recommender:
     if model in COUNTED:
-        return load_class(COUNTED[model])(sequences)
+        return load_class(model)(sequences)
     from safetensors.torch import load_file
 
     from seqrec_lib.experiments import accuracy
     from seqrec_lib.experiments.base import Context, execute, key
     from seqrec_lib.experiments.llamarec import kept
-    from seqrec_lib.models import build
-    from seqrec_lib.results import RunStore
 
     store = store or RunStore()
     # The same data set from another source may number its items otherwise: its weights have a place of their own.

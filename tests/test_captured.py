@@ -18,7 +18,6 @@ from seqrec_lib.checkpoint import WeightAverage
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.recipes import TrainingConfig
 from seqrec_lib.training import CHECKPOINT, Progress, make_accelerator, train
@@ -128,7 +127,7 @@ def test_filling_up_adds_nothing_to_loss_and_gradients(name: str) -> None:
     batches.start_epoch(0)
     epoch, model = batches.resident, model_of(name).double()
     assert epoch is not None
-    if isinstance(model, RepeatBias):
+    if model.repeats is not None:
         torch.nn.init.constant_(model.repeats, -0.3)  # else it would add nothing
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     steps = captured.ResidentTraining(model, optimizer, None, epoch, config, "fp32", lambda *_: 1.0, [1e-3], None)
@@ -279,19 +278,6 @@ def test_which_loop_trains() -> None:
             choose_loop("resident", *other)
     with pytest.raises(SeqRecError, match="cpu has no CUDA graphs"):
         train(model_of(), SEQUENCES, CONFIG, Path("nowhere"), accelerator=make_accelerator("cpu"), loop="graphs")
-
-
-def test_the_repeat_bias_has_the_pairs_of_the_models_own_rule() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for length in (1, 2, 9):
-        items = torch.randint(1, 6, (4, length), generator=generator)
-        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
-        _, (position, item) = build("sasrec+repeats", 20, 12, SMALL["sasrec"]).bias(items, at) or (None, (None, None))
-        pairs = captured.earlier_items(items, at)
-        assert pairs.shape == (len(at), length)
-        found = {(int(p), int(pairs[p, j])) for p, j in pairs.nonzero()}
-        assert found == set(zip(position.tolist(), item.tolist(), strict=True))
-        assert len(found) == int((pairs > 0).sum()), "each item once"
 
 
 @pytest.mark.gpu

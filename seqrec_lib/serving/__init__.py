@@ -16,7 +16,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from seqrec_lib.models.hydra4rec import Hydra4Rec
+from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
+from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.serving.base import Server, SteppingServer
+from seqrec_lib.serving.modules import GraphServer, ModuleServer
+from seqrec_lib.ssm.backends import missing
 
 __all__ = ["Server", "SteppingServer", "serve"]
 
@@ -28,9 +33,6 @@ def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = N
         model: a `SequentialRecommender`, or a counting model (then ``n_items`` says how large its catalogue is).
         table_bytes: largest table of projected items that a state-space model may keep; 64 MiB by default.
     """
-    from seqrec_lib.serving.modules import GraphServer, ModuleServer
-    from seqrec_lib.ssm.backends import missing
-
     weight = getattr(getattr(model, "item_embedding", None), "weight", None)
     if weight is not None and weight.is_cuda:
         return GraphServer(model)
@@ -46,23 +48,18 @@ def _published_layout(model: Any) -> bool:
 
 def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     """A server by compiled loops; None where there are none for this model. A repeat bias only concerns the scores."""
-    from seqrec_lib.models.hydra4rec import Hydra4Rec
-    from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
-    from seqrec_lib.models.repeats import SCALE, RepeatBias
-    from seqrec_lib.models.sasrec import SASRec
+    # Imported here: the loops are compiled when their module is first imported, which takes minutes.
     from seqrec_lib.serving.attention import SASRecServer
     from seqrec_lib.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
 
-    servers = {Mamba4Rec: MambaServer, TwoMamba4Rec: Mamba2Server, Hydra4Rec: HydraServer}
-    biased = isinstance(model, RepeatBias)
-    kind = next((own for own in (SASRec, *servers) if type(model) is own or (biased and isinstance(model, own))), None)
+    programs = {Mamba4Rec: MambaServer, TwoMamba4Rec: Mamba2Server, Hydra4Rec: HydraServer}
     server: Server
-    if kind is SASRec:
+    if type(model) is SASRec:  # exactly: a subclass may change any part of the pass
         server = SASRecServer(model)
-    elif kind is not None and _published_layout(model):
-        server = servers[kind](model, TABLE_BYTES if table_bytes is None else table_bytes)
+    elif type(model) in programs and _published_layout(model):
+        server = programs[type(model)](model, TABLE_BYTES if table_bytes is None else table_bytes)
     else:
         return None
-    if isinstance(model, RepeatBias):
-        server.max_length, server.repeat_bias = model.window, SCALE * model.repeats.item()
+    if model.repeat_bias is not None:
+        server.repeat_bias = model.repeat_bias.item()
     return server

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.models.repeats import SCALE, RepeatBias
 from seqrec_lib.serving.base import Server, select
 
 
@@ -32,8 +31,8 @@ class ModuleServer(Server):
         self.device = torch.device("cpu")
         if isinstance(model, torch.nn.Module):
             self.model, self.device = copy.deepcopy(model).eval(), next(model.parameters()).device
-        if isinstance(model, RepeatBias):
-            self.repeat_bias = SCALE * model.repeats.item()
+        if (bias := getattr(model, "repeat_bias", None)) is not None:
+            self.repeat_bias = bias.item()
 
     @torch.inference_mode()
     def encode(self, history: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ def test_recommendations_are_the_best_unseen_items(name: str) -> None:
         model, n_items = model_of(name), ITEMS
     else:
         demo = load("demo")
-        model, n_items = load_class(f"seqrec_lib.models.popularity:{name.title()}")(demo), demo.n_items
+        model, n_items = load_class(name)(demo), demo.n_items
     server = serve(model, n_items)
     histories = [[3, 4, 5, 3], list(range(1, 30)), [9] * 100]
     ids, scores = server.recommend(histories, 5)
