@@ -15,7 +15,6 @@ Glossary: R rows, L positions, P targets of a batch, V rows of the item embeddin
 from __future__ import annotations
 
 import gc
-import math
 import time
 import warnings
 from collections import Counter
@@ -26,16 +25,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_lib.checkpoint import TrainingState, WeightAverage
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.losses import catalogue_cross_entropy
-from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.models.repeats import earlier_items
 from seqrec_lib.recipes import Precision, TrainingConfig
-from seqrec_lib.resident import Batch, ResidentEpoch, Shape, rounded
+from seqrec_lib.resident import ResidentEpoch, Shape, rounded
+from seqrec_lib.train.step import TrainingStep
 
 Loop = Literal["auto", "ordinary", "resident", "graphs"]
 
@@ -43,7 +39,7 @@ LOOK_SECONDS = 1.0  # between two looks at loss and checkpoint, each of which wa
 _STEPS_BEFORE_CAPTURE = 2  # kernels are tuned, loaded and given workspace in these, which a capture does not allow
 
 
-def choose_loop(asked: Loop, model: SequentialRecommender, device: torch.device, processes: int, own: bool) -> Loop:
+def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool) -> Loop:
     """The loop that trains: "ordinary", "resident" (fixed shapes, no graphs) or "graphs".
 
     Args:
@@ -60,8 +56,6 @@ def choose_loop(asked: Loop, model: SequentialRecommender, device: torch.device,
         reason = f"{processes} processes train together"
     elif not own:
         reason = "another optimizer or rule of batches decides on the host"
-    elif type(model).bias is not SequentialRecommender.bias:
-        reason = f"{type(model).__name__} adds a bias to a number of logits that depends on the data"
     elif asked == "graphs" and device.type != "cuda":
         reason = f"{device.type} has no CUDA graphs"
     if asked == "auto":
@@ -153,7 +147,7 @@ class ResidentTraining:
 
     def __init__(
         self,
-        model: SequentialRecommender,
+        step_module: TrainingStep,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
         epoch: ResidentEpoch,
@@ -163,7 +157,7 @@ class ResidentTraining:
         base_rates: list[float],
         recorder: Recorder | None,
     ) -> None:
-        self.model, self.average, self.epoch, self.config = model, average, epoch, config
+        self.step_module, self.average, self.epoch, self.config = step_module, average, epoch, config
         self.precision, self.factor, self.base_rates, self.recorder = precision, factor, base_rates, recorder
         self.optimizer: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)  # not Accelerate's wrapper
         self.device = epoch.items.device
@@ -253,9 +247,9 @@ class ResidentTraining:
         batch = self.epoch.gather(shape)
         # The cache of casts would hand tensors from one capture to the next.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
-            loss = self._loss(batch)
+            loss = self.step_module(batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        torch.nn.utils.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
         factor, share = self._numbers.index_select(1, cursor).squeeze(1).unbind()
         for rate, base in zip(self.rates, self.base_rates, strict=True):
             torch.mul(factor, base, out=rate)
@@ -265,39 +259,6 @@ class ResidentTraining:
             self.average.blend(share)
         self.loss_sum += loss.detach().double() * batch.n
         cursor += 1
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """The mean over the targets that count.
-
-        The others get a zero row for their encoded position: all items score 0 there, so that each adds the logarithm
-        of their number to the sum, which is subtracted again, and nothing to any gradient.
-        """
-        hidden = self.model.hidden(batch.items, batch.lengths).flatten(0, 1)
-        chosen = hidden.index_select(0, batch.at).float() * batch.counted.unsqueeze(1)
-        dtype = torch.float32 if self.precision == "fp32" else torch.bfloat16
-        weight = self.model.item_embedding.weight
-        if (bias := self.model.repeat_bias) is not None:
-            return repeat_loss(chosen, weight, bias, batch, dtype)
-        mean = catalogue_cross_entropy(chosen, weight, batch.targets, dtype=dtype)
-        size = len(batch.targets)
-        return (mean * size - (size - batch.n) * math.log(self.model.n_items)) / batch.n
-
-
-def repeat_loss(chosen: Tensor, weight: Tensor, bias: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """As `catalogue_cross_entropy` with the repeat bias, from as many pairs for every batch of a shape.
-
-    How many items a history has so far depends on the data. Here each position has a pair for every place of its row;
-    those that are none fall on the padding column, which is no item. The logits are kept for the backward pass: a batch
-    of a few thousand positions, on a GPU.
-
-    Args:
-        chosen: (P, d) encoded positions. weight: (V, d) item embeddings. bias: () the repeat bias.
-    """
-    logits = chosen.to(dtype) @ weight.to(dtype).T
-    pairs = earlier_items(batch.items, batch.at)
-    logits = logits.scatter_add(1, pairs, bias.to(dtype).expand(pairs.shape))
-    losses = F.cross_entropy(logits[:, 1:].float(), batch.targets - 1, reduction="none")
-    return (losses * batch.counted).sum() / batch.n
 
 
 def _portable(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

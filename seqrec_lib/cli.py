@@ -39,7 +39,8 @@ class Group(TyperGroup):
             print(f"\n{INTERRUPTED}", file=sys.stderr)
             raise typer.Exit(130) from None
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            # a copy of many files tells of its errors as text
+            if error.errno in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
                 _fail(f"the disk is full ({error.filename or 'no file named'}); free space, then repeat the command")
             if error.filename is None:  # a defect, or a closed pipe, which typer ends quietly
                 raise
@@ -383,9 +384,10 @@ def results_export(
 ) -> None:
     """Write runs to a tar, to take them to another machine."""
     from seqrec_lib.results import RunStore
+    from seqrec_lib.results.transfer import export_runs
 
     _check_filters(experiment, dataset)
-    report = RunStore().export(path, experiment=experiment, dataset=dataset, published=published)
+    report = export_runs(RunStore(), path, experiment=experiment, dataset=dataset, published=published)
     _say(f"{path}: {len(report.added)} runs")
 
 
@@ -393,8 +395,9 @@ def results_export(
 def results_import(path: Annotated[str, typer.Argument(help="A tar that `export` wrote.")]) -> None:
     """Read runs from a tar; each is checked first."""
     from seqrec_lib.results import RunStore
+    from seqrec_lib.results.transfer import import_runs
 
-    _report(RunStore().import_(path))
+    _report(import_runs(RunStore(), path))
 
 
 @results_app.command("publish")
@@ -405,9 +408,10 @@ def results_publish(
 ) -> None:
     """Copy complete runs of committed code on real data to results/, to be committed."""
     from seqrec_lib.results import RunStore
+    from seqrec_lib.results.transfer import publish_runs
 
     _check_filters(experiment, dataset)
-    _report(RunStore().publish(experiment=experiment, dataset=dataset, failed=failed))
+    _report(publish_runs(RunStore(), experiment=experiment, dataset=dataset, failed=failed))
 
 
 @results_app.command("recheck")

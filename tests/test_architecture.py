@@ -24,9 +24,9 @@ KNOWN = {
     "experiments.ablation": "parameters",
     "experiments.arms": "data.registry",
     "experiments.base": "experiments",
-    "experiments.generative": "data data.registry language.corpus language.pretrained language.tuning",
+    "experiments.generative": "checksums data data.registry language.corpus language.pretrained language.tuning",
     "experiments.latency": "data data.registry",
-    "experiments.llamarec": "data data.registry data.sequences language.corpus language.pretrained models results",
+    "experiments.llamarec": "checksums data data.registry data.sequences language.corpus language.pretrained",
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
     "language.assessment": "models.popularity",
@@ -41,7 +41,7 @@ KNOWN = {
     "study.verdicts": "experiments.optimizers study.runner",
 }
 # Of the imports within functions, those that close a circle. This list may only become shorter, too.
-CIRCLES = {("results.store", "results.transfer"), ("study.book", "study.runner")}
+CIRCLES = {("study.book", "study.runner")}
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib import data
+from seqrec_lib.checksums import seal
 from seqrec_lib.data import registry
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
@@ -146,11 +147,13 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         context.workdir,
         accelerator=accelerator,
         listen=lambda progress: _report(context, progress),
+        report=context.report,
     )
     ranks = rank_split(model, sequences, sequences.split("test"), device=accelerator.device)
     keep = context.workdir / "keep"
     keep.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, keep / WEIGHTS)
+    seal(keep)
     total, body = model.parameter_counts()
     cost = {
         "epochs": len(result.history),

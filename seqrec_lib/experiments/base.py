@@ -23,6 +23,7 @@ from seqrec_lib.experiments.sound import check_config
 from seqrec_lib.progress import Reporter, duration
 from seqrec_lib.results import RunRecord, RunStore, environment, hardware, now, plain, run_key
 from seqrec_lib.results.code import code_of, edited
+from seqrec_lib.results.limits import timing_device
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import SLUG
 from seqrec_lib.terminal import one_line
@@ -107,6 +108,7 @@ class Planned:
 
     Attributes:
         run_id: of the run that today's code stands for.
+        hardware: of a timing, with the limits that it is under where they are others; else None.
         code: hash of the code here.
         edited: modules whose code is not the goldens', where a published run stands for the goldens'; else ().
         record: the run's record, or None: there is none, or it is of other code or other data and not published.
@@ -114,21 +116,21 @@ class Planned:
 
     config: Any
     run_id: str
+    hardware: str | None
     code: str
     edited: tuple[str, ...]
     record: RunRecord | None
 
 
-def key(experiment: Experiment, config: Any, edited: str | None = None) -> str:
-    """Run id of ``config`` under the experiment's present revision; ``edited``: hash of code unlike the goldens'."""
-    return run_key(
-        experiment.NAME,
-        plain(config),
-        experiment.revision(config),
-        _parents(experiment, config),
-        _device(experiment),
-        edited,
-    )
+def key(experiment: Experiment, config: Any) -> str:
+    """Run id of ``config`` under the experiment's present revision, by the code of the goldens and, for a timing, under
+    the limits that were the rule when its key was first made (`seqrec_lib.results.limits`)."""
+    return _key(experiment, config, _device(experiment))
+
+
+def _key(experiment: Experiment, config: Any, device: str | None, edited: str | None = None) -> str:
+    values, revision = plain(config), experiment.revision(config)
+    return run_key(experiment.NAME, values, revision, _parents(experiment, config), device, edited)
 
 
 def modules_of(experiment: Experiment, config: Any) -> list[str]:
@@ -149,11 +151,15 @@ def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_dat
     Raises:
         SeqRecError: the data set here is not the one that a published run was made from.
     """
-    modules, run_id = modules_of(experiment, config), key(experiment, config)
+    modules, device = modules_of(experiment, config), _device(experiment)
+    if device is not None:
+        known = store.find(_key(experiment, config, device))
+        device = timing_device(device, known.environment if known else None)
+    run_id = _key(experiment, config, device)
     code, record = code_of(modules), store.find_published(run_id)
     changed = edited(modules) if record is not None else ()
     if changed:
-        run_id = key(experiment, config, code)
+        run_id = _key(experiment, config, device, code)
     if changed or record is None:
         record = store.find(run_id)
         record = record if record is not None and record.code == code else None
@@ -165,7 +171,7 @@ def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_dat
                 f"{split}; get the published files (`seqrec data fetch {name}`), or give your data a name of their own"
             )
         record = None
-    return Planned(config, run_id, code, changed, record)
+    return Planned(config, run_id, device, code, changed, record)
 
 
 def config_of(record: RunRecord) -> Any:
@@ -259,6 +265,7 @@ def execute(
             label = f"[{number}/{len(configs)}] {experiment.NAME}: {describe(config)}"
             label += f" (edited: {changed})" if changed else ""
             if record is not None and store.settled(record):
+                store.tidy(record.run_id)
                 reporter.count("read")
             elif missing == "skip":
                 record = record or (store.find(key(experiment, config)) if planned.edited else None)
@@ -324,7 +331,7 @@ def _run(experiment: Experiment, planned: Planned, context: Context, store: RunS
         "config": values,
         "revision": experiment.revision(config),
         "parents": _parents(experiment, config),
-        "hardware": _device(experiment),
+        "hardware": planned.hardware,
         "code": planned.code,
         "edited": planned.code if planned.edited else None,
         "started": started,

@@ -15,10 +15,9 @@ record: titles are the data set's. The tuned model stays in the run's folder in 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,9 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.recipes import ARCHITECTURES, FLOORS, Writing, resolve
+from seqrec_lib.language.sources import check_content, content_hash
 from seqrec_lib.language.tuning import Tuning
+from seqrec_lib.results import ADDED_LATER
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Histories, Sequences
@@ -58,7 +59,7 @@ Queries = list[list[str]]
 
 @dataclass(frozen=True)
 class Config:
-    """One run. Floors have neither source nor size nor tuning."""
+    """One run. Floors have neither source nor size nor tuning; a source that is a folder has its content's hash."""
 
     dataset: str
     model: str
@@ -67,6 +68,7 @@ class Config:
     size: Size | None
     tuning: Tuning | None
     writing: Writing
+    source_sha256: str = field(default="", metadata=ADDED_LATER)
 
 
 def revision(config: Config) -> int:
@@ -100,8 +102,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
                     f"a list of {writing.length} cannot be filled evenly by {m} of {writing.beams} queries"
                 )
         for seed in (0,) if floor else parameters["seeds"]:
-            config = Config(dataset, model, seed, source, None if floor else size, None if floor else tuning, writing)
-            configs.append(config)
+            made = (None if floor else size, None if floor else tuning)
+            configs.append(Config(dataset, model, seed, source, made[0], made[1], writing, content_hash(source)))
     return list(dict.fromkeys(configs))
 
 
@@ -158,6 +160,7 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
     texts = pretrained.prompt_texts(titles[1:], GPT4REC.render(["a"])) if size else []
     if size is not None:
         size = pretrained.matched(size, config.source.partition(":")[2])
+    check_content(config.source, config.source_sha256)
     language = pretrained.load(config.source, texts=texts, size=size, seed=config.seed)
     encoder = Encoder(
         language.tokenizer, GPT4REC, titles, prompt_tokens=tuning.prompt_tokens, title_tokens=tuning.title_tokens
@@ -211,6 +214,7 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
 
 
 def _keep(workdir: Path, model: Any, tokenizer: Any) -> None:
+    from seqrec_lib.checksums import seal
     from seqrec_lib.language.pretrained import quiet
 
     folder = workdir / "keep" / MODEL
@@ -218,10 +222,19 @@ def _keep(workdir: Path, model: Any, tokenizer: Any) -> None:
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    seal(folder.parent)
+
+
+@dataclass
+class _Written:
+    """Queries of each user, best first, and what they cost."""
+
+    queries: Queries | None = None
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 class _Writer:
-    """Writes queries with a tuned model, once: what was written is kept in the run's folder until the run is saved."""
+    """Writes queries with a tuned model, once: what was written is a checkpoint in the run's folder."""
 
     def __init__(self, model: Any, encoder: Encoder, config: Config, sequences: Sequences, context: Context) -> None:
         self.model, self.encoder, self.setting = model, encoder, config.writing
@@ -232,13 +245,15 @@ class _Writer:
         self, name: str, split: Histories, users: np.ndarray, trie: Any = None
     ) -> tuple[Queries, dict[str, float]]:
         """Queries of some users of a split, best first, and what it cost (milliseconds a user, tokens a second)."""
+        from seqrec_lib.checkpoint import Checkpoint
         from seqrec_lib.language.beams import Search, search
 
-        path = self.context.workdir / f"queries-{name}.json"
-        if path.is_file():
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            return stored["queries"], stored["cost"]
         setting = self.setting
+        identity = {"data": self.sequences.split_hash, "users": len(users), **asdict(setting)}
+        file = Checkpoint(self.context.workdir / f"queries-{name}.pt", identity, {}, report=self.context.report)
+        known = file.load(_Written)
+        if known.queries is not None:
+            return known.queries, known.cost
         histories = [
             self.sequences.items[max(split.start[u], split.stop[u] - self.history) : split.stop[u]].tolist()
             for u in users
@@ -260,9 +275,7 @@ class _Writer:
             "milliseconds_per_user": 1e3 * seconds / max(len(users), 1),
             "tokens_per_second": sum(len(tokens) + 1 for tokens in flat) / seconds,
         }
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"queries": queries, "cost": cost}), encoding="utf-8")
-        temporary.replace(path)
+        file.save(_Written(queries, cost))
         return queries, cost
 
 

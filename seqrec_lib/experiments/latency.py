@@ -32,6 +32,7 @@ from seqrec_lib.models import COUNTED
 from seqrec_lib.places import project_root
 from seqrec_lib.recipes import resolve
 from seqrec_lib.results import ADDED_LATER
+from seqrec_lib.results.limits import check_threads, timing_limits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,7 +85,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """One run for ``dataset`` on ``device`` with all ``models``.
 
     Raises:
-        SeqRecError: an unknown data set or model, a path that the device does not have, or a count below 1.
+        SeqRecError: an unknown data set or model, a path that the device does not have, a count below 1, or more
+            threads than cores that this process can use.
     """
     from seqrec_lib.data import registry
     from seqrec_lib.latency import PATHS
@@ -95,6 +97,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     for name in counts:
         if parameters[name] < 1:
             raise SeqRecError(f"{name} is {parameters[name]}; it must be at least 1")
+    check_threads(parameters["threads"])
     device, paths = parameters["device"], tuple(parameters.get("paths") or ())
     for path in paths:
         if path not in PATHS[device]:
@@ -144,7 +147,7 @@ def run(config: Config, context: Context) -> Outcome:
         },
         metrics=_facts(parts),
         tables={"calls": _calls(parts), "paper": _paper(parts), "batches": _batches(parts, config)},
-        environment={"threads": config.threads, "device_type": config.device},
+        environment={"threads": config.threads, "device_type": config.device} | timing_limits(),
     )
 
 

@@ -12,19 +12,21 @@ the hub's format, where the experiment `orpo` finds it; of one with four-bit wei
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
-from seqrec_lib.experiments.base import Context, Outcome, execute, key
+from seqrec_lib.experiments.base import Context, Outcome, key
+from seqrec_lib.experiments.weights import load_recommender, weights_of_parent
 from seqrec_lib.language import quantized
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
+from seqrec_lib.language.sources import check_content, content_hash
+from seqrec_lib.results import ADDED_LATER, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +58,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """One run. ``size`` is None for a pretrained model."""
+    """One run. ``size`` is None for a pretrained model; a ``source`` that is a folder has its content's hash."""
 
     retriever: accuracy.Config
     dataset: str
@@ -66,6 +68,7 @@ class Config:
     size: Size | None
     setting: Setting
     teaching: Teaching
+    source_sha256: str = field(default="", metadata=ADDED_LATER)
 
 
 def revision(config: Config) -> int:
@@ -95,6 +98,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
     recipe = parameters.get("retriever_overrides") or RETRIEVER.get(dataset, {})
+    digest = content_hash(quantized.base(source))
     configs: list[Config] = []
     for name in parameters["retrievers"]:
         (retriever,) = accuracy.plan({"dataset": dataset, "models": [name], "seeds": [0], "overrides": recipe})
@@ -102,7 +106,10 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
             raise SeqRecError(f"retriever {name!r} only counts; use a trained model, such as sasrec")
         for kind in parameters.get("negatives") or [setting.negatives]:
             own = replace(setting, negatives=kind)
-            configs += [Config(retriever, dataset, MODEL, s, source, size, own, teaching) for s in parameters["seeds"]]
+            configs += [
+                Config(retriever, dataset, MODEL, seed, source, size, own, teaching, digest)
+                for seed in parameters["seeds"]
+            ]
     return configs
 
 
@@ -133,6 +140,7 @@ def run(config: Config, context: Context) -> Outcome:
         config.teaching,
         config.seed,
         report=context.report_share,
+        warn=context.report,
         folder=context.workdir,
     )
     train_seconds = time.perf_counter() - begin
@@ -148,42 +156,9 @@ def run(config: Config, context: Context) -> Outcome:
 
 
 def load_retriever(config: accuracy.Config, sequences: Sequences, context: Context) -> SequentialRecommender:
-    """The retriever from its run's kept weights; where there are none, it is run first."""
-    from safetensors.torch import load_file
-
-    from seqrec_lib.models import build
-
-    assert config.training is not None
-    folder = kept(accuracy, config, context)
-    net = build(config.model, sequences.n_items, config.training.max_length, config.architecture)
-    net.load_state_dict(load_file(folder / accuracy.WEIGHTS))
-    return net.eval()
-
-
-def kept(experiment: Any, config: Any, context: Context) -> Path:
-    """What the run of ``config`` keeps, beside this run's own folder; it is carried out where that is not there.
-
-    A record that came without its weights (a published one) is left as it is, and only the weights are made.
-    """
-    from seqrec_lib.results import RunStore
-
-    store = RunStore(context.workdir.parents[1])
-    run_id = key(experiment, config)
-    if store.kept(run_id) is None:
-        (record,) = execute(experiment, [config], store=store, progress=False, device=context.device)
-        if record is not None and not record.complete:
-            raise SeqRecError(f"run {run_id}, which this one builds on, failed: {record.error}")
-    if store.kept(run_id) is None:
-        with store.lock(run_id):
-            workdir = store.workdir(run_id)
-            experiment.run(config, replace(context, workdir=workdir))
-            for path in workdir.iterdir():  # checkpoints: `RunStore.save`, which would remove them, is not called
-                if path.name != "keep":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    folder = store.kept(run_id)
-    if folder is None:
-        raise SeqRecError(f"run {run_id} kept nothing; delete its record and run it again")
-    return folder
+    """The retriever from its run's kept weights; where there are none from these data, it is run first."""
+    folder = weights_of_parent(accuracy, config, sequences.split_hash, context)
+    return load_recommender(folder, plain(config), sequences.n_items)
 
 
 def new_model(
@@ -193,6 +168,7 @@ def new_model(
     from seqrec_lib.language import pretrained
     from seqrec_lib.language.title_tokens import title_model
 
+    check_content(quantized.base(config.source), config.source_sha256)
     if quantized.is_quantized(config.source):
         return quantized.load(config.source, _place(device))
     if config.size is None:
@@ -249,16 +225,19 @@ def _place(device: str) -> str:
 
 
 def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path) -> None:
+    from seqrec_lib.checksums import seal
     from seqrec_lib.language.pretrained import quiet
 
+    folder = workdir / "keep" / KEPT
     if "quantisation" in language.provenance:
-        quantized.save(ranker.model, ranker.tokenizer, language.provenance, workdir / "keep" / KEPT)
-        return
-    model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
-    ranker.model = model.eval()
-    with quiet():
-        ranker.model.save_pretrained(workdir / "keep" / KEPT)
-        ranker.tokenizer.save_pretrained(workdir / "keep" / KEPT)
+        quantized.save(ranker.model, ranker.tokenizer, language.provenance, folder)
+    else:
+        model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
+        ranker.model = model.eval()
+        with quiet():
+            ranker.model.save_pretrained(folder)
+            ranker.tokenizer.save_pretrained(folder)
+    seal(folder.parent)
 
 
 def assess(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import llamarec
 from seqrec_lib.experiments.base import Context, Outcome, key
+from seqrec_lib.experiments.weights import weights_of_parent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,7 +155,7 @@ def run(config: Config, context: Context) -> Outcome:
 
     sequences, setting = load(config.dataset), config.preference
     check(setting.negatives, sequences)
-    folder = llamarec.kept(llamarec, config.base, context) / llamarec.KEPT
+    folder = weights_of_parent(llamarec, config.base, sequences.split_hash, context) / llamarec.KEPT
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)
     ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
@@ -177,8 +178,15 @@ def run(config: Config, context: Context) -> Outcome:
         seed=config.seed,
     )
     begin = time.perf_counter()
-    file = context.workdir / "tuning.pt"
-    history = tune(ranker, pairs.examples, tuning, report=context.report_share, checkpoint=file)
+    history = tune(
+        ranker,
+        pairs.examples,
+        tuning,
+        report=context.report_share,
+        checkpoint=context.workdir / "tuning.pt",
+        data=sequences.split_hash,
+        warn=context.report,
+    )
     seconds = time.perf_counter() - begin
     context.report("ranking, after")
     result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)

@@ -31,6 +31,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import MODELS
 from seqrec_lib.results import ADDED_LATER
+from seqrec_lib.results.limits import check_threads, timing_limits
 
 NAME = "scaling"
 TIMED = True
@@ -82,7 +83,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """The one run of these parameters.
 
     Raises:
-        SeqRecError: an unknown data set, a model without parameters, or a size below 1.
+        SeqRecError: an unknown data set, a model without parameters, a size below 1, or more threads than cores that
+            this process can use.
     """
     from seqrec_lib.data import registry
 
@@ -96,6 +98,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
         values = parameters[name] if name in sizes else [parameters[name]]
         if not values or min(values) < 1:
             raise SeqRecError(f"{name} is {parameters[name]!r}; every value must be at least 1")
+    check_threads(parameters["threads"])
     return [
         Config(
             dataset=parameters["dataset"],
@@ -160,7 +163,7 @@ def run(config: Config, context: Context) -> Outcome:
         },
         metrics={"cells": len({row[:4] for row in results.rows}), "rounds": config.rounds},
         tables={"times": times, "memory": memory},
-        environment={"threads": config.threads, "device_type": config.device},
+        environment={"threads": config.threads, "device_type": config.device} | timing_limits(),
     )
 
 
@@ -254,13 +257,12 @@ def _module_pass(model: Any, histories: np.ndarray, scored: bool = False) -> Cal
 
 
 def _one_event(server: Any, history: np.ndarray) -> Callable[[], Any]:
-    """The next event after ``history``. The state moves on with every call, but for a cache, which is set back."""
+    """The next event after ``history``. The state moves on with each call; its length is set back, as streams end."""
     state = server.start(history)
-    length = getattr(state, "length", None)
+    length = state.length
 
     def call() -> Any:
-        if length is not None:
-            state.length = length
+        state.length = length
         return server.step(state, int(history[-1]))
 
     return call

@@ -39,7 +39,9 @@ COUNT, ANY_COUNT = Range(1), Range(0)
 POSITIVE, SHARE, PART = Range(0, open_low=True), Range(0, 1), Range(0, 1, open_high=True)
 
 RANGES: dict[str, Range] = {
-    **dict.fromkeys(("seed", "stride", "patience", "warmup_steps", "lora_rank", "lessons", "weight_decay"), ANY_COUNT),
+    **dict.fromkeys(
+        ("seed", "stride", "patience", "warmup_steps", "lora_rank", "lessons", "orders", "weight_decay"), ANY_COUNT
+    ),
     **dict.fromkeys(("learning_rate", "clip"), POSITIVE),
     **dict.fromkeys(("dropout", "average"), PART),
     **dict.fromkeys(("warmup", "b"), SHARE),
@@ -54,7 +56,7 @@ RANGES: dict[str, Range] = {
             "vocabulary",
             # texts and queries
             "history", "prompt_tokens", "title_tokens", "beams", "steps", "length", "fewer", "constants_users",
-            "valid_users", "orders",
+            "valid_users",
             # timing
             "threads", "processes", "blocks", "block_users", "samples", "sample_users", "batches", "batch_rounds", "k",
             "lengths", "batch_length", "catalogues", "catalogue_length", "rounds",

@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.results.record import ADDED_LATER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +36,11 @@ ARCHITECTURES = ("gpt2", "mamba2", "llama")
 CHUNK = (
     64  # tokens of a chunk in Mamba-2: transformers' CPU path holds (chunk x chunk) per head, 256 would be 16 times it
 )
+
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # of a checkpoint: configuration, weights, tokenizer
+COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\battn\.(masked_)?bias|\battention\.(masked_)?bias)$")
+"""Tensors of older checkpoints that models compute themselves today."""
+SAMPLE = "User history: The Silent Comet (1999)"
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # how checkpoints are read
 
@@ -50,7 +57,9 @@ class Size:
         d_state: numbers of state per channel (Mamba-2 only).
         positions: longest text (learned positions of GPT-2; Mamba-2 has none).
         vocabulary: tokens, at most (few titles give fewer).
-        dropout: of GPT-2's residual, embedding and attention dropouts (Mamba-2 and Llama have none).
+        dropout: of GPT-2's residual, embedding and attention dropouts (Mamba-2 and Llama have none of their own).
+        same_dropout: whether Mamba-2 has it as well, where both have such a place: on the embeddings and on what each
+            layer adds. A pair is equal everywhere only at dropout 0, since Mamba-2 has no attention.
     """
 
     d_model: int = 128
@@ -60,6 +69,7 @@ class Size:
     positions: int = 256
     vocabulary: int = 2048
     dropout: float = 0.1
+    same_dropout: bool = field(default=False, metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,8 @@ def from_scratch(architecture: str, texts: Iterable[str], size: Size, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
+    if architecture == "mamba2" and size.same_dropout:
+        _add_dropout(model, size.dropout)
     tokenizer.model_max_length = size.positions
     return LanguageModel(model, tokenizer, _provenance("scratch", f"scratch:{architecture}", model))
 
@@ -154,6 +166,18 @@ def configuration(architecture: str, size: Size) -> Any:
         tie_word_embeddings=True,
         **special,
     )
+
+
+def _add_dropout(model: Any, p: float) -> None:
+    """Dropout in training where GPT-2 has it and Mamba-2 has such a place: embeddings and each layer's addition."""
+    from torch.nn import functional as F
+
+    def drop(module: Any, _: Any, output: Tensor) -> Tensor:
+        return F.dropout(output, p, module.training)
+
+    model.backbone.embeddings.register_forward_hook(drop)
+    for layer in model.backbone.layers:
+        layer.mixer.register_forward_hook(drop)
 
 
 def matched(size: Size, architecture: str, reference: str = "gpt2") -> Size:
@@ -252,16 +276,40 @@ def _provenance(kind: Kind, name: str, model: Any, digest: str | None = None) ->
 
 def _from_checkpoint(source: str) -> LanguageModel:
     folder = folder_of(source)
-    from transformers import AutoModelForCausalLM
-
     with readable(source):
         config = configuration_of(folder)
         if config.model_type == "mamba2":
             config.chunk_size = min(config.chunk_size, CHUNK)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, use_safetensors=True, dtype="float32", **LOCAL
-        )
+        model = read_model(source, folder, config=config)
     return LanguageModel(model.eval(), tokenizer_of(source, folder), provenance(source, model, folder))
+
+
+def read_model(source: str, folder: Path, **how: Any) -> Any:
+    """The model in a checkpoint's folder, in float32. transformers would draw what it does not find there at random.
+
+    Raises:
+        SeqRecError: a tensor of the model is missing or has another shape, or there is one that no model has.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with quiet():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, dtype="float32", output_loading_info=True, ignore_mismatched_sizes=True,
+            **how, **LOCAL,
+        )  # fmt: skip
+    model, loading = loaded
+    wrong = {
+        "missing": sorted(loading["missing_keys"]),
+        "unexpected": sorted(name for name in loading["unexpected_keys"] if not COMPUTED.search(name)),
+        "of another shape": sorted(own[0] for own in loading["mismatched_keys"]),
+    }
+    named = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in wrong.items() if names]
+    if named:
+        raise SeqRecError(
+            f"{source}: its tensors are not those of the {model.config.model_type} that its config.json describes: "
+            f"{'; '.join(named)}; get the model anew"
+        )
+    return model
 
 
 @contextmanager
@@ -269,7 +317,9 @@ def readable(source: str) -> Iterator[None]:
     """Within: what cannot be read of a checkpoint is one line that names it."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except SeqRecError:
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors have many kinds
         reason = " ".join(str(error).split())[:200]
         raise SeqRecError(f"{source}: cannot be loaded as a causal language model ({reason}); get it anew") from None
 
@@ -285,7 +335,8 @@ def tokenizer_of(source: str, folder: Path) -> Any:
     """The tokenizer of a checkpoint, with a token for padding.
 
     Raises:
-        SeqRecError: it cannot be read, is not a fast one, or has no end of text.
+        SeqRecError: it cannot be read, is not a fast one, has no end of text, or no tokens for text: transformers makes
+            an empty one where its files are missing.
     """
     from transformers import AutoTokenizer
 
@@ -293,6 +344,11 @@ def tokenizer_of(source: str, folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise SeqRecError(f"{source}: its tokenizer is not a fast one with an end of text; add a tokenizer.json")
+    special = {*tokenizer.added_tokens_decoder, tokenizer.unk_token_id}
+    words = sorted(word for word, number in tokenizer.get_vocab().items() if number not in special)
+    sample = " ".join([SAMPLE, *words[:20]])  # of a tokenizer whose tokens are whole words, some of those
+    if not set(tokenizer.encode(sample, add_special_tokens=False)) - special:
+        raise SeqRecError(f"{source}: its tokenizer has no tokens for text; add the model's tokenizer.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so no new token (and no new row) is needed
     return tokenizer
@@ -329,7 +385,7 @@ def _folder(source: str) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    wanted = list(FILES)
     try:
         return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=True))
     except Exception:  # not cached; the next call says why it cannot be had

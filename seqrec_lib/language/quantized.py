@@ -133,7 +133,7 @@ def load(source: str, device: str) -> LanguageModel:
 
 def _read(name: str, folder: Path, compute: torch.dtype, device: str) -> Any:
     """The model with NF4 weights; what is refused is what `pretrained.load` refuses."""
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     how = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
@@ -142,10 +142,7 @@ def _read(name: str, folder: Path, compute: torch.dtype, device: str) -> Any:
         config = pretrained.configuration_of(folder)
         if getattr(config, "quantization_config", None) is not None:
             raise SeqRecError(f"{name}: its weights are quantised already; give the model that they were made from")
-        return AutoModelForCausalLM.from_pretrained(
-            folder, config=config, quantization_config=how, device_map={"": device}, use_safetensors=True,
-            dtype="float32", **pretrained.LOCAL,
-        )  # fmt: skip
+        return pretrained.read_model(name, folder, config=config, quantization_config=how, device_map={"": device})
 
 
 def with_adapter(model: Any, *, rank: int) -> Any:

@@ -7,20 +7,26 @@ a few not at all, where a prompt is cut to its length. The loss is taken on all 
 ("answer"): a pretrained model needs no lesson in the prompt, one from scratch learns most from the titles inside it.
 
 Batches hold texts of similar length and are drawn once, from the seed; the Trainer walks through them in order. So a
-run that was interrupted goes on with the very batch that came next, from its last checkpoint.
+run that was interrupted goes on with the very batch that came next, from its last checkpoint. The Trainer's checkpoints
+are folders; each is sealed (`seqrec_lib.checksums`), and one that is not whole is not read.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from seqrec_lib.checksums import SUMS, damage, seal
 from seqrec_lib.data.sequences import Sequences, bucketed_batches, cut_windows
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import Encoded, Encoder, collate
@@ -139,17 +145,17 @@ def tune(
     report: Callable[[str], None] | None = None,
     report_share: Callable[[float, str], None] | None = None,
 ) -> tuple[Any, Tuned]:
-    """Fine-tune; going on from the last checkpoint in ``workdir``, where there is one.
+    """Fine-tune; going on from the last whole checkpoint of the same tuning in ``workdir``, where there is one.
 
     Returns:
         the model with the weights of the epoch whose validation loss was lowest (adapters merged), and what it took.
 
     Raises:
-        SeqRecError: the prompt and an answer are longer than the model's positions, or the loss became NaN.
+        SeqRecError: the prompt and an answer are longer than the model's positions, the loss became NaN, or what there
+            is of checkpoints is damaged.
     """
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     from seqrec_lib.language.mixers import fast_mixers
     from seqrec_lib.language.pretrained import quiet
@@ -165,7 +171,8 @@ def tune(
     epoch = max(1, len(batches) // setting.epochs)  # steps; the few batches beyond whole epochs are left out
     model = with_adapters(language.model, setting.lora_rank) if setting.lora_rank else language.model
     watch = _watch(epoch, setting.epochs, report, report_share)
-    folder = workdir / "tuning"
+    defines = (sequences.split_hash, sorted(asdict(setting).items()), seed, sorted(language.provenance.items()))
+    folder = workdir / "tuning" / hashlib.sha256(repr(defines).encode()).hexdigest()[:16]
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,  # an item of the data set is a whole batch
@@ -180,7 +187,7 @@ def tune(
         eval_steps=epoch,
         save_strategy="steps",
         save_steps=epoch,
-        save_total_limit=1,  # and the best one
+        save_total_limit=2,  # the last one, and the best one or else the one before
         logging_strategy="steps",
         logging_steps=epoch,
         prediction_loss_only=True,
@@ -203,13 +210,40 @@ def tune(
     )
     trainer.remove_callback(PrinterCallback)
     with quiet(), fast_mixers(language.model):
-        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=_last_whole(folder, report or (lambda line: None)))
     history = _history(trainer.state.log_history, epoch, watch.seconds)
     if not all(np.isfinite(entry["loss"]) and np.isfinite(entry["valid_loss"]) for entry in history):
         raise SeqRecError(f"the loss became NaN or infinite at a learning rate of {setting.learning_rate}; lower it")
+    best = trainer.state.best_model_checkpoint  # which the Trainer has read
+    if best is None or damage(Path(best)):
+        raise SeqRecError(f"the best checkpoint in {folder} is damaged or missing; delete that folder to start afresh")
     model = model.merge_and_unload() if setting.lora_rank else model
     return model.eval(), Tuned(history, sum(watch.seconds.values()))
+
+
+def _last_whole(folder: Path, report: Callable[[str], None]) -> str | None:
+    """The newest checkpoint that is whole, with the best one that it refers to; newer ones are deleted.
+
+    Raises:
+        SeqRecError: there are finished ones, and none of them is.
+    """
+    pattern = re.compile(r"checkpoint-(\d+)")
+    places = {int(match[1]): path for path in folder.glob("*") if (match := pattern.fullmatch(path.name))}
+    newest = [places[step] for step in sorted(places, reverse=True)]
+    whole = next((path for path in newest if not damage(path) and not damage(_best_of(path))), None)
+    finished = [path for path in newest if (path / SUMS).exists()]
+    if whole is None and finished:
+        raise SeqRecError(f"{finished[0]} is damaged, or the best checkpoint is; delete {folder} to start afresh")
+    for path in newest[: newest.index(whole)] if whole else newest:
+        report(f"{path} is damaged or was broken off, and is deleted; going on from the checkpoint before it")
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return str(whole) if whole else None
+
+
+def _best_of(checkpoint: Path) -> Path:
+    """The best checkpoint when this one was written, which may be itself."""
+    best = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
+    return Path(best) if best else checkpoint
 
 
 def with_adapters(model: Any, rank: int) -> Any:
@@ -285,6 +319,9 @@ def _watch(
             self.seconds[number] = self.seconds.get(number, 0.0) + time.perf_counter() - self.begin
             if report_share is not None:
                 report_share(state.global_step / (epoch * epochs), f"tuning, epoch {number}/{epochs}")
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
             if report is not None and metrics:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.repeats import SCALE, earlier_items, latest
 
 
@@ -79,20 +80,17 @@ class SequentialRecommender(nn.Module):
         """What is added to the logit of each item that is in the history, (); None: the model has no such bias."""
         return None if self.repeats is None else SCALE * self.repeats
 
-    def bias(self, items: Tensor, at: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
+    def bias(self, items: Tensor, at: Tensor) -> tuple[Tensor, Tensor] | None:
         """A number that the model adds to some logits beyond h E^T, and where: None for all but the repeat bias.
 
         Args:
             items: (B, L) int64 ids. at: (P,) positions of the flattened (B, L), in ascending order.
 
         Returns:
-            The number, and pairs (index into ``at``, item id) as `catalogue_cross_entropy` takes them.
+            The number, and for each of the positions the items, (P, L) ids, as `catalogue_cross_entropy` takes them.
         """
-        if (bias := self.repeat_bias) is None:
-            return None
-        earlier = earlier_items(items, at)
-        position, place = earlier.nonzero(as_tuple=True)
-        return bias, (position, earlier[position, place])
+        bias = self.repeat_bias
+        return None if bias is None else (bias, earlier_items(items, at))
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         """:meth:`hidden`, so that wrappers which call the module (DDP, compile) work."""
@@ -102,6 +100,22 @@ class SequentialRecommender(nn.Module):
         """(all parameters, those without the item embedding)."""
         total = sum(p.numel() for p in self.parameters())
         return total, total - self.item_embedding.weight.numel()
+
+
+def refuse_past_window(length: int, window: int | None) -> None:
+    """Whether a stream of ``length`` items takes one more event: the model reads the latest ``window`` items only.
+
+    In a full window each item pushes the oldest one out, which no kept state can forget: attention's positions all
+    move, and a state-space state has mixed that item into everything since.
+
+    Raises:
+        SeqRecError: the window is full.
+    """
+    if window is not None and length >= window:
+        raise SeqRecError(
+            f"a stream of {length} items has no room for one more, as the model reads {window}; start it anew with at "
+            f"most {window - 1} of the latest items, or encode the latest {window}"
+        )
 
 
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from seqrec_lib.models.base import SequentialRecommender, initialise
+from seqrec_lib.models.base import SequentialRecommender, initialise, refuse_past_window
 from seqrec_lib.models.layers import Dropout, FeedForward
 from seqrec_lib.ssm import checked
 
@@ -140,7 +140,9 @@ class StateSpaceRecommender(SequentialRecommender):
 
     def init_state(self, batch: int) -> State:
         """The state of ``batch`` users without history. States may be sliced, concatenated and saved along axis 0."""
-        return [layer.mixer.init_state(batch) for layer in self.stack]
+        states: State = [layer.mixer.init_state(batch) for layer in self.stack]
+        states[0]["length"] = torch.zeros(batch, dtype=torch.int64, device=self.item_embedding.weight.device)
+        return states
 
     @torch.inference_mode()
     def step(self, items: Tensor, state: State) -> tuple[Tensor, State]:
@@ -151,11 +153,17 @@ class StateSpaceRecommender(SequentialRecommender):
 
         Returns:
             (B, d), equal to :meth:`encode` of the whole history, and the new state; the given one is left as it is.
+
+        Raises:
+            SeqRecError: a user's window is full (see `refuse_past_window`).
         """
+        lengths = state[0]["length"]
+        refuse_past_window(int(lengths.max()), self.window)
         x = self.embed(items)
         states: State = []
         for layer, before in zip(self.stack, state, strict=True):
             mixed, after = layer.mixer.step(x, before)
             states.append(after)
             x = layer.after_mixer(x, mixed)
+        states[0]["length"] = lengths + 1
         return x, states

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqrec_lib.checksums import damage
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import from_user, project_root
 from seqrec_lib.results.record import (
@@ -29,8 +30,6 @@ from seqrec_lib.results.tables import describe_table, parse_table, table_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from seqrec_lib.results.transfer import Report
 
 
 class RunStore:
@@ -164,6 +163,15 @@ class RunStore:
         _attempt(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
         return folder
 
+    def tidy(self, run_id: str) -> None:
+        """Remove what a kill between a run's record and its clean-up left in the working folder, where nobody is at
+        it."""
+        folder = self._work(run_id)
+        if any(path.name != "keep" for path in folder.glob("[!.]*")):
+            with self.lock(run_id, wait=False) as held:
+                if held:
+                    self._clear(run_id)
+
     def goes_on(self, run_id: str, origin: str) -> bool:
         """Mark the run's working folder with its ``origin`` (the code and data that it is made of). What was left there
         by another origin is removed; returns False where there was something."""
@@ -177,15 +185,17 @@ class RunStore:
         _attempt(mark, lambda: write_file(mark, origin.encode()))
         return not stale
 
-    def kept(self, run_id: str) -> Path | None:
-        """What a run left in ``keep`` of its working folder (weights, say), or None, also where it is not whole: its
-        writing may have been broken off. Never exported nor published."""
+    def kept(self, run_id: str, report: Callable[[str], None] = lambda line: None) -> Path | None:
+        """What a run left in ``keep`` of its working folder (weights, say), or None. Never exported nor published.
+
+        A run ends by sealing the folder (`seqrec_lib.checksums.seal`). What is not as it was then is not used, and
+        ``report`` takes a line that says so.
+        """
         folder = self._work(run_id) / "keep"
-        files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-        # Weights come last or nearly so; and what else a run puts beside `keep` goes when it has ended.
-        beside = [path for path in folder.parent.glob("[!.]*") if path != folder]
-        ended = any(path.suffix == ".safetensors" for path in files) and not beside
-        return folder if ended and all(map(_is_whole, files)) else None
+        wrong = damage(folder) if folder.is_dir() else ""
+        if wrong:
+            report(f"what run {run_id} kept is not used: in {folder}, {wrong}")
+        return folder if folder.is_dir() and not wrong else None
 
     @contextmanager
     def lock(self, run_id: str, *, wait: bool = True) -> Iterator[bool]:
@@ -216,26 +226,6 @@ class RunStore:
                 return False
         except Timeout:
             return True
-
-    # Moving (transfer.py)
-
-    def export(self, path: Path | str, **filters: Any) -> Report:
-        """Write runs to a tar; see `seqrec_lib.results.transfer.export_runs`."""
-        from seqrec_lib.results.transfer import export_runs
-
-        return export_runs(self, Path(path), **filters)
-
-    def import_(self, path: Path | str) -> Report:
-        """Read runs from a tar that `export` wrote; see `seqrec_lib.results.transfer.import_runs`."""
-        from seqrec_lib.results.transfer import import_runs
-
-        return import_runs(self, Path(path))
-
-    def publish(self, **filters: Any) -> Report:
-        """Copy complete runs to the published folder; see `seqrec_lib.results.transfer.publish_runs`."""
-        from seqrec_lib.results.transfer import publish_runs
-
-        return publish_runs(self, **filters)
 
     # Helpers
 
@@ -268,19 +258,6 @@ class RunStore:
         _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
         # A singleton can be taken again by the process that holds it: `save` inside `execute`.
         return FileLock(path.resolve(), is_singleton=True)
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file of tensors is as long as its header says; of other files, whether it is not empty."""
-    if path.suffix != ".safetensors":
-        return path.stat().st_size > 0
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            return True
-    except (SafetensorError, OSError):
-        return False
 
 
 def relative_path(record: RunRecord) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seqrec_lib import parameters
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
+
+NEEDED = 1_000_000  # bytes: an executed copy takes about as much
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def _execute(
         log.unlink()
         copy.replace(good)
         return None
-    reason = _reason(copy, log)
+    reason = _reason(copy, log, process.returncode)
     good.unlink(missing_ok=True)
     if not copy.is_file():
         return Failure(page, reason, log)
@@ -146,16 +149,26 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 continue
 
 
-def _reason(copy: Path, log: Path) -> str:
-    """Why a notebook failed, in one line: the error in its executed copy, or else the log's last line."""
-    if copy.is_file():
-        try:
-            cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
-        except (ValueError, KeyError):
-            cells = []
-        for output in (output for cell in cells for output in cell.get("outputs", [])):
-            if output.get("output_type") == "error":
-                text = " ".join(str(output["evalue"]).split())
-                return text if output["ename"] == "SeqRecError" else f"{output['ename']}: {text}"
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "papermill ended without a word"
+def _reason(copy: Path, log: Path, status: int) -> str:
+    """Why a notebook failed, in one line: the error in its executed copy, a signal, a full disk, or the log's last
+    line."""
+    for output in (output for cell in _cells(copy) for output in cell.get("outputs", [])):
+        if output.get("output_type") == "error":
+            text = " ".join(str(output["evalue"]).split())
+            return text if output["ename"] == "SeqRecError" else f"{output['ename']}: {text}"
+    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    if "Kernel died" in text or "DeadKernelError" in text:
+        return "the notebook's kernel was killed (out of memory?); free memory, or use smaller batches"
+    if status < 0:
+        return f"papermill was killed ({signal.Signals(-status).name}; out of memory?); free memory, then repeat"
+    if "No space left on device" in text or shutil.disk_usage(log.parent).free < NEEDED:
+        return f"the disk is full ({log.parent}); free space, then repeat the command"
+    return text.splitlines()[-1].strip() if text else f"papermill ended with status {status} and without a word"
+
+
+def _cells(copy: Path) -> list[dict[str, Any]]:
+    try:
+        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
+        return [cell for cell in cells if isinstance(cell, dict)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []

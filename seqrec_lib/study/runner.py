@@ -233,7 +233,7 @@ def run_missing(
         SeqRecError: study.yml or the arguments are wrong, or ``out`` cannot be written; the latter is asked first.
     """
     from seqrec_lib.results import RunStore
-    from seqrec_lib.results.transfer import check_target
+    from seqrec_lib.results.transfer import check_target, export_runs
     from seqrec_lib.study.budget import missing_tasks, run_within
 
     if out is not None:
@@ -246,7 +246,7 @@ def run_missing(
         return run_within(seconds, tasks, store, device=device, say=say)
     finally:
         if out is not None:
-            packed = store.export(out).added if any(store.new.glob("[!.]*/*/*.json")) else []
+            packed = export_runs(store, out).added if any(store.new.glob("[!.]*/*/*.json")) else []
             say(f"{out}: {len(packed)} runs" if packed else f"{out}: not written, there is no new run")
 
 

@@ -237,6 +237,24 @@ def test_a_run_on_other_data_is_made_again_and_a_published_one_refused(store: Ru
     assert execute(experiment, configs(0), store=store, missing="skip") == [second]  # pages show records alone
 
 
+def test_a_timing_under_other_limits_is_a_run_of_its_own(store: RunStore, monkeypatch) -> None:
+    experiment = FakeExperiment()
+    experiment.TIMED = True  # type: ignore[attr-defined]
+    limits = {"cores": 2, "core_quota": None}
+    monkeypatch.setattr("seqrec_lib.results.limits.timing_limits", lambda: limits)
+    outcome = Outcome({"name": "ml-1m"}, {"x": 1.0}, environment=dict(limits))
+    monkeypatch.setattr(experiment, "run", lambda config, context: outcome)
+    (wide,) = execute(experiment, configs(0), store=store)
+    limits["cores"] = 1
+    outcome.environment["cores"] = 1
+    (narrow,) = execute(experiment, configs(0), store=store)
+    assert wide is not None and narrow is not None
+    assert wide.run_id != narrow.run_id and narrow.hardware == f"{wide.hardware}, 1 usable core"
+    assert execute(experiment, configs(0), store=store, missing="skip") == [narrow]
+    limits["cores"] = 2
+    assert execute(experiment, configs(0), store=store, missing="skip") == [wide]
+
+
 def test_a_run_kept_off_the_gpu_is_none_of_it(store: RunStore, monkeypatch) -> None:
     monkeypatch.setattr(base, "environment", lambda: {"device": "a GPU", "device_type": "cuda", "cpu": "a CPU"})
     for seed, device, expected in ((0, "cpu", ("a CPU", "cpu")), (1, "auto", ("a GPU", "cuda"))):

@@ -12,10 +12,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import generative
-from seqrec_lib.experiments.base import execute
+from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.language.pretrained import Size, from_scratch
 from seqrec_lib.report import language
-from seqrec_lib.results import RunStore
+from seqrec_lib.results import RunStore, plain
 from tests.conftest import random_sequences
 
 QUICK = {
@@ -98,6 +98,30 @@ def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_pat
     assert "MamRec" in str(language.writing_table(runs, "demo"))
     again = execute(generative, configs, store=store, missing="skip", progress=False)
     assert [record and record.run_id for record in again] == [record and record.run_id for record in records]
+
+
+def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path, small: Sequences) -> None:
+    folder, keys = tmp_path / "model", []
+    overrides = {
+        name: value for name, value in QUICK.items() if name not in {"d_model", "n_layers", "heads", "d_state"}
+    }
+    for seed in (0, 1):
+        made = from_scratch("gpt2", [f" {title}." for title in small.titles[1:]], Size(16, 1, 2, 8, 256, 320), seed)
+        made.model.save_pretrained(folder)
+        made.tokenizer.save_pretrained(folder)
+        chosen = parameters(models=["gpt4rec"], sources={"gpt4rec": str(folder)}, overrides=overrides)
+        (config,) = generative.plan(chosen)
+        keys.append(key(generative, config))
+    assert len(set(keys)) == 2
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")  # since it was planned
+    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+    (record,) = execute(generative, [config], store=store, progress=False, device="cpu")
+    assert (
+        record is not None and record.error is not None and "not the one that the run was planned with" in record.error
+    )
+    for model in ("bm25-last", "gpt4rec"):  # what is no folder keeps the key that it always had
+        (config,) = generative.plan(parameters(models=[model]))
+        assert "source_sha256" not in plain(config)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mamba2", "gpt_neox"])

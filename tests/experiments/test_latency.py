@@ -18,6 +18,7 @@ from seqrec_lib.latency.worker import save, work
 from seqrec_lib.models import MODELS
 from seqrec_lib.report.timings import found
 from seqrec_lib.results import RunStore, plain, run_key
+from seqrec_lib.results.limits import usable_cores
 
 SMALL: dict[str, Any] = {
     "dataset": "demo",
@@ -106,6 +107,7 @@ def test_a_run_in_processes_of_its_own_becomes_a_record_of_this_hardware(tmp_pat
     (record,) = execute(latency, configs, store=store, progress=False)
     assert record is not None and record.complete, record and record.error
     assert record.hardware
+    assert record.environment["cores"] == usable_cores() and "core_quota" in record.environment
     calls = store.table(record, "calls").to_pandas()
     assert len(calls) == 8 * 3 * 4
     assert record.metrics["served/sasrec/held_bytes"] > record.metrics["module/sasrec/held_bytes"] / 2 > 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy, llamarec, orpo
-from seqrec_lib.experiments.base import execute, key
+from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language.pretrained import Size, from_scratch
 from seqrec_lib.report import rankers
@@ -80,6 +82,13 @@ def test_bad_parameters_are_one_clear_line(change: dict[str, Any], message: str)
     with pytest.raises(SeqRecError, match=message) as caught:
         llamarec.plan(parameters(**change))
     assert "\n" not in str(caught.value)
+
+
+def test_without_random_orders_nothing_is_said_of_places(store: RunStore, small: Sequences) -> None:
+    (config,) = llamarec.plan(parameters(overrides=QUICK | {"orders": 0}))
+    (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
+    assert record is not None and record.error is None
+    assert record.tables == ("ranks",) and not [name for name in record.metrics if name.startswith("permuted_")]
 
 
 def test_a_run_ranks_beside_its_floors_and_builds_on_its_retrievers_weights(store: RunStore, small: Sequences) -> None:
@@ -153,14 +162,35 @@ def test_a_recorded_retriever_without_weights_is_trained_again_and_its_record_st
     weights = store.kept(before.run_id)
     assert weights is not None
     first = (weights / accuracy.WEIGHTS).read_bytes()
-    (weights / accuracy.WEIGHTS).unlink()
-    weights.rmdir()
+    shutil.rmtree(weights)
     (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
     assert record is not None and record.error is None
     assert store.find(before.run_id) == before
     again = store.kept(before.run_id)
     assert again is not None and (again / accuracy.WEIGHTS).read_bytes() == first
     assert [path.name for path in again.parent.iterdir()] == ["keep"]
+
+
+def test_a_retriever_is_not_taken_from_other_data(
+    store: RunStore, small: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the retriever's run is of other histories under the same name; a retriever of these is trained."""
+    (config,) = llamarec.plan(parameters())
+    (before,) = execute(accuracy, [config.retriever], store=store, progress=False, device="cpu")
+    assert before is not None and before.complete
+    theirs = store.kept(before.run_id)
+    assert theirs is not None
+    was = (theirs / accuracy.WEIGHTS).read_bytes()
+    items = small.items.copy()
+    items[:40] = items[:40][::-1]
+    other = replace(small, items=items)
+    monkeypatch.setattr("seqrec_lib.data.load", lambda name, **_: other)
+    assert other.split_hash != small.split_hash
+    context = Context(store.workdir("0" * 16), device="cpu")
+    net = llamarec.load_retriever(config.retriever, other, context)
+    assert (theirs / accuracy.WEIGHTS).read_bytes() == was and store.find(before.run_id) == before
+    mine = llamarec.load_retriever(config.retriever, small, context)
+    assert not torch.equal(net.item_embedding.weight, mine.item_embedding.weight)
 
 
 def tiny_llama(folder: Path, data: Sequences) -> dict[str, Any]:

@@ -110,13 +110,21 @@ def test_runs_give_history_metrics_and_a_trace(tmp_path: Path) -> None:
     assert fixed.min() == pytest.approx(fixed.max(), rel=1e-5)
 
 
-def test_a_trace_survives_a_line_cut_off_by_a_kill(tmp_path: Path) -> None:
+def test_a_trace_survives_a_line_cut_off_by_a_kill_and_not_damage(tmp_path: Path) -> None:
     trace = optimizers._Trace(Context(tmp_path), None)
-    for step, loss in ((1, 2.0), (2, 1.0), (2, 1.5)):  # a resumed run repeats a step
+    for step, loss in ((1, 2.0), (2, 1.75), (2, 1.5)):
         trace._append(f'{{"epoch": 1, "step": {step}, "loss": {loss}, "m": 1}}')
-    trace._append('{"epoch": 1, "st')
-    assert [(row["step"], row["loss"]) for row in trace.rows()] == [(1, 2.0), (2, 1.5)]
-    assert trace.steps_by_epoch() == {1: 2}
+    whole = trace.path.read_bytes()
+    trace.path.write_bytes(whole + b'1234abcd {"epoch": 1, "st')
+    trace = optimizers._Trace(Context(tmp_path), None)  # of the process that goes on
+    trace._append('{"epoch": 1, "step": 3, "loss": 1.25, "m": 1}')
+    assert [(row["step"], row["loss"]) for row in trace.rows()] == [(1, 2.0), (2, 1.5), (3, 1.25)]
+    assert trace.steps_by_epoch() == {1: 3}
+    first = whole.index(b"loss") + 6
+    for damaged in (whole[:first] + b"3" + whole[first + 1 :], b"\0" * 9 + whole[9:], b"[]\n" + whole):
+        trace.path.write_bytes(damaged)
+        with pytest.raises(SeqRecError, match="damaged; delete its folder"):
+            trace.rows()
 
 
 class Noisy(nn.Module):

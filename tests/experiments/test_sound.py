@@ -63,6 +63,18 @@ def test_seeds_and_nested_configurations_are_checked_too() -> None:
         check_config(config)
 
 
+@pytest.mark.parametrize("name", ["orders", "lessons"])
+def test_none_is_a_number_where_the_setting_says_so(name: str) -> None:
+    def planned(number: int) -> Any:
+        parameters = {"dataset": "demo", "retrievers": ["sasrec"], "seeds": [0], "overrides": {name: number}}
+        (config,) = llamarec.plan(values_of_llamarec() | parameters)
+        return config
+
+    check_config(planned(0))
+    with pytest.raises(SeqRecError, match=f"{name} is -1; expected at least 0"):
+        check_config(planned(-1))
+
+
 def values_of_llamarec() -> dict[str, Any]:
     (page,) = (page for page in load_study().select("demo") if page.notebook == "llamarec")
     return values_of(page)

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from seqrec_lib.models import MODELS, VARIANTS, build
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.models.repeats import SCALE
+from seqrec_lib.models.repeats import SCALE, earlier_items
 from seqrec_lib.serving import serve
-from seqrec_lib.training import _TrainingStep
+from seqrec_lib.train.step import Batch, TrainingStep
 
 N_ITEMS, LENGTH = 30, 9
 NAMES = [name for name in VARIANTS if name.endswith("+repeats")]
@@ -52,7 +52,7 @@ def test_the_training_loss_scores_each_prefix_as_score_does(name: str) -> None:
     items, lengths = padded([5, 2, 5, 7, 9, 2, 11, 3], [1, 4, 6])
     at = torch.tensor([0, 1, 2, 4, 7, 8, 10])  # positions of the flattened (2, 8)
     targets = torch.tensor([2, 5, 7, 2, 30, 4, 12])
-    loss = _TrainingStep(model, torch.float32)(items, lengths, at, targets)
+    loss = TrainingStep(model, torch.float32)(Batch(items, lengths, at, targets, None, len(at)))
     prefixes = [items[i // 8, : i % 8 + 1].tolist() for i in at.tolist()]
     seen = torch.zeros(len(prefixes), N_ITEMS + 1)
     for row, prefix in enumerate(prefixes):
@@ -68,24 +68,16 @@ def test_the_training_loss_scores_each_prefix_as_score_does(name: str) -> None:
         assert theirs.norm() > 0 and (ours - theirs).norm() <= 1e-4 * theirs.norm()
 
 
-def test_the_bias_falls_on_each_item_of_a_positions_history_once() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for length in (1, 2, 9):
-        items = torch.randint(1, 6, (4, length), generator=generator)  # few items: many come again
-        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
-        _, (position, item) = made("sasrec+repeats").bias(items, at)  # type: ignore[misc]
-        pairs = list(zip(position.tolist(), item.tolist(), strict=True))
-        histories = [items[i // length, : i % length + 1].tolist() for i in at.tolist()]
-        assert sorted(pairs) == [(row, one) for row, history in enumerate(histories) for one in sorted(set(history))]
-        assert position.tolist() == sorted(position.tolist())
-    assert build("sasrec", N_ITEMS, LENGTH, _settings("sasrec")).bias(items, at) is None
+def test_plain_models_have_no_bias() -> None:
+    model = build("sasrec", N_ITEMS, LENGTH, _settings("sasrec+repeats"))
+    assert model.bias(*padded([1, 2])) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_served_scores_have_the_bias_too(name: str) -> None:
     model = made(name, bias=0.3)
     server = serve(model)
-    assert (server.path == "compiled loops") == ("+residual" not in name)
+    assert server.path == "compiled loops"
     for history in ([5, 2, 5, 7, *range(10, 20)], [3]):  # longer than the window, and one item
         for exclude_seen in (False, True):
             ids, scores = server.recommend([history], 8, exclude_seen=exclude_seen)
@@ -96,3 +88,15 @@ def test_served_scores_have_the_bias_too(name: str) -> None:
             assert set(ids[0].tolist()) == set(best.indices.tolist())
             torch.testing.assert_close(torch.from_numpy(scores[0]), best.values, rtol=1e-4, atol=1e-4)
             assert exclude_seen or set(history) & set(ids[0].tolist())
+
+
+def test_earlier_items_are_those_of_each_prefix_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 9):
+        items = torch.randint(1, 6, (4, length), generator=generator)
+        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
+        found = earlier_items(items, at)
+        assert found.shape == (len(at), length)
+        for position, row in zip(at.tolist(), found.tolist(), strict=True):
+            prefix = items[position // length, : position % length + 1].tolist()
+            assert sorted(item for item in row if item) == sorted(set(prefix))

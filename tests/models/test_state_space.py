@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.hydra4rec import Hydra4Rec
 from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
@@ -116,6 +117,25 @@ def test_states_are_saved_and_regrouped(
     together, _ = net.step(items[:, 5], state)
     alone, _ = net.step(items[1:, 5], second)
     torch.testing.assert_close(together[1:], alone)
+
+
+@pytest.mark.parametrize(("kind", "layers"), CAUSAL)
+def test_a_stream_ends_where_the_window_is_full(kind: type[StateSpaceRecommender], layers: int) -> None:
+    net = model(kind, layers)
+    net.window = 5
+    items, _ = histories([8, 8])
+    state = net.init_state(2)
+    for position in range(5):
+        stepped, state = net.step(items[:, position], state)
+        whole = net.encode(items[:, : position + 1], torch.full((2,), position + 1))
+        torch.testing.assert_close(stepped, whole, rtol=1e-4, atol=1e-5)
+    fresh = [
+        {name: torch.cat([old[name][:1], new[name]]) for name in old}
+        for old, new in zip(state, net.init_state(1), strict=True)
+    ]
+    for full in (state, fresh):  # one user's window is enough
+        with pytest.raises(SeqRecError, match="a stream of 5 items has no room for one more, as the model reads 5"):
+            net.step(items[:, 5], full)
 
 
 def test_hydra_with_several_layers_refuses_to_step() -> None:
