@@ -1,6 +1,6 @@
 """How well a model ranks: train it, rank every user's held-out item among all items, keep each user's rank.
 
-One run is one (data set, model, seed) with a recipe (:mod:`seqrec_lib.recipes`). The kept weights stay beside the
+One run is one (data set, model, seed) with a recipe (:mod:`seqrec_lib.train.recipes`). The kept weights stay beside the
 run's checkpoints for :mod:`seqrec_lib.recommend`; they are never part of a record.
 """
 
@@ -18,12 +18,12 @@ from seqrec_lib.data import registry
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import build, load_class
-from seqrec_lib.recipes import TrainingConfig, resolve
+from seqrec_lib.train.recipes import TrainingConfig, resolve
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
-    from seqrec_lib.ranking import Ranks
-    from seqrec_lib.training import Progress, TrainingResult
+    from seqrec_lib.evaluate.ranking import Ranks
+    from seqrec_lib.train.loop import Progress, TrainingResult
 
 NAME = "accuracy"
 WEIGHTS = "weights.safetensors"
@@ -116,7 +116,7 @@ def _overrides(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def run(config: Config, context: Context) -> Outcome:
     """Train (resuming from ``context.workdir``), rank the test split; give metrics and every user's rank."""
-    from seqrec_lib.ranking import rank_split
+    from seqrec_lib.evaluate.ranking import rank_split
 
     sequences = data.load(config.dataset)
     if config.training is None:
@@ -131,8 +131,8 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
     import torch
     from safetensors.torch import save_file
 
-    from seqrec_lib.ranking import rank_split
-    from seqrec_lib.training import make_accelerator, train
+    from seqrec_lib.evaluate.ranking import rank_split
+    from seqrec_lib.train.loop import make_accelerator, train
 
     accelerator = make_accelerator(context.device)
     kernels = load_class(config.model).kernels(accelerator.device.type)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.recipes import TrainingConfig, resolve
+from seqrec_lib.train.recipes import TrainingConfig, resolve
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import COUNTED
 from seqrec_lib.places import project_root
-from seqrec_lib.recipes import resolve
 from seqrec_lib.results import ADDED_LATER
 from seqrec_lib.results.limits import check_threads, timing_limits
+from seqrec_lib.train.recipes import resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from seqrec_lib.checkpoint import Checkpoint, Tensors
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.objectives import NEEDS_REFERENCE, Knobs, answer_loss, check
 from seqrec_lib.language.pretrained import next_token_logits
 from seqrec_lib.language.ranker_recipes import Schedule, Setting, Teaching
 from seqrec_lib.language.ranking import LetterRanker
+from seqrec_lib.train.checkpoint import Checkpoint, Tensors
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
-    from seqrec_lib.ranking import Recommender
+    from seqrec_lib.evaluate.ranking import Recommender
 
 
 MEANS = ("loss", "accuracy", "margin")  # of an epoch

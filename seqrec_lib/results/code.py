@@ -39,7 +39,7 @@ SETTINGS = (
     "seqrec_lib.language.recipes",
     "seqrec_lib.models.registry",
     "seqrec_lib.parameters",
-    "seqrec_lib.recipes",
+    "seqrec_lib.train.recipes",
 )
 # These store, show and name what others compute.
 SERVICES = (

@@ -47,8 +47,8 @@ def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = N
 def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     """A server by compiled loops; None where there are none for this model. A repeat bias only concerns the scores."""
     # Imported here: reading what numba compiled before takes seconds, compiling takes minutes.
-    from seqrec_lib.serving.attention import SASRecServer
-    from seqrec_lib.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
+    from seqrec_lib.fast.serving.attention import SASRecServer
+    from seqrec_lib.fast.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
 
     programs = {Mamba4Rec: MambaServer, TwoMamba4Rec: Mamba2Server, Hydra4Rec: HydraServer}
     server: Server

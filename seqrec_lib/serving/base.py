@@ -29,7 +29,7 @@ def _kernels() -> Any:
     """The compiled loops; None without numba. Imported here, since importing them compiles or reads machine code."""
     if missing("cpu"):
         return None
-    from seqrec_lib.serving import kernels
+    from seqrec_lib.fast.serving import kernels
 
     return kernels
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.base import SequentialRecommender
+from seqrec_lib.train.losses import catalogue_cross_entropy
 
 
 class Batch(NamedTuple):

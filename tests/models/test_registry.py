@@ -4,7 +4,7 @@ import pytest
 
 from seqrec_lib.models import MODELS, VARIANTS, build
 from seqrec_lib.models.state_space import StateSpaceRecommender
-from seqrec_lib.recipes import resolve
+from seqrec_lib.train.recipes import resolve
 
 
 def test_there_are_the_published_variants() -> None:

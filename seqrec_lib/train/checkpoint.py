@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.recipes import TrainingConfig
+from seqrec_lib.train.recipes import TrainingConfig
 
 VALIDATION_METRIC = "ndcg@10"
 CONTENT = {"identity", "place", "parts", "random", "random_cuda"}  # of a file

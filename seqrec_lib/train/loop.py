@@ -3,7 +3,7 @@
 Every position of a training window is a prediction (`objective="all-positions"`), or every prefix is a sample of
 its own whose loss is taken at its end (`objective="prefixes"`, the paper's way, needed for models not causal).
 
-A checkpoint (:mod:`seqrec_lib.checkpoint`) holds the model, the optimizer, the averaged weights, the random state and
+A checkpoint (:mod:`seqrec_lib.train.checkpoint`) holds the model, the optimizer, the averaged weights, the random state and
 the place in the epoch, so a run that is killed at any moment and started again ends bit for bit as one that was not
 (on a CPU; on a GPU some reductions are not deterministic).
 """
@@ -24,8 +24,6 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_lib.captured import GraphRecorder, Loop, ResidentTraining, choose_loop
-from seqrec_lib.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
 from seqrec_lib.data.sequences import (
     Sequences,
     Windows,
@@ -35,10 +33,12 @@ from seqrec_lib.data.sequences import (
     prefixes,
 )
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.ranking import gather_histories, rank_split
+from seqrec_lib.fast.cuda_graphs import GraphRecorder, Loop, ResidentTraining, choose_loop
+from seqrec_lib.fast.resident_batches import ResidentEpoch
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.ranking import gather_histories, rank_split
-from seqrec_lib.recipes import Precision, TrainingConfig
-from seqrec_lib.resident import ResidentEpoch
+from seqrec_lib.train.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
+from seqrec_lib.train.recipes import Precision, TrainingConfig
 from seqrec_lib.train.step import Batch, TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
@@ -224,7 +224,7 @@ def train(
             schedule scale the ``lr`` of its parameter groups.
         batch_rule: decides how many batches a step sums over; one each if there is none.
         checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
-        loop: see `seqrec_lib.captured.choose_loop`.
+        loop: see `seqrec_lib.fast.cuda_graphs.choose_loop`.
 
     Raises:
         SeqRecError: the loss is not finite, the checkpoint is damaged or of another run (other data, another

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from seqrec_lib import checkpoint, training
-from seqrec_lib.checkpoint import Checkpoint, Tensors, previous
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.recipes import TrainingConfig
-from seqrec_lib.training import CHECKPOINT, Progress, train
+from seqrec_lib.train.checkpoint import Checkpoint, Tensors, previous
+from seqrec_lib.train.loop import CHECKPOINT, Progress, train
+from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import random_sequences
-from tests.test_training import small_model, weights
+from tests.train.test_loop import small_model, weights
 
 CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.9)
 
