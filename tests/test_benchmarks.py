@@ -28,7 +28,7 @@ from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.report.rankers import LLAMA_7B
 from seqrec_lib.results import RunStore
-from seqrec_lib.train.loop import Progress
+from seqrec_lib.train.contracts import Progress
 from tests.conftest import random_sequences
 
 PEERS = Path(train_speed.__file__).parent / "peers"

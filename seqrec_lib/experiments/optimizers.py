@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.models.base import SequentialRecommender
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
-    from seqrec_lib.train.loop import Progress, TrainingResult
+    from seqrec_lib.train.contracts import Progress, TrainingResult
 
 __all__ = ["GOLDEN", "NAME", "Config", "cells", "plan", "revision", "run"]
 NAME = "optimizers"

@@ -20,49 +20,21 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.fast.resident_batches import ResidentEpoch, Shape, rounded
 from seqrec_lib.train.checkpoint import TrainingState, WeightAverage
+from seqrec_lib.train.contracts import Loop
 from seqrec_lib.train.recipes import Precision, TrainingConfig
 from seqrec_lib.train.step import TrainingStep
 
-Loop = Literal["auto", "ordinary", "resident", "graphs"]
-
 LOOK_SECONDS = 1.0  # between two looks at loss and checkpoint, each of which waits for the device
 _STEPS_BEFORE_CAPTURE = 2  # kernels are tuned, loaded and given workspace in these, which a capture does not allow
-
-
-def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool) -> Loop:
-    """The loop that trains: "ordinary", "resident" (fixed shapes, no graphs) or "graphs".
-
-    Args:
-        asked: "auto" takes graphs on a GPU where they can be had, and the ordinary loop elsewhere.
-        processes: that train together. own: whether optimizer and batches are the loop's own.
-
-    Raises:
-        SeqRecError: what is asked for cannot be had for this run.
-    """
-    if asked == "ordinary":
-        return asked
-    reason = None
-    if processes > 1:
-        reason = f"{processes} processes train together"
-    elif not own:
-        reason = "another optimizer or rule of batches decides on the host"
-    elif asked == "graphs" and device.type != "cuda":
-        reason = f"{device.type} has no CUDA graphs"
-    if asked == "auto":
-        return "graphs" if reason is None and device.type == "cuda" else "ordinary"
-    if reason is not None:
-        raise SeqRecError(f"loop {asked!r} cannot train this run ({reason}); use 'auto'")
-    return asked
 
 
 class Recorder(Protocol):

@@ -92,10 +92,15 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
 
 def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> list[str]:
     """Fill ``source`` with the book's sources; returns the names of its documents, as the table of contents
-    has them."""
+    has them.
+
+    Raises:
+        SeqRecError: a chapter says what published runs do not bear out, or a page was not executed.
+    """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
+    _render_chapters(root, source)
     # Methods chapters quote the library's own code.
     package = Path(__file__).resolve().parent.parent
     shutil.copytree(package, source / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -116,6 +121,19 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
         notebook = json.loads(copy.read_text(encoding="utf-8"))
         (folder / copy.name).write_text(json.dumps(fill(notebook, page.dataset), indent=1), encoding="utf-8")
     return documents(toc)
+
+
+def _render_chapters(root: Path, source: Path) -> None:
+    """Put values, exhibits and evidence into the chapters, and beside them the records that they cite."""
+    from seqrec_lib.report.chapters import Book, render_folder
+    from seqrec_lib.report.evidence import copy_records
+    from seqrec_lib.report.frames import Runs
+    from seqrec_lib.results import RunStore
+
+    book = Book.read(root, Runs(RunStore()))
+    cited = render_folder(book, source)
+    run_ids = [run_id for evidence in cited.values() for run_id in evidence.run_ids]
+    copy_records(run_ids, book.published.runs.store, source)
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:

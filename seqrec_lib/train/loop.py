@@ -3,9 +3,9 @@
 Every position of a training window is a prediction (`objective="all-positions"`), or every prefix is a sample of
 its own whose loss is taken at its end (`objective="prefixes"`, the paper's way, needed for models not causal).
 
-A checkpoint (:mod:`seqrec_lib.train.checkpoint`) holds the model, the optimizer, the averaged weights, the random state and
-the place in the epoch, so a run that is killed at any moment and started again ends bit for bit as one that was not
-(on a CPU; on a GPU some reductions are not deterministic).
+A checkpoint (:mod:`seqrec_lib.train.checkpoint`) holds the model, the optimizer, the averaged weights, the random
+state and the place in the epoch, so a run that is killed at any moment and started again ends bit for bit as one that
+was not (on a CPU; on a GPU some reductions are not deterministic).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,70 +34,13 @@ from seqrec_lib.data.sequences import (
 )
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import gather_histories, rank_split
-from seqrec_lib.fast.cuda_graphs import GraphRecorder, Loop, ResidentTraining, choose_loop
-from seqrec_lib.fast.resident_batches import ResidentEpoch
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.train.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
+from seqrec_lib.train.contracts import BatchRule, Loop, Progress, TrainingResult
 from seqrec_lib.train.recipes import Precision, TrainingConfig
 from seqrec_lib.train.step import Batch, TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass
-class Progress:
-    """What a listener of :func:`train` hears after each optimizer step, or, where steps are replayed on a GPU, about
-    once a second; ``epoch_entry`` is set when an epoch ended.
-
-    step, steps: batches used and batches of the epoch.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    epoch_entry: dict[str, float] | None = None
-
-
-class BatchRule(Protocol):
-    """Decides, step by step, how many batches an optimizer step sums over (see ``seqrec_lib.optim``)."""
-
-    @property
-    def micro_batches(self) -> int:
-        """Batches of the next step, at least 1; an epoch's last step takes what is left."""
-        ...
-
-    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The gradient is there and clipped; the parameters have not moved yet."""
-
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The parameters have moved; the gradient is still there."""
-
-    def end_epoch(self) -> None:
-        """An epoch has ended."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values that a checkpoint keeps."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
-
-
-@dataclass
-class TrainingResult:
-    """history: one dict per epoch; best_epoch, best_valid: of the kept weights; seconds: of training proper, without
-    validation; samples: targets trained; precision, loop: those that were used."""
-
-    history: list[dict[str, float]]
-    best_epoch: int
-    best_valid: float
-    seconds: float
-    stopped_early: bool
-    samples: int
-    precision: Precision
-    loop: Loop
 
 
 class _Batches:
@@ -113,7 +56,8 @@ class _Batches:
     ) -> None:
         self.sequences, self.config, self.device, self.share = sequences, config, device, share
         self.items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
-        self.resident = ResidentEpoch(self.items) if resident else None  # the same batches, gathered without waiting
+        # the same batches, gathered without waiting
+        self.resident = fast.ResidentEpoch(self.items) if resident and (fast := _cuda_graphs()) else None
 
     def start_epoch(self, epoch: int) -> None:
         config = self.config
@@ -144,6 +88,43 @@ class _Batches:
         trained = (position >= fresh.unsqueeze(1)) & (position < stop.unsqueeze(1))
         targets = self.items[position[trained] + 1]
         return Batch(items, lengths, trained.flatten().nonzero().squeeze(1), targets, None, len(targets))
+
+
+def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool) -> Loop:
+    """The loop that trains: "ordinary", "resident" (fixed shapes, no graphs) or "graphs".
+
+    Args:
+        asked: "auto" takes graphs on a GPU where they can be had, and the ordinary loop elsewhere.
+        processes: that train together. own: whether optimizer and batches are the loop's own.
+
+    Raises:
+        SeqRecError: what is asked for cannot be had for this run.
+    """
+    if asked == "ordinary":
+        return asked
+    reason = None
+    if processes > 1:
+        reason = f"{processes} processes train together"
+    elif not own:
+        reason = "another optimizer or rule of batches decides on the host"
+    elif asked == "graphs" and device.type != "cuda":
+        reason = f"{device.type} has no CUDA graphs"
+    elif _cuda_graphs() is None:
+        reason = "seqrec_lib.fast is not there"
+    if asked == "auto":
+        return "graphs" if reason is None and device.type == "cuda" else "ordinary"
+    if reason is not None:
+        raise SeqRecError(f"loop {asked!r} cannot train this run ({reason}); use 'auto'")
+    return asked
+
+
+def _cuda_graphs() -> Any:
+    """Training steps that a GPU replays, with the batches that they read; None without `seqrec_lib.fast`."""
+    try:
+        from seqrec_lib.fast import cuda_graphs
+    except ModuleNotFoundError:
+        return None
+    return cuda_graphs
 
 
 def usable_precision(asked: Precision, device: torch.device) -> Precision:
@@ -224,7 +205,7 @@ def train(
             schedule scale the ``lr`` of its parameter groups.
         batch_rule: decides how many batches a step sums over; one each if there is none.
         checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
-        loop: see `seqrec_lib.fast.cuda_graphs.choose_loop`.
+        loop: see `choose_loop`.
 
     Raises:
         SeqRecError: the loss is not finite, the checkpoint is damaged or of another run (other data, another
@@ -271,8 +252,9 @@ def train(
         )
     resident = None
     if loop != "ordinary" and batches.resident is not None:
-        recorder = GraphRecorder(device) if loop == "graphs" else None
-        resident = ResidentTraining(
+        graphs = _cuda_graphs()
+        recorder = graphs.GraphRecorder(device) if loop == "graphs" else None
+        resident = graphs.ResidentTraining(
             step_module, optimizer, average, batches.resident, config, precision, _rate_factor, base_rates, recorder
         )
     rate = 0.0

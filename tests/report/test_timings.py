@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 
 from seqrec_lib.latency.statistics import Estimate, simulate_coverage
-from seqrec_lib.report import appendix_b, latency, scaling, speed_claims
+from seqrec_lib.report import appendix_b, latency, scaling
 from seqrec_lib.report.timings import Timings, on_gpu
 from seqrec_lib.results import RunStore
 from tests.fakes import make_record
@@ -83,30 +82,6 @@ def test_the_papers_column_stands_beside_the_mean_of_all_calls() -> None:
     text = latency.paper_table(make_timings(), "ml-1m").text
     row = next(line for line in text.splitlines() if line.startswith("Hydra4Rec, as served"))
     assert "0.115" in row and "0.135" in row and "5.0%" in row and "0.00391" in row  # 0.0005 / 0.128
-
-
-def test_the_verdicts_compare_the_faster_program_of_each_side() -> None:
-    both = {v.claim.id: v for v in speed_claims.verdicts([make_timings()])}
-    assert "SASRec ranks with the last 50, and would be faster so" in both["speed-ssm"].reason
-    (beauty, *_) = speed_claims.verdicts([make_timings(dataset="amazon-2014-beauty")])
-    assert "all read up to 200 items here" in beauty.reason  # a run's length, not the recipe's
-    assert both["speed-ssm"].said.endswith(", on a CPU") and both["cpu"].said == both["cpu"].word
-    assert both["speed-ssm"].word == "upheld"
-    assert both["cpu"].word == "not upheld"
-    assert both["speed-hydra"].word == "upheld"  # 5 times
-    assert both["ssm-against-llm"].word == "not tested yet"
-    assert both["speed-ssm"].run_ids == (make_timings().record.run_id,)
-    # Slower modules of state-space models change nothing: as served they are faster.
-    slow = {v.claim.id: v.word for v in speed_claims.verdicts([make_timings(mamba4rec=5000.0, hydra4rec=2000.0)])}
-    assert slow == {claim: verdict.word for claim, verdict in both.items()}
-    # SASRec's module at 200 is what counts: below Mamba4Rec's 500 and 2Mamba4Rec's 250, above Hydra4Rec's 100.
-    one = {v.claim.id: v for v in speed_claims.verdicts([make_timings(sasrec=200.0)])}
-    assert one["speed-ssm"].word == "partly" and one["cpu"].word == "partly" and one["speed-hydra"].word == "upheld"
-    assert "0.400 (" in one["speed-ssm"].reason and "by modules over as served" in one["speed-ssm"].reason
-    none = {v.claim.id: v for v in speed_claims.verdicts([None])}
-    assert {v.word for v in none.values()} == {"not tested yet"}
-    far = {v.claim.id: v for v in speed_claims.verdicts([make_timings(factor=0.5)])}
-    assert far["speed-hydra"].word == "not upheld"  # 2.5 times
 
 
 def test_goals_are_judged_at_their_size_only() -> None:
@@ -313,40 +288,6 @@ def test_the_papers_catalogues_are_ratios_beside_the_papers() -> None:
     assert "72%" in scaling.selection_share(make_scaling()).text  # 263.55 / 363.55
     assert "14.7 to 64.0" in scaling.sasrec_test(make_scaling()).text
     assert "does not reach the paper's least ratio up to 1,000" in scaling.sasrec_test(make_scaling()).text
-
-
-def test_sasrecs_printed_latency_needs_a_history_that_was_read() -> None:
-    """SASRec over Mamba4Rec is n / 100 here by modules, Mamba4Rec's faster program; the paper's least ratio is
-    14.7."""
-    run = make_scaling()
-    verdict = speed_claims.sasrec(run)
-    assert verdict.word == "not upheld" and verdict.run_ids == (run.record.run_id,)
-    assert "SASRec takes 0.100 to 1.00 times as long" in verdict.reason and "10.0 times at 1,000" in verdict.reason
-    of_sasrec = run.times["model"] == "sasrec"
-    # 2: 20 at 1,000 items; 20: 20 at 100 items
-    for factor, word in ((2.0, "partly"), (20.0, "upheld")):
-        slower = run.times.assign(time=run.times["time"] * np.where(of_sasrec, factor, 1.0))
-        assert speed_claims.sasrec(scaling.Scaling(run.record, slower, run.memory)).word == word
-        assert (
-            "attention explains how" in scaling.sasrec_test(scaling.Scaling(run.record, slower, run.memory)).text
-        ) == (factor > 2.0)
-    two = speed_claims.sasrec(run, [make_timings(), make_timings(factor=2.0), None])
-    assert re.search(
-        r"its own time over 2 data sets, histories unpadded: \S+ to \S+ ms as served, \S+ to \S+ ms by", two.reason
-    )
-    assert len(two.run_ids) == 3
-    assert speed_claims.sasrec(None).word == "not tested yet"
-
-
-def test_sasrecs_printed_latency_may_be_judged_on_a_gpu() -> None:
-    run = make_scaling()
-    own = run.times.assign(path=run.times["path"].replace({"served": "graph"}))
-    config = run.record.config | {"device": "cuda"}
-    verdict = speed_claims.sasrec(
-        scaling.Scaling(replace(run.record, config=config), own, run.memory), [make_timings()] * 2
-    )
-    assert verdict.said == "not upheld" and "as CUDA graphs, SASRec takes 0.0500 to 0.500 times" in verdict.reason
-    assert "A100" not in verdict.reason and len(verdict.run_ids) == 1
 
 
 def test_figures_say_in_words_what_they_show() -> None:

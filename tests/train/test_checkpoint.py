@@ -17,10 +17,12 @@ import pytest
 import torch
 from torch import nn
 
-from seqrec_lib import checkpoint, training
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.train import checkpoint
+from seqrec_lib.train import loop as training
 from seqrec_lib.train.checkpoint import Checkpoint, Tensors, previous
-from seqrec_lib.train.loop import CHECKPOINT, Progress, train
+from seqrec_lib.train.contracts import Progress
+from seqrec_lib.train.loop import CHECKPOINT, train
 from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import random_sequences
 from tests.train.test_loop import small_model, weights

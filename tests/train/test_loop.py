@@ -19,8 +19,10 @@ from seqrec_lib.data.sequences import WindowDataset, cut_windows
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import rank_split
 from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.train.checkpoint import WeightAverage
-from seqrec_lib.train.loop import CHECKPOINT, Progress, _Batches, _rate_factor, train, usable_precision
+from seqrec_lib.train.contracts import Progress
+from seqrec_lib.train.loop import CHECKPOINT, _Batches, _rate_factor, train, usable_precision
 from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import make_sequences, random_sequences
 
@@ -95,8 +97,8 @@ def _start(workdir: Path, result: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", textwrap.dedent(SCRIPT), str(workdir), str(result)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parent.parent,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 
