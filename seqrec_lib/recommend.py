@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, check, load_class
 from seqrec_lib.progress import duration
+from seqrec_lib.results import RunStore
 from seqrec_lib.results.record import plain
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.evaluate.ranking import Recommender
-    from seqrec_lib.results import RunStore
 
 
 def find_item(title: str, titles: Sequence[str]) -> int:
@@ -106,10 +106,9 @@ def _recommender(
     report: Callable[[str], None],
 ) -> Recommender:
     if model in COUNTED:
-        return load_class(COUNTED[model])(sequences)
+        return load_class(model)(sequences)
     from seqrec_lib.experiments import accuracy
     from seqrec_lib.experiments.weights import ensure_weights, load_recommender, other_data_store
-    from seqrec_lib.results import RunStore
 
     store = store or RunStore()
     # The same data set from another source may number its items otherwise: its weights have a place of their own.

@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from seqrec_lib import data
+from seqrec_lib.checksums import seal
+from seqrec_lib.data import registry
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.models import build, load_class
 from seqrec_lib.train.recipes import TrainingConfig, resolve
 
 if TYPE_CHECKING:
@@ -91,8 +95,6 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     Raises:
         SeqRecError: an unknown data set, model or override.
     """
-    from seqrec_lib.data import registry
-
     dataset = parameters["dataset"]
     registry.get(dataset)
     configs = []
@@ -114,13 +116,11 @@ def _overrides(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def run(config: Config, context: Context) -> Outcome:
     """Train (resuming from ``context.workdir``), rank the test split; give metrics and every user's rank."""
-    from seqrec_lib.data import load
     from seqrec_lib.evaluate.ranking import rank_split
-    from seqrec_lib.models import COUNTED, load_class
 
-    sequences = load(config.dataset)
+    sequences = data.load(config.dataset)
     if config.training is None:
-        model = load_class(COUNTED[config.model])(sequences)
+        model = load_class(config.model)(sequences)
         ranks = rank_split(model, sequences, sequences.split("test"))
         valid = rank_split(model, sequences, sequences.split("valid")).metrics()["ndcg@10"]
         return _outcome(sequences, ranks, valid, [], {"parameters": 0, "parameters_without_embeddings": 0})
@@ -131,17 +131,11 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
     import torch
     from safetensors.torch import save_file
 
-    from seqrec_lib.checksums import seal
     from seqrec_lib.evaluate.ranking import rank_split
-    from seqrec_lib.models import build
     from seqrec_lib.train.loop import make_accelerator, train
 
     accelerator = make_accelerator(context.device)
-    kernels = {}
-    if "d_state" in config.architecture:
-        from seqrec_lib import ssm
-
-        kernels = {"mixers": ssm.checked(accelerator.device.type)}
+    kernels = load_class(config.model).kernels(accelerator.device.type)
     torch.manual_seed(config.seed)
     model = build(config.model, sequences.n_items, training.max_length, config.architecture)
     if accelerator.device.type == "cuda":

@@ -1,139 +1,21 @@
-"""The study's recommenders by id. Nothing here imports torch until a model is built.
+"""The study's recommenders: `registry` names them, `build` makes one. Nothing here imports torch before that.
 
-To add one: write a :class:`~seqrec_lib.models.base.SequentialRecommender` and give it a line in :data:`MODELS`.
+To add one: write a :class:`~seqrec_lib.models.base.SequentialRecommender` and give it a line in
+:data:`~seqrec_lib.models.registry.MODELS`.
 """
 
-from __future__ import annotations
+from seqrec_lib.models.building import build, load_class
+from seqrec_lib.models.registry import COUNTED, LANGUAGE, MODELS, VARIANTS, ModelSpec, check, module_of, names
 
-import difflib
-import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from seqrec_lib.errors import SeqRecError
-
-if TYPE_CHECKING:
-    from seqrec_lib.models.base import SequentialRecommender
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A trained model.
-
-    Attributes:
-        path: "module:Class"; the class takes (n_items, max_length) and the architecture as keyword arguments.
-        architecture: their defaults.
-        causal: whether a model of that architecture can be trained on all positions of a window at once.
-    """
-
-    path: str
-    architecture: Mapping[str, Any]
-    causal: Callable[[Mapping[str, Any]], bool] = lambda architecture: True
-
-
-COUNTED: dict[str, str] = {  # floors without parameters, fitted by counting
-    "popularity": "seqrec_lib.models.popularity:Popularity",
-    "markov": "seqrec_lib.models.popularity:Markov",
-}
-
-LANGUAGE: dict[str, str] = {  # recommenders with a language model, their floors, and the experiment that runs them
-    "bm25-last": "generative",
-    "title-markov": "generative",
-    "gpt4rec": "generative",
-    "mamrec": "generative",
-    "llamarec": "llamarec",
-}
-
-MODELS: dict[str, ModelSpec] = {
-    "sasrec": ModelSpec(
-        "seqrec_lib.models.sasrec:SASRec",
-        {"d_model": 64, "n_layers": 2, "n_heads": 2, "dropout": 0.2},
-    ),
-    "mamba4rec": ModelSpec(
-        "seqrec_lib.models.mamba4rec:Mamba4Rec",
-        {
-            "d_model": 64,
-            "n_layers": 1,
-            "d_state": 32,
-            "d_conv": 4,
-            "expand": 2,
-            "dropout": 0.2,
-            "initialisation": "own",
-        },
-    ),
-    "2mamba4rec": ModelSpec(
-        "seqrec_lib.models.mamba4rec:TwoMamba4Rec",
-        {
-            "d_model": 64,
-            "n_layers": 1,
-            "d_state": 128,
-            "d_conv": 4,
-            "expand": 2,
-            "headdim": 64,
-            "dropout": 0.2,
-            "initialisation": "own",
-        },
-    ),
-    "hydra4rec": ModelSpec(
-        "seqrec_lib.models.hydra4rec:Hydra4Rec",
-        {
-            "d_model": 64,
-            "n_layers": 1,
-            "d_state": 32,
-            "d_conv": 7,
-            "expand": 2,
-            "headdim": 64,
-            "dropout": 0.2,
-            "initialisation": "own",
-        },
-        causal=lambda architecture: architecture["n_layers"] == 1,
-    ),
-}
-
-
-def _variant(model: str, module: str, prefix: str) -> ModelSpec:
-    """The class of ``module`` that changes one decision of ``model``, with its settings."""
-    base = MODELS[model]
-    return ModelSpec(f"{module}:{prefix}{base.path.partition(':')[2]}", base.architecture, base.causal)
-
-
-_SPACES = ("mamba4rec", "2mamba4rec", "hydra4rec")
-VARIANTS: dict[str, ModelSpec] = {  # of the models above, one decision changed in each
-    f"{model}+residual": _variant(model, "seqrec_lib.models.variants", "Residual") for model in _SPACES
-} | {f"{model}+repeats": _variant(model, "seqrec_lib.models.repeats", "Repeat") for model in MODELS}
-VARIANTS |= {
-    f"{model}+residual+repeats": _variant(model, "seqrec_lib.models.residual_repeats", "Both") for model in _SPACES
-}
-MODELS |= VARIANTS
-
-
-def names() -> list[str]:
-    """All model ids that the accuracy experiment knows."""
-    return [*COUNTED, *MODELS]
-
-
-def check(model: str) -> None:
-    """Raise SeqRecError, with the closest name, if there is no such model."""
-    if model in LANGUAGE:
-        raise SeqRecError(f"{model!r} is run by the experiment {LANGUAGE[model]!r}; use its notebook")
-    if model not in names():
-        close = difflib.get_close_matches(model, names(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"
-        raise SeqRecError(f"unknown model {model!r}; {hint}")
-
-
-def module_of(model: str) -> str:
-    """The module that holds the model's class."""
-    return (COUNTED[model] if model in COUNTED else MODELS[model].path).partition(":")[0]
-
-
-def load_class(path: str) -> Any:
-    """The class at "module:Class"."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def build(model: str, n_items: int, max_length: int, architecture: Mapping[str, Any]) -> SequentialRecommender:
-    """A freshly initialised model; draws from torch's default generator."""
-    return load_class(MODELS[model].path)(n_items, max_length, **architecture)
+__all__ = [
+    "COUNTED",
+    "LANGUAGE",
+    "MODELS",
+    "VARIANTS",
+    "ModelSpec",
+    "build",
+    "check",
+    "load_class",
+    "module_of",
+    "names",
+]

@@ -2,7 +2,9 @@
 
 The layout is Mamba4Rec's (Liu et al. 2024; paper, section 3): dropout, then LayerNorm on the embeddings, no positions;
 each layer is LN(drop(mixer(x)) [+ x]) followed by LN(drop(PFFN(h)) + h). A single layer has no residual around its
-mixer, as in the public code; more layers have one each.
+mixer, as in the public code, unless ``residual`` asks for one; more layers have one each. On short histories the
+residual is what a single layer lacks (the book's ablation on Amazon 2014 Beauty): without it, the last item reaches the
+output through the mixer alone.
 
 Shapes: B histories, L positions, d = d_model.
 """
@@ -10,13 +12,14 @@ Shapes: B histories, L positions, d = d_model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
 from seqrec_lib.models.base import SequentialRecommender, initialise, refuse_past_window
 from seqrec_lib.models.layers import Dropout, FeedForward
+from seqrec_lib.ssm import checked
 
 LAYER_NORM_EPS = 1e-12  # the public code's value
 
@@ -44,6 +47,16 @@ class StateSpaceLayer(nn.Module):
         return self.feed_forward_norm(self.dropout(self.feed_forward(h)) + h)
 
 
+class Shared(TypedDict, total=False):
+    """Arguments of :class:`StateSpaceRecommender` that its subclasses pass on as they get them."""
+
+    n_layers: int
+    dropout: float
+    initialisation: Initialisation
+    residual: bool
+    repeats: bool
+
+
 class StateSpaceRecommender(SequentialRecommender):
     """A stack of state-space layers.
 
@@ -54,6 +67,8 @@ class StateSpaceRecommender(SequentialRecommender):
         initialisation: ``"own"`` keeps the mixers' own (dt between 0.001 and 0.1 at the start); ``"blanket"`` is the
             public Mamba4Rec code's N(0, 0.02) for every linear layer, which in Mamba also erases the bias of dt (dt is
             then about 0.69 and the memory one or two items); ``"blanket-but-dt"`` is the same without that accident.
+        residual: whether a single layer, too, has a residual connection around its mixer.
+        repeats: see the base class.
 
     Raises:
         ValueError: another ``initialisation``.
@@ -66,15 +81,17 @@ class StateSpaceRecommender(SequentialRecommender):
         make_mixer: Callable[[], nn.Module],
         *,
         d_model: int,
-        n_layers: int,
-        dropout: float,
-        initialisation: Initialisation,
+        n_layers: int = 1,
+        dropout: float = 0.2,
+        initialisation: Initialisation = "own",
+        residual: bool = False,
+        repeats: bool = False,
     ) -> None:
-        super().__init__(n_items, d_model, max_length)
+        super().__init__(n_items, d_model, max_length, repeats=repeats)
         self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            StateSpaceLayer(make_mixer(), d_model, dropout, residual=n_layers > 1) for _ in range(n_layers)
+            StateSpaceLayer(make_mixer(), d_model, dropout, residual or n_layers > 1) for _ in range(n_layers)
         )
         self._initialise(initialisation)
 
@@ -92,6 +109,15 @@ class StateSpaceRecommender(SequentialRecommender):
         with torch.no_grad():
             for parameter, value in zip(spared, kept, strict=True):
                 parameter.copy_(value)
+
+    @classmethod
+    def kernels(cls, device_type: str) -> dict[str, Any]:
+        """As the base class.
+
+        Raises:
+            SeqRecError: the mixers' kernels here disagree with their reference.
+        """
+        return {"mixers": checked(device_type)}
 
     @property
     def stack(self) -> list[StateSpaceLayer]:
@@ -131,8 +157,8 @@ class StateSpaceRecommender(SequentialRecommender):
         Raises:
             SeqRecError: a user's window is full (see `refuse_past_window`).
         """
-        lengths, window = state[0]["length"], self.max_length or getattr(self, "window", None)
-        refuse_past_window(int(lengths.max()), window)
+        lengths = state[0]["length"]
+        refuse_past_window(int(lengths.max()), self.window)
         x = self.embed(items)
         states: State = []
         for layer, before in zip(self.stack, state, strict=True):

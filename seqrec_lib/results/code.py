@@ -37,7 +37,7 @@ SETTINGS = (
     "seqrec_lib.experiments.sound",
     "seqrec_lib.language.ranker_recipes",
     "seqrec_lib.language.recipes",
-    "seqrec_lib.models",
+    "seqrec_lib.models.registry",
     "seqrec_lib.parameters",
     "seqrec_lib.train.recipes",
 )

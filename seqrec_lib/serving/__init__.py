@@ -20,7 +20,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from seqrec_lib.models.hydra4rec import Hydra4Rec
+from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
+from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.serving.base import Server, SteppingServer
+from seqrec_lib.serving.modules import ModuleServer
+from seqrec_lib.ssm.backends import missing
 
 __all__ = ["Server", "SteppingServer", "serve"]
 
@@ -32,10 +37,6 @@ def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = N
         model: a `SequentialRecommender`, or a counting model (then ``n_items`` says how large its catalogue is).
         table_bytes: largest table of projected items that a state-space model may keep; 64 MiB by default.
     """
-    # Imported here, as the loops are below: reading what numba compiled before takes seconds, compiling takes minutes.
-    from seqrec_lib.serving.modules import ModuleServer
-    from seqrec_lib.ssm.backends import missing
-
     weight = getattr(getattr(model, "item_embedding", None), "weight", None)
     if weight is not None and weight.is_cuda:
         return _captured(model) or ModuleServer(model, n_items)
@@ -46,6 +47,7 @@ def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = N
 def _captured(model: Any) -> Server | None:
     """A server by CUDA graphs; None without `seqrec_lib.fast`."""
     try:
+        # Imported here: the folder may be missing.
         from seqrec_lib.fast.serving.graphs import GraphServer
     except ModuleNotFoundError:
         return None
@@ -54,26 +56,20 @@ def _captured(model: Any) -> Server | None:
 
 def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     """A server by compiled loops; None where there are none for this model. A repeat bias only concerns the scores."""
-    from seqrec_lib.models import MODELS, load_class
-    from seqrec_lib.models.repeats import SCALE, RepeatBias
+    # Imported here: reading what numba compiled before takes seconds, compiling takes minutes.
+    from seqrec_lib.fast.serving.attention import SASRecServer
+    from seqrec_lib.fast.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
 
-    # A class that is not registered may change any part of the pass: only its own pass is known to be right.
-    registered = next((name for name, spec in MODELS.items() if load_class(spec.path) is type(model)), "")
-    base = registered.partition("+")[0]
+    programs = {Mamba4Rec: MambaServer, TwoMamba4Rec: Mamba2Server, Hydra4Rec: HydraServer}
     server: Server
-    if base == "sasrec":
-        from seqrec_lib.fast.serving.attention import SASRecServer
-
+    if type(model) is SASRec:  # a subclass may change any part of the pass: only its own pass is known to be right
         server = SASRecServer(model)
-    elif base in ("mamba4rec", "2mamba4rec", "hydra4rec") and _one_layer(model):
-        from seqrec_lib.fast.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
-
-        kind = {"mamba4rec": MambaServer, "2mamba4rec": Mamba2Server, "hydra4rec": HydraServer}[base]
-        server = kind(model, TABLE_BYTES if table_bytes is None else table_bytes)
+    elif type(model) in programs and _one_layer(model):
+        server = programs[type(model)](model, TABLE_BYTES if table_bytes is None else table_bytes)
     else:
         return None
-    if isinstance(model, RepeatBias):
-        server.max_length, server.repeat_bias = model.window, SCALE * model.repeats.item()
+    if model.repeat_bias is not None:
+        server.repeat_bias = model.repeat_bias.item()
     return server
 
 

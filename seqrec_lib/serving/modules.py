@@ -12,7 +12,6 @@ from torch import Tensor
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.base import SequentialRecommender, last_position
-from seqrec_lib.models.repeats import SCALE, RepeatBias
 from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.serving.base import Server
 from seqrec_lib.serving.batches import padded, read_in_batches
@@ -35,8 +34,8 @@ class ModuleServer(Server):
         self.device = torch.device("cpu")
         if isinstance(model, torch.nn.Module):
             self.model, self.device = copy.deepcopy(model).eval(), next(model.parameters()).device
-        if isinstance(model, RepeatBias):
-            self.repeat_bias, self.max_length = SCALE * model.repeats.item(), model.window
+        if (bias := getattr(model, "repeat_bias", None)) is not None:
+            self.repeat_bias, self.max_length = bias.item(), model.window
         own = self.model.encode if hasattr(self.model, "encode") else self.model.score
         self._pass = _last_outputs(self.model) or own
         # Where a model scores by its item embedding, as the base class does, so does its server.
@@ -75,8 +74,10 @@ def _last_outputs(model: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
 
     None for any other model, and for a class that changes the pass: only its own ``encode`` is known to be right.
     """
-    ours = isinstance(model, StateSpaceRecommender) and type(model).hidden is StateSpaceRecommender.hidden
-    if not ours or type(model).encode not in (SequentialRecommender.encode, RepeatBias.encode):
+    passes = ("encode", "last_hidden", "hidden")
+    if not isinstance(model, StateSpaceRecommender) or any(
+        getattr(type(model), name) is not getattr(StateSpaceRecommender, name) for name in passes
+    ):
         return None
 
     def encode(items: Tensor, lengths: Tensor) -> Tensor:

@@ -121,6 +121,7 @@ def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool) ->
 def _cuda_graphs() -> Any:
     """Training steps that a GPU replays, with the batches that they read; None without `seqrec_lib.fast`."""
     try:
+        # Imported here: the folder may be missing.
         from seqrec_lib.fast import cuda_graphs
     except ModuleNotFoundError:
         return None

@@ -16,7 +16,6 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.fast import cuda_graphs as captured
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.train import loop as training
 from seqrec_lib.train.checkpoint import WeightAverage
@@ -130,7 +129,7 @@ def test_filling_up_adds_nothing_to_loss_and_gradients(name: str) -> None:
     batches.start_epoch(0)
     epoch, model = batches.resident, model_of(name).double()
     assert epoch is not None
-    if isinstance(model, RepeatBias):
+    if model.repeats is not None:
         torch.nn.init.constant_(model.repeats, -0.3)  # else it would add nothing
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     step = TrainingStep(model, torch.float32)

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from seqrec_lib.models import MODELS, VARIANTS, build
-from seqrec_lib.models.repeats import SCALE, RepeatBias, earlier_items
+from seqrec_lib.models.base import SequentialRecommender
+from seqrec_lib.models.repeats import SCALE, earlier_items
 from seqrec_lib.serving import serve
 from seqrec_lib.train.step import Batch, TrainingStep
 
@@ -13,12 +14,10 @@ N_ITEMS, LENGTH = 30, 9
 NAMES = [name for name in VARIANTS if name.endswith("+repeats")]
 
 
-def made(name: str, bias: float = -0.2) -> RepeatBias:
+def made(name: str, bias: float = -0.2) -> SequentialRecommender:
     torch.manual_seed(3)
-    small = {"d_model": 16, "d_state": 16, "headdim": 16, "dropout": 0.0}
-    own = {k: small.get(k, v) for k, v in MODELS[name].architecture.items()}
-    model = build(name, N_ITEMS, LENGTH, own).eval()
-    assert isinstance(model, RepeatBias)
+    model = build(name, N_ITEMS, LENGTH, _settings(name)).eval()
+    assert model.repeats is not None
     with torch.no_grad():
         model.repeats.fill_(bias)
     return model
@@ -32,7 +31,7 @@ def padded(*histories: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_the_plain_models_plus_the_bias_at_each_item_of_the_history(name: str) -> None:
     model = made(name)
-    plain = build(name.removesuffix("+repeats"), N_ITEMS, LENGTH, {**_settings(name)}).eval()
+    plain = build(name.removesuffix("+repeats"), N_ITEMS, LENGTH, _settings(name)).eval()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k != "repeats"})
     histories = [[5, 2, 5, 7], [1], [*range(1, 15), 2, 3]]  # a repeat, one item, longer than the window
     scores = model.score(*padded(*histories))
@@ -58,6 +57,7 @@ def test_the_training_loss_scores_each_prefix_as_score_does(name: str) -> None:
     seen = torch.zeros(len(prefixes), N_ITEMS + 1)
     for row, prefix in enumerate(prefixes):
         seen[row, prefix] = SCALE
+    assert model.repeats is not None
     scores = model.scores(model.encode(*padded(*prefixes))) + seen * model.repeats
     torch.testing.assert_close(scores, model.score(*padded(*prefixes)))
     expected = F.cross_entropy(scores, targets)

@@ -8,7 +8,6 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.hydra4rec import Hydra4Rec
 from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
 from seqrec_lib.models.state_space import StateSpaceRecommender
-from seqrec_lib.models.variants import ResidualHydra4Rec, ResidualMamba4Rec, ResidualTwoMamba4Rec
 from seqrec_lib.train.losses import catalogue_cross_entropy
 
 SMALL = {
@@ -123,7 +122,7 @@ def test_states_are_saved_and_regrouped(
 @pytest.mark.parametrize(("kind", "layers"), CAUSAL)
 def test_a_stream_ends_where_the_window_is_full(kind: type[StateSpaceRecommender], layers: int) -> None:
     net = model(kind, layers)
-    net.max_length = 5
+    net.window = 5
     items, _ = histories([8, 8])
     state = net.init_state(2)
     for position in range(5):
@@ -158,18 +157,10 @@ def test_blanket_initialisation_erases_the_memory_of_mamba_and_spares_dt_on_requ
         model(Mamba4Rec, 1, initialisation="public")
 
 
-@pytest.mark.parametrize(
-    ("plain", "residual"),
-    [(Mamba4Rec, ResidualMamba4Rec), (TwoMamba4Rec, ResidualTwoMamba4Rec), (Hydra4Rec, ResidualHydra4Rec)],
-)
-def test_the_residual_variant_adds_the_mixers_input(
-    plain: type[StateSpaceRecommender], residual: type[StateSpaceRecommender]
-) -> None:
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_residual_adds_the_mixers_input(kind: type[StateSpaceRecommender]) -> None:
     items, lengths = histories([4, 9])
-    torch.manual_seed(0)
-    base = plain(30, 12).eval()
-    torch.manual_seed(0)
-    changed = residual(30, 12).eval()
+    base, changed = model(kind, 1), model(kind, 1, residual=True)
     assert changed.causal == base.causal
     x = base.embed(items)
     (layer,) = base.stack

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.models import module_of
 from seqrec_lib.results import code
 from seqrec_lib.results.provenance import ROOT
 
@@ -103,6 +104,19 @@ def test_edited_is_what_differs_from_the_stamp(package, tmp_path: Path) -> None:
     package({"b.py": "x = "})
     with pytest.raises(SeqRecError, match=r"b\.py, line 1"):
         code.edited(["seqrec_lib.a"])
+
+
+def test_a_models_code_is_its_own_and_not_that_of_other_models() -> None:
+    def code_behind(model: str) -> set[str]:
+        modules = code.closure(["seqrec_lib.experiments.accuracy", module_of(model)])
+        return {name.removeprefix("seqrec_lib.") for name in modules}
+
+    sasrec, mamba = code_behind("sasrec"), code_behind("mamba4rec+residual")
+    assert {"models.sasrec", "models.base", "models.building"} <= sasrec
+    assert not {name for name in sasrec if name.startswith(("ssm", "serving", "models.mamba4rec", "models.state"))}
+    assert {"models.mamba4rec", "models.state_space", "ssm.selective_scan"} <= mamba
+    assert not mamba & {"models.sasrec", "models.hydra4rec"}
+    assert "models.registry" not in sasrec | mamba  # a model more leaves the code of the others as it is
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"source": "x"}}', "[" * 100_000])

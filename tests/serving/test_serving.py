@@ -14,10 +14,11 @@ import torch
 
 from seqrec_lib.data import load
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.fast.serving import kernels
 from seqrec_lib.fast.serving.graphs import GraphServer
 from seqrec_lib.models import MODELS, VARIANTS, build, load_class
 from seqrec_lib.models.mamba4rec import TwoMamba4Rec
-from seqrec_lib.serving import SteppingServer, base, kernels, products, serve
+from seqrec_lib.serving import SteppingServer, base, products, serve
 from seqrec_lib.serving import batches as serving_batches
 from seqrec_lib.serving.base import select
 from seqrec_lib.serving.modules import ModuleServer
@@ -267,7 +268,7 @@ def test_recommendations_are_the_best_unseen_items(name: str) -> None:
         model, n_items = model_of(name), ITEMS
     else:
         demo = load("demo")
-        model, n_items = load_class(f"seqrec_lib.models.popularity:{name.title()}")(demo), demo.n_items
+        model, n_items = load_class(name)(demo), demo.n_items
     server = serve(model, n_items)
     histories = [[3, 4, 5, 3], list(range(1, 30)), [9] * 100]
     ids, scores = server.recommend(histories, 5)

@@ -183,7 +183,7 @@ class SASRecServer(SteppingServer):
 
     def __init__(self, model: SASRec) -> None:
         (embedding,) = packed(model.item_embedding.weight)
-        super().__init__(model.n_items, model.max_length, embedding)
+        super().__init__(model.n_items, model.window, embedding)
         self._positions, *norm = packed(model.position_embedding.weight, model.norm.weight, model.norm.bias)
         self._norm, self._eps = norm, np.float32(model.norm.eps)
         layers = [layer for layer in model.layers if isinstance(layer, TransformerLayer)]

@@ -74,7 +74,7 @@ class StateSpaceServer(SteppingServer):
     def __init__(self, model: StateSpaceRecommender, table_bytes: int = TABLE_BYTES) -> None:
         (layer,) = model.stack
         (embedding,) = packed(model.item_embedding.weight)
-        super().__init__(model.n_items, model.max_length, embedding)
+        super().__init__(model.n_items, model.window, embedding)
         self._eps = np.float32(model.norm.eps)
         self._norm = packed(model.norm.weight, model.norm.bias)
         ffn = layer.feed_forward
