@@ -41,7 +41,6 @@ KNOWN = {
     "study.budget": "experiments results results.provenance",
     "study.diagnosis": "results",
     "study.runner": "results",
-    "study.verdicts": "experiments.optimizers study.runner",
 }
 # Of the imports within functions, those that close a circle. This list may only become shorter, too.
 CIRCLES = {("study.book", "study.runner")}
