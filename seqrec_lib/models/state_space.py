@@ -10,17 +10,17 @@ Shapes: B histories, L positions, d = d_model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from seqrec_lib.models import Initialisation as Initialisation
 from seqrec_lib.models.base import SequentialRecommender, initialise
 from seqrec_lib.models.layers import Dropout, FeedForward
 
 LAYER_NORM_EPS = 1e-12  # the public code's value
 
-Initialisation = Literal["own", "blanket", "blanket-but-dt"]
 State = list[dict[str, Tensor]]  # of each layer
 
 
@@ -54,9 +54,6 @@ class StateSpaceRecommender(SequentialRecommender):
         initialisation: ``"own"`` keeps the mixers' own (dt between 0.001 and 0.1 at the start); ``"blanket"`` is the
             public Mamba4Rec code's N(0, 0.02) for every linear layer, which in Mamba also erases the bias of dt (dt is
             then about 0.69 and the memory one or two items); ``"blanket-but-dt"`` is the same without that accident.
-
-    Raises:
-        ValueError: another ``initialisation``.
     """
 
     def __init__(
@@ -84,8 +81,6 @@ class StateSpaceRecommender(SequentialRecommender):
             for layer in self.stack:
                 initialise(layer.feed_forward)
             return
-        if how not in ("blanket", "blanket-but-dt"):
-            raise ValueError(f"initialisation is {how!r}; use own, blanket or blanket-but-dt")
         spared = [p for name, p in self.named_parameters() if ".dt_proj." in name and how == "blanket-but-dt"]
         kept = [p.detach().clone() for p in spared]
         initialise(self)

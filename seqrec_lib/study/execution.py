@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqrec_lib import parameters
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
@@ -82,8 +84,11 @@ def _execute(
         path.unlink(missing_ok=True)
     source = root / "notebooks" / f"{page.notebook}.ipynb"
     values = dict(page.parameters)
-    if "missing" in parameters.schema(source):
+    known = parameters.schema(source)
+    if "missing" in known:
         values["missing"] = missing
+    if "keep_going" in known:  # failed runs are counted when all pages have been rendered
+        values.setdefault("keep_going", True)
     command = [sys.executable, "-m", "seqrec_lib.study.papermill_job", str(source), str(copy), str(root)]
     command += [json.dumps(values)]
     variables = {
@@ -150,8 +155,8 @@ def _reason(copy: Path, log: Path) -> str:
     """Why a notebook failed, in one line: the error in its executed copy, or else the log's last line."""
     if copy.is_file():
         try:
-            cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
-        except (ValueError, KeyError):
+            cells = read_json(copy, "")["cells"]
+        except (SeqRecError, KeyError, TypeError):
             cells = []
         for output in (output for cell in cells for output in cell.get("outputs", [])):
             if output.get("output_type") == "error":
