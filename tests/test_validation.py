@@ -189,6 +189,7 @@ SASREC, MAMBA2 = {"models": ["popularity", "sasrec"]}, {"models": ["2mamba4rec"]
         ("llamarec", {"retriever_overrides": {"n_heads": 3}}, "n_heads is 3"),
         ("orpo", {"tuning": {"schedule": "linaer"}}, "schedule is 'linaer'; did you mean 'linear'"),
         ("scaling", {"lengths": [10**12]}, r"lengths\[0\] is 1000000000000"),
+        ("scaling", {"catalogues": [3000, 9]}, r"catalogues\[1\] is 9; it should be greater than or equal to 10"),
         ("latency", {"paths": ["graph"]}, "unknown path on cpu 'graph'"),
         ("ablation", {"epochs": -1}, "epochs is -1"),
     ],

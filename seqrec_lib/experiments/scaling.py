@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
@@ -47,7 +48,8 @@ class Config(Checked):
         dataset: whose number of items the catalogue has, where it is not what varies.
         models: ids of trained models, at their default architectures.
         lengths: items read, for one history.
-        batches: histories of ``batch_length`` items each. catalogues: items; histories of ``catalogue_length``.
+        batches: histories of ``batch_length`` items each. catalogues: items, `K` at least; histories of
+            ``catalogue_length``.
         rounds: how often each cell is timed. threads: of the CPU. seed: of weights, histories and orders.
         device: cpu | cuda.
     """
@@ -57,7 +59,7 @@ class Config(Checked):
     lengths: Annotated[tuple[Length, ...], *Several]
     batches: Annotated[tuple[Count, ...], *Several]
     batch_length: Length
-    catalogues: Annotated[tuple[Count, ...], *Several]
+    catalogues: Annotated[tuple[Annotated[int, Field(ge=K, le=10**9)], ...], *Several]
     catalogue_length: Length
     rounds: Count
     threads: Count

@@ -214,12 +214,13 @@ def run_study(
         say: takes each line of progress.
 
     Raises:
-        SeqRecError: study.yml or the arguments are wrong, or the book could not be built. A notebook that
-            fails is no exception but an entry of the result.
+        SeqRecError: study.yml or the arguments are wrong, a page's parameters do not go together, or the book could
+            not be built. A notebook that fails is no exception but an entry of the result.
     """
     study = load_study()
     chosen = [_on_device(page, device, study.root) for page in study.select(profile, datasets, notebooks)]
     others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
+    _plan_all(chosen)
     result = Result()
     jobs = [Job(page, missing) for page in chosen] + [Job(page, "skip") for page in others]
     result.failures = execute_pages(study.root, jobs, say)
@@ -262,6 +263,17 @@ def run_missing(
         if out is not None:
             packed = store.export(out).added if any(store.new.glob("[!.]*/*/*.json")) else []
             say(f"{out}: {len(packed)} runs" if packed else f"{out}: not written, there is no new run")
+
+
+def _plan_all(pages: Sequence[Page]) -> None:
+    """Plan every page before the first of them starts, which may take hours: what no run can mean is said now."""
+    from seqrec_lib.study.plans import configs_of
+
+    for page in pages:
+        try:
+            configs_of(page)
+        except SeqRecError as error:
+            raise SeqRecError(f"page {page.name!r}: {error}") from None
 
 
 def _on_device(page: Page, device: str, root: Path) -> Page:

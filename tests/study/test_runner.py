@@ -248,3 +248,17 @@ def test_the_studys_own_file_is_valid() -> None:
 def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SeqRecError, match="cannot be read"):
         read_yaml(tmp_path / "none.yml")
+
+
+def test_parameters_that_do_not_go_together_are_said_before_any_page_starts(project: Path) -> None:
+    cell = 'dataset: str = "demo"\nmodels: list[str] = ["sasrec"]\nseeds: list[int] = [0]\noverrides: dict = {}\n'
+    study = """
+profiles:
+  demo:
+    - {notebook: plain}
+    - {notebook: accuracy, datasets: [demo], parameters: {overrides: {n_heads: 3}}}
+"""
+    make_project(project, {"accuracy": [cell]}, study)
+    with pytest.raises(SeqRecError, match="page 'accuracy-demo': n_heads is 3; it should divide d_model") as caught:
+        run_study("demo", say=lambda line: pytest.fail(f"started: {line}"))
+    assert "\n" not in str(caught.value)
