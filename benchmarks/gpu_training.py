@@ -39,15 +39,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.conditions import RESULTS, Conditions, keep
 from benchmarks.mixer_speed import mixer_step
 from benchmarks.ssm_speed import ratio
-from seqrec_lib.captured import GraphRecorder, Loop, rounded
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.fast.cuda_graphs import GraphRecorder, Loop, rounded
+from seqrec_lib.fast.resident_batches import Shape
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.recipes import TrainingConfig, resolve
-from seqrec_lib.resident import Shape
 from seqrec_lib.ssm import Mamba2, preflight
-from seqrec_lib.training import Progress, _Batches, _TrainingStep, make_accelerator, train
+from seqrec_lib.train.loop import Progress, _Batches, _TrainingStep, make_accelerator, train
+from seqrec_lib.train.recipes import TrainingConfig, resolve
 
 NAME = "gpu_training"
 MODELS = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")

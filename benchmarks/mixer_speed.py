@@ -29,7 +29,7 @@ from benchmarks.train_speed import Side, Worker, prepare_environment
 from seqrec_lib.report.benchmarks import PEER_GOAL
 from seqrec_lib.results.provenance import version
 from seqrec_lib.ssm import Mamba, Mamba2
-from seqrec_lib.training import matmul_rate, usable_precision
+from seqrec_lib.train.loop import matmul_rate, usable_precision
 
 OLDER = "5.17.0"  # 5.18.0 brought the products
 # Rounds of Mamba, on the shorter shape alone: its peer walks over the tokens, a quarter of a minute a pass.

@@ -50,9 +50,9 @@ from seqrec_lib.language.search import TitleSearch
 from seqrec_lib.language.trie import TitleTrie
 from seqrec_lib.latency.clock import Clock as Marks
 from seqrec_lib.latency.contestants import Graphed, Served, contestants, make_model
-from seqrec_lib.recipes import resolve
 from seqrec_lib.report.rankers import LLAMA_TOKENS
 from seqrec_lib.results import RunStore
+from seqrec_lib.train.recipes import resolve
 
 SERVED = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
 RETRIEVERS = ("sasrec", "2mamba4rec")

@@ -4,7 +4,7 @@
     python -m benchmarks.ranking_speed --save    # also writes benchmarks/results/ranking_speed.json
 
 Three ways take turns on the same encoded histories; each gives the rank among all items and the one among unseen items:
-*counting* the scores above the target's (`seqrec_lib.ranking.rank_split`), *sorting* all scores, and taking the 20
+*counting* the scores above the target's (`seqrec_lib.evaluate.ranking.rank_split`), *sorting* all scores, and taking the 20
 best by *top-k*, as most packages do, which knows no rank beyond. Weights are random: time does not depend on them.
 
 The second part has the size of the paper's Beauty set, on a sample of its users; times for all users are extrapolated.
@@ -32,8 +32,8 @@ from torch import Tensor
 from benchmarks.conditions import Conditions, keep
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
+from seqrec_lib.evaluate.ranking import _seen_pairs, gather_histories, rank_split
 from seqrec_lib.models.sasrec import SASRec
-from seqrec_lib.ranking import _seen_pairs, gather_histories, rank_split
 
 BEAUTY_ID = "amazon-2023-beauty-and-personal-care"
 BEAUTY = {"users": 750_835, "items": 211_452, "interactions": 6_860_060}  # the paper's Table 4

@@ -197,8 +197,8 @@ def main(
     import torch
 
     from seqrec_lib.data import load
-    from seqrec_lib.recipes import resolve
     from seqrec_lib.report.paper import model_name
+    from seqrec_lib.train.recipes import resolve
 
     conditions = Conditions(threads, clock)
     threads = conditions.threads

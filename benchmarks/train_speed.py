@@ -220,7 +220,7 @@ def main(
     """Train side by side and compare trained targets per second."""
     import torch
 
-    from seqrec_lib.recipes import resolve
+    from seqrec_lib.train.recipes import resolve
 
     conditions = Conditions(threads, clock)
     threads = conditions.threads

@@ -18,7 +18,7 @@ from seqrec_lib.results.record import plain
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
-    from seqrec_lib.ranking import Recommender
+    from seqrec_lib.evaluate.ranking import Recommender
     from seqrec_lib.results import RunStore
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.experiments.base import Context, Outcome
-from seqrec_lib.metrics import rank_metrics
 from seqrec_lib.results import RunRecord, run_key
 from seqrec_lib.results.tables import describe_table, table_bytes
 

@@ -21,13 +21,13 @@ from benchmarks import (
     train_speed,
 )
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
+from seqrec_lib.evaluate.ranking import target_ranks
+from seqrec_lib.fast.resident_batches import Shape
 from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
-from seqrec_lib.ranking import target_ranks
 from seqrec_lib.report.rankers import LLAMA_7B
-from seqrec_lib.resident import Shape
 from seqrec_lib.results import RunStore
-from seqrec_lib.training import Progress
+from seqrec_lib.train.loop import Progress
 from tests.conftest import random_sequences
 
 PEERS = Path(train_speed.__file__).parent / "peers"
@@ -370,7 +370,7 @@ def test_the_gpu_benchmark_says_that_it_needs_one(monkeypatch: pytest.MonkeyPatc
 
 
 def test_loops_floors_and_goal_are_measured_alike_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqrec_lib.training.matmul_rate", lambda device: 1e11)
+    monkeypatch.setattr("seqrec_lib.train.loop.matmul_rate", lambda device: 1e11)
     sequences = random_sequences(1, n_users=40, n_items=30, longest=12)
     rates = {"bytes": 1e9, "fp32_flops": 1e10, "bf16_flops": 1e11}
     row = gpu_training.compare_loops(sequences, "sasrec", rates, torch.device("cpu"), 0.1)

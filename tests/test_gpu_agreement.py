@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import gpu_agreement
-from seqrec_lib.metrics import rank_metrics
+from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.report import gpu
 from seqrec_lib.results import RunStore
 from tests.fakes import make_record

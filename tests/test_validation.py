@@ -17,9 +17,9 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import EXPERIMENTS, get
 from seqrec_lib.models import MODELS, build, check_architecture
 from seqrec_lib.parameters import schema
-from seqrec_lib.recipes import TrainingConfig, resolve
 from seqrec_lib.results import plain
 from seqrec_lib.results.provenance import ROOT
+from seqrec_lib.train.recipes import TrainingConfig, resolve
 from seqrec_lib.validation import Checked, Count, Part, Seed, Several, plans, read_json, short
 
 JUNK: list[Any] = [None, "junk", True, -1, 1.5, float("nan"), float("inf"), 10**400, 10**5000, [], [None], [[]], {1: 2}]

@@ -1,4 +1,4 @@
-"""This library's SASRec, trained by `seqrec_lib.training.train` with its recipe, in turns (see turns.py)."""
+"""This library's SASRec, trained by `seqrec_lib.train.loop.train` with its recipe, in turns (see turns.py)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def main() -> None:
 
     from seqrec_lib.data import load
     from seqrec_lib.models import build
-    from seqrec_lib.recipes import resolve
-    from seqrec_lib.training import Progress, _Batches, make_accelerator, train
+    from seqrec_lib.train.loop import Progress, _Batches, make_accelerator, train
+    from seqrec_lib.train.recipes import resolve
 
     torch.set_num_threads(given["threads"])
     accelerator = make_accelerator("cpu")

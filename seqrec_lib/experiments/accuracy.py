@@ -1,6 +1,6 @@
 """How well a model ranks: train it, rank every user's held-out item among all items, keep each user's rank.
 
-One run is one (data set, model, seed) with a recipe (:mod:`seqrec_lib.recipes`). The kept weights stay beside the
+One run is one (data set, model, seed) with a recipe (:mod:`seqrec_lib.train.recipes`). The kept weights stay beside the
 run's checkpoints for :mod:`seqrec_lib.recommend`; they are never part of a record.
 """
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.experiments.base import Context, Outcome
-from seqrec_lib.recipes import TrainingConfig, overrides_by_model, resolve
+from seqrec_lib.train.recipes import TrainingConfig, overrides_by_model, resolve
 from seqrec_lib.validation import Checked, Names, Seed, Seeds, Settings, plans
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
-    from seqrec_lib.ranking import Ranks
-    from seqrec_lib.training import Progress, TrainingResult
+    from seqrec_lib.evaluate.ranking import Ranks
+    from seqrec_lib.train.loop import Progress, TrainingResult
 
 NAME = "accuracy"
 WEIGHTS = "weights.safetensors"
@@ -107,8 +107,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
 def run(config: Config, context: Context) -> Outcome:
     """Train (resuming from ``context.workdir``), rank the test split; give metrics and every user's rank."""
     from seqrec_lib.data import load
+    from seqrec_lib.evaluate.ranking import rank_split
     from seqrec_lib.models import COUNTED, load_class
-    from seqrec_lib.ranking import rank_split
 
     sequences = load(config.dataset)
     if config.training is None:
@@ -123,9 +123,9 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
     import torch
     from safetensors.torch import save_file
 
+    from seqrec_lib.evaluate.ranking import rank_split
     from seqrec_lib.models import build
-    from seqrec_lib.ranking import rank_split
-    from seqrec_lib.training import make_accelerator, train
+    from seqrec_lib.train.loop import make_accelerator, train
 
     accelerator = make_accelerator(context.device)
     kernels = {}

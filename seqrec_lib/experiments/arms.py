@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED
-from seqrec_lib.recipes import TrainingConfig, overrides_by_model, resolve
+from seqrec_lib.train.recipes import TrainingConfig, overrides_by_model, resolve
 from seqrec_lib.validation import AnyNames, Checked, Count, Seed, Seeds, Settings, plans, refuse_unknown
 
 

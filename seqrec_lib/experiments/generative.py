@@ -271,8 +271,8 @@ def _tuned_search(
     catalogue: Catalogue, queries: Queries, targets: np.ndarray, setting: Writing, each: int
 ) -> tuple[TitleSearch, dict[str, float]]:
     """BM25 with the constants that give these validation users the best NDCG@10 (the first of equals)."""
+    from seqrec_lib.evaluate.metrics import rank_metrics
     from seqrec_lib.language.generation import list_ranks, searched
-    from seqrec_lib.metrics import rank_metrics
 
     engine = catalogue.engine(setting.k1[0], setting.b[0])
     scores = {}
@@ -314,8 +314,8 @@ class _Lists:
         self._add(prefix, plain, named(self.catalogue, queries, length, seen=self.seen))
 
     def _add(self, prefix: str, plain: Sequence[Sequence[int]], masked: Sequence[Sequence[int]]) -> None:
+        from seqrec_lib.evaluate.metrics import CUTOFFS, rank_metrics
         from seqrec_lib.language.generation import coverage, diversity, list_ranks
-        from seqrec_lib.metrics import CUTOFFS, rank_metrics
 
         n_items, targets = self.catalogue.n_items, self.split.targets
         cutoffs = [k for k in CUTOFFS if k <= self.setting.length]  # a list of 10 says nothing about the first 20

@@ -30,8 +30,8 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import COUNTED
 from seqrec_lib.places import project_root
-from seqrec_lib.recipes import resolve
 from seqrec_lib.results import ADDED_LATER
+from seqrec_lib.train.recipes import resolve
 from seqrec_lib.validation import AnyNames, Checked, Count, Length, Seed, Several, plans, refuse_unknown
 
 if TYPE_CHECKING:

@@ -279,10 +279,10 @@ def assess(
     import numpy as np
 
     from seqrec_lib.data.sequences import Histories
+    from seqrec_lib.evaluate.metrics import rank_metrics
     from seqrec_lib.language.assessment import Assessment
     from seqrec_lib.language.candidates import retrieve
     from seqrec_lib.language.ranking import best_blend, log_odds, pool_ranks
-    from seqrec_lib.metrics import rank_metrics
 
     k, test, valid = config.setting.candidates, sequences.split("test"), sequences.split("valid")
     begin = time.perf_counter()

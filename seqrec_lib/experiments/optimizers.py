@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.models.base import SequentialRecommender
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
-    from seqrec_lib.training import Progress, TrainingResult
+    from seqrec_lib.train.loop import Progress, TrainingResult
 
 __all__ = ["GOLDEN", "NAME", "Config", "cells", "plan", "revision", "run"]
 NAME = "optimizers"
@@ -70,8 +70,8 @@ def run(config: Config, context: Context) -> Outcome:
 
 
 def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
+    from seqrec_lib.evaluate.ranking import rank_split
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
-    from seqrec_lib.ranking import rank_split
 
     rule = AdaptiveBatchSize(**config.batching) if config.batching else None
     trace = _Trace(context, rule)
@@ -114,7 +114,7 @@ def _fit(
     import torch
 
     from seqrec_lib.models import build
-    from seqrec_lib.training import make_accelerator, train
+    from seqrec_lib.train.loop import make_accelerator, train
 
     assert config.training is not None
     accelerator = make_accelerator(context.device)
@@ -150,7 +150,7 @@ def _measure(config: Config, sequences: Sequences, context: Context) -> Outcome:
 
     from seqrec_lib.data.sequences import WindowDataset, cut_windows
     from seqrec_lib.experiments.beta import measure
-    from seqrec_lib.losses import catalogue_cross_entropy
+    from seqrec_lib.train.losses import catalogue_cross_entropy
 
     assert config.training is not None
     trace = _Trace(context, None)

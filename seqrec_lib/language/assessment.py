@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import letters
 from seqrec_lib.language.ranking import (
@@ -26,7 +27,6 @@ from seqrec_lib.language.ranking import (
     random_floor,
     subset_and_overall,
 )
-from seqrec_lib.metrics import rank_metrics
 
 CUTOFFS = (5, 10)
 

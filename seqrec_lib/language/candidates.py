@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.ranking import Recommender, gather_histories, target_ranks
+from seqrec_lib.evaluate.ranking import Recommender, gather_histories, target_ranks
 
 Negatives = Literal["random", "retriever", "mixed"]
 Order = Literal["shuffled", "ordered"]

@@ -27,8 +27,8 @@ from seqrec_lib.language.candidates import training_pools
 from seqrec_lib.language.ranker_training import Examples
 
 if TYPE_CHECKING:
+    from seqrec_lib.evaluate.ranking import Recommender
     from seqrec_lib.language.ranking import LetterRanker
-    from seqrec_lib.ranking import Recommender
 
 KINDS = ("random", "retriever", "own-error", "lightfm", "lightfm-pool", "lower-rated", "paper", "leaky")
 

@@ -1,7 +1,7 @@
 """What tuning a ranker needs to go on after a kill, in one file: its place, its random state, the tuned weights.
 
 Only weights that are trained are kept, so that the file of a model with adapters is as small as they are. Like that of
-`seqrec_lib.checkpoint` it is always whole, and one from elsewhere cannot run code.
+`seqrec_lib.train.checkpoint` it is always whole, and one from elsewhere cannot run code.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seqrec_lib import checkpoint
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.train import checkpoint
 
 if TYPE_CHECKING:
     from torch import nn

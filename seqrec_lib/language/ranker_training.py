@@ -26,7 +26,7 @@ from seqrec_lib.language.ranking import LetterRanker
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
-    from seqrec_lib.ranking import Recommender
+    from seqrec_lib.evaluate.ranking import Recommender
 
 
 MEANS = ("loss", "accuracy", "margin")  # of an epoch

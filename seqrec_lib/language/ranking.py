@@ -25,10 +25,10 @@ from torch import Tensor
 
 from seqrec_lib.data.sequences import Histories, Sequences, bucketed_batches
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import Encoder, Prompt, answer_ids, letters, pad
 from seqrec_lib.language.pretrained import LanguageModel, next_token_logits
-from seqrec_lib.metrics import rank_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ import torch
 from numba import carray, cfunc
 from torch import Tensor
 
-from seqrec_lib.ssm.cpu.elementary import FAST, f32
-from seqrec_lib.ssm.cpu.threads import KERNEL, float32_at, int64_at, next_task, run
+from seqrec_lib.fast.kernels.elementary import FAST, f32
+from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_task, run
 
 
 def advance(

@@ -97,7 +97,7 @@ class Observation:
 
 
 class AdaptiveBatchSize:
-    """A batch rule for :func:`seqrec_lib.training.train` and for plain loops over a DataLoader.
+    """A batch rule for :func:`seqrec_lib.train.loop.train` and for plain loops over a DataLoader.
 
         rule = AdaptiveBatchSize(rule="noise")
         for parts in rule.steps(loader):                 # a list of the loader's own batches, nothing is copied

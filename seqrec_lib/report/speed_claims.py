@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.recipes import resolve
 from seqrec_lib.report.claims import SSM, ClaimVerdict, Word, claim, here_table, latency_ratios
 from seqrec_lib.report.decoding import Record, against_served, is_random
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.scaling import READ, Scaling, sasrec_ratios
 from seqrec_lib.report.timings import Timings, label, milliseconds, span, times
+from seqrec_lib.train.recipes import resolve
 
 PROGRAMS = ("served", "module")
 ON_A_CPU = "on a CPU"

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.stats import norm
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.metrics import per_user
+from seqrec_lib.evaluate.metrics import per_user
 from seqrec_lib.report.bootstrap import MeanLaw, mean_law
 from seqrec_lib.report.paper import Printed
 
@@ -59,7 +59,7 @@ def metric_values(ranks: np.ndarray, metric: str) -> np.ndarray:
     """Each user's metric from the rank of its target, by the metric's name; shape (n_users,) in and out,
     float64.
 
-    ``metric`` is "ht@k", "ndcg@k" or "mrr@k", as `seqrec_lib.metrics.per_user` defines them.
+    ``metric`` is "ht@k", "ndcg@k" or "mrr@k", as `seqrec_lib.evaluate.metrics.per_user` defines them.
 
     >>> metric_values(np.array([1, 3, 11]), "ndcg@10").tolist()
     [1.0, 0.5, 0.0]

@@ -38,7 +38,7 @@ SETTINGS = (
     "seqrec_lib.language.recipes",
     "seqrec_lib.models",
     "seqrec_lib.parameters",
-    "seqrec_lib.recipes",
+    "seqrec_lib.train.recipes",
     "seqrec_lib.validation",
 )
 # These store, show and name what others compute.

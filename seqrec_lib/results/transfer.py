@@ -261,7 +261,7 @@ def _check_ranks(record: RunRecord, table: pa.Table, where: str) -> None:
     """A column ``<prefix>rank`` stands behind the metrics ``<prefix>ht@10`` and so on."""
     import pyarrow as pa
 
-    from seqrec_lib.metrics import rank_metrics
+    from seqrec_lib.evaluate.metrics import rank_metrics
 
     for column in table.column_names:
         prefix = column.removesuffix("rank")

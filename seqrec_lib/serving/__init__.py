@@ -46,12 +46,12 @@ def _published_layout(model: Any) -> bool:
 
 def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     """A server by compiled loops; None where there are none for this model. A repeat bias only concerns the scores."""
+    from seqrec_lib.fast.serving.attention import SASRecServer
+    from seqrec_lib.fast.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
     from seqrec_lib.models.hydra4rec import Hydra4Rec
     from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
     from seqrec_lib.models.repeats import SCALE, RepeatBias
     from seqrec_lib.models.sasrec import SASRec
-    from seqrec_lib.serving.attention import SASRecServer
-    from seqrec_lib.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
 
     servers = {Mamba4Rec: MambaServer, TwoMamba4Rec: Mamba2Server, Hydra4Rec: HydraServer}
     biased = isinstance(model, RepeatBias)

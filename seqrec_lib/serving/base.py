@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.serving import kernels
+from seqrec_lib.fast.serving import kernels
 
 MOST_KEPT_SORTED = 128  # above this k, a partition is faster than insertion
 

@@ -2,7 +2,7 @@
 
 reference   the recurrence as in the paper, one token after another; any device and dtype, slow
 matrix      the chunked matrix form in plain PyTorch; any device and dtype (the selective scan has none: recurrence)
-cpu         compiled float32 kernels with their own backward (numba, `seqrec_lib.ssm.cpu`)
+cpu         compiled float32 kernels with their own backward (numba, `seqrec_lib.fast.kernels`)
 cuda        the kernels of mamba-ssm and causal-conv1d
 
 `auto` takes cuda or cpu where it works and matrix elsewhere. All of them agree: `preflight` measures by how much.
@@ -58,7 +58,9 @@ def missing(kernel: str) -> str | None:
     """Why the "cpu" or "cuda" kernels cannot be used, in one line with what to do; None where they can."""
     try:
         if kernel == "cpu":
-            importlib.import_module("seqrec_lib.ssm.cpu.gated_norm")  # the smallest of them: compiles and is cached
+            importlib.import_module(
+                "seqrec_lib.fast.kernels.gated_norm"
+            )  # the smallest of them: compiles and is cached
             return None
         if not torch.cuda.is_available():
             return "no CUDA device is visible"

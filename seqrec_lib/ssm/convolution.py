@@ -36,7 +36,7 @@ def short_convolution(
     """
     taps = weight.shape[1]
     if backend == "cpu":
-        from seqrec_lib.ssm.cpu.convolution import ConvolutionSiLU
+        from seqrec_lib.fast.kernels.convolution import ConvolutionSiLU
 
         parts: tuple[Tensor, ...] = ConvolutionSiLU.apply(v, weight, bias, span.bounds, past, 0, widths)
         return parts
@@ -65,7 +65,7 @@ def cut_convolutions(
     """
     cuts = weight.shape[1] - 1 - past
     if backend == "cpu" and cuts > 0:
-        from seqrec_lib.ssm.cpu.convolution import ConvolutionSiLU
+        from seqrec_lib.fast.kernels.convolution import ConvolutionSiLU
 
         parts: tuple[Tensor, ...] = ConvolutionSiLU.apply(v, weight, bias, span.bounds, past, cuts, widths)
         return parts

@@ -32,7 +32,7 @@ class RMSNormGated(nn.Module):
     def forward(self, y: Tensor, z: Tensor, span: Span | None = None, backend: str = "matrix") -> Tensor:
         """y, z (batch, length, channels) or, without a span, (batch, channels); zeros outside the span."""
         if backend == "cpu" and span is not None and self.group_size == y.shape[-1]:
-            from seqrec_lib.ssm.cpu.gated_norm import GatedNorm
+            from seqrec_lib.fast.kernels.gated_norm import GatedNorm
 
             normed: Tensor = GatedNorm.apply(y, z, self.weight, span.bounds, self.eps, self.norm_before_gate)
             return normed

@@ -60,7 +60,7 @@ def quasiseparable(
     if backend == "reference":
         return quasiseparable_reference(x, dt, A, B, C, delta)
     if backend == "cpu" and B[0].shape[2] == 1 and length > 0:
-        from seqrec_lib.ssm.cpu.structured import Semiseparable, chunking, half_wanted
+        from seqrec_lib.fast.kernels.structured import Semiseparable, chunking, half_wanted
 
         chunks, Q = chunking(length)
         extra = chunks * Q - length

@@ -61,7 +61,7 @@ def selective_scan(
     Shapes as in `selective_scan_reference`; z as u, dt_bias (d_inner,). u is 0 at padded positions.
     """
     if backend == "cpu":
-        from seqrec_lib.ssm.cpu.scan import SelectiveScan
+        from seqrec_lib.fast.kernels.scan import SelectiveScan
 
         y: Tensor = SelectiveScan.apply(u, dt_raw, A, B, C, D, dt_bias, z, span.bounds)
         return y

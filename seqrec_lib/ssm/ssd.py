@@ -103,7 +103,7 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None
         )  # fmt: skip
         return y
     if backend == "cpu" and B.shape[2] == 1 and length > 0:
-        from seqrec_lib.ssm.cpu.structured import Semiseparable, chunking, half_wanted
+        from seqrec_lib.fast.kernels.structured import Semiseparable, chunking, half_wanted
 
         chunks, Q = chunking(length)
         extra = chunks * Q - length

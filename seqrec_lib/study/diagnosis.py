@@ -52,7 +52,7 @@ def _commit(commit: str | None, dirty: bool | None) -> str:
 def _bf16() -> str:
     import torch
 
-    from seqrec_lib.training import usable_precision
+    from seqrec_lib.train.loop import usable_precision
 
     fast = usable_precision("bf16", torch.device("cpu")) == "bf16"
     return "multiplies in bfloat16" if fast else "no instructions for bfloat16: trains in float32"

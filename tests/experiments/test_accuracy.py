@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.evaluate.ranking import rank_split
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
 from seqrec_lib.models import build
 from seqrec_lib.models.popularity import Popularity
-from seqrec_lib.ranking import rank_split
-from seqrec_lib.recipes import resolve
 from seqrec_lib.results import RunStore
-from seqrec_lib.training import train
+from seqrec_lib.train.loop import train
+from seqrec_lib.train.recipes import resolve
 
 QUICK = {"epochs": 2, "d_model": 16, "max_length": 20}
 

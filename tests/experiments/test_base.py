@@ -232,7 +232,7 @@ def test_a_published_run_stays_and_edited_code_has_a_run_of_its_own(store: RunSt
     shutil.copytree(store.new, store.published, ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(base, "code_of", lambda modules: "feedfeedfeedfeed")
     assert execute(experiment, configs(0), store=store) == [first]  # the goldens hold: it is no edited code
-    monkeypatch.setattr(base, "edited", lambda modules: ("seqrec_lib.losses",))
+    monkeypatch.setattr(base, "edited", lambda modules: ("seqrec_lib.train.losses",))
     assert execute(experiment, configs(0), store=store, missing="skip") == [first]
     (second,) = execute(experiment, configs(0), store=store)
     assert second is not None and first is not None

@@ -8,8 +8,8 @@ import torch
 
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.ranking import rank_split
 from seqrec_lib.language.candidates import pool_scores, random_items, retrieve, sample_prefixes, training_pools
-from seqrec_lib.ranking import rank_split
 from tests.conftest import make_sequences, random_sequences
 
 

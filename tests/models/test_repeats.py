@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from seqrec_lib.models import MODELS, VARIANTS, build
 from seqrec_lib.models.repeats import SCALE, RepeatBias
 from seqrec_lib.serving import serve
-from seqrec_lib.training import _TrainingStep
+from seqrec_lib.train.loop import _TrainingStep
 
 N_ITEMS, LENGTH = 30, 9
 NAMES = [name for name in VARIANTS if name.endswith("+repeats")]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.sasrec import SASRec, SelfAttention
+from seqrec_lib.train.losses import catalogue_cross_entropy
 
 
 def model(dropout: float = 0.0) -> SASRec:

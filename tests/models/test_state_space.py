@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seqrec_lib.losses import catalogue_cross_entropy
 from seqrec_lib.models.hydra4rec import Hydra4Rec
 from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
 from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.models.variants import ResidualHydra4Rec, ResidualMamba4Rec, ResidualTwoMamba4Rec
+from seqrec_lib.train.losses import catalogue_cross_entropy
 
 SMALL = {
     Mamba4Rec: {"d_model": 16, "d_state": 4},

@@ -18,9 +18,9 @@ from seqrec_lib.data.sequences import WindowDataset, cut_windows
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize, WeightedLine
 from seqrec_lib.optim.usgm import UniversalSGM
-from seqrec_lib.training import train
+from seqrec_lib.train.loop import train
 from tests.conftest import random_sequences
-from tests.test_training import CONFIG, small_model, weights
+from tests.train.test_loop import CONFIG, small_model, weights
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.3])

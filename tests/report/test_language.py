@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from seqrec_lib.metrics import rank_metrics
+from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.report import language
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord, RunStore

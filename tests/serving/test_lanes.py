@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from seqrec_lib.serving.lanes import (
+from seqrec_lib.fast.serving.lanes import (
     LANES,
     copy_transposed,
     exp2_any,

@@ -50,7 +50,9 @@ def test_a_broken_extension_is_described_in_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(backends.importlib, "import_module", broken)
     backends.missing.cache_clear()
     try:
-        assert backends.missing("cpu") == "OSError: seqrec_lib.ssm.cpu.gated_norm.so: undefined symbol; install numba"
+        assert (
+            backends.missing("cpu") == "OSError: seqrec_lib.fast.kernels.gated_norm.so: undefined symbol; install numba"
+        )
     finally:
         backends.missing.cache_clear()
 

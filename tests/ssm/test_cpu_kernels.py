@@ -9,10 +9,10 @@ import pytest
 import torch
 from numba import njit
 
+from seqrec_lib.fast.kernels import threads
+from seqrec_lib.fast.kernels.elementary import FAST, exp32, sigmoid32, softplus32
+from seqrec_lib.fast.kernels.structured import chunking
 from seqrec_lib.ssm import Mamba
-from seqrec_lib.ssm.cpu import threads
-from seqrec_lib.ssm.cpu.elementary import FAST, exp32, sigmoid32, softplus32
-from seqrec_lib.ssm.cpu.structured import chunking
 from tests.ssm.agreement import error, evaluate
 from tests.ssm.test_agreement import scan_by, scan_inputs
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numba import carray, cfunc, njit
 
-from seqrec_lib.ssm.cpu.elementary import FAST, f32, sigmoid32
-from seqrec_lib.ssm.cpu.threads import KERNEL, float32_at, int64_at, next_task, run
+from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32
+from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_task, run
 
 ROWS = 64  # time steps per task
 

@@ -6,7 +6,7 @@ from seqrec_lib.data.registry import DATASETS, base_name, get
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language import recipes as language
 from seqrec_lib.models import MODELS, build
-from seqrec_lib.recipes import DATASET_ARCHITECTURE, DATASET_TRAINING, PAIR_TRAINING, resolve
+from seqrec_lib.train.recipes import DATASET_ARCHITECTURE, DATASET_TRAINING, PAIR_TRAINING, resolve
 
 BASES = {base_name(name) for name in DATASETS}
 

@@ -16,13 +16,13 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from seqrec_lib.checkpoint import WeightAverage
 from seqrec_lib.data.sequences import WindowDataset, cut_windows
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.ranking import rank_split
 from seqrec_lib.models.sasrec import SASRec
-from seqrec_lib.ranking import rank_split
-from seqrec_lib.recipes import TrainingConfig
-from seqrec_lib.training import CHECKPOINT, Progress, _Batches, _rate_factor, train, usable_precision
+from seqrec_lib.train.checkpoint import WeightAverage
+from seqrec_lib.train.loop import CHECKPOINT, Progress, _Batches, _rate_factor, train, usable_precision
+from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import make_sequences, random_sequences
 
 CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.9)
@@ -80,9 +80,9 @@ SCRIPT = """
     import sys, torch
     from pathlib import Path
     torch.set_num_threads(1)
-    from tests.test_training import CONFIG, small_model, weights
+    from tests.train.test_loop import CONFIG, small_model, weights
     from tests.conftest import random_sequences
-    from seqrec_lib.training import train
+    from seqrec_lib.train.loop import train
     model = small_model()
     print("begins", flush=True)
     train(model, random_sequences(0, n_users=300), CONFIG, Path(sys.argv[1]), checkpoint_seconds=0.0,

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numba import carray, cfunc, njit
 
-from seqrec_lib.ssm.cpu.elementary import FAST, exp32, f32, sigmoid32, softplus32
-from seqrec_lib.ssm.cpu.threads import KERNEL, float32_at, int64_at, next_task, run
+from seqrec_lib.fast.kernels.elementary import FAST, exp32, f32, sigmoid32, softplus32
+from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_task, run
 
 SEGMENT = 16  # tokens between two stored states
 WIDTH = 64  # channels per task

@@ -5,7 +5,7 @@ arithmetic. Here the whole step (gather, forward, loss, backward, clipping, Adam
 batch, its learning rate and its counters from the device. It is taken twice as it is for each shape of a batch, then
 recorded as a CUDA graph, which one call replays; within an epoch nothing waits for the device but a look once a second.
 
-Order of batches, schedule and checkpoints are those of the loop in `seqrec_lib.training`, so a run that was begun by
+Order of batches, schedule and checkpoints are those of the loop in `seqrec_lib.train.loop`, so a run that was begun by
 one goes on with the other. Sums run over batches that are filled up, in another order, and dropout draws for the
 filling too: without dropout both agree to float32's rounding, with it they are two draws of one training.
 
@@ -29,13 +29,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_lib.checkpoint import TrainingState, WeightAverage
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.losses import catalogue_cross_entropy
+from seqrec_lib.fast.resident_batches import Batch, ResidentEpoch, Shape, rounded
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.repeats import SCALE, RepeatBias
-from seqrec_lib.recipes import Precision, TrainingConfig
-from seqrec_lib.resident import Batch, ResidentEpoch, Shape, rounded
+from seqrec_lib.train.checkpoint import TrainingState, WeightAverage
+from seqrec_lib.train.losses import catalogue_cross_entropy
+from seqrec_lib.train.recipes import Precision, TrainingConfig
 
 Loop = Literal["auto", "ordinary", "resident", "graphs"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from seqrec_lib.ssm.cpu import semiseparable as kernels
-from seqrec_lib.ssm.cpu.threads import run
+from seqrec_lib.fast.kernels import semiseparable as kernels
+from seqrec_lib.fast.kernels.threads import run
 
 LONGEST_CHUNK = 72
 

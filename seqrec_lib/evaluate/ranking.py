@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
-from seqrec_lib.metrics import rank_metrics
+from seqrec_lib.evaluate.metrics import rank_metrics
 
 _SCORES_AT_A_TIME = 2**22  # entries of the score matrix held at once: 16 MB
 _USERS_AT_A_TIME = 256

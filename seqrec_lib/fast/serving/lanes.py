@@ -23,8 +23,8 @@ from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.extending import intrinsic, models, register_model, type_callable
 
-from seqrec_lib.serving.kernels import LOG2_E
-from seqrec_lib.ssm.cpu.elementary import FAST, f32
+from seqrec_lib.fast.kernels.elementary import FAST, f32
+from seqrec_lib.fast.serving.kernels import LOG2_E
 
 LANES = 8
 

@@ -27,8 +27,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from seqrec_lib.serving.kernels import KERNEL, matvec
-from seqrec_lib.serving.lanes import (
+from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32, softplus32
+from seqrec_lib.fast.serving.kernels import KERNEL, matvec
+from seqrec_lib.fast.serving.lanes import (
     LANES,
     copy_transposed,
     exp2_any,
@@ -44,7 +45,6 @@ from seqrec_lib.serving.lanes import (
     total_of,
     zeros,
 )
-from seqrec_lib.ssm.cpu.elementary import FAST, f32, sigmoid32, softplus32
 
 LEFT_OUT_BITS = 26
 

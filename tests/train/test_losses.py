@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from seqrec_lib import losses
-from seqrec_lib.losses import catalogue_cross_entropy
+from seqrec_lib.train import losses
+from seqrec_lib.train.losses import catalogue_cross_entropy
 
 
 def reference(h: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 The data set's events lie on the device for the whole run; of an epoch there are only where its windows begin and end,
 in the order of its batches, and a cursor. Gathering the batch under the cursor needs nothing from the host, and nothing
-that the host would have to wait for, so that a step can be recorded once and replayed (`seqrec_lib.captured`).
+that the host would have to wait for, so that a step can be recorded once and replayed (`seqrec_lib.fast.cuda_graphs`).
 
 Replaying needs few shapes. A batch is therefore filled up with empty rows, padding and targets that do not count, to a
 number of rows and a length which its bucket of lengths has in common, and a number of targets on a coarse grid.

@@ -15,10 +15,10 @@ from numba import njit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqrec_lib.fast.serving.kernels import KERNEL, LOG2_E, feed_forward, layer_norm, matvec
 from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.serving import blocks, selective
 from seqrec_lib.serving.base import SteppingServer
-from seqrec_lib.serving.kernels import KERNEL, LOG2_E, feed_forward, layer_norm, matvec
 from seqrec_lib.ssm.convolution import taps_of
 
 TABLE_BYTES = 64 * 2**20

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from seqrec_lib.metrics import per_user, rank_metrics
+from seqrec_lib.evaluate.metrics import per_user, rank_metrics
 
 
 def test_metrics_by_hand() -> None:

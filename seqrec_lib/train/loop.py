@@ -24,8 +24,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_lib.captured import GraphRecorder, Loop, ResidentTraining, choose_loop
-from seqrec_lib.checkpoint import Checkpoint, TrainingState, WeightAverage
 from seqrec_lib.data.sequences import (
     Sequences,
     Windows,
@@ -35,11 +33,13 @@ from seqrec_lib.data.sequences import (
     prefixes,
 )
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.losses import catalogue_cross_entropy
+from seqrec_lib.evaluate.ranking import gather_histories, rank_split
+from seqrec_lib.fast.cuda_graphs import GraphRecorder, Loop, ResidentTraining, choose_loop
+from seqrec_lib.fast.resident_batches import ResidentEpoch
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.ranking import gather_histories, rank_split
-from seqrec_lib.recipes import Precision, TrainingConfig
-from seqrec_lib.resident import ResidentEpoch
+from seqrec_lib.train.checkpoint import Checkpoint, TrainingState, WeightAverage
+from seqrec_lib.train.losses import catalogue_cross_entropy
+from seqrec_lib.train.recipes import Precision, TrainingConfig
 
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_METRIC = "ndcg@10"
@@ -233,7 +233,7 @@ def train(
             schedule scale the ``lr`` of its parameter groups.
         batch_rule: decides how many batches a step sums over; one each if there is none.
         checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
-        loop: see `seqrec_lib.captured.choose_loop`.
+        loop: see `seqrec_lib.fast.cuda_graphs.choose_loop`.
 
     Raises:
         SeqRecError: the loss is not finite, the checkpoint belongs to another configuration, or ``loop`` cannot train

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.recipes import TrainingConfig
+from seqrec_lib.train.recipes import TrainingConfig
 
 if TYPE_CHECKING:
-    from seqrec_lib.training import BatchRule
+    from seqrec_lib.train.loop import BatchRule
 
 
 def write(path: Path, payload: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-from seqrec_lib.ssm.cpu.elementary import FAST, f32, sigmoid32
+from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32
 
 # The compiled code lets go of the interpreter's lock, so that threads can serve several users at once.
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, **FAST}

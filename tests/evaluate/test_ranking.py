@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec_lib import ranking
-from seqrec_lib.metrics import rank_metrics
-from seqrec_lib.ranking import gather_histories, rank_split, target_ranks
+from seqrec_lib.evaluate import ranking
+from seqrec_lib.evaluate.metrics import rank_metrics
+from seqrec_lib.evaluate.ranking import gather_histories, rank_split, target_ranks
 from tests.conftest import random_sequences
 
 

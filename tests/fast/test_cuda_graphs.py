@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from seqrec_lib import captured, training
-from seqrec_lib.captured import choose_loop
-from seqrec_lib.checkpoint import WeightAverage
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.fast.cuda_graphs import choose_loop
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
-from seqrec_lib.recipes import TrainingConfig
-from seqrec_lib.training import CHECKPOINT, Progress, make_accelerator, train
+from seqrec_lib.train.checkpoint import WeightAverage
+from seqrec_lib.train.loop import CHECKPOINT, Progress, make_accelerator, train
+from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import random_sequences
 
 CONFIG = TrainingConfig(
@@ -223,7 +223,7 @@ def test_where_capturing_fails_one_line_says_so_and_nothing_is_lost(
 def test_larger_buffers_are_recorded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first epoch's buffers have no slack here, and cuts of windows differ from epoch to epoch."""
     with_recorder(monkeypatch, Replayed)
-    monkeypatch.setattr("seqrec_lib.resident._SLACK", 10**9)
+    monkeypatch.setattr("seqrec_lib.fast.resident_batches._SLACK", 10**9)
     config = replace(CONFIG, epochs=4, schedule="constant", stride=2)
     models = []
     for loop in ("resident", "graphs"):

@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, cfunc, njit
 
-from seqrec_lib.ssm.cpu.elementary import FAST, exp32, f32
-from seqrec_lib.ssm.cpu.threads import KERNEL, float32_at, int64_at, next_task
+from seqrec_lib.fast.kernels.elementary import FAST, exp32, f32
+from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_task
 
 
 @njit(**FAST)

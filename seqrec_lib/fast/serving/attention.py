@@ -18,9 +18,8 @@ import numpy as np
 from numba import njit
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.models.sasrec import SASRec, TransformerLayer
-from seqrec_lib.serving.base import SteppingServer
-from seqrec_lib.serving.kernels import (
+from seqrec_lib.fast.kernels.elementary import FAST, f32
+from seqrec_lib.fast.serving.kernels import (
     KERNEL,
     LOG2_E,
     exp2_negative,
@@ -32,8 +31,9 @@ from seqrec_lib.serving.kernels import (
     project_rows,
     two_rows,
 )
-from seqrec_lib.serving.state_space import packed, transposed
-from seqrec_lib.ssm.cpu.elementary import FAST, f32
+from seqrec_lib.fast.serving.state_space import packed, transposed
+from seqrec_lib.models.sasrec import SASRec, TransformerLayer
+from seqrec_lib.serving.base import SteppingServer
 
 
 @dataclass

@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from seqrec_lib.serving.kernels import KERNEL, rms_norm
-from seqrec_lib.ssm.cpu.elementary import f32, sigmoid32
+from seqrec_lib.fast.kernels.elementary import f32, sigmoid32
+from seqrec_lib.fast.serving.kernels import KERNEL, rms_norm
 
 
 @njit(**KERNEL)

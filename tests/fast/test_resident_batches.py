@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqrec_lib.data.sequences import bucketed_batches, cut_windows
-from seqrec_lib.recipes import TrainingConfig
-from seqrec_lib.resident import ResidentEpoch, Shape, coarse, rounded
-from seqrec_lib.training import _Batches
+from seqrec_lib.fast.resident_batches import ResidentEpoch, Shape, coarse, rounded
+from seqrec_lib.train.loop import _Batches
+from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import make_sequences, random_sequences
 
 CPU = torch.device("cpu")
