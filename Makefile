@@ -16,10 +16,10 @@ comma := ,
 DATASET_OPTIONS := $(foreach d,$(subst $(comma), ,$(DATASETS)),--dataset $(d))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test goldens book check-book readme lab lint format lock clean
+.PHONY: help setup study test test-older-cpu goldens book check-book evidence readme lab lint format lock clean
 
 help: ## list the targets
-	@echo "make setup | study | test | goldens | book | check-book | readme | lab | lint | format | lock | clean"
+	@echo "make setup | study | test | test-older-cpu | goldens | book | check-book | evidence | readme | lab | lint | format | lock | clean"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1: \2/p' $(MAKEFILE_LIST)
 	@echo "Variables: PROFILE=demo|paper  DATASETS=\"ml-1m ml-100k\"  PYTHON=python3.12"
 	@echo "           TORCH_INDEX=https://download.pytorch.org/whl/cpu  LOCK=requirements-cuda.lock"
@@ -50,11 +50,18 @@ test: $(READY) ## run the tests
 goldens: $(READY) ## compare the tiny runs that hold the study's numbers, add new ones, stamp the code
 	$(BIN)/python -m tests.golden
 
+test-older-cpu: $(READY) ## the goldens once more, with the instructions of an older processor and fresh kernels
+	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && env NUMBA_CACHE_DIR="$$cache" NUMBA_CPU_NAME=haswell \
+	  ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/golden
+
 book: $(READY) ## build the book from published records alone: no data, no training
 	$(BIN)/seqrec book
 
 check-book: $(READY) ## open every page of the built book in a headless Chromium; screenshots in _build/screenshots
 	$(BIN)/python tests/browser/check_book.py _build/html --screenshots _build/screenshots
+
+evidence: $(READY) ## write down what the book's sentences rest on, after results were published
+	$(BIN)/python -m seqrec_lib.report.chapters
 
 readme: $(READY) ## rewrite the README's table of results from published records
 	$(BIN)/python -m seqrec_lib.report.readme

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_lib.results import environment, now
-from seqrec_lib.results.provenance import usable_cores, version
+from seqrec_lib.results.limits import usable_cores
+from seqrec_lib.results.provenance import version
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

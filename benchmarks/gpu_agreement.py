@@ -20,6 +20,7 @@ import typer
 from benchmarks.conditions import keep
 from seqrec_lib.report.statistics import metric_values, paired_difference
 from seqrec_lib.results import RunRecord, RunStore
+from seqrec_lib.results.transfer import import_runs
 
 NAME = "gpu_agreement"
 COLUMNS = {"ndcg@10": "rank", "masked_ndcg@10": "masked_rank"}  # metric -> column of a run's table of ranks
@@ -55,7 +56,7 @@ def collect(tar: Path, published: RunStore, others: int) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         store = RunStore(Path(folder) / "new", Path(folder) / "published")
-        store.import_(tar)
+        import_runs(store, tar)
         rows, day, where, datasets = [], "", {}, set()
         for record in store.records("accuracy"):
             twin = published.find(record.run_id)

@@ -41,13 +41,15 @@ from benchmarks.mixer_speed import mixer_step
 from benchmarks.ssm_speed import ratio
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
-from seqrec_lib.fast.cuda_graphs import GraphRecorder, Loop, rounded
+from seqrec_lib.fast.cuda_graphs import GraphRecorder, rounded
 from seqrec_lib.fast.resident_batches import Shape
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.ssm import Mamba2, preflight
-from seqrec_lib.train.loop import Progress, _Batches, _TrainingStep, make_accelerator, train
+from seqrec_lib.train.contracts import Loop, Progress
+from seqrec_lib.train.loop import _Batches, make_accelerator, train
 from seqrec_lib.train.recipes import TrainingConfig, resolve
+from seqrec_lib.train.step import TrainingStep
 
 NAME = "gpu_training"
 MODELS = ("sasrec", "mamba4rec", "2mamba4rec", "hydra4rec")
@@ -120,11 +122,10 @@ def operations(model: SequentialRecommender, batches: _Batches, config: Training
     """FLOP of an epoch's matrix products: (of the item softmax, of everything else, from one step's count)."""
     resident = batches.resident
     assert resident is not None
-    step = _TrainingStep(model, torch.float32)
+    step = TrainingStep(model, torch.float32)
     middle = len(resident.shapes) // 2
-    parts = resident.load(middle)
     with FlopCounterMode(display=False) as counter:
-        step(*parts).backward()
+        step(resident.load(middle)).backward()
     model.zero_grad(set_to_none=True)
     rows, d = model.item_embedding.weight.shape
     columns = -(-rows // 16) * 16

@@ -4,7 +4,7 @@
     python -m benchmarks.ranking_speed --save    # also writes benchmarks/results/ranking_speed.json
 
 Three ways take turns on the same encoded histories; each gives the rank among all items and the one among unseen items:
-*counting* the scores above the target's (`seqrec_lib.evaluate.ranking.rank_split`), *sorting* all scores, and taking the 20
+*counting* the scores above the target's (`seqrec_lib.evaluate.ranking`), *sorting* all scores, and taking the 20
 best by *top-k*, as most packages do, which knows no rank beyond. Weights are random: time does not depend on them.
 
 The second part has the size of the paper's Beauty set, on a sample of its users; times for all users are extrapolated.

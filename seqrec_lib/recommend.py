@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, check, load_class
 from seqrec_lib.progress import duration
+from seqrec_lib.results import RunStore
 from seqrec_lib.results.record import plain
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.evaluate.ranking import Recommender
-    from seqrec_lib.results import RunStore
 
 
 def find_item(title: str, titles: Sequence[str]) -> int:
@@ -106,40 +106,32 @@ def _recommender(
     report: Callable[[str], None],
 ) -> Recommender:
     if model in COUNTED:
-        return load_class(COUNTED[model])(sequences)
-    from safetensors.torch import load_file
-
+        return load_class(model)(sequences)
     from seqrec_lib.experiments import accuracy
-    from seqrec_lib.experiments.base import Context, execute, key
-    from seqrec_lib.experiments.llamarec import kept
-    from seqrec_lib.models import build
-    from seqrec_lib.results import RunStore
+    from seqrec_lib.experiments.weights import ensure_weights, load_recommender, other_data_store
 
     store = store or RunStore()
     # The same data set from another source may number its items otherwise: its weights have a place of their own.
-    place = store.new / ".other-data" / sequences.split_hash[:16]
     runs = [
         (r, own)
-        for own in (store, RunStore(place, place / "none"))
+        for own in (store, other_data_store(store, sequences.split_hash))
         for r in own.records("accuracy", dataset)
         if r.complete and r.config.get("model") == model
     ]
     mine = [(r, own) for r, own in runs if r.dataset.get("split_sha256") == sequences.split_hash]
-    here = [(r.finished, r.config, folder) for r, own in mine if (folder := own.kept(r.run_id))]
+    damaged: list[str] = []
+    here = [(r.finished, r.config, folder) for r, own in mine if (folder := own.kept(r.run_id, damaged.append))]
     if here:
+        for line in damaged:
+            report(line)
         _, config, folder = max(here, key=lambda found: found[0])
     elif train:
         (planned,) = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
-        known = store.find(key(accuracy, planned))
-        if known is not None and known.complete and known.run_id not in {r.run_id for r, _ in mine}:
-            store = RunStore(place, place / "none")
-        execute(accuracy, [planned], store=store)
-        work = store.workdir(key(accuracy, planned))
-        config, folder = plain(planned), kept(accuracy, planned, Context(work, report=report))
+        folder = ensure_weights(accuracy, planned, sequences.split_hash, store, progress=True, report=report)
+        config = plain(planned)
     else:
         took = max((float(r.cost["wall_seconds"]) for r, _ in runs), default=None)
         record = "" if took is None else f", which took {duration(took)} by its record"
-        raise SeqRecError(f"no weights of {model} on {dataset} are kept here; add --train to train it{record}")
-    net = build(model, sequences.n_items, config["training"]["max_length"], config["architecture"])
-    net.load_state_dict(load_file(folder / accuracy.WEIGHTS))
-    return net.eval()
+        why = f" ({damaged[0]})" if damaged else ""
+        raise SeqRecError(f"no weights of {model} on {dataset} are kept here{why}; add --train to train it{record}")
+    return load_recommender(folder, config, sequences.n_items)

@@ -18,6 +18,7 @@ from benchmarks import (
     query_latency,
     ranking_speed,
     recommend_speed,
+    serving_speed,
     train_speed,
 )
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
@@ -27,7 +28,7 @@ from seqrec_lib.language.beams import Search
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.report.rankers import LLAMA_7B
 from seqrec_lib.results import RunStore
-from seqrec_lib.train.loop import Progress
+from seqrec_lib.train.contracts import Progress
 from tests.conftest import random_sequences
 
 PEERS = Path(train_speed.__file__).parent / "peers"
@@ -438,3 +439,24 @@ def test_a_mixer_takes_turns_with_transformers_here_and_in_a_process_of_its_own(
     # in_proj of 16 + 16 + 2 * 4 + 2 outputs and out_proj of 16 to 8, forward and twice backward, are the least
     assert rows["ours"]["floor_milliseconds"] == pytest.approx(1e3 * rows["ours"]["product_gflop"])  # at 1 GFLOP/s
     assert rows["ours"]["product_gflop"] * 1e9 > 2 * 3 * 12 * (8 * 42 + 16 * 8)
+
+
+@pytest.mark.parametrize("kind", ["encode", "request"])
+def test_a_served_model_and_its_module_are_timed_at_the_same_request(kind: str) -> None:
+    case = serving_speed.Case(kind, 1 if kind == "encode" else 6, 30, 80)
+    model = serving_speed.build("sasrec", 80, 50, {"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.2}).eval()
+    served, module = serving_speed.sides(model, case, np.random.default_rng(0))
+    if kind == "encode":
+        np.testing.assert_allclose(served(), module()[0].numpy(), atol=1e-5)
+        return
+    (ids, best), want = served(), module()
+    np.testing.assert_allclose(best, want.values.numpy(), atol=1e-5)
+    assert (ids == want.indices.numpy()).mean() > 0.9  # near ties may change places
+
+
+def test_a_ratio_is_the_median_of_those_of_the_rounds() -> None:
+    seconds = iter(
+        [0.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 10.0, 10.0, 13.0, 13.0, 14.0]
+    )  # 2, 1 | 1, 6 | 3, 1: a b, b a, a b
+    found = serving_speed.compare(lambda: None, lambda: None, 3, lambda: next(seconds), repeats=1)
+    assert (found["ratio"], found["served_ms"], found["module_ms"]) == (3.0, 3000.0, 1000.0)

@@ -38,7 +38,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     module, entry = code("Add a model")
     (library / "models/average.py").write_text(module)
-    insert(library / "models/__init__.py", "MODELS: dict[str, ModelSpec] = {\n", entry)
+    insert(library / "models/registry.py", "MODELS: dict[str, ModelSpec] = {\n", entry)
     (entry,) = code("Add a data set")
     insert(library / "data/registry.py", "    for spec in (\n", entry)
     module, entry = code("Add an experiment")
@@ -107,3 +107,9 @@ print(torch.allclose(alone, padded, atol=1e-6))
 def test_the_model_trains_ranks_and_does_not_mind_padding(copy: Path) -> None:
     lines = run(copy, "-c", MODEL).splitlines()
     assert lines == ["complete popularity True None", "complete average True None", "True"]
+
+
+def test_what_is_added_leaves_the_code_of_other_runs_as_it_is(copy: Path) -> None:
+    modules = ["seqrec_lib.experiments.accuracy", "seqrec_lib.models.sasrec"]
+    program = f"from seqrec_lib.results.code import code_of; print(code_of({modules}))"
+    assert run(copy, "-c", program) == run(ROOT, "-c", program)

@@ -12,6 +12,7 @@ from benchmarks import gpu_agreement
 from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.report import gpu
 from seqrec_lib.results import RunStore
+from seqrec_lib.results.transfer import export_runs
 from tests.fakes import make_record
 
 KERNELS = {
@@ -54,7 +55,7 @@ def test_twins_are_paired_user_by_user(tmp_path: Path, published: RunStore) -> N
     better = np.maximum(1, ranks(0) - 3)
     for model, seed in (("sasrec", 0), ("sasrec", 1), ("sasrec", 2), ("markov", 0)):
         run(there, model, seed, "cuda", better)  # a twin from a GPU, no twin, a model that is not trained
-    there.export(tmp_path / "gpu.tar")
+    export_runs(there, tmp_path / "gpu.tar")
     record = gpu_agreement.collect(tmp_path / "gpu.tar", published, 3)
     (row,) = record["rows"]
     assert (row["model"], row["seed"]) == ("sasrec", 0)
@@ -71,7 +72,7 @@ def test_twins_are_paired_user_by_user(tmp_path: Path, published: RunStore) -> N
 def test_without_a_twin_there_is_no_record(tmp_path: Path, published: RunStore) -> None:
     there = RunStore(tmp_path / "gpu", tmp_path / "none")
     run(there, "sasrec", 0, "cpu", ranks(0))
-    there.export(tmp_path / "gpu.tar")
+    export_runs(there, tmp_path / "gpu.tar")
     with pytest.raises(SystemExit, match="holds no accuracy run from a GPU whose twin"):
         gpu_agreement.collect(tmp_path / "gpu.tar", published, 0)
     assert "no gpu_agreement.json" in gpu.agreement_table(None).text

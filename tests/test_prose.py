@@ -63,6 +63,35 @@ def test_a_page_has_one_title_and_promises_nothing(page: Path) -> None:
     assert not re.search(r"\b(TODO|TBD|FIXME|XXX|to come|coming soon|lorem)\b", text, re.IGNORECASE)
 
 
+CHAPTERS = [page for page in PAGES if "{{ holds:" in page.read_text(encoding="utf-8")]
+"""Pages whose conclusions rest on statements: written for readers who are new here."""
+MOST_WORDS = 40
+PRIVATE = re.compile(r"\b(arms?|floors?|as served|by modules|older code|own row)\b", re.IGNORECASE)
+
+
+def hard_to_read(text: str) -> list[str]:
+    """Sentences of more than `MOST_WORDS` words, and words that only this project knows, outside of code and tables."""
+    text = re.sub(r"```.*?```", "\n", text, flags=re.DOTALL)
+    text = re.sub(r"^[|:(#].*$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\{\{\s*holds:.*?\}\}", "", text)
+    text = re.sub(r"\{\{.*?\}\}|`[^`]*`|\[([^\]]*)\]\([^)]*\)", lambda match: match[1] or "X", text)
+    blocks = [" ".join(block.split()) for block in re.split(r"\n\s*\n|^[-*] ", text, flags=re.MULTILINE)]
+    sentences = [sentence for block in blocks for sentence in re.split(r"(?<=[.!?:])\s+", block)]
+    long = [sentence for sentence in sentences if len(sentence.split()) > MOST_WORDS]
+    return long + [match[0] for block in blocks for match in PRIVATE.finditer(block)]
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_a_chapter_reads_easily(page: Path) -> None:
+    assert hard_to_read(page.read_text(encoding="utf-8")) == []
+
+
+def test_what_is_hard_to_read_is_found() -> None:
+    assert hard_to_read("# T\n\nShort. " + "word " * 40 + "end.\n")
+    assert hard_to_read("# T\n\nThis arm is fast.\n") == ["arm"]
+    assert not hard_to_read("# T\n\n" + "A short sentence. " * 20 + "\n\n| " + "cell " * 60 + "|\n")
+
+
 def test_the_pages_name_commands_that_exist() -> None:
     make = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", make, re.MULTILINE))

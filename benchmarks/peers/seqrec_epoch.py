@@ -16,7 +16,8 @@ def main() -> None:
 
     from seqrec_lib.data import load
     from seqrec_lib.models import build
-    from seqrec_lib.train.loop import Progress, _Batches, make_accelerator, train
+    from seqrec_lib.train.contracts import Progress
+    from seqrec_lib.train.loop import _Batches, make_accelerator, train
     from seqrec_lib.train.recipes import resolve
 
     torch.set_num_threads(given["threads"])

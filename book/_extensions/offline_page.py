@@ -2,7 +2,7 @@
 
 Jupyter Book adds thebe (which runs code on a public server) to every page although it is switched off, and loads
 every script below ``_static`` on every page, so that the vendored MathJax would run twice where there are formulae and
-once where there are none. Sphinx itself adds MathJax to the pages that need it.
+once where there are none. Sphinx itself adds MathJax to the pages that need it. The toggles of the side bar get names.
 """
 
 from __future__ import annotations
@@ -37,6 +37,21 @@ def mend_reference_list(app: Sphinx, pagename: str, template: str, context: dict
         )
 
 
+def name_the_toggles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Gives each toggle of the side bar the name of the chapter that it unfolds: a blind reader hears it."""
+    generate = context.get("generate_toctree_html")
+    if generate is None:
+        return
+
+    def generate_named(*args: Any, **options: Any) -> Any:
+        tree = generate(*args, **options)
+        for toggle in tree.select("summary") if hasattr(tree, "select") else ():
+            toggle["aria-label"] = f"Pages of {toggle.find_parent('li').find('a').get_text(strip=True)}"
+        return tree
+
+    context["generate_toctree_html"] = generate_named
+
+
 def drop_thebe_settings(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Removes the block of thebe's settings (a public server's repository) from the page's text."""
     for node in list(doctree.findall(nodes.raw)):
@@ -48,5 +63,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", drop_vendored_scripts)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", mend_reference_list, priority=900)
+    app.connect("html-page-context", name_the_toggles, priority=900)
     app.connect("doctree-resolved", drop_thebe_settings, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -66,7 +66,7 @@ def target_ranks(scores: Tensor, targets: Tensor, seen: tuple[Tensor, Tensor] | 
         (ranks, masked ranks), (B,) int64 each, from 1; equal when ``seen`` is None.
 
     Raises:
-        ValueError: a score is NaN, the target's is not finite, or ``scores`` is not float32.
+        ValueError: a score is NaN or +inf, the target's is -inf, or ``scores`` is not float32.
 
     >>> scores = torch.tensor([[-torch.inf, 3.0, 2.0, 2.0, 1.0]])
     >>> target_ranks(scores, torch.tensor([3]))[0]  # item 1 is above, item 2 ties
@@ -76,17 +76,29 @@ def target_ranks(scores: Tensor, targets: Tensor, seen: tuple[Tensor, Tensor] | 
     """
     if scores.dtype != torch.float32:
         raise ValueError(f"scores are compared in float32, got {scores.dtype}")
-    own = scores.gather(1, targets.unsqueeze(1))
-    not_below = scores >= own  # includes the target itself; False where a score is NaN
+    check_scores(scores, targets)
+    not_below = scores >= scores.gather(1, targets.unsqueeze(1))  # includes the target itself
     ranks = not_below.sum(1)
-    # NaN compares False both ways: then the two counts miss an item.
-    if not bool(torch.isfinite(own).all()) or int(ranks.sum() + (scores < own).sum()) != scores.numel():
-        raise ValueError("the model produced NaN or infinite scores: training has diverged")
     if seen is None:
         return ranks, ranks
     not_below[seen] = False
     not_below.scatter_(1, targets.unsqueeze(1), True)
     return ranks, not_below.sum(1)
+
+
+def check_scores(scores: Tensor, targets: Tensor) -> None:
+    """Refuse what cannot be ranked: -inf is the score of an item that is no candidate, and no other infinity is one.
+
+    Args:
+        scores: (B, V). targets: (B,) int64 ids.
+
+    Raises:
+        ValueError: a score is NaN or +inf, or the target's is -inf.
+    """
+    # The largest score of a row is NaN where any is, and +inf where any is.
+    extremes = torch.cat([scores.amax(1), scores.gather(1, targets.unsqueeze(1)).squeeze(1)])
+    if not bool(torch.isfinite(extremes).all()):
+        raise ValueError("the model produced NaN or infinite scores: training has diverged")
 
 
 def gather_histories(items: Tensor, start: Tensor, stop: Tensor, max_length: int | None) -> tuple[Tensor, Tensor]:
@@ -123,7 +135,7 @@ def rank_split(
     Memory beyond the data: one batch of at most 256 users and about 4 million scores (but at least one user's).
 
     Raises:
-        ValueError: a score is NaN.
+        ValueError: a score is NaN or +inf, or a target's is -inf.
     """
     items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
     size = max(1, min(_USERS_AT_A_TIME, _SCORES_AT_A_TIME // (sequences.n_items + 1)))

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.models.base import SequentialRecommender
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
-    from seqrec_lib.train.loop import Progress, TrainingResult
+    from seqrec_lib.train.contracts import Progress, TrainingResult
 
 __all__ = ["GOLDEN", "NAME", "Config", "cells", "plan", "revision", "run"]
 NAME = "optimizers"
@@ -75,7 +77,7 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
 
     rule = AdaptiveBatchSize(**config.batching) if config.batching else None
     trace = _Trace(context, rule)
-    resumed, began = any(context.workdir.glob("*.pt")), time.process_time()
+    resumed, began = any(context.workdir.glob("*.pt*")), time.process_time()
     model, result = _fit(config, sequences, context, trace, rule)
     # of this process, validation included: what a busy machine does not change; a resumed run has only a part of it
     computed = {} if resumed else {"cpu_seconds": round(time.process_time() - began, 3)}
@@ -136,6 +138,7 @@ def _fit(
         make_optimizer=make if config.optimizer["name"] != "adamw" else None,
         batch_rule=rule,
         listen=trace.hear,
+        report=context.report,
         loop="ordinary",  # every step is heard, and all optimizers go the same way
     )
     return model, result
@@ -212,6 +215,8 @@ class _Trace:
         self.context, self.rule = context, rule
         self.path = context.workdir / "trace.jsonl"
         context.workdir.mkdir(parents=True, exist_ok=True)
+        if self.path.is_file():  # a kill may have cut off the last line, whose step is done again
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def hear(self, progress: Progress) -> None:
         line = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
@@ -226,16 +231,19 @@ class _Trace:
 
     def _append(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(f"{zlib.crc32(line.encode()):08x} {line}\n")
 
     def rows(self) -> list[dict[str, float | None]]:
-        """One row for each step, in order."""
+        """One row for each step, in order.
+
+        Raises:
+            SeqRecError: a line is not what was written.
+        """
         rows = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:  # cut off by a kill; the step is done again
-                continue
+        for line in self.path.read_bytes().split(b"\n")[:-1]:
+            if line[:8] != b"%08x" % zlib.crc32(line[9:]):
+                raise SeqRecError(f"{self.path} is damaged; delete its folder to start afresh")
+            row = json.loads(line[9:])
             rows[row["epoch"], row["step"]] = row
         return [rows[place] for place in sorted(rows)]
 

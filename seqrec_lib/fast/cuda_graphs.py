@@ -15,60 +15,26 @@ Glossary: R rows, L positions, P targets of a batch, V rows of the item embeddin
 from __future__ import annotations
 
 import gc
-import math
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_lib.errors import SeqRecError
-from seqrec_lib.fast.resident_batches import Batch, ResidentEpoch, Shape, rounded
-from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.models.repeats import SCALE, RepeatBias
+from seqrec_lib.fast.resident_batches import ResidentEpoch, Shape, rounded
 from seqrec_lib.train.checkpoint import TrainingState, WeightAverage
-from seqrec_lib.train.losses import catalogue_cross_entropy
+from seqrec_lib.train.contracts import Loop
 from seqrec_lib.train.recipes import Precision, TrainingConfig
-
-Loop = Literal["auto", "ordinary", "resident", "graphs"]
+from seqrec_lib.train.step import TrainingStep
 
 LOOK_SECONDS = 1.0  # between two looks at loss and checkpoint, each of which waits for the device
 _STEPS_BEFORE_CAPTURE = 2  # kernels are tuned, loaded and given workspace in these, which a capture does not allow
-
-
-def choose_loop(asked: Loop, model: SequentialRecommender, device: torch.device, processes: int, own: bool) -> Loop:
-    """The loop that trains: "ordinary", "resident" (fixed shapes, no graphs) or "graphs".
-
-    Args:
-        asked: "auto" takes graphs on a GPU where they can be had, and the ordinary loop elsewhere.
-        processes: that train together. own: whether optimizer and batches are the loop's own.
-
-    Raises:
-        SeqRecError: what is asked for cannot be had for this run.
-    """
-    if asked == "ordinary":
-        return asked
-    reason = None
-    if processes > 1:
-        reason = f"{processes} processes train together"
-    elif not own:
-        reason = "another optimizer or rule of batches decides on the host"
-    elif not isinstance(model, RepeatBias) and type(model).bias is not SequentialRecommender.bias:
-        reason = f"{type(model).__name__} adds a bias to a number of logits that depends on the data"
-    elif asked == "graphs" and device.type != "cuda":
-        reason = f"{device.type} has no CUDA graphs"
-    if asked == "auto":
-        return "graphs" if reason is None and device.type == "cuda" else "ordinary"
-    if reason is not None:
-        raise SeqRecError(f"loop {asked!r} cannot train this run ({reason}); use 'auto'")
-    return asked
 
 
 class Recorder(Protocol):
@@ -153,7 +119,7 @@ class ResidentTraining:
 
     def __init__(
         self,
-        model: SequentialRecommender,
+        step_module: TrainingStep,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
         epoch: ResidentEpoch,
@@ -163,7 +129,7 @@ class ResidentTraining:
         base_rates: list[float],
         recorder: Recorder | None,
     ) -> None:
-        self.model, self.average, self.epoch, self.config = model, average, epoch, config
+        self.step_module, self.average, self.epoch, self.config = step_module, average, epoch, config
         self.precision, self.factor, self.base_rates, self.recorder = precision, factor, base_rates, recorder
         self.optimizer: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)  # not Accelerate's wrapper
         self.device = epoch.items.device
@@ -253,9 +219,9 @@ class ResidentTraining:
         batch = self.epoch.gather(shape)
         # The cache of casts would hand tensors from one capture to the next.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
-            loss = self._loss(batch)
+            loss = self.step_module(batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        torch.nn.utils.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
         factor, share = self._numbers.index_select(1, cursor).squeeze(1).unbind()
         for rate, base in zip(self.rates, self.base_rates, strict=True):
             torch.mul(factor, base, out=rate)
@@ -265,60 +231,6 @@ class ResidentTraining:
             self.average.blend(share)
         self.loss_sum += loss.detach().double() * batch.n
         cursor += 1
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """The mean over the targets that count.
-
-        The others get a zero row for their encoded position: all items score 0 there, so that each adds the logarithm
-        of their number to the sum, which is subtracted again, and nothing to any gradient.
-        """
-        hidden = self.model.hidden(batch.items, batch.lengths).flatten(0, 1)
-        chosen = hidden.index_select(0, batch.at).float() * batch.counted.unsqueeze(1)
-        dtype = torch.float32 if self.precision == "fp32" else torch.bfloat16
-        if isinstance(self.model, RepeatBias):
-            return repeat_loss(chosen, self.model, batch, dtype)
-        mean = catalogue_cross_entropy(chosen, self.model.item_embedding.weight, batch.targets, dtype=dtype)
-        size = len(batch.targets)
-        return (mean * size - (size - batch.n) * math.log(self.model.n_items)) / batch.n
-
-
-def repeat_loss(chosen: Tensor, model: RepeatBias, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """As `catalogue_cross_entropy` with the repeat bias, from as many pairs for every batch of a shape.
-
-    How many items a history has so far depends on the data. Here each position has a pair for every place of its row;
-    those that are none fall on the padding column, which is no item. The logits are kept for the backward pass: a batch
-    of a few thousand positions, on a GPU.
-
-    Args:
-        chosen: (P, d) encoded positions.
-    """
-    weight = model.item_embedding.weight
-    logits = chosen.to(dtype) @ weight.to(dtype).T
-    pairs = earlier_items(batch.items, batch.at)
-    logits = logits.scatter_add(1, pairs, (SCALE * model.repeats).to(dtype).expand(pairs.shape))
-    losses = F.cross_entropy(logits[:, 1:].float(), batch.targets - 1, reduction="none")
-    return (losses * batch.counted).sum() / batch.n
-
-
-def earlier_items(items: Tensor, at: Tensor) -> Tensor:
-    """Items of each position's history, its own included, each once and 0 in all other places.
-
-    Args:
-        items: (R, L) ids. at: (P,) positions of the flattened (R, L).
-
-    Returns:
-        (P, L) ids.
-
-    >>> earlier_items(torch.tensor([[7, 8, 7, 9]]), torch.tensor([2, 3]))
-    tensor([[7, 8, 0, 0],
-            [7, 8, 0, 9]])
-    """
-    length = items.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool, device=items.device).tril(-1)
-    again = ((items.unsqueeze(2) == items.unsqueeze(1)) & earlier).any(2)
-    row, place = at // length, at % length
-    later = torch.arange(length, device=items.device) > place.unsqueeze(1)
-    return items.masked_fill(again, 0)[row].masked_fill(later, 0)
 
 
 def _portable(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from seqrec_lib.data.sequences import Windows
+from seqrec_lib.train.step import Batch
 
 _SLACK = 8  # buffers are larger than the first epoch by one part in so many: the number of windows varies
 
@@ -34,18 +35,6 @@ class Shape(NamedTuple):
     @property
     def positions(self) -> int:
         return self.rows * self.length
-
-
-class Batch(NamedTuple):
-    """items (R, L) int64, lengths (R,), at (P,) flat positions in ascending order and their targets (P,); counted (P,)
-    says which of these are there (the others stand at position 0, with item 1 as the target), n () how many."""
-
-    items: Tensor
-    lengths: Tensor
-    at: Tensor
-    targets: Tensor
-    counted: Tensor
-    n: Tensor
 
 
 def coarse(n: int) -> int:
@@ -114,11 +103,11 @@ class ResidentEpoch:
         self._begins[: len(begins)] = torch.from_numpy(begins)
         self.cursor.zero_()
 
-    def load(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Batch ``step`` in its exact shape: items (R, L), lengths (R,), flat fresh positions (P,), their targets."""
+    def load(self, step: int) -> Batch:
+        """Batch ``step`` in its exact shape, where all targets count."""
         self.cursor.fill_(step)
-        items, lengths, at, targets, *_ = self.gather(self.shapes[step])
-        return items, lengths, at, targets
+        batch = self.gather(self.shapes[step])
+        return batch._replace(counted=None, n=len(batch.targets))
 
     def gather(self, shape: Shape) -> Batch:
         """The batch under the cursor, filled up to ``shape``; nothing here waits for the device."""

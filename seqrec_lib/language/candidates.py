@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.evaluate.ranking import Recommender, gather_histories, target_ranks
+from seqrec_lib.evaluate.ranking import Recommender, check_scores, gather_histories, target_ranks
 
 Negatives = Literal["random", "retriever", "mixed"]
 Order = Literal["shuffled", "ordered"]
@@ -87,6 +87,7 @@ def retrieve(
 
     Raises:
         SeqRecError: the catalogue has fewer than ``k`` items.
+        ValueError: the model's scores are NaN or +inf, or -inf for a target.
     """
     if not 2 <= k <= sequences.n_items:
         raise SeqRecError(f"{k} candidates of {sequences.n_items} items; ask for 2 or more, at most that many")
@@ -118,11 +119,16 @@ def pool_scores(model: Recommender, sequences: Sequences, histories: Histories, 
 def _scored(
     model: Recommender, sequences: Sequences, histories: Histories, exclude_seen: bool
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """(indices, scores) of one batch of histories after another."""
+    """(indices, scores) of one batch of histories after another.
+
+    Raises:
+        ValueError: the model's scores are NaN or +inf, or -inf for a target.
+    """
     items = torch.from_numpy(sequences.items).to(torch.int64)
     for batch in user_batches(histories, _USERS_AT_A_TIME):
         start, stop = (torch.from_numpy(x[batch]).to(torch.int64) for x in (histories.start, histories.stop))
         values = model.score(*gather_histories(items, start, stop, model.max_length)).clone()
+        check_scores(values, torch.from_numpy(histories.targets[batch].astype(np.int64)))  # before any is hidden
         if exclude_seen:
             seen, lengths = gather_histories(items, start, stop, None)
             rows = torch.arange(len(seen)).repeat_interleave(lengths)

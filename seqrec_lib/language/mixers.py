@@ -45,6 +45,7 @@ class SharedMixer(Mamba2):
         self.dt_bias, self.A_log, self.D = theirs.dt_bias, theirs.A_log, theirs.D
         self.norm.weight = theirs.norm.weight
         self.norm.eps = theirs.norm.variance_epsilon
+        self._forward_hooks.update(theirs._forward_hooks)  # such as dropout that was added to it
         self.train(theirs.training)
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:  # type: ignore[override]

@@ -20,9 +20,9 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.objectives import NEEDS_REFERENCE, Knobs, answer_loss, check
 from seqrec_lib.language.pretrained import next_token_logits
-from seqrec_lib.language.ranker_checkpoint import RankerCheckpoint
 from seqrec_lib.language.ranker_recipes import Schedule, Setting, Teaching
 from seqrec_lib.language.ranking import LetterRanker
+from seqrec_lib.train.checkpoint import Checkpoint, Tensors
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 MEANS = ("loss", "accuracy", "margin")  # of an epoch
+SECONDS = 60.0  # between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Tuning:
 
 PAPER_ORPO = Tuning("orpo", Knobs(lambda_=0.05), 5e-6, "inverse-sqrt", 100, epochs=5)
 """The paper's setting (section 3.5); its batch size is not given."""
+
+
+@dataclass
+class Place:
+    """How far tuning is: finished steps, sums over the examples of the epoch under way, entries of finished epochs."""
+
+    step: int = 0
+    totals: list[float] = field(default_factory=lambda: [0.0] * len(MEANS))
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,15 +111,18 @@ def tune(
     *,
     report: Callable[[float, str], None] = lambda share, line: None,
     checkpoint: Path | None = None,
+    data: str = "",
+    warn: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Tune the ranker's trainable parameters in place; returns one entry per epoch: loss, accuracy, margin.
 
     ``accuracy``: how often the chosen letter is above the rejected one; ``margin``: the mean of that difference in
     logits. A reference, where the objective needs one, is the model as it is when this is called. With a file
-    ``checkpoint``, tuning goes on from it exactly (on the CPU), and one that was finished is only read.
+    ``checkpoint``, tuning goes on from it exactly (on the CPU), and one that was finished is only read. ``data`` is the
+    split hash of what the examples were made from, and ``warn`` takes a line where a checkpoint is damaged.
 
     Raises:
-        SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint of another tuning.
+        SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
     check(config.objective)
     model, letters, n = ranker.model, ranker.letter_tokens, len(examples.prompts)
@@ -123,8 +136,15 @@ def tune(
     steps = per_epoch * config.epochs
     chosen, rejected = (torch.from_numpy(x.astype(np.int64)) for x in (examples.chosen, examples.rejected))
     torch.manual_seed(config.seed)
-    file = RankerCheckpoint(checkpoint, {**asdict(config), "examples": n}, model, optimizer)
-    place = file.load()
+    trained = Tensors((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    file = Checkpoint(
+        checkpoint,
+        {**asdict(config), "examples": n, "data": data},
+        {"weights": trained, "optimizer": optimizer},
+        seconds=SECONDS,
+        report=warn,
+    )
+    place = file.load(Place)
     model.train()
     for epoch in range(1, config.epochs + 1):
         batches = np.array_split(rng.permutation(n), per_epoch)
@@ -166,6 +186,7 @@ def teach(
     seed: int,
     *,
     report: Callable[[float, str], None] = lambda share, line: None,
+    warn: Callable[[str], None] = lambda line: None,
     folder: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Fine-tune on prefixes of the training sequences: lessons, where there are any, then the prompts of use.
@@ -201,16 +222,17 @@ def teach(
         seed=seed,
     )
     history: list[dict[str, Any]] = []
+    told: dict[str, Any] = {"report": report, "warn": warn, "data": sequences.split_hash}
     if teaching.lessons:
         rows = rng.integers(0, len(prefixes), teaching.lessons)
         some = Histories(prefixes.start[rows], prefixes.stop[rows], prefixes.targets[rows])
         lessons = replace(config, objective="letters", schedule="constant", epochs=1)
         file = folder / "lessons.pt" if folder else None
-        history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, report=report, checkpoint=file)
+        history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, checkpoint=file, **told)
         history[0]["epoch"] = 0
     file = folder / "tuning.pt" if folder else None
     prompts = examples(prefixes, 0, setting.negatives, setting.order)
-    return history + tune(ranker, prompts, config, report=report, checkpoint=file)
+    return history + tune(ranker, prompts, config, checkpoint=file, **told)
 
 
 def with_adapter(

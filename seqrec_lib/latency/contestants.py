@@ -182,7 +182,7 @@ def make_model(
 ) -> Any:
     """A model with random weights (time does not depend on them); a counting model is fitted to ``sequences``."""
     if model in COUNTED:
-        return load_class(COUNTED[model])(sequences)
+        return load_class(model)(sequences)
     torch.manual_seed(seed)
     return build(model, n_items, max_length, architecture).eval()
 

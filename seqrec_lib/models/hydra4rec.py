@@ -8,12 +8,12 @@ output in one pass, exactly: a one-layer Hydra4Rec is a causal model and is trai
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from seqrec_lib.models.base import last_position
-from seqrec_lib.models.state_space import Initialisation, State, StateSpaceRecommender
+from seqrec_lib.models.state_space import Shared, State, StateSpaceRecommender
 from seqrec_lib.ssm import Hydra
 
 
@@ -29,24 +29,20 @@ class Hydra4Rec(StateSpaceRecommender):
         max_length: int,
         *,
         d_model: int = 64,
-        n_layers: int = 1,
         d_state: int = 32,
         d_conv: int = 7,
         expand: int = 2,
         headdim: int = 64,
-        dropout: float = 0.2,
-        initialisation: Initialisation = "own",
+        **shared: Unpack[Shared],
     ) -> None:
         super().__init__(
             n_items,
             max_length,
             lambda: Hydra(d_model, d_state, d_conv, expand, headdim),
             d_model=d_model,
-            n_layers=n_layers,
-            dropout=dropout,
-            initialisation=initialisation,
+            **shared,
         )
-        self.causal = n_layers == 1
+        self.causal = len(self.layers) == 1
 
     def mix(self, mixer: Any, x: Tensor, lengths: Tensor) -> Tensor:
         """With one layer, each position's output is that of the prefix which ends there; else it is bidirectional."""

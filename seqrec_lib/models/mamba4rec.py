@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from seqrec_lib.models.state_space import Initialisation, StateSpaceRecommender
+from typing import Unpack
+
+from seqrec_lib.models.state_space import Shared, StateSpaceRecommender
 from seqrec_lib.ssm import Mamba, Mamba2
 
 
@@ -19,21 +21,17 @@ class Mamba4Rec(StateSpaceRecommender):
         max_length: int,
         *,
         d_model: int = 64,
-        n_layers: int = 1,
         d_state: int = 32,
         d_conv: int = 4,
         expand: int = 2,
-        dropout: float = 0.2,
-        initialisation: Initialisation = "own",
+        **shared: Unpack[Shared],
     ) -> None:
         super().__init__(
             n_items,
             max_length,
             lambda: Mamba(d_model, d_state, d_conv, expand),
             d_model=d_model,
-            n_layers=n_layers,
-            dropout=dropout,
-            initialisation=initialisation,
+            **shared,
         )
 
 
@@ -49,20 +47,16 @@ class TwoMamba4Rec(StateSpaceRecommender):
         max_length: int,
         *,
         d_model: int = 64,
-        n_layers: int = 1,
         d_state: int = 128,
         d_conv: int = 4,
         expand: int = 2,
         headdim: int = 64,
-        dropout: float = 0.2,
-        initialisation: Initialisation = "own",
+        **shared: Unpack[Shared],
     ) -> None:
         super().__init__(
             n_items,
             max_length,
             lambda: Mamba2(d_model, d_state, d_conv, expand, headdim),
             d_model=d_model,
-            n_layers=n_layers,
-            dropout=dropout,
-            initialisation=initialisation,
+            **shared,
         )

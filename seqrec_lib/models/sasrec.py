@@ -72,7 +72,7 @@ class SASRec(SequentialRecommender):
     """Two transformer layers over item and position embeddings.
 
     Args:
-        n_items: catalogue size; max_length: longest history that is read, later items win.
+        n_items: catalogue size; max_length: longest history that is read, later items win; repeats: see the base class.
     """
 
     causal = True
@@ -86,8 +86,9 @@ class SASRec(SequentialRecommender):
         n_layers: int = 2,
         n_heads: int = 2,
         dropout: float = 0.2,
+        repeats: bool = False,
     ) -> None:
-        super().__init__(n_items, d_model, max_length)
+        super().__init__(n_items, d_model, max_length, repeats=repeats)
         self.position_embedding = nn.Embedding(max_length, d_model)
         self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(dropout)
@@ -107,7 +108,7 @@ class SASRec(SequentialRecommender):
             x = layer(x)
         return x
 
-    def encode(self, items: Tensor, lengths: Tensor) -> Tensor:
+    def last_hidden(self, items: Tensor, lengths: Tensor) -> Tensor:
         x = self._embed(items)
         *below, top = self.layers
         for layer in below:

@@ -7,7 +7,7 @@ quantities: each has a column of its own, though the paper's tables print one nu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
@@ -373,24 +373,3 @@ def _user_row(record: Record | None, dataset: str, model: str, own: Record | Non
 
 def _milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def is_random(record: Record | None, dataset: str, model: str) -> bool:
-    """Whether the writer that `against_served` times on a data set had random weights, and not tuned ones."""
-    rows = record["datasets"][dataset]["contestants"] if record else ()
-    return any(own["weights"] == "random" for own in rows if (own["model"], own["path"]) == (model, "free"))
-
-
-def against_served(
-    record: Record | None, spaces: Sequence[str], datasets: Sequence[str] | None = None
-) -> dict[str, dict[tuple[str, str], Estimate]]:
-    """By data set (all of the record by default): (writer, served model) -> how many times as long the writer takes;
-    the pair at our own size."""
-    found: dict[str, dict[tuple[str, str], Estimate]] = {}
-    for dataset in (record["datasets"] if datasets is None else datasets) if record else ():
-        for model in MODELS.values():
-            for space in spaces:
-                estimate = latency_ratio(record, dataset, (model, "free"), (space, "served"))
-                if estimate is not None:
-                    found.setdefault(dataset, {})[model, space] = estimate
-    return found

@@ -12,11 +12,18 @@ from seqrec_lib.results.rechecks import Recheck, rechecks_of
 
 
 def hardware_name(record: RunRecord) -> str:
-    """The device that a run used, with the number of threads on a CPU."""
-    device = str(record.environment.get("device", "unknown device"))
-    threads = record.environment.get("threads")
-    on_cpu = record.environment.get("device_type") != "cuda"
-    return f"{device}, {threads} thread{'' if threads == 1 else 's'}" if on_cpu and threads else device
+    """The device that a run used, with the number of threads on a CPU and, of a timing, the limits that it ran
+    under."""
+    machine = record.environment
+    device, threads = str(machine.get("device", "unknown device")), machine.get("threads")
+    if machine.get("device_type") == "cuda" or not threads:
+        return device
+    name = f"{device}, {threads} thread{'' if threads == 1 else 's'}"
+    if record.hardware is not None and "cores" in machine:
+        name += f" of {machine['cores']} usable core{'' if machine['cores'] == 1 else 's'}"
+        if machine.get("core_quota") is not None:
+            name += f" (quota {machine['core_quota']:g})"
+    return name
 
 
 def failures(runs: Sequence[ModelRuns], what: str = "run") -> Html:

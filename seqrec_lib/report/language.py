@@ -17,13 +17,10 @@ from matplotlib.figure import Figure
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.language.recipes import FLOORS
 from seqrec_lib.report import figures
-from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim, reasons
-from seqrec_lib.report.feasibility import audit
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, paragraph, table
-from seqrec_lib.report.paper import PAPER, dataset_name, model_name, paper_name
+from seqrec_lib.report.html import NONE, Html, not_run, table
+from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
-from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, label_cell, mean_and_spread, metric_name, p_in_words
+from seqrec_lib.report.tables import label_cell, mean_and_spread
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 ONE_QUERY = "one query, K items"
@@ -277,82 +274,6 @@ def tuning_alt(runs: Sequence[ModelRuns]) -> str:
         if record.history
     ]
     return "Two line plots, training and validation loss by epoch. " + "; ".join(parts)
-
-
-def pair_verdict(runs: Sequence[ModelRuns], metric: str = "ndcg@10") -> ClaimVerdict:
-    """MamRec against GPT4Rec, user by user: the word on the claim that MamRec is better, and why.
-
-    Told apart means: the paired bootstrap over users, each with the mean over seeds, gives p <= 0.05. "upheld" where
-    that holds on every data set of ``runs`` and MamRec is higher with each of several seeds as well, "partly" where it
-    does somewhere, or not with every seed, or there is one seed only; "not tested yet" where the two have no
-    runs on one data set. Models from scratch are stand-ins (`by_a_stand_in`).
-    """
-    pairs = {}
-    for dataset in dict.fromkeys(own.dataset for own in runs):
-        by_model = {own.model: own for own in runs if own.dataset == dataset and own.complete}
-        if {"mamrec", "gpt4rec"} <= by_model.keys():
-            pairs[dataset] = by_model["mamrec"], by_model["gpt4rec"]
-    judged = [found for pair in pairs.values() if (found := _judged(*pair, metric)) is not None]
-    if not judged:
-        return ClaimVerdict(claim("quality-mamrec"), reason="not run: the two have no runs side by side")
-    word: Word = "not upheld"
-    if any(higher for higher, _, _ in judged):
-        word = "upheld" if all(higher and always for higher, always, _ in judged) else "partly"
-    reason = "; ".join(text for _, _, text in judged)
-    if any(own.other_model for pair in pairs.values() for own in pair):
-        reason += (
-            "; from scratch at equal size, epochs and learning rate, tuned for neither (GPT-2 has dropout, Mamba-2 has "
-            "none), while the paper's are pretrained"
-        )
-        word = by_a_stand_in(word)
-    ids = tuple(record.run_id for pair in pairs.values() for own in pair for record in own.complete)
-    return ClaimVerdict(claim("quality-mamrec"), word, reason, ids)
-
-
-def _judged(mamrec: ModelRuns, gpt4rec: ModelRuns, metric: str) -> tuple[bool, bool, str] | None:
-    """(higher and told apart, higher with every seed, in words); None without both models' ranks."""
-    values = {own.model: own.user_means(metric) for own in (mamrec, gpt4rec)}
-    present = {model: array for model, array in values.items() if array is not None}
-    if len(present) < 2:
-        return None
-    (test,) = compare_models(present)
-    by_seed = [_of_seeds(own, metric) for own in (mamrec, gpt4rec)]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    differences = [by_seed[0][seed] - by_seed[1][seed] for seed in seeds]
-    told_apart = test.p_holm <= 0.05
-    text = (
-        f"{dataset_name(mamrec.dataset)}: {mamrec.label} minus {gpt4rec.label}, {metric_name(metric)} "
-        f"{test.difference.estimate:+.4f} ({format_interval(test.difference, signed=True)}), "
-        f"{p_in_words(test.p_holm)}"
-        + (f"; seed by seed {', '.join(f'{d:+.4f}' for d in differences)}" if len(seeds) > 1 else "; one seed")
-    )
-    always = len(seeds) > 1 and all(d > 0 for d in differences)
-    return told_apart and test.difference.estimate > 0, always, text
-
-
-def _of_seeds(own: ModelRuns, metric: str) -> dict[int, float]:
-    """The metric of each complete run by seed."""
-    return {int(record.config["seed"]): float(record.metrics[metric]) for record in own.complete}
-
-
-def paper_pair_sentence(rounding: float = 0.5) -> Html:
-    """How many of the paper's rows for the two models can come from one ranked list, computed."""
-    rows = [row for row in PAPER if row.model in ("gpt4rec", "mamrec")]
-    bad = [found.row for found in audit(rows) if not found.feasible(rounding)]
-    names = ", ".join(f"{model_name(row.model)} on {paper_name(row.dataset)}" for row in bad)
-    return paragraph(
-        f"In {len(bad)} of the paper's {len(rows)} rows for the two, HT@10, NDCG@10 and MRR@10 cannot come from one "
-        f"ranked list, each number off by up to {rounding:g} of its last digit: {names}. Which of the two is better by "
-        "one of these metrics may then say nothing about the others."
-    )
-
-
-def verdict_paragraph(verdict: ClaimVerdict) -> Html:
-    """The verdict in a sentence, then why, line by line."""
-    if not verdict.run_ids:
-        return not_run(f"What the runs say to the claim “{verdict.claim.statement}”")
-    said = paragraph(f"The claim: “{verdict.claim.statement}” Our verdict: {verdict.said}.")
-    return said + bullets(reasons(verdict)) if verdict.reason else said
 
 
 def _number(value: float | None) -> str:

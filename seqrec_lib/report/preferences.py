@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
-from seqrec_lib.report.language import is_scratch, origin
+from seqrec_lib.report.language import is_scratch
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.statistics import (
@@ -24,7 +23,6 @@ from seqrec_lib.report.statistics import (
     compare_pairs,
     metric_values,
     paired_difference,
-    within,
 )
 from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
@@ -49,7 +47,6 @@ LABELS = {
 """Arms of the experiment as a reader calls them."""
 
 PAPER_ARMS = ("orpo-paper", "orpo-paper-random")
-SLIGHT = 0.1  # of the quality before: a change whose interval stays within is called slight
 
 
 @dataclass(frozen=True)
@@ -237,43 +234,3 @@ def behaviour_table(runs: Sequence[ModelRuns], dataset: str) -> Html:
         "minutes apart: they differ by noise."
     ]
     return table(headers, body, caption=f"What the arms did on {dataset_name(dataset)}", notes=notes)
-
-
-def verdict(changes: Sequence[Change]) -> ClaimVerdict:
-    """The claim that ORPO changes quality slightly: of the paper's arm, else of plain ORPO.
-
-    "upheld" where the whole interval of the change is within `SLIGHT` of the quality before, "not upheld" where all of
-    it is beyond, "not tested yet" where it reaches across; a ranker from scratch is a
-    stand-in (`by_a_stand_in`). The reason has plain ORPO's change too, at a rate that moves a small model. Latency
-    cannot change, for the model has the same weights in number and reads the same
-    prompt.
-    """
-    found = claim("orpo")
-    ran = {c.own.model.partition("+")[2]: c for c in changes if c.difference is not None}
-    chosen = next((ran[name] for name in (*PAPER_ARMS, "orpo") if name in ran), None)
-    if chosen is None or chosen.difference is None or chosen.before is None:
-        return ClaimVerdict(found)
-    slight = within(chosen.difference, SLIGHT * chosen.before)
-    kl = chosen.own.mean("kl") or 0.0
-    reason = (
-        f"{chosen.own.label}: NDCG@10 {chosen.difference.estimate:+.4f} "
-        f"({format_interval(chosen.difference, True)}) from {chosen.before:.4f}, {reading(chosen)}; the letters' "
-        f"distribution moves by {kl:.1g} nats (KL), and {chosen.own.mean('changed') or 0:.1%} of users get another "
-        "first choice; size and prompt are as before, and so is its latency"
-    )
-    if chosen is not (own := ran.get("orpo", chosen)) and own.difference is not None:
-        also = {True: "within", False: "beyond", None: "reaching across"}[
-            within(own.difference, SLIGHT * chosen.before)
-        ]
-        reason += (
-            f"; at a rate that moves a small model ({own.own.label}): {own.difference.estimate:+.4f} "
-            f"({format_interval(own.difference, True)}), {also} a tenth"
-        )
-    words: dict[bool | None, Word] = {True: "upheld", False: "not upheld", None: "not tested yet"}
-    word = words[slight]
-    if chosen.own.other_model:
-        made = origin(chosen.own, "scratch:")
-        reason += f"; the ranker is a small one ({made}), the paper's has seven billion weights"
-        word = by_a_stand_in(word)
-    ids = tuple(record.run_id for record in chosen.own.complete)
-    return ClaimVerdict(found, word, reason, ids)

@@ -15,13 +15,11 @@ from matplotlib.figure import Figure
 
 from seqrec_lib.language.quantized import bits_per_weight
 from seqrec_lib.report import figures
-from seqrec_lib.report.claims import ClaimVerdict, Word, by_a_stand_in, claim
 from seqrec_lib.report.html import NONE, Html, not_run, table
 from seqrec_lib.report.language import is_scratch, origin
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.runs import ModelRuns, gather
-from seqrec_lib.report.statistics import compare_models
-from seqrec_lib.report.tables import format_interval, label_cell, mean_and_spread, metric_name, p_in_words
+from seqrec_lib.report.tables import label_cell, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 FLOORS = {
@@ -310,35 +308,6 @@ _COST = (
 
 def _operations(parameters: float, tokens: float) -> str:
     return f"{2 * parameters * tokens:.1e}"
-
-
-def verdict(runs: Sequence[ModelRuns], store: RunStore, metric: str = "ndcg@10") -> ClaimVerdict:
-    """Does ranking by letters improve on the retriever's own order, over all users? For the claim on LlamaRec.
-
-    "upheld" where each ranker is higher and told apart, "partly" where some are, else "not upheld"; a ranker from
-    scratch is a stand-in (`by_a_stand_in`).
-    """
-    found = claim("quality-llamarec")
-    words, reasons, ids = [], [], []
-    for own in runs:
-        values = {"ranker": own.user_means(metric), "retriever": _floor(own, "retriever", store).user_means(metric)}
-        given = {name: array for name, array in values.items() if array is not None}
-        if len(given) < 2:
-            continue
-        (test,) = compare_models(given)
-        words.append(test.difference.estimate > 0 and test.p_holm <= 0.05)
-        ids += [record.run_id for record in own.complete]
-        reasons.append(
-            f"{own.label} minus its retriever's order: {metric_name(metric)} {test.difference.estimate:+.4f} "
-            f"({format_interval(test.difference, signed=True)}), {p_in_words(test.p_holm)}"
-        )
-    if not words:
-        return ClaimVerdict(found)
-    word: Word = "upheld" if all(words) else "partly" if any(words) else "not upheld"
-    if any(own.other_model for own in runs):
-        reasons.append("A small ranker from scratch says nothing about seven billion pretrained weights")
-        word = by_a_stand_in(word)
-    return ClaimVerdict(found, word, "; ".join(reasons), tuple(ids))
 
 
 def _number(value: float | None) -> str:

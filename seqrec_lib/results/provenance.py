@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from seqrec_lib.results.limits import usable_cores
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
     "torch",
@@ -35,9 +37,9 @@ def environment() -> dict[str, Any]:
     """Describe the machine, the packages and the commit, as plain JSON values.
 
     Keys: ``device`` (name of the GPU, else of the CPU), ``device_type`` (cuda | cpu), ``cpu``, ``cores``
-    (usable by this process), ``threads`` (of torch once it is loaded), ``gpu`` (name or None), ``platform``,
-    ``versions`` (package -> version or None), ``kernels`` (CUDA kernel package -> version or None),
-    ``git_commit`` and ``git_dirty`` (None outside a git checkout; results do not count).
+    (that this process can keep busy, see `limits`), ``threads`` (of torch once it is loaded), ``gpu`` (name or
+    None), ``platform``, ``versions`` (package -> version or None), ``kernels`` (CUDA kernel package -> version or
+    None), ``git_commit`` and ``git_dirty`` (None outside a git checkout; results do not count).
     """
     cpu, gpu = cpu_model(), gpu_name()
     commit, dirty = git_state()
@@ -89,13 +91,6 @@ def gpu_name() -> str | None:
     if torch is None or not torch.cuda.is_available():
         return None
     return str(torch.cuda.get_device_name(0))
-
-
-def usable_cores() -> int:
-    """Number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _threads() -> int:

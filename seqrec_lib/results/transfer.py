@@ -116,7 +116,7 @@ def _unpublishable(record: RunRecord, failed: bool) -> str | None:
 
 def export_runs(
     store: RunStore,
-    path: Path,
+    path: Path | str,
     experiment: str | None = None,
     dataset: str | None = None,
     published: bool = False,
@@ -126,6 +126,7 @@ def export_runs(
     Raises:
         SeqRecError: nothing matches, or the file cannot be written.
     """
+    path = Path(path)
     folders = (store.new, store.published) if published else (store.new,)
     found: dict[str, tuple[Path, RunRecord]] = {}
     for folder in folders:
@@ -166,7 +167,7 @@ def check_target(path: Path) -> None:
         raise SeqRecError(f"cannot write {path}: {folder} is no folder that can be written to; name another place")
 
 
-def import_runs(store: RunStore, path: Path) -> Report:
+def import_runs(store: RunStore, path: Path | str) -> Report:
     """Read runs from a tar into the new folder; repeating it changes nothing.
 
     Every run is checked as a whole and either added, known already, or refused with the reason.

@@ -32,6 +32,7 @@ MARGIN = 1.2  # a run is started where this many times its estimate is left
 FASTER = 20.0  # a GPU against a CPU's core, while no record says; a guess on the low side
 UNKNOWN_SHARE = 0.5  # and one without an estimate where this share of the budget is left
 LONGEST = 366 * 86400.0  # seconds of a budget
+AGAIN = 5.0  # seconds between one alarm and the next
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -180,15 +181,24 @@ def run_within(
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTime` in the block after ``seconds``."""
+    """Raise `OutOfTime` in the block after ``seconds``, and again every few seconds until the block is left.
+
+    Once is not enough: what is raised in a callback of compiled code or in a destructor is printed and dropped, and a
+    library may catch everything.
+    """
+    within = True
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise OutOfTime
+        if within:
+            raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
     try:
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), AGAIN)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        try:
+            within = False  # an alarm just before still raises, and the clock is stopped all the same
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqrec_lib.progress import duration
-from seqrec_lib.results.provenance import usable_cores
+from seqrec_lib.results.limits import usable_cores
 from seqrec_lib.study.execution import Failure, Stopped, execute_page
 
 if TYPE_CHECKING:

@@ -1,16 +1,22 @@
-"""What a training run needs to go on after a kill: its place, its random state, its weights, all in one file.
+"""What a run needs to go on after a kill: its place, its random state, its tensors, all in one file with a checksum.
 
-The file is written to a temporary name, synced and renamed, so it is always whole. It is read back as tensors and
-plain values (``weights_only=True``): a checkpoint from elsewhere cannot run code.
+A file is what `torch.save` writes, followed by the 32 bytes of its SHA-256: PyTorch does not check what it reads. It is
+written to a temporary name, synced and renamed; the file that it replaces stays as ``<name>.previous`` until the next
+one is written. So a kill at any moment leaves a whole file, and a damaged one costs what was done since the one before.
+Tensors and plain values only (``weights_only=True``): a checkpoint from elsewhere cannot run code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import pickle
-from dataclasses import asdict, dataclass, field, fields, replace
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,43 +24,195 @@ from torch import Tensor, nn
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.train.recipes import TrainingConfig
 
-if TYPE_CHECKING:
-    from seqrec_lib.train.loop import BatchRule
+VALIDATION_METRIC = "ndcg@10"
+CONTENT = {"identity", "place", "parts", "random", "random_cuda"}  # of a file
+SUM_BYTES = 32
+
+P = TypeVar("P")
 
 
-def write(path: Path, payload: dict[str, Any]) -> None:
-    """Save tensors and plain values, with the state of the random numbers, in one step: the file is always whole."""
-    random = {
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with open(partial, "wb") as file:
-        torch.save(payload | random, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+class Stateful(Protocol):
+    """What has a state to be saved: a model, an optimizer, a batch rule, `Tensors`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Restore what :meth:`state_dict` gave."""
+
+
+class Tensors:
+    """Some tensors by name, restored in place; others or other shapes are refused."""
+
+    def __init__(self, named: Iterable[tuple[str, Tensor]]) -> None:
+        self.named = dict(named)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: tensor.detach() for name, tensor in self.named.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor], /) -> None:
+        shapes = [{name: tensor.shape for name, tensor in own.items()} for own in (state, self.named)]
+        if shapes[0] != shapes[1]:
+            raise ValueError("its tensors have other names or shapes")
+        for name, tensor in self.named.items():
+            tensor.copy_(state[name])
+
+
+class Checkpoint:
+    """Saves and restores a run in one file.
+
+    Args:
+        path: the file; None saves nothing and finds nothing.
+        identity: plain values that define the run; a file of another run is refused.
+        parts: what is saved and restored besides the run's place and the random numbers.
+        seconds: time between two savings that are not due.
+        report: takes a line that says so where the file is damaged and the one before is used.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        identity: Mapping[str, Any],
+        parts: Mapping[str, Stateful],
+        *,
+        seconds: float = 60.0,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.path, self.identity, self.parts = path, dict(identity), parts
+        self.seconds, self.report = seconds, report
+        self.saved = time.monotonic()
+
+    def save(self, place: Any, *, due: bool = True) -> None:
+        """Save with ``place``, a dataclass of plain values and tensors; with ``due=False`` only after `seconds`.
+
+        Raises:
+            SeqRecError: the disk refuses. The file that was there stays.
+        """
+        if self.path is None or not (due or time.monotonic() - self.saved > self.seconds):
+            return
+        values = {own.name: getattr(place, own.name) for own in fields(place)}
+        content = {
+            "identity": self.identity,
+            "place": {k: v.item() if isinstance(v, Tensor) and v.ndim == 0 else v for k, v in values.items()},
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        _write(self.path, content)
+        self.saved = time.monotonic()
+
+    def load(self, kind: type[P]) -> P:
+        """The saved place, with parts and random numbers restored; ``kind()`` if nothing was saved.
+
+        Raises:
+            SeqRecError: there are files and none is a whole checkpoint, or the newest whole one is of another run.
+        """
+        path, content = self._newest()
+        if path is None:
+            return kind()
+        try:
+            if content["identity"] != self.identity:
+                raise SeqRecError(f"{path} was written by another run; delete its folder to start afresh")
+            for name, part in self.parts.items():
+                part.load_state_dict(content["parts"][name])
+            place = kind(**content["place"])
+            torch.set_rng_state(content["random"])
+            if content["random_cuda"]:
+                torch.cuda.set_rng_state_all(content["random_cuda"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise SeqRecError(f"{path} does not fit this run ({reason}); delete its folder to start afresh") from None
+        return place
+
+    def _newest(self) -> tuple[Path | None, dict[str, Any]]:
+        """The file, or the one before where the file is missing or damaged; what is damaged is removed then."""
+        damaged: list[Path] = []
+        for path in (self.path, previous(self.path)) if self.path is not None else ():
+            try:
+                content = read(path)
+            except FileNotFoundError:
+                continue
+            except SeqRecError:
+                damaged.append(path)
+                continue
+            for own in damaged:
+                shutil.rmtree(own) if own.is_dir() and not own.is_symlink() else own.unlink()
+                self.report(f"{own} was damaged and is deleted; going on from the checkpoint before it")
+            return path, content
+        if damaged:
+            names = " and ".join(map(str, damaged))
+            raise SeqRecError(f"{names} is not a checkpoint, or a damaged one; delete it to start afresh")
+        return None, {}
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at ``path`` lies."""
+    return path.with_name(f"{path.name}.previous")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` saved, on the CPU.
+    """The content of a checkpoint, on the CPU: identity, place, parts, random, random_cuda.
 
     Raises:
-        SeqRecError: the file is no such checkpoint.
+        FileNotFoundError: there is no such file.
+        SeqRecError: it is not a checkpoint, or not what was written.
     """
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    if path.is_file():  # a pipe would be waited for
+        with suppress(Exception), path.open("rb") as file:  # of what PyTorch cannot read it has many errors
+            if _sum_is_right(file):
+                file.seek(0)
+                content = torch.load(file, map_location="cpu", weights_only=True)
+                if isinstance(content, dict) and content.keys() == CONTENT:
+                    return content
+    raise SeqRecError(f"{path} is not a checkpoint, or a damaged one; delete it to start afresh")
+
+
+def _sum_is_right(file: BinaryIO) -> bool:
+    """Whether a file ends in the sum of what comes before."""
+    left, digest = file.seek(0, os.SEEK_END) - SUM_BYTES, hashlib.sha256()
+    file.seek(0)
+    while left > 0:
+        block = file.read(min(left, 2**20))
+        digest.update(block)
+        left -= len(block) or left
+    return file.read() == digest.digest()
+
+
+class _Summed:
+    """A file that is written from front to back, and the sum of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, block: Any) -> int:
+        self.digest.update(block)
+        return self.file.write(block)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is overwritten
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SeqRecError(f"{path} is not a checkpoint ({reason}); delete it to start afresh") from None
-
-
-def restore_random(payload: dict[str, Any]) -> None:
-    """Take the random numbers up where `write` left them."""
-    torch.set_rng_state(payload["random"])
-    if payload["random_cuda"]:
-        torch.cuda.set_rng_state_all(payload["random_cuda"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            summed = _Summed(file)
+            torch.save(content, summed)  # type: ignore[arg-type]
+            file.write(summed.digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            os.replace(path, previous(path))  # from here to the next line, it is the only one
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise SeqRecError(f"cannot write {path}: {error.strerror or error}; free space, then repeat") from None
 
 
 class WeightAverage:
@@ -111,6 +269,19 @@ class TrainingState:
     def finished(self, config: TrainingConfig) -> bool:
         return self.epoch >= config.epochs or self.since_best >= config.patience > 0
 
+    def could_be_of(self, config: TrainingConfig) -> bool:
+        """Whether a run of ``config`` passes here: so it is only if no other ``epochs``, ``validate_every`` or
+        ``patience`` would have ended it before, or validated after other epochs."""
+        best, since = -1.0, 0
+        for epoch, entry in enumerate(self.history, 1):
+            value = entry.get(f"valid_{VALIDATION_METRIC}")
+            due = epoch % config.validate_every == 0 or epoch == config.epochs
+            if epoch > config.epochs or since >= config.patience > 0 or due != (value is not None):
+                return False
+            if value is not None:
+                best, since = (value, 0) if value > best else (best, since + 1)
+        return not (self.step and self.finished(config))
+
     def mean_loss(self) -> float:
         return float(self.loss_sum) / max(self.targets, 1)
 
@@ -128,50 +299,3 @@ class TrainingState:
         self.epoch += 1
         self.step, self.loss_sum, self.targets, self.positions, self.epoch_seconds = 0, 0.0, 0, 0, 0.0
         return entry
-
-
-class Checkpoint:
-    """Saves and restores a run; tensors and plain values only, read back without unpickling objects."""
-
-    def __init__(
-        self,
-        path: Path,
-        config: TrainingConfig,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: WeightAverage | None,
-        batch_rule: BatchRule | None = None,
-    ) -> None:
-        self.path, self.config = path, config
-        self.model, self.optimizer, self.average, self.batch_rule = model, optimizer, average, batch_rule
-
-    def save(self, state: TrainingState) -> None:
-        values = {field.name: getattr(state, field.name) for field in fields(TrainingState)}
-        payload = {
-            "config": asdict(self.config),
-            "state": values | {"loss_sum": float(state.loss_sum)},
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.values if self.average else [],
-            "batch_rule": self.batch_rule.state_dict() if self.batch_rule else {},
-        }
-        write(self.path, payload)
-
-    def load(self) -> TrainingState:
-        """The saved state, with model, optimizer and random state restored; a fresh state if there is none."""
-        if not self.path.exists():
-            return TrainingState()
-        payload = read(self.path)
-        saved = TrainingConfig(**payload["config"])
-        epochs = self.config.epochs if self.config.schedule == "constant" else saved.epochs  # else they shape the rate
-        if replace(saved, epochs=epochs, patience=self.config.patience) != self.config:
-            raise SeqRecError(f"{self.path} was written by another configuration; delete its folder to start afresh")
-        self.model.load_state_dict(payload["model"])
-        self.optimizer.load_state_dict(payload["optimizer"])
-        if self.average:
-            for value, loaded in zip(self.average.values, payload["average"], strict=True):
-                value.copy_(loaded)
-        if self.batch_rule:
-            self.batch_rule.load_state_dict(payload["batch_rule"])
-        restore_random(payload)
-        return TrainingState(**payload["state"])

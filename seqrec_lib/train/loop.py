@@ -3,9 +3,9 @@
 Every position of a training window is a prediction (`objective="all-positions"`), or every prefix is a sample of
 its own whose loss is taken at its end (`objective="prefixes"`, the paper's way, needed for models not causal).
 
-A checkpoint holds the model, the optimizer, the averaged weights, the random state and the place in the epoch. It is
-written atomically, so a run that is killed at any moment and started again ends bit for bit as one that was not
-(on a CPU; on a GPU some reductions are not deterministic).
+A checkpoint (:mod:`seqrec_lib.train.checkpoint`) holds the model, the optimizer, the averaged weights, the random
+state and the place in the epoch, so a run that is killed at any moment and started again ends bit for bit as one that
+was not (on a CPU; on a GPU some reductions are not deterministic).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec_lib.data.sequences import (
@@ -34,88 +34,13 @@ from seqrec_lib.data.sequences import (
 )
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import gather_histories, rank_split
-from seqrec_lib.fast.cuda_graphs import GraphRecorder, Loop, ResidentTraining, choose_loop
-from seqrec_lib.fast.resident_batches import ResidentEpoch
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.train.checkpoint import Checkpoint, TrainingState, WeightAverage
-from seqrec_lib.train.losses import catalogue_cross_entropy
+from seqrec_lib.train.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
+from seqrec_lib.train.contracts import BatchRule, Loop, Progress, TrainingResult
 from seqrec_lib.train.recipes import Precision, TrainingConfig
+from seqrec_lib.train.step import Batch, TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
-VALIDATION_METRIC = "ndcg@10"
-
-
-@dataclass
-class Progress:
-    """What a listener of :func:`train` hears after each optimizer step, or, where steps are replayed on a GPU, about
-    once a second; ``epoch_entry`` is set when an epoch ended.
-
-    step, steps: batches used and batches of the epoch.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    epoch_entry: dict[str, float] | None = None
-
-
-class BatchRule(Protocol):
-    """Decides, step by step, how many batches an optimizer step sums over (see ``seqrec_lib.optim``)."""
-
-    @property
-    def micro_batches(self) -> int:
-        """Batches of the next step, at least 1; an epoch's last step takes what is left."""
-        ...
-
-    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The gradient is there and clipped; the parameters have not moved yet."""
-
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The parameters have moved; the gradient is still there."""
-
-    def end_epoch(self) -> None:
-        """An epoch has ended."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values that a checkpoint keeps."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
-
-
-@dataclass
-class TrainingResult:
-    """history: one dict per epoch; best_epoch, best_valid: of the kept weights; seconds: of training proper, without
-    validation; samples: targets trained; precision, loop: those that were used."""
-
-    history: list[dict[str, float]]
-    best_epoch: int
-    best_valid: float
-    seconds: float
-    stopped_early: bool
-    samples: int
-    precision: Precision
-    loop: Loop
-
-
-class _TrainingStep(nn.Module):
-    """Model and loss as one module, so that data-parallel wrappers see the whole step."""
-
-    def __init__(self, model: SequentialRecommender, softmax_dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model, self.softmax_dtype = model, softmax_dtype
-
-    def forward(self, items: Tensor, lengths: Tensor, at: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss at the flat positions ``at`` of (B, L) ``items``; targets: (len(at),)."""
-        hidden = self.model.hidden(items, lengths).flatten(0, 1)
-        chosen = hidden.index_select(0, at).float()
-        bias, biased = self.model.bias(items, at) or (None, None)
-        return catalogue_cross_entropy(
-            chosen, self.model.item_embedding.weight, targets, dtype=self.softmax_dtype, bias=bias, biased=biased
-        )
 
 
 class _Batches:
@@ -131,7 +56,8 @@ class _Batches:
     ) -> None:
         self.sequences, self.config, self.device, self.share = sequences, config, device, share
         self.items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
-        self.resident = ResidentEpoch(self.items) if resident else None  # the same batches, gathered without waiting
+        # the same batches, gathered without waiting
+        self.resident = fast.ResidentEpoch(self.items) if resident and (fast := _cuda_graphs()) else None
 
     def start_epoch(self, epoch: int) -> None:
         config = self.config
@@ -150,8 +76,8 @@ class _Batches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def load(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """items (B, L), lengths (B,), flat fresh positions (P,), their targets (P,)."""
+    def load(self, step: int) -> Batch:
+        """The windows of a step, and their fresh positions with the targets."""
         if self.resident is not None:
             return self.resident.load(step)
         chosen = self.batches[step]
@@ -160,7 +86,46 @@ class _Batches:
         items, lengths = gather_histories(self.items, start, stop, None)
         position = start.unsqueeze(1) + torch.arange(items.shape[1], device=self.device)
         trained = (position >= fresh.unsqueeze(1)) & (position < stop.unsqueeze(1))
-        return items, lengths, trained.flatten().nonzero().squeeze(1), self.items[position[trained] + 1]
+        targets = self.items[position[trained] + 1]
+        return Batch(items, lengths, trained.flatten().nonzero().squeeze(1), targets, None, len(targets))
+
+
+def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool) -> Loop:
+    """The loop that trains: "ordinary", "resident" (fixed shapes, no graphs) or "graphs".
+
+    Args:
+        asked: "auto" takes graphs on a GPU where they can be had, and the ordinary loop elsewhere.
+        processes: that train together. own: whether optimizer and batches are the loop's own.
+
+    Raises:
+        SeqRecError: what is asked for cannot be had for this run.
+    """
+    if asked == "ordinary":
+        return asked
+    reason = None
+    if processes > 1:
+        reason = f"{processes} processes train together"
+    elif not own:
+        reason = "another optimizer or rule of batches decides on the host"
+    elif asked == "graphs" and device.type != "cuda":
+        reason = f"{device.type} has no CUDA graphs"
+    elif _cuda_graphs() is None:
+        reason = "seqrec_lib.fast is not there"
+    if asked == "auto":
+        return "graphs" if reason is None and device.type == "cuda" else "ordinary"
+    if reason is not None:
+        raise SeqRecError(f"loop {asked!r} cannot train this run ({reason}); use 'auto'")
+    return asked
+
+
+def _cuda_graphs() -> Any:
+    """Training steps that a GPU replays, with the batches that they read; None without `seqrec_lib.fast`."""
+    try:
+        # Imported here: the folder may be missing.
+        from seqrec_lib.fast import cuda_graphs
+    except ModuleNotFoundError:
+        return None
+    return cuda_graphs
 
 
 def usable_precision(asked: Precision, device: torch.device) -> Precision:
@@ -204,6 +169,12 @@ def make_accelerator(device: Literal["auto", "cpu", "cuda"] = "auto") -> Acceler
     return accelerator
 
 
+def _identity(config: TrainingConfig, sequences: Sequences) -> dict[str, Any]:
+    """What a checkpoint must have in common with a run: all but how long it goes on, where that shapes no step."""
+    free = {"patience", "epochs"} if config.schedule == "constant" else {"patience"}
+    return {"data": sequences.split_hash} | {k: v for k, v in asdict(config).items() if k not in free}
+
+
 def _rate_factor(config: TrainingConfig, step: int, epochs: float) -> float:
     """What the learning rate is multiplied by at optimizer step ``step``, after ``epochs`` epochs of training."""
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
@@ -219,6 +190,7 @@ def train(
     *,
     accelerator: Accelerator | None = None,
     listen: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[str], None] = lambda line: None,
     checkpoint_seconds: float = 60.0,
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
     batch_rule: BatchRule | None = None,
@@ -229,15 +201,16 @@ def train(
     Args:
         workdir: folder for the checkpoint; delete it to start afresh.
         listen: called after every step, about once a second where steps are replayed (rank 0 only).
+        report: takes a line where the newest checkpoint is damaged and the one before is used.
         make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``. Warm-up and
             schedule scale the ``lr`` of its parameter groups.
         batch_rule: decides how many batches a step sums over; one each if there is none.
         checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
-        loop: see `seqrec_lib.fast.cuda_graphs.choose_loop`.
+        loop: see `choose_loop`.
 
     Raises:
-        SeqRecError: the loss is not finite, the checkpoint belongs to another configuration, or ``loop`` cannot train
-            this run.
+        SeqRecError: the loss is not finite, the checkpoint is damaged or of another run (other data, another
+            configuration, or further than this one goes), or ``loop`` cannot train this run.
         ValueError: all positions are to be trained of a model that is not causal.
     """
     if config.objective == "all-positions" and not model.causal:
@@ -245,7 +218,7 @@ def train(
     accelerator = accelerator or make_accelerator()
     device = accelerator.device
     own = make_optimizer is None and batch_rule is None
-    loop = choose_loop(loop, model, device, accelerator.num_processes, own)
+    loop = choose_loop(loop, device, accelerator.num_processes, own)
     torch.manual_seed(config.seed)
     model.to(device)
     precision = usable_precision(config.precision, device)
@@ -258,29 +231,40 @@ def train(
         )
     )
     base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-    step_module, optimizer = accelerator.prepare(_TrainingStep(model, softmax_dtype), optimizer)
+    step_module, optimizer = accelerator.prepare(TrainingStep(model, softmax_dtype), optimizer)
     share = (accelerator.process_index, accelerator.num_processes)
     batches = _Batches(sequences, config, device, share, resident=device.type == "cuda" or loop != "ordinary")
     average = WeightAverage(model, config.average) if config.average else None
-    checkpoint = Checkpoint(workdir / CHECKPOINT, config, model, optimizer, average, batch_rule)
-    state = checkpoint.load()
+    stateful: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    if average is not None:
+        names = [name for name, _ in model.named_parameters()]
+        stateful["average"] = Tensors(zip(names, average.values, strict=True))
+    if batch_rule is not None:
+        stateful["batch_rule"] = batch_rule
+    checkpoint = Checkpoint(
+        workdir / CHECKPOINT, _identity(config, sequences), stateful, seconds=checkpoint_seconds, report=report
+    )
+    state = checkpoint.load(TrainingState)
+    if not state.could_be_of(config):
+        raise SeqRecError(
+            f"{workdir / CHECKPOINT} has {state.epoch} epochs and {state.step} steps, where no run with epochs "
+            f"{config.epochs}, validate_every {config.validate_every} and patience {config.patience} comes by; "
+            "delete its folder to start afresh"
+        )
     resident = None
     if loop != "ordinary" and batches.resident is not None:
-        recorder = GraphRecorder(device) if loop == "graphs" else None
-        resident = ResidentTraining(
-            model, optimizer, average, batches.resident, config, precision, _rate_factor, base_rates, recorder
+        graphs = _cuda_graphs()
+        recorder = graphs.GraphRecorder(device) if loop == "graphs" else None
+        resident = graphs.ResidentTraining(
+            step_module, optimizer, average, batches.resident, config, precision, _rate_factor, base_rates, recorder
         )
     rate = 0.0
-    last_save = time.monotonic()
 
     def look() -> None:
-        nonlocal last_save
         state.epoch_seconds = carried + time.perf_counter() - began
         if accelerator.is_main_process:
             listen(Progress(state.epoch + 1, config.epochs, state.step, len(batches), state.mean_loss()))
-        if time.monotonic() - last_save > checkpoint_seconds:
-            checkpoint.save(state)
-            last_save = time.monotonic()
+            checkpoint.save(state, due=False)
 
     while not state.finished(config):
         batches.start_epoch(state.epoch)
@@ -292,19 +276,20 @@ def train(
         while state.step < len(batches):
             stop = min(state.step + (batch_rule.micro_batches if batch_rule else 1), len(batches))
             parts = [batches.load(step) for step in range(state.step, stop)]
-            n_targets = sum(len(targets) for *_, targets in parts)
+            n_targets = sum(len(part.targets) for part in parts)
             factor = _rate_factor(config, state.total_steps, state.epoch + state.step / len(batches))
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * factor
-            for items, lengths, at, targets in parts:  # the gradient of the mean over all targets of the step
+            for part in parts:  # the gradient of the mean over all targets of the step
+                share_of_step = len(part.targets) / n_targets
                 with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
                     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                        loss = step_module(items, lengths, at, targets)
-                    accelerator.backward(loss if len(parts) == 1 else loss * (len(targets) / n_targets))
+                        loss = step_module(part)
+                    accelerator.backward(loss if len(parts) == 1 else loss * share_of_step)
                 if counter is not None:
-                    state.flops = counter.get_total_flops() / items.numel()
-                state.loss_sum = state.loss_sum + loss.detach().double() * len(targets)
-                state.positions += items.numel()
+                    state.flops = counter.get_total_flops() / part.items.numel()
+                state.loss_sum = state.loss_sum + loss.detach().double() * len(part.targets)
+                state.positions += part.items.numel()
             accelerator.clip_grad_norm_(model.parameters(), config.clip)
             if batch_rule is not None:
                 batch_rule.before_step(optimizer)
@@ -330,9 +315,8 @@ def train(
             )
         if state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
             _validate(model, average, state, entry, sequences, device)
-        checkpoint.save(state)
-        last_save = time.monotonic()
         if accelerator.is_main_process:
+            checkpoint.save(state)
             listen(Progress(state.epoch, config.epochs, len(batches), len(batches), entry["loss"], entry))
 
     model.load_state_dict(state.best_weights)

@@ -5,7 +5,7 @@ For P positions and V items the logits have P x V entries: 44 MB for 3,200 posit
 cache, in one buffer, and computes the gradients in the forward pass: nothing of that size is kept or computed twice.
 
 Glossary: h (P, d) encoded positions, W (V, d) item embeddings (row 0 is padding), y (P,) targets, b a number that is
-added to the logits of chosen pairs of a position and an item (the repeat bias of :mod:`seqrec_lib.models.repeats`).
+added to the logits of chosen items of each position (the repeat bias of :mod:`seqrec_lib.models.repeats`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         dtype: torch.dtype,
+        counted: Tensor | None,
         bias: Tensor | None,
-        biased: tuple[Tensor, Tensor] | None,
+        biased: Tensor | None,
     ) -> Tensor:
         n, n_rows = len(h), len(weight)
         columns = -(-n_rows // _COLUMNS) * _COLUMNS
@@ -45,10 +46,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         grad_w = torch.zeros((columns, weight.shape[1]), device=weight.device, dtype=wide)
         total = torch.zeros((), device=h.device, dtype=torch.float64)
         grad_bias = torch.zeros((), device=h.device, dtype=torch.float64)
-        if biased is not None:  # where each chunk's pairs begin
-            starts = torch.arange(0, n + size, size, device=h.device)
-            cuts = torch.searchsorted(biased[0], starts).tolist()
-        for number, begin in enumerate(range(0, n, size)):
+        for begin in range(0, n, size):
             y = targets[begin : begin + size].unsqueeze(1)
             rows = len(y)
             # A remainder is filled up with zero rows: matrix kernels are built and cached per shape, and a shape of
@@ -56,31 +54,41 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             part = F.pad(h[begin : begin + size].to(dtype), (0, 0, 0, -rows % _ROWS))
             z = torch.mm(part, w.T, out=logits[: len(part)])
             if bias is not None and biased is not None:
-                positions, items = (x[cuts[number] : cuts[number + 1]] for x in biased)
-                at = (positions - begin, items)
-                z[at] += bias.to(dtype)
+                items = biased[begin : begin + size]
+                z[:rows].scatter_add_(1, items, bias.to(dtype).expand(items.shape))
             z[:, 0] = -torch.inf  # padding is no item, and neither are the columns that fill up a row
             z[:, n_rows:] = -torch.inf
             top = z.amax(dim=1, keepdim=True)
-            total -= z[:rows].gather(1, y).sum(dtype=torch.float64)
+            of_target = z[:rows].gather(1, y)
             z.sub_(top).exp_()
             norm = z.sum(dim=1, keepdim=True, dtype=wide)
-            total += (norm.double().log() + top.double())[:rows].sum()
+            of_all = norm.double().log() + top.double()
+            if counted is not None:  # what does not count gets no gradient either: its factors are zero
+                counts = counted[begin : begin + size].unsqueeze(1)
+                of_target, of_all = of_target * counts, of_all[:rows] * counts
+                part = part * F.pad(counts.to(dtype), (0, 0, 0, -rows % _ROWS))
+            total -= of_target.sum(dtype=torch.float64)
+            total += of_all[:rows].sum()
             # d loss / d logits = z / norm - onehot(y); dividing the small factors of its products saves a pass over z
             z[:rows].scatter_add_(1, y, -norm[:rows].to(dtype))
+            of_h = ((z @ w) / norm)[:rows]
             if biased is not None:
-                grad_bias += (z[at].to(wide) / norm[at[0], 0]).sum(dtype=torch.float64)
-            grad_h[begin : begin + size] = ((z @ w) / norm)[:rows]
+                of_bias = z[:rows].gather(1, items).to(wide) / norm[:rows]
+                grad_bias += (of_bias if counted is None else of_bias * counts).sum(dtype=torch.float64)
+            grad_h[begin : begin + size] = of_h if counted is None else of_h * counts
             grad_w += z.T @ (part / norm).to(dtype)
-        ctx.save_for_backward(grad_h.div_(n), grad_w[:n_rows].div_(n).to(weight.dtype), grad_bias.div_(n).to(h.dtype))
-        return (total / n).to(h.dtype)
+        number = n if counted is None else counted.sum()
+        ctx.save_for_backward(
+            grad_h.div_(number), grad_w[:n_rows].div_(number).to(weight.dtype), grad_bias.div_(number).to(h.dtype)
+        )
+        return (total / number).to(h.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         grad_h, grad_w, grad_bias = ctx.saved_tensors
-        of_bias = grad_bias * gradients[0] if ctx.needs_input_grad[4] else None
-        return grad_h * gradients[0], grad_w * gradients[0], None, None, of_bias, None
+        of_bias = grad_bias * gradients[0] if ctx.needs_input_grad[5] else None
+        return grad_h * gradients[0], grad_w * gradients[0], None, None, None, of_bias, None
 
 
 def catalogue_cross_entropy(
@@ -89,8 +97,9 @@ def catalogue_cross_entropy(
     targets: Tensor,
     *,
     dtype: torch.dtype | None = None,
+    counted: Tensor | None = None,
     bias: Tensor | None = None,
-    biased: tuple[Tensor, Tensor] | None = None,
+    biased: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of softmax(h W^T) over items 1..V-1 (paper, section 3, prediction layer).
 
@@ -100,8 +109,9 @@ def catalogue_cross_entropy(
         h: (P, d) encoded positions; weight: (V, d) item embeddings; targets: (P,) int64 ids in 1..V-1.
         dtype: of the matrix products; ``torch.bfloat16`` is about twice as fast where the hardware has it (sums
             are still taken in float32). Default: that of ``h``.
-        bias: a number, added to the logits of the pairs ``biased``: (positions, items), int64 each, every pair once,
-            positions in ascending order.
+        counted: (P,) bool: the mean is over these positions; default: over all.
+        bias: a number, added at each position to the logits of the items ``biased``: (P, L) int64 ids, each once, and 0
+            in places that hold none.
 
     Raises:
         ValueError: there is no position to take the loss at, or ``bias`` and ``biased`` are not given together.
@@ -109,5 +119,5 @@ def catalogue_cross_entropy(
     if len(h) == 0:
         raise ValueError("the loss needs at least one position, got 0")
     if (bias is None) != (biased is None):
-        raise ValueError("bias and biased go together: a number, and the pairs that it is added to")
-    return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype, bias, biased)
+        raise ValueError("bias and biased go together: a number, and the items whose logits it is added to")
+    return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype, counted, bias, biased)

@@ -3,10 +3,11 @@
     python tests/browser/check_book.py _build/html --screenshots _build/screenshots
 
 For each page, at 1280 and 390 pixels, light and dark: no console error, no failed request, no request to another
-machine, nothing wider than the window, no serious finding of axe-core (WCAG 2.1 A and AA). Then the search is used
-once. The Chromium is the system's (``CHROMIUM``, or the first of chromium, chromium-browser, google-chrome on the
-PATH); playwright drives it through the Node that its own wheel carries, so that no Node has to be installed.
-"""
+machine, nothing wider than the window, no text of a chart that leaves its canvas, covers another or is smaller than
+10 pixels, no table of the kit wider than its box at 1280, no serious finding of axe-core (WCAG 2.1 A and AA). Then
+the search is used once. The Chromium is the system's (``CHROMIUM``, or the first of chromium, chromium-browser,
+google-chrome on the PATH); playwright drives it through the Node that its own wheel carries, so that no Node has to
+be installed."""
 
 from __future__ import annotations
 
@@ -42,6 +43,32 @@ OVERFLOW = """() => {
   const tag = `<${box.tagName.toLowerCase()} class="${box.className}">`;
   return `${document.documentElement.scrollWidth} px of ${width}, for example ${tag}`;
 }"""
+
+
+CHARTS = """() => [...document.querySelectorAll('figure.chart svg')].filter(svg => svg.getBoundingClientRect().width)
+  .flatMap(svg => {
+    const frame = svg.getBoundingClientRect();
+    const scale = frame.width / svg.viewBox.baseVal.width;
+    const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    const found = [];
+    const size = parseFloat(getComputedStyle(svg).fontSize) * scale;
+    if (texts.length && size < 10) found.push(`text of ${size.toFixed(1)} px`);
+    texts.forEach(([words, box], i) => {
+      const across = box.left < frame.left - 1 || box.right > frame.right + 1;
+      if (across || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+        found.push(`'${words}' leaves the canvas`);
+      for (const [other, there] of texts.slice(i + 1)) {
+        const across = Math.min(box.right, there.right) - Math.max(box.left, there.left);
+        const down = Math.min(box.bottom, there.bottom) - Math.max(box.top, there.top);
+        if (across > 1 && down > 3) found.push(`'${words}' covers '${other}'`);
+      }
+    });
+    return found;
+  })"""
+
+TABLES = """() => [...document.querySelectorAll('.table-scroll.kit')]
+  .filter(box => box.scrollWidth > box.clientWidth + 1)
+  .map(box => `${box.scrollWidth} px in ${box.clientWidth}: ${(box.getAttribute('aria-label') || '').slice(0, 60)}`)"""
 
 
 def find_chromium() -> str:
@@ -95,6 +122,9 @@ class View:
         fields = page.locator(SEARCH_FIELDS).filter(visible=True).count()
         if fields != 1 and path.name != "search.html":  # the search page has a field of its own
             found.append(f"{fields} search fields")
+        found += [f"a chart: {what}" for what in page.evaluate(CHARTS)]
+        if self.width == WIDTHS[0]:
+            found += [f"a table wider than its box: {what}" for what in page.evaluate(TABLES)]
         for formula in page.locator("mjx-merror").all():
             found.append(f"a formula that MathJax cannot read: {formula.get_attribute('data-mjx-error')}")
         if screenshot is not None:

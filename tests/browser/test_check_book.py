@@ -19,6 +19,18 @@ PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><title>A page<
 <body><main><button class="search-button__button">Search</button>{body}</main></body></html>"""
 
 
+NARROW = "width: 100px; overflow-x: auto"
+
+
+def chart(shown: int, *texts: tuple[str, int, int]) -> str:
+    """A chart of 200 by 100 units, shown ``shown`` pixels wide, with texts at places."""
+    inside = "".join(f'<text x="{x}" y="{y}">{words}</text>' for words, x, y in texts)
+    return (
+        f'<figure class="chart"><svg viewBox="0 0 200 100" width="{shown}" height="{shown // 2}" '
+        f'font-size="12.4">{inside}</svg></figure>'
+    )
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if not any(map(shutil.which, CHROMIUM_NAMES)):
@@ -39,6 +51,11 @@ def browser() -> Iterator[Browser]:
         ('<img src="http://127.0.0.1:9/x.png" alt="x">', "request to another machine"),
         ('<div style="width: 3000px">wide</div>', "wider than the window"),
         ('<button class="search-button__button">Search</button>', "2 search fields"),
+        (chart(200, ("all is well", 5, 50)), None),
+        (chart(200, ("a long text that needs room", 150, 50)), "leaves the canvas"),
+        (chart(200, ("one", 20, 50), ("two", 30, 52)), "'one' covers 'two'"),
+        (chart(100, ("small", 5, 50)), "text of 6.2 px"),
+        (f'<div class="table-scroll kit" style="{NARROW}"><div style="width: 300px">x</div></div>', "its box"),
     ],
 )
 def test_each_fault_is_found(browser: Browser, tmp_path: Path, body: str, finding: str | None) -> None:

@@ -44,12 +44,23 @@ def test_a_constant_model_ranks_last() -> None:
     assert target_ranks(scores, torch.tensor([4]))[0].item() == 10
 
 
-@pytest.mark.parametrize("where", [1, 2])  # the target's score, and another one
-def test_nan_is_an_error(where: int) -> None:
-    scores = torch.tensor([[-torch.inf, 1.0, 2.0]])
-    scores[0, where] = torch.nan
-    with pytest.raises(ValueError, match="NaN"):
-        target_ranks(scores, torch.tensor([1]))
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("where", range(5))  # the padding's score, the target's, those on both sides, a seen item's
+def test_nan_and_infinity_are_errors_wherever_they_stand(where: int, value: float, row: int) -> None:
+    scores = torch.tensor([[-torch.inf, 1.0, 2.0, 0.5, 1.0], [-torch.inf, 3.0, 2.0, 0.5, 1.0]])
+    targets, seen = torch.tensor([1, 1]), (torch.tensor([0, 1]), torch.tensor([4, 4]))
+    scores[row, where] = value
+    for hidden in (None, seen):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            target_ranks(scores, targets, hidden)
+
+
+def test_minus_infinity_is_an_item_that_is_no_candidate_and_never_the_target() -> None:
+    scores = torch.tensor([[-torch.inf, 1.0, -torch.inf, 2.0]])
+    assert target_ranks(scores, torch.tensor([1]))[0].tolist() == [2]
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        target_ranks(scores, torch.tensor([2]))
 
 
 def test_scores_are_compared_in_float32() -> None:
@@ -115,12 +126,13 @@ def test_histories_keep_their_latest_items() -> None:
     assert batch.tolist() == [[2, 3, 4], [5, 0, 0]] and lengths.tolist() == [3, 1]
 
 
-def test_a_diverged_model_is_an_error() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_diverged_model_is_an_error(value: float) -> None:
     sequences = random_sequences(0)
 
     class Diverged(Recent):
         def score(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            return torch.full((len(items), self.n_items + 1), np.nan)
+            return torch.full((len(items), self.n_items + 1), value)
 
     with pytest.raises(ValueError, match="diverged"):
         rank_split(Diverged(sequences.n_items, None), sequences, sequences.split("valid"))

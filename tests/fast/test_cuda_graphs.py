@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from seqrec_lib import captured, training
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.fast.cuda_graphs import choose_loop
+from seqrec_lib.fast import cuda_graphs as captured
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.models.repeats import RepeatBias
 from seqrec_lib.models.sasrec import SASRec
+from seqrec_lib.train import loop as training
 from seqrec_lib.train.checkpoint import WeightAverage
-from seqrec_lib.train.loop import CHECKPOINT, Progress, make_accelerator, train
+from seqrec_lib.train.contracts import Progress
+from seqrec_lib.train.loop import CHECKPOINT, choose_loop, make_accelerator, train
 from seqrec_lib.train.recipes import TrainingConfig
+from seqrec_lib.train.step import TrainingStep
 from tests.conftest import random_sequences
 
 CONFIG = TrainingConfig(
@@ -94,7 +95,7 @@ made: list[Replayed] = []
 def with_recorder(monkeypatch: pytest.MonkeyPatch, recorder: type[Replayed]) -> None:
     """Let the loop on a CPU use a stand-in for CUDA graphs."""
     made.clear()
-    monkeypatch.setattr(training, "GraphRecorder", recorder)
+    monkeypatch.setattr(captured, "GraphRecorder", recorder)
     monkeypatch.setattr(training, "choose_loop", lambda asked, *others: asked)
 
 
@@ -128,15 +129,16 @@ def test_filling_up_adds_nothing_to_loss_and_gradients(name: str) -> None:
     batches.start_epoch(0)
     epoch, model = batches.resident, model_of(name).double()
     assert epoch is not None
-    if isinstance(model, RepeatBias):
+    if model.repeats is not None:
         torch.nn.init.constant_(model.repeats, -0.3)  # else it would add nothing
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    steps = captured.ResidentTraining(model, optimizer, None, epoch, config, "fp32", lambda *_: 1.0, [1e-3], None)
+    step = TrainingStep(model, torch.float32)
+    steps = captured.ResidentTraining(step, optimizer, None, epoch, config, "fp32", lambda *_: 1.0, [1e-3], None)
     found = []
     exact = epoch.shapes[0]
     for shape in (exact, captured.Shape(exact.rows + 7, 12, 2 * exact.targets)):
         model.zero_grad(set_to_none=True)
-        loss = steps._loss(epoch.gather(shape))
+        loss = steps.step_module(epoch.gather(shape))
         loss.backward()
         found.append((loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
     (loss, gradient), (filled_loss, filled_gradient) = found
@@ -171,8 +173,8 @@ def test_a_run_goes_on_in_the_other_loop(
     with pytest.raises(Killed):
         train(model, SEQUENCES, CONFIG, tmp_path / "cut", loop=first, listen=killed_after(steps), checkpoint_seconds=0)
     saved = torch.load(tmp_path / "cut" / CHECKPOINT, weights_only=True)
-    assert saved["state"]["step"] > 0
-    (group,) = saved["optimizer"]["param_groups"]
+    assert saved["place"]["step"] > 0
+    (group,) = saved["parts"]["optimizer"]["param_groups"]
     assert type(group["lr"]) is float and group["capturable"] is False
     resumed = model_of()
     found = train(resumed, SEQUENCES, CONFIG, tmp_path / "cut", loop=second)
@@ -262,36 +264,16 @@ def test_the_average_blends_as_it_updates() -> None:
 
 
 def test_which_loop_trains() -> None:
-    model, gpu = model_of(), torch.device("cuda", 0)
-    assert choose_loop("auto", build("sasrec+repeats", 20, 12, SMALL["sasrec"]), gpu, 1, True) == "graphs"
-    assert choose_loop("auto", model, gpu, 1, True) == "graphs"
-
-    class Biased(SASRec):
-        def bias(self, items: torch.Tensor, at: torch.Tensor) -> Any:
-            return torch.ones(()), (at[:1], items[0, :1])
-
-    biased = Biased(20, 12, **SMALL["sasrec"])
-    assert choose_loop("auto", model, CPU, 1, True) == "ordinary"
-    assert choose_loop("resident", model, CPU, 1, True) == "resident"
-    for other in ((model, gpu, 2, True), (model, gpu, 1, False), (biased, gpu, 1, True)):
+    gpu = torch.device("cuda", 0)
+    assert choose_loop("auto", gpu, 1, True) == "graphs"
+    assert choose_loop("auto", CPU, 1, True) == "ordinary"
+    assert choose_loop("resident", CPU, 1, True) == "resident"
+    for other in ((gpu, 2, True), (gpu, 1, False)):
         assert choose_loop("auto", *other) == choose_loop("ordinary", *other) == "ordinary"
         with pytest.raises(SeqRecError, match=r"loop 'resident' cannot train this run \(.+\); use 'auto'"):
             choose_loop("resident", *other)
     with pytest.raises(SeqRecError, match="cpu has no CUDA graphs"):
         train(model_of(), SEQUENCES, CONFIG, Path("nowhere"), accelerator=make_accelerator("cpu"), loop="graphs")
-
-
-def test_the_repeat_bias_has_the_pairs_of_the_models_own_rule() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for length in (1, 2, 9):
-        items = torch.randint(1, 6, (4, length), generator=generator)
-        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
-        _, (position, item) = build("sasrec+repeats", 20, 12, SMALL["sasrec"]).bias(items, at) or (None, (None, None))
-        pairs = captured.earlier_items(items, at)
-        assert pairs.shape == (len(at), length)
-        found = {(int(p), int(pairs[p, j])) for p, j in pairs.nonzero()}
-        assert found == set(zip(position.tolist(), item.tolist(), strict=True))
-        assert len(found) == int((pairs > 0).sum()), "each item once"
 
 
 @pytest.mark.gpu

@@ -48,6 +48,21 @@ def test_candidates_are_the_best_of_the_whole_list(data: Sequences, exclude_seen
         assert (rank == rank_split(model, data, histories).rank).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_a_diverged_retriever_is_an_error(data: Sequences, value: float, exclude_seen: bool) -> None:
+    """Also where the score is one of an item that the history hides. Of -inf, only the target's is."""
+    histories = data.split("test")
+    last, target = int(data.items[histories.stop[0] - 1]), int(histories.targets[0])
+    for item in (target, last) if value != -np.inf else (target,):
+        model = Fixed(60)
+        model.table[last, item] = value
+        with pytest.raises(ValueError, match="diverged"):
+            retrieve(model, data, histories, 8, exclude_seen=exclude_seen)
+        with pytest.raises(ValueError, match="diverged"):
+            pool_scores(model, data, histories, np.ones((len(histories), 2), np.int32))
+
+
 def test_overall_is_the_subset_times_what_was_retrieved(data: Sequences) -> None:
     pools, rank = retrieve(Fixed(60), data, data.split("test"), 10)
     retrieved = pools.place >= 0

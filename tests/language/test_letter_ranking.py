@@ -11,7 +11,7 @@ import torch
 
 from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language import ranker_checkpoint, ranking
+from seqrec_lib.language import ranker_training, ranking
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, PAPER_RANKING, item_titles, letters
 from seqrec_lib.language.objectives import OBJECTIVES, Knobs
@@ -154,7 +154,7 @@ def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language,
 @pytest.mark.parametrize("stop", [1, 5, 6, 11])
 def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """With adapters, whose dropout takes random numbers at every step, and a reference of the model before."""
-    monkeypatch.setattr(ranker_checkpoint, "SECONDS", 0.0)
+    monkeypatch.setattr(ranker_training, "SECONDS", 0.0)
     config = Tuning("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
 
     def run(name: str, cut: int | None = None) -> tuple[Any, Any, int]:
@@ -184,7 +184,7 @@ def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_
 def test_a_checkpoint_of_another_tuning_is_refused(language, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
     ranker, path = make_ranker(language, data), tmp_path / "tuning.pt"
     tune(ranker, some_examples(ranker, data), Tuning(batch=6), checkpoint=path)
-    with pytest.raises(SeqRecError, match="written by another tuning; delete its folder"):
+    with pytest.raises(SeqRecError, match="written by another run; delete its folder"):
         tune(ranker, some_examples(ranker, data), Tuning(batch=4), checkpoint=path)
     path.write_bytes(b"no checkpoint")
     with pytest.raises(SeqRecError, match="is not a checkpoint"):

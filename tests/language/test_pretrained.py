@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import pretrained
 from seqrec_lib.language.corpus import pad
-from seqrec_lib.language.pretrained import Size, load, matched, next_token_logits
-from tests.language.conftest import TITLES, make
+from seqrec_lib.language.mixers import fast_mixers
+from seqrec_lib.language.pretrained import END, Size, load, matched, next_token_logits
+from seqrec_lib.language.recipes import resolve
+from seqrec_lib.language.sources import check_content, content_hash
+from seqrec_lib.language.title_tokens import title_model
+from seqrec_lib.results import plain
+from tests.language.conftest import TINY, TITLES, make
 
 
 @pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
@@ -64,6 +75,118 @@ def test_a_folder_without_safe_weights_or_none_at_all_is_one_clear_line(tmp_path
         load("scratch:gpt5", texts=["a"])
 
 
+def checkpoint_of(tiny: Any, architecture: str, folder: Path) -> dict[str, torch.Tensor]:
+    made = tiny[architecture]
+    made.model.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def with_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"model.base.{name}": value for name, value in tensors.items()}
+
+
+def without_one(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in tensors.items() if name != min(tensors)}
+
+
+def with_one_more(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {**tensors, "adapter.weight": torch.ones(3)}
+
+
+def misshapen(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value[:1].clone() if name == min(tensors) else value for name, value in tensors.items()}
+
+
+def misspelt(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.replace("norm", "nrom").replace("ln_f", "ln_g"): value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
+@pytest.mark.parametrize("change", [with_prefix, without_one, with_one_more, misshapen, misspelt])
+def test_tensors_that_are_not_the_models_are_refused_by_name(
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], architecture: str, tmp_path: Path, tiny: Any
+) -> None:
+    tensors = checkpoint_of(tiny, architecture, tmp_path / "m")
+    load(str(tmp_path / "m"))
+    changed = change(tensors)
+    save_file(changed, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SeqRecError, match="its tensors are not those of the") as caught:
+        load(str(tmp_path / "m"))
+    text = str(caught.value)
+    assert "\n" not in text
+    named = [name for name in {*changed, *tensors} if name in text]
+    assert named, text
+
+
+def test_tensors_that_models_compute_themselves_may_be_there(tmp_path: Path, tiny: Any) -> None:
+    """As in GPT-2's own file, whose attention masks were saved with it."""
+    tensors = checkpoint_of(tiny, "gpt2", tmp_path)
+    masks = {f"transformer.h.0.attn.{name}": torch.ones(1, 1, 4, 4) for name in ("bias", "masked_bias")}
+    save_file(tensors | masks, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    load(str(tmp_path))
+
+
+@pytest.mark.parametrize("architecture", pretrained.ARCHITECTURES)
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",), ("tokenizer.json", "tokenizer_config.json")])
+def test_a_tokenizer_without_tokens_is_refused(
+    kept: tuple[str, ...], architecture: str, tmp_path: Path, tiny: Any
+) -> None:
+    checkpoint_of(tiny, architecture, tmp_path)
+    for path in tmp_path.glob("tokenizer*"):
+        if path.name not in kept:
+            path.unlink()
+    if "tokenizer.json" in kept:  # it is there, and empty
+        content = json.loads((tmp_path / "tokenizer.json").read_text())
+        content["model"] |= {"vocab": {END: 0}, "merges": []}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(SeqRecError, match=r"tokenizer|cannot be loaded") as caught:
+        load(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_item_names_is_one(tmp_path: Path) -> None:
+    made = title_model(10, Size(16, 2, 2, 8, 64, 64), 0, None)
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    assert load(str(tmp_path)).tokenizer.get_vocab() == made.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"{", b"\0" * 100, b"[" * 5000])
+def test_files_that_cannot_be_read_are_one_clear_line(name: str, content: bytes, tmp_path: Path, tiny: Any) -> None:
+    checkpoint_of(tiny, "gpt2", tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SeqRecError) as caught:
+        load(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_of_a_folder_is_that_of_what_is_read_from_it(tmp_path: Path, tiny: Any) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    checkpoint_of(tiny, "gpt2", one)
+    shutil.copytree(one, two)
+    first = content_hash(str(one))
+    assert len(first) == 64 and content_hash(str(two)) == first
+    (two / "README.md").write_text("notes")
+    assert content_hash(str(two)) == first
+    check_content(str(two), first)
+    for path in sorted(two.iterdir()):
+        if path.name == "README.md":
+            continue
+        data, at = bytearray(path.read_bytes()), path.stat()
+        data[-2] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))  # as a careful copy leaves it
+        assert content_hash(str(two)) != first, path.name
+        with pytest.raises(SeqRecError, match="not the one that the run was planned with"):
+            check_content(str(two), first)
+        data[-2] ^= 1
+        path.write_bytes(data)
+    assert content_hash(str(two)) == first
+    assert [content_hash(source) for source in ("", "gpt2", "scratch:gpt2", str(tmp_path / "nowhere"))] == [""] * 4
+
+
 def test_a_hub_id_without_a_hub_says_how_to_get_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
@@ -88,6 +211,30 @@ def test_a_model_from_scratch_leaves_torchs_generator_alone() -> None:
     torch.manual_seed(5)
     make("gpt2", seed=3)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_mamba2_has_gpt2s_dropout_where_it_is_asked_for_and_runs_keep_their_ids() -> None:
+    assert "same_dropout" not in plain(Size()), "the keys of runs from before there was a choice"
+    size, _, _ = resolve("ml-100k", "mamrec", "scratch:mamba2", {"same_dropout": True, "dropout": 0.25})
+    assert size is not None and size.same_dropout and size.dropout == 0.25
+    assert pretrained.matched(size, "mamba2").same_dropout
+    without, dropped = (make("mamba2", replace(TINY, same_dropout=same, dropout=0.25)).model for same in (False, True))
+    ids = torch.randint(0, 300, (4, 40), generator=torch.Generator().manual_seed(0))
+    given: dict[str, torch.Tensor] = {}
+    dropped.backbone.layers[1].norm.register_forward_hook(lambda _, args, __: given.update(x=args[0].detach()))
+    dropped.backbone.layers[0].register_forward_pre_hook(lambda _, args, kw: given.update(e=args[0]), with_kwargs=True)
+    with torch.no_grad():
+        assert torch.equal(without(ids).logits, dropped(ids).logits), "none when a text is written"
+        dropped.train()
+        for swapped in (nullcontext(), fast_mixers(dropped)):
+            with swapped:
+                torch.manual_seed(0)
+                first, again = dropped(ids).logits, dropped(ids).logits
+            assert not torch.equal(first, again)
+            added = given["x"] - given["e"]  # what the first layer added
+            assert float((given["e"] == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+            assert float((added == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+        dropped.eval()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language import pretrained, quantized, ranker_checkpoint
+from seqrec_lib.language import pretrained, quantized, ranker_training
 from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
 from seqrec_lib.language.pretrained import LanguageModel, next_token_logits
 from seqrec_lib.language.ranker_training import Examples, Tuning, tune, with_adapter
@@ -250,7 +250,7 @@ def test_tuning_learns_and_leaves_the_bits_alone(library: Any, folder: Path, dat
 def test_tuning_goes_on_exactly_where_it_was_cut(
     stop: int, library: Any, folder: Path, data: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranker_checkpoint, "SECONDS", 0.0)
+    monkeypatch.setattr(ranker_training, "SECONDS", 0.0)
     config = Tuning("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
 
     def run(name: str, cut: int | None = None) -> tuple[Any, Any]:
@@ -269,7 +269,8 @@ def test_tuning_goes_on_exactly_where_it_was_cut(
     with pytest.raises(KeyboardInterrupt):
         run("cut.pt", stop)
     payload = torch.load(tmp_path / "cut.pt", weights_only=True)
-    assert len(payload["weights"]) == 2 * TARGETS and all("lora_" in name for name in payload["weights"])
+    weights = payload["parts"]["weights"]
+    assert len(weights) == 2 * TARGETS and all("lora_" in name for name in weights)
     resumed, again = run("cut.pt")
     assert resumed == whole
     np.testing.assert_array_equal(again, logits)

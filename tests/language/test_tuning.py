@@ -110,6 +110,58 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path: Path) -> No
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json", "scheduler.pt", ""]
+)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damaged: str, tmp_path: Path) -> None:
+    data, lines = cycle(), []  # type: ignore[var-annotated]
+
+    def run(**changes: Any) -> Any:
+        made, encoder = prepared(data)
+        lines.clear()
+        setting = dataclasses.replace(QUICK, **changes)
+        return tune(made, data, encoder, setting, 0, tmp_path, device="cpu", report=lines.append)
+
+    whole, tuned = run()
+    _, last = sorted(tmp_path.glob("tuning/*/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in (last,) if damaged else ():
+        flipped(path / damaged)
+    if not damaged:  # a kill while it was written
+        (last / "SHA256SUMS").unlink()
+        (last / "optimizer.pt").unlink()
+    resumed, again = run()
+    assert sum("damaged" in line for line in lines) == 1 and str(last) in lines[0]
+    assert [entry["loss"] for entry in again.history] == [entry["loss"] for entry in tuned.history]
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    for path in tmp_path.glob("tuning/*/checkpoint-*"):
+        flipped(path / "model.safetensors")
+    with pytest.raises(SeqRecError, match=r"delete .* to start afresh") as caught:
+        run()
+    assert "\n" not in str(caught.value)
+
+
+def test_fewer_epochs_or_other_data_are_another_tuning(tmp_path: Path) -> None:
+    data = cycle()
+
+    def run(folder: str, epochs: int, data: Any) -> Any:
+        made, encoder = prepared(data)
+        setting = dataclasses.replace(QUICK, epochs=epochs)
+        return tune(made, data, encoder, setting, 0, tmp_path / folder, device="cpu")
+
+    run("a", 2, data)
+    for epochs, other in ((1, data), (2, cycle(20))):
+        (resumed, _), (fresh, expected) = run("a", epochs, other), run(f"{epochs} {other.n_users}", epochs, other)
+        assert [entry["epoch"] for entry in expected.history] == list(range(1, epochs + 1))
+        assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "mamba2"])
 def test_adapters_train_few_weights_and_are_merged(architecture: str, tmp_path: Path) -> None:
     data = cycle()

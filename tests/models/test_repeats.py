@@ -5,20 +5,19 @@ import torch
 from torch.nn import functional as F
 
 from seqrec_lib.models import MODELS, VARIANTS, build
-from seqrec_lib.models.repeats import SCALE, RepeatBias
+from seqrec_lib.models.base import SequentialRecommender
+from seqrec_lib.models.repeats import SCALE, earlier_items
 from seqrec_lib.serving import serve
-from seqrec_lib.train.loop import _TrainingStep
+from seqrec_lib.train.step import Batch, TrainingStep
 
 N_ITEMS, LENGTH = 30, 9
 NAMES = [name for name in VARIANTS if name.endswith("+repeats")]
 
 
-def made(name: str, bias: float = -0.2) -> RepeatBias:
+def made(name: str, bias: float = -0.2) -> SequentialRecommender:
     torch.manual_seed(3)
-    small = {"d_model": 16, "d_state": 16, "headdim": 16, "dropout": 0.0}
-    own = {k: small.get(k, v) for k, v in MODELS[name].architecture.items()}
-    model = build(name, N_ITEMS, LENGTH, own).eval()
-    assert isinstance(model, RepeatBias)
+    model = build(name, N_ITEMS, LENGTH, _settings(name)).eval()
+    assert model.repeats is not None
     with torch.no_grad():
         model.repeats.fill_(bias)
     return model
@@ -32,7 +31,7 @@ def padded(*histories: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_the_plain_models_plus_the_bias_at_each_item_of_the_history(name: str) -> None:
     model = made(name)
-    plain = build(name.removesuffix("+repeats"), N_ITEMS, LENGTH, {**_settings(name)}).eval()
+    plain = build(name.removesuffix("+repeats"), N_ITEMS, LENGTH, _settings(name)).eval()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k != "repeats"})
     histories = [[5, 2, 5, 7], [1], [*range(1, 15), 2, 3]]  # a repeat, one item, longer than the window
     scores = model.score(*padded(*histories))
@@ -53,11 +52,12 @@ def test_the_training_loss_scores_each_prefix_as_score_does(name: str) -> None:
     items, lengths = padded([5, 2, 5, 7, 9, 2, 11, 3], [1, 4, 6])
     at = torch.tensor([0, 1, 2, 4, 7, 8, 10])  # positions of the flattened (2, 8)
     targets = torch.tensor([2, 5, 7, 2, 30, 4, 12])
-    loss = _TrainingStep(model, torch.float32)(items, lengths, at, targets)
+    loss = TrainingStep(model, torch.float32)(Batch(items, lengths, at, targets, None, len(at)))
     prefixes = [items[i // 8, : i % 8 + 1].tolist() for i in at.tolist()]
     seen = torch.zeros(len(prefixes), N_ITEMS + 1)
     for row, prefix in enumerate(prefixes):
         seen[row, prefix] = SCALE
+    assert model.repeats is not None
     scores = model.scores(model.encode(*padded(*prefixes))) + seen * model.repeats
     torch.testing.assert_close(scores, model.score(*padded(*prefixes)))
     expected = F.cross_entropy(scores, targets)
@@ -77,7 +77,7 @@ def test_plain_models_have_no_bias() -> None:
 def test_served_scores_have_the_bias_too(name: str) -> None:
     model = made(name, bias=0.3)
     server = serve(model)
-    assert (server.path == "compiled loops") == ("+residual" not in name)
+    assert server.path == "compiled loops"
     for history in ([5, 2, 5, 7, *range(10, 20)], [3]):  # longer than the window, and one item
         for exclude_seen in (False, True):
             ids, scores = server.recommend([history], 8, exclude_seen=exclude_seen)
@@ -88,3 +88,15 @@ def test_served_scores_have_the_bias_too(name: str) -> None:
             assert set(ids[0].tolist()) == set(best.indices.tolist())
             torch.testing.assert_close(torch.from_numpy(scores[0]), best.values, rtol=1e-4, atol=1e-4)
             assert exclude_seen or set(history) & set(ids[0].tolist())
+
+
+def test_earlier_items_are_those_of_each_prefix_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 9):
+        items = torch.randint(1, 6, (4, length), generator=generator)
+        at = torch.randperm(4 * length, generator=generator)[: 2 * length].sort().values
+        found = earlier_items(items, at)
+        assert found.shape == (len(at), length)
+        for position, row in zip(at.tolist(), found.tolist(), strict=True):
+            prefix = items[position // length, : position % length + 1].tolist()
+            assert sorted(item for item in row if item) == sorted(set(prefix))

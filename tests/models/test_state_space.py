@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models.hydra4rec import Hydra4Rec
 from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
 from seqrec_lib.models.state_space import StateSpaceRecommender
-from seqrec_lib.models.variants import ResidualHydra4Rec, ResidualMamba4Rec, ResidualTwoMamba4Rec
 from seqrec_lib.train.losses import catalogue_cross_entropy
 
 SMALL = {
@@ -119,6 +119,25 @@ def test_states_are_saved_and_regrouped(
     torch.testing.assert_close(together[1:], alone)
 
 
+@pytest.mark.parametrize(("kind", "layers"), CAUSAL)
+def test_a_stream_ends_where_the_window_is_full(kind: type[StateSpaceRecommender], layers: int) -> None:
+    net = model(kind, layers)
+    net.window = 5
+    items, _ = histories([8, 8])
+    state = net.init_state(2)
+    for position in range(5):
+        stepped, state = net.step(items[:, position], state)
+        whole = net.encode(items[:, : position + 1], torch.full((2,), position + 1))
+        torch.testing.assert_close(stepped, whole, rtol=1e-4, atol=1e-5)
+    fresh = [
+        {name: torch.cat([old[name][:1], new[name]]) for name in old}
+        for old, new in zip(state, net.init_state(1), strict=True)
+    ]
+    for full in (state, fresh):  # one user's window is enough
+        with pytest.raises(SeqRecError, match="a stream of 5 items has no room for one more, as the model reads 5"):
+            net.step(items[:, 5], full)
+
+
 def test_hydra_with_several_layers_refuses_to_step() -> None:
     net = model(Hydra4Rec, 2)
     assert not net.causal
@@ -138,18 +157,10 @@ def test_blanket_initialisation_erases_the_memory_of_mamba_and_spares_dt_on_requ
         model(Mamba4Rec, 1, initialisation="public")
 
 
-@pytest.mark.parametrize(
-    ("plain", "residual"),
-    [(Mamba4Rec, ResidualMamba4Rec), (TwoMamba4Rec, ResidualTwoMamba4Rec), (Hydra4Rec, ResidualHydra4Rec)],
-)
-def test_the_residual_variant_adds_the_mixers_input(
-    plain: type[StateSpaceRecommender], residual: type[StateSpaceRecommender]
-) -> None:
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_residual_adds_the_mixers_input(kind: type[StateSpaceRecommender]) -> None:
     items, lengths = histories([4, 9])
-    torch.manual_seed(0)
-    base = plain(30, 12).eval()
-    torch.manual_seed(0)
-    changed = residual(30, 12).eval()
+    base, changed = model(kind, 1), model(kind, 1, residual=True)
     assert changed.causal == base.causal
     x = base.embed(items)
     (layer,) = base.stack

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seqrec_lib.latency.statistics import Estimate
-from seqrec_lib.report import benchmarks, decoding, speed_claims
+from seqrec_lib.report import benchmarks, decoding
 from seqrec_lib.report.rankers import LLAMA_7B
 
 
@@ -148,22 +148,6 @@ def test_a_gpus_record_is_in_units_of_its_own_sasrec() -> None:
     assert "random, 6,738 M weights" in llama and "one pass, Llama-2 7B's size, bfloat16" in llama and "42.0" in llama
     assert "SASRec as a CUDA graph, which took" in text and "Failed: mamrec, held (RuntimeError: no kernel)." in text
     assert "on a GPU" not in decoding.users_table(LATENCY, "ml-1m").text
-
-
-def test_the_claim_on_language_models_is_judged_by_the_data_set() -> None:
-    verdict = speed_claims.against_language(LATENCY)
-    assert verdict.word == "partly" and "this study's size, untuned, takes at most 50.0 to 50.0 times" in verdict.reason
-    steps = copy.deepcopy(LATENCY)  # an upper bound proves nothing: one step of so many may have been all
-    steps["datasets"]["ml-1m"]["steps"] = 60
-    assert speed_claims.against_language(steps).word == "not tested yet"
-    tuned = copy.deepcopy(LATENCY)
-    tuned["datasets"]["ml-1m"]["contestants"][2]["weights"] = "tuned"
-    assert "GPT4Rec from scratch takes 50.0 to 50.0 times" in speed_claims.against_language(tuned).reason
-    slow = copy.deepcopy(LATENCY)
-    slow["datasets"]["ml-1m"]["contestants"][1]["block_milliseconds"] = [500.0, 510.0, 520.0, 500.0, 505.0, 500.0]
-    assert speed_claims.against_language(slow).word == "not upheld"
-    for nothing in (speed_claims.against_language(None), speed_claims.against_language(LATENCY, ["demo"])):
-        assert nothing.word == "not tested yet" and "no language model has been timed" in nothing.reason
 
 
 def test_without_a_record_everything_says_so() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,51 +80,6 @@ def pair(store: RunStore, save: Any, shares: dict[str, list[float]], dataset: st
     configs = [config(m, s, dataset=dataset) for m, own in shares.items() for s in range(len(own))]
     records = [save(c, hits(shares[c["model"]][c["seed"]])) for c in configs]
     return language.rows(configs, records, store)
-
-
-@pytest.mark.parametrize(
-    ("gpt4rec", "mamrec", "word"),
-    [
-        ([0.10, 0.11], [0.30, 0.31], "partly"),
-        ([0.10, 0.30], [0.40, 0.29], "partly"),  # told apart on the whole, but not higher with every seed
-        ([0.20, 0.20], [0.21, 0.20], "not tested yet"),  # not told apart
-        ([0.10], [0.30], "partly"),  # one seed says nothing about another
-        ([0.40], [0.20], "not tested yet"),
-    ],
-)
-def test_the_verdict_asks_users_and_seeds(
-    store: RunStore, save: Any, gpt4rec: list[float], mamrec: list[float], word: str
-) -> None:
-    runs = pair(store, save, {"gpt4rec": gpt4rec, "mamrec": mamrec})
-    verdict = language.pair_verdict(runs)
-    assert verdict.word == word
-    pretrained = language.pair_verdict([replace(own, other_model=False) for own in runs])
-    if word == "not tested yet":  # models from scratch refute nothing
-        assert pretrained.word == "not upheld"
-    else:  # and show a part at best
-        assert pretrained.word == ("upheld" if (gpt4rec, mamrec) == ([0.10, 0.11], [0.30, 0.31]) else "partly")
-    assert len(verdict.run_ids) == len(gpt4rec) + len(mamrec)
-    difference = np.mean(mamrec) - np.mean(gpt4rec)  # of NDCG@10: a hit counts 1
-    assert f"NDCG@10 {difference:+.4f}" in verdict.reason and "from scratch" in verdict.reason
-    assert ("seed by seed" in verdict.reason) == (len(gpt4rec) > 1) != ("one seed" in verdict.reason)
-
-
-def test_one_data_set_of_two_is_partly_and_none_is_not_tested(store: RunStore, save: Any) -> None:
-    first = pair(store, save, {"gpt4rec": [0.1, 0.1], "mamrec": [0.3, 0.3]})
-    second = pair(store, save, {"gpt4rec": [0.3, 0.3], "mamrec": [0.1, 0.1]}, "ml-1m")
-    verdict = language.pair_verdict(first + second)
-    assert verdict.word == "partly" and "MovieLens 100K" in verdict.reason and "MovieLens 1M" in verdict.reason
-    alone = language.pair_verdict([first[0], second[1]])  # of two data sets: nothing side by side
-    assert alone.word == "not tested yet" and "not run" in alone.reason
-    without = [replace(own, ranks=(None, None)) for own in first]
-    assert language.pair_verdict(without).word == "not tested yet"
-
-
-def test_the_papers_own_rows_for_the_pair_are_counted() -> None:
-    text = language.paper_pair_sentence().text
-    assert "In 5 of the paper's 6 rows" in text
-    assert "MamRec on Beauty" not in text and text.count("MamRec on") == 2 and text.count("GPT4Rec on") == 3
-    assert "In 0 of" in language.paper_pair_sentence(rounding=11.0).text
 
 
 @pytest.mark.parametrize(("steps", "said"), [(24, True), (32, True), (33, False)])  # the end of text takes a step too

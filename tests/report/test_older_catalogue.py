@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from seqrec_lib.report.older_catalogue import older_catalogue
-from tests.report.test_quality_claims import better, runs
+from seqrec_lib.report.runs import ModelRuns
+
+BASE = np.random.default_rng(0).integers(1, 40, 300)
+
+
+class Record:
+    complete = True
+    run_id = "0" * 16
+
+
+def runs(dataset: str, **ranks: Any) -> list[ModelRuns]:
+    return [
+        ModelRuns(dataset, model, model, (0,), (Record(),), (np.asarray(own),), (None,))  # type: ignore[arg-type]
+        for model, own in ranks.items()
+    ]
+
+
+def better(places: int) -> np.ndarray:
+    """Everybody's item that many places further up."""
+    return np.maximum(1, BASE - places)
 
 
 def test_the_rows_say_which_catalogue_their_size_fits_and_what_one_catalogue_shows() -> None:

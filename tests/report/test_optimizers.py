@@ -1,4 +1,4 @@
-"""The optimizer page's tables, figures and verdicts, from made-up records with known answers."""
+"""The optimizer page's tables and figures, from made-up records with known answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.experiments import optimizers
-from seqrec_lib.report import batch_figures, optimizer_claims, optimizer_grids
+from seqrec_lib.report import batch_figures, optimizer_grids
 from seqrec_lib.report import optimizer_figures as drawing
 from seqrec_lib.report import optimizers as report
 from seqrec_lib.report.runs import ModelRuns
@@ -100,20 +100,6 @@ def trace(c1: list[float]) -> pa.Table:
     return pa.table({"epoch": [1, 1, 2, 2], "step": [1, 2, 1, 2], "m": [1, 4, 1, 4], "c1": c1, "c2": [1.0, 2.0] * 2})
 
 
-def test_verdicts_follow_the_numbers(found: report.Gathered) -> None:
-    verdicts = optimizer_claims.verdicts(found, Tables(trace([0.0, 1.0, 2.0, 0.9])))  # type: ignore[arg-type]
-    against, fit, plateau, robust = verdicts
-    assert against.word == "partly"  # below default Adam, above tuned Adam
-    assert "large batch" not in against.reason  # that arm is none of this page's
-    assert robust.word == "upheld"  # around the best lr0, and the best D, a decade costs 1, Adam a tenth of that
-    assert "Adam over lr from 0.001 to 0.1: 0.100" in robust.reason
-    assert "over lr0 from 0.0001 to 0.001: 1.000" in robust.reason and "over D from 0.1 to 1: 1.000" in robust.reason
-    assert len(robust.run_ids) == 5 + 7 + 6
-    assert fit.word == "not tested yet"
-    assert plateau.word == "partly"  # met at the end of the first epoch, not of the second
-    assert "3 of 6 epochs (3 runs)" in plateau.reason
-
-
 def of_losses(losses: dict[str, float], **changes: object) -> report.Gathered:
     """A page of arms with these losses and no grids."""
     asked = PARAMETERS | {"arms": list(losses), "grids": []} | changes
@@ -124,66 +110,10 @@ def of_losses(losses: dict[str, float], **changes: object) -> report.Gathered:
     return report.gather(cells, configs, records)
 
 
-def test_the_papers_method_stands_beside_adam_on_a_large_batch() -> None:
-    found = of_losses({"adam-default": 6.0, "adam": 5.8, "adam-large": 6.1, "usgm-paper": 6.2})
-    against = optimizer_claims.verdicts(found, Tables(trace([0.0] * 4)))[0]  # type: ignore[arg-type]
-    assert "Adam, large batch, in 40 and 40 steps, validation loss: +0.100 (+0.100 to +0.100), higher" in against.reason
-
-
 def test_only_the_data_of_figure_3_are_compared_with_it() -> None:
     assert "curves on MovieLens 100K" in report.data_note("ml-100k").text
     assert "nothing here is compared" in report.data_note("ml-1m").text
     assert "Simulated" in report.data_note("demo").text
-
-
-@pytest.mark.parametrize(("rate", "distance", "word"), [(0.05, 1.0, "partly"), (0.05, 0.05, "not upheld")])
-def test_robustness_is_judged_around_the_best(found: report.Gathered, rate: float, distance: float, word: str) -> None:
-    """Adam's ranges over 0.1 around its best; a setting's slope says by how much the loss falls in a decade."""
-
-    def sloped(grid: str, slope: float) -> list:
-        return [(values, Record(7.0 - slope * np.log10(values[-1]), 0)) for values, _ in found.grids[grid]]
-
-    found.grids["usgm-lr0"] = sloped("usgm-lr0", rate)  # six decades, of which the best's neighbour counts
-    found.grids["usgm-wide"] = sloped("usgm-wide", distance)
-    (robust,) = (
-        verdict
-        for verdict in optimizer_claims.verdicts(found, Tables(trace([0.0] * 4)))  # type: ignore[arg-type]
-        if verdict.claim.id == "usgm-robustness"
-    )
-    assert robust.word == word
-
-
-def test_a_run_that_diverged_beside_the_best_ranges_without_bound(found: report.Gathered) -> None:
-    found.grids["usgm-lr0"] = [(v, Record(6.0 + 0.01 * i, 0)) for i, (v, _) in enumerate(found.grids["usgm-lr0"])]
-    found.grids["usgm-wide"] = [(v, Record(6.0, 0)) for v, _ in found.grids["usgm-wide"]]
-    for place, word in ((-1, "not upheld"), (1, "partly")):  # far from the best, next to it
-        line = list(found.grids["usgm-lr0"])
-        values = line[place][0]
-        line[place] = (values, None)
-        told = report.Gathered(
-            found.arms, found.grids | {"usgm-lr0": line}, None, failed={("usgm-lr0", values): "not finite"}
-        )
-        robust = optimizer_claims.verdicts(told, Tables(trace([0.0] * 4)))[-1]  # type: ignore[arg-type]
-        assert robust.word == word and ("diverged" in robust.reason) == (word == "partly")
-
-
-@pytest.mark.parametrize(
-    ("gaps", "word"),
-    [
-        ([0.00, 0.01, 0.02], "upheld"),
-        ([-0.5, 0.0, 0.5], "not tested yet"),  # neither near nor above: it takes more seeds
-        ([0.5, 0.51, 0.52], "not upheld"),
-        ([0.02, 0.021, 0.022], "upheld"),  # above for certain, and as good
-    ],
-)
-def test_few_seeds_uphold_nothing(found: report.Gathered, gaps: list[float], word: str) -> None:
-    for runs in found.arms:
-        for seed, record in enumerate(runs.records):
-            value = 6.0 + (gaps[seed] if runs.model == "usgm-paper" else 0.0)
-            record.metrics |= {"loss": value, "best_valid_loss": value}  # type: ignore[union-attr]
-    against = optimizer_claims.verdicts(found, Tables(trace([0.0] * 4)))[0]  # type: ignore[arg-type]
-    assert against.word == word
-    assert against.reason.startswith("too few seeds") == (word == "not tested yet")
 
 
 @pytest.mark.parametrize(
@@ -202,31 +132,9 @@ def test_the_sides_of_a_rule_meet_at_an_epochs_last_step(rule: str, sides: dict,
     assert met in batch_figures.met_table(found, Tables(table)).text  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("c1", "word"),
-    [([0.0, 1.0, 0.0, 1.5], "upheld"), ([2.0, 0.9, 2.0, float("nan")], "partly"), ([0.0] * 4, "not upheld")],
-)
-def test_a_plateau_counts_at_an_epochs_last_fit(found: report.Gathered, c1: list[float], word: str) -> None:
-    (plateau,) = (
-        verdict
-        for verdict in optimizer_claims.verdicts(found, Tables(trace(c1)))  # type: ignore[arg-type]
-        if verdict.claim.id == "batching-plateau"
-    )
-    assert plateau.word == word
-
-
-def test_the_axis_of_beta_is_judged_on_real_steps(found: report.Gathered) -> None:
-    for power, word in ((1.0, "not upheld"), (0.5, "upheld")):
-        measured = report.Gathered(found.arms, found.grids, Record(6.0, 0))  # type: ignore[arg-type]
-        _, fit, _, _ = optimizer_claims.verdicts(measured, Tables(noise_table(power, 0.1)))  # type: ignore[arg-type]
-        assert fit.word == word and fit.run_ids
-        assert "over 1/√B" in fit.reason
-
-
 def test_without_runs_everything_says_so() -> None:
     cells, configs = optimizers.cells(PARAMETERS), optimizers.plan(PARAMETERS)
     empty = report.gather(cells, configs, [None] * len(configs))
-    assert {v.word for v in optimizer_claims.verdicts(empty, Tables(trace([0.0] * 4)))} == {"not tested yet"}  # type: ignore[arg-type]
     assert "not run" in report.arms_table(empty).text and "not run" in optimizer_grids.tuning_table(empty).text
     assert "not run" in report.summary(empty, "demo").text
     assert "not run" in batch_figures.met_table(empty, Tables(trace([0.0] * 4))).text  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.report.claims import CLAIMS, ClaimVerdict, claim, latency_ratios, own_tables, places, verdicts
+from seqrec_lib.report.claims import claim, latency_ratios, own_tables, places
 from seqrec_lib.report.paper import (
     MODEL_NAMES,
     PAPER,
@@ -76,12 +76,3 @@ def test_what_the_papers_tables_say_to_its_claims():
     assert own_tables("orpo") is None
     with pytest.raises(SeqRecError, match="unknown claim 'fast'"):
         claim("fast")
-
-
-def test_a_claim_without_a_finding_is_not_tested_yet():
-    assert len({c.id for c in CLAIMS}) == len(CLAIMS)
-    found = ClaimVerdict(claim("speed-hydra"), "partly", "on one of three", ("0" * 16,))
-    words = {verdict.claim.id: verdict.word for verdict in verdicts([found])}
-    assert words.pop("speed-hydra") == "partly"
-    assert set(words.values()) == {"not tested yet"}
-    assert len(words) == len(CLAIMS) - 1

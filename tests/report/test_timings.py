@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 
 from seqrec_lib.latency.statistics import Estimate, simulate_coverage
-from seqrec_lib.report import appendix_b, latency, scaling, speed_claims
+from seqrec_lib.report import appendix_b, latency, scaling
 from seqrec_lib.report.timings import Timings, on_gpu
 from seqrec_lib.results import RunStore
 from tests.fakes import make_record
@@ -83,25 +82,6 @@ def test_the_papers_column_stands_beside_the_mean_of_all_calls() -> None:
     text = latency.paper_table(make_timings(), "ml-1m").text
     row = next(line for line in text.splitlines() if line.startswith("Hydra4Rec, as served"))
     assert "0.115" in row and "0.135" in row and "5.0%" in row and "0.00391" in row  # 0.0005 / 0.128
-
-
-def test_the_verdicts_ask_both_programs() -> None:
-    both = {v.claim.id: v for v in speed_claims.verdicts([make_timings()])}
-    assert "SASRec ranks with the last 50, and would be faster so" in both["speed-ssm"].reason
-    (beauty, *_) = speed_claims.verdicts([make_timings(dataset="amazon-2014-beauty")])
-    assert "all read up to 200 items here" in beauty.reason  # a run's length, not the recipe's
-    assert both["speed-ssm"].said.endswith(", on a CPU") and both["cpu"].said == both["cpu"].word
-    assert both["speed-ssm"].word == "upheld"
-    assert both["cpu"].word == "not upheld"
-    assert both["speed-hydra"].word == "upheld"  # 5 times
-    assert both["ssm-against-llm"].word == "not tested yet"
-    assert both["speed-ssm"].run_ids == (make_timings().record.run_id,)
-    one = {v.claim.id: v for v in speed_claims.verdicts([make_timings(mamba4rec=5000.0, hydra4rec=2000.0)])}
-    assert one["speed-ssm"].word == "partly" and one["cpu"].word == "partly" and one["speed-hydra"].word == "partly"
-    none = {v.claim.id: v for v in speed_claims.verdicts([None])}
-    assert {v.word for v in none.values()} == {"not tested yet"}
-    far = {v.claim.id: v for v in speed_claims.verdicts([make_timings(factor=0.5)])}
-    assert far["speed-hydra"].word == "not upheld"  # 2.5 times
 
 
 def test_goals_are_judged_at_their_size_only() -> None:
@@ -250,6 +230,25 @@ def test_exponents_and_crossings_are_those_of_the_laws() -> None:
     assert scaling.exponent(run.curve("batch", "sasrec", "module")) is None
 
 
+def test_the_faster_program_is_chosen_at_each_size() -> None:
+    run = make_scaling()
+    times = run.times.copy()
+    chosen = (times["model"] == "sasrec") & (times["path"] == "served") & (times["kind"] == "length")
+    times.loc[chosen & (times["size"] == 10), "time"] = 0.5  # 1 by the module
+    times.loc[chosen & (times["size"] == 1000), "time"] = 1e6  # 10,000 by the module
+    run = replace(run, times=times)
+    best = run.curve("length", "sasrec", scaling.BEST)
+    assert best.median(axis=1).to_dict() == pytest.approx({10: 0.5, 100: 102.0, 1000: 10_200.0})
+    assert list(best.columns) == list(range(5))
+    pd.testing.assert_frame_equal(best.loc[[1000]], run.curve("length", "sasrec", "module").loc[[1000]])
+    assert run.curve("batch", "sasrec", scaling.BEST).empty
+    assert scaling.sasrec_ratios(run)[1000] == pytest.approx(10.0)  # both by modules: n^2 / 100 over n
+    line = next(
+        line for line in scaling.crossing_table(run).text.splitlines() if line.startswith("Read the history, the")
+    )
+    assert "100 (100 to 100)" in line, "by the served program alone SASRec would cross earlier"
+
+
 def test_an_exponent_is_of_the_upper_half_of_the_sizes_as_records_hold_them() -> None:
     sizes = np.array([3_000, 10_000, 100_000, 300_000, 1_000_000], np.int32)  # whose products overflow
     laws = np.where(sizes < 50_000, 1.0, (sizes / 50_000.0) ** 2)
@@ -289,41 +288,6 @@ def test_the_papers_catalogues_are_ratios_beside_the_papers() -> None:
     assert "72%" in scaling.selection_share(make_scaling()).text  # 263.55 / 363.55
     assert "14.7 to 64.0" in scaling.sasrec_test(make_scaling()).text
     assert "does not reach the paper's least ratio up to 1,000" in scaling.sasrec_test(make_scaling()).text
-
-
-def test_sasrecs_printed_latency_needs_a_history_that_was_read() -> None:
-    """SASRec over Mamba4Rec is n / 100 here by modules, half that as served; the paper's least ratio is 14.7."""
-    run = make_scaling()
-    verdict = speed_claims.sasrec(run)
-    assert verdict.word == "not upheld" and verdict.run_ids == (run.record.run_id,)
-    modules, served = ("times as long as Mamba4Rec up to 100 items, " + end for end in ("10.0 times", "5.00 times"))
-    assert f"by modules, SASRec takes 0.100 to 1.00 {modules} at 1,000" in verdict.reason
-    assert f"as served, SASRec takes 0.0500 to 0.500 {served} at 1,000" in verdict.reason
-    of_sasrec = run.times["model"] == "sasrec"
-    # 2: 20 at 1,000 items by modules; 20: 20 at 100 items by modules, 10 as served; 30: 30 and 15
-    for factor, word in ((2.0, "partly"), (20.0, "partly"), (30.0, "upheld")):
-        slower = run.times.assign(time=run.times["time"] * np.where(of_sasrec, factor, 1.0))
-        assert speed_claims.sasrec(scaling.Scaling(run.record, slower, run.memory)).word == word
-        assert (
-            "attention explains how" in scaling.sasrec_test(scaling.Scaling(run.record, slower, run.memory)).text
-        ) == (factor > 2.0)
-    two = speed_claims.sasrec(run, [make_timings(), make_timings(factor=2.0), None])
-    assert re.search(
-        r"its own time over 2 data sets, histories unpadded: \S+ to \S+ ms as served, \S+ to \S+ ms by", two.reason
-    )
-    assert len(two.run_ids) == 3
-    assert speed_claims.sasrec(None).word == "not tested yet"
-
-
-def test_sasrecs_printed_latency_may_be_judged_on_a_gpu() -> None:
-    run = make_scaling()
-    own = run.times.assign(path=run.times["path"].replace({"served": "graph"}))
-    config = run.record.config | {"device": "cuda"}
-    verdict = speed_claims.sasrec(
-        scaling.Scaling(replace(run.record, config=config), own, run.memory), [make_timings()] * 2
-    )
-    assert verdict.said == "not upheld" and "as CUDA graphs, SASRec takes 0.0500 to 0.500 times" in verdict.reason
-    assert "A100" not in verdict.reason and len(verdict.run_ids) == 1
 
 
 def test_figures_say_in_words_what_they_show() -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
+from seqrec_lib.checksums import seal
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
@@ -154,38 +155,36 @@ def test_working_folder_goes_when_the_run_is_complete_but_for_keep(store: RunSto
     work = store.workdir(record.run_id)
     (work / "checkpoint").write_text("x")
     (work / "keep").mkdir()
-    save_file({"a": np.ones(3)}, work / "keep" / "weights.safetensors")
-    assert store.kept(record.run_id) is None, "the run goes on"
+    (work / "keep" / "weights").write_bytes(b"numbers")
+    seal(work / "keep")
     store.save(make_record(status="failed", error="boo"))
     assert (work / "checkpoint").exists()
     store.save(record)
     assert [p.name for p in work.iterdir()] == ["keep"]
     assert store.kept(record.run_id) == work / "keep"
     assert store.kept("0" * 16) is None
-    (work / ".DS_Store").write_bytes(b"\0")  # a file manager's
-    assert store.kept(record.run_id) == work / "keep"
-    (work / "keep" / "config.json").write_bytes(b"")
-    assert store.kept(record.run_id) is None, "its writing was broken off"
-    (work / "keep" / "config.json").write_bytes(b"{}")
-    (work / "keep" / "weights.safetensors").unlink()
-    assert store.kept(record.run_id) is None, "it was broken off before the weights"
 
 
-def test_tensors_are_kept_only_whole(store: RunStore) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    record = make_record()
+def test_what_is_kept_is_used_only_as_it_was_sealed_and_a_line_says_so(store: RunStore) -> None:
+    record, lines = make_record(), []  # type: ignore[var-annotated]
     keep = store.workdir(record.run_id) / "keep"
+    assert store.kept(record.run_id, lines.append) is None and not lines, "there is nothing, which is no damage"
     keep.mkdir()
-    assert store.kept(record.run_id) is None
     path = keep / "weights.safetensors"
-    save_file({"a": torch.ones(3, 4), "b": torch.zeros(2)}, path, metadata={"format": "pt"})
+    save_file({"a": np.ones((3, 4), np.float32)}, path)
+    assert store.kept(record.run_id) is None, "its writing may have been broken off"
+    seal(keep)
+    assert store.kept(record.run_id, lines.append) == keep and not lines
     whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-3] ^= 1  # of a weight: safetensors reads it
+    for content in (whole[:-1], whole[:4], b"", bytes(flipped), whole + b"\0"):
+        path.write_bytes(content)
+        lines.clear()
+        assert store.kept(record.run_id, lines.append) is None
+        assert len(lines) == 1 and record.run_id in lines[0] and "weights.safetensors" in lines[0]
+    path.write_bytes(whole)
     assert store.kept(record.run_id) == keep
-    for length in (0, 4, 8, 20, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert store.kept(record.run_id) is None, length
 
 
 def test_a_published_failure_is_a_result_and_another_is_not(store: RunStore) -> None:

@@ -20,6 +20,7 @@ from seqrec_lib.experiments import get
 from seqrec_lib.experiments.base import config_of
 from seqrec_lib.results import RunStore, plain, run_key, tables, transfer
 from seqrec_lib.results.store import relative_path, table_path
+from seqrec_lib.results.transfer import export_runs, import_runs, publish_runs
 from tests.fakes import RANKED, RANKS, make_checkout, make_ranked, make_record
 
 
@@ -64,11 +65,11 @@ def test_exported_runs_arrive_unchanged_and_only_once(tmp_path: Path) -> None:
     failed = make_record(config={"seed": 1}, status="failed", error="boo", metrics={})
     done = there.save(make_record(metrics=RANKED), {"ranks": RANKS})
     there.save(failed)
-    assert len(there.export(tmp_path / "a.tar").added) == 2
-    assert sorted(here.import_(tmp_path / "a.tar").added) == sorted([done.run_id, failed.run_id])
+    assert len(export_runs(there, tmp_path / "a.tar").added) == 2
+    assert sorted(import_runs(here, tmp_path / "a.tar").added) == sorted([done.run_id, failed.run_id])
     assert here.records() == there.records()
     assert here.table(done, "ranks").equals(RANKS)
-    again = here.import_(tmp_path / "a.tar")
+    again = import_runs(here, tmp_path / "a.tar")
     assert (again.added, sorted(again.known), again.refused) == ([], sorted([done.run_id, failed.run_id]), [])
 
 
@@ -76,12 +77,12 @@ def test_export_is_deterministic_and_filtered(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     store.save(make_record(metrics=RANKED), {"ranks": RANKS})
     store.save(make_record(experiment="datasets"))
-    store.export(tmp_path / "a.tar")
-    store.export(tmp_path / "b.tar")
+    export_runs(store, tmp_path / "a.tar")
+    export_runs(store, tmp_path / "b.tar")
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
-    assert len(store.export(tmp_path / "c.tar", experiment="datasets").added) == 1
+    assert len(export_runs(store, tmp_path / "c.tar", experiment="datasets").added) == 1
     with pytest.raises(SeqRecError, match="no run to export"):
-        store.export(tmp_path / "d.tar", dataset="demo")
+        export_runs(store, tmp_path / "d.tar", dataset="demo")
     assert not (tmp_path / "d.tar").exists()
 
 
@@ -89,8 +90,8 @@ def test_import_brings_a_complete_run_where_one_had_failed(tmp_path: Path) -> No
     there, here = new_store(tmp_path / "there"), new_store(tmp_path / "here")
     there.save(make_record())
     here.save(make_record(status="failed", error="boo", finished="2027-01-01T00:00:00+00:00"))
-    there.export(tmp_path / "a.tar")
-    assert here.import_(tmp_path / "a.tar").added == [make_record().run_id]
+    export_runs(there, tmp_path / "a.tar")
+    assert import_runs(here, tmp_path / "a.tar").added == [make_record().run_id]
     assert here.find(make_record().run_id) == make_record()
 
 
@@ -139,7 +140,7 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
 def test_malicious_members_are_refused_and_nothing_is_written(tmp_path: Path, case: str) -> None:
     members, reason = MALICIOUS[case]
     store = new_store(tmp_path / "here")
-    report = store.import_(write_tar(tmp_path / "a.tar", members))
+    report = import_runs(store, write_tar(tmp_path / "a.tar", members))
     assert report.added == []
     assert any(reason in why for _, why in report.refused)
     assert files(tmp_path) == [tmp_path / "a.tar"]
@@ -148,7 +149,7 @@ def test_malicious_members_are_refused_and_nothing_is_written(tmp_path: Path, ca
 def test_a_bad_member_does_not_keep_good_runs_out(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     members = {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE, "../../x.json": b"{}"}
-    report = store.import_(write_tar(tmp_path / "a.tar", members))
+    report = import_runs(store, write_tar(tmp_path / "a.tar", members))
     assert (report.added, len(report.refused)) == ([RECORD.run_id], 1)
 
 
@@ -156,13 +157,13 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     store = new_store(tmp_path)
     big = write_tar(tmp_path / "a.tar", {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE})
     monkeypatch.setattr(transfer, "JSON_LIMIT", len(JSON) - 1)
-    assert "bytes, more than" in store.import_(big).refused[0][1]
+    assert "bytes, more than" in import_runs(store, big).refused[0][1]
     monkeypatch.setattr(transfer, "JSON_LIMIT", len(JSON))
     monkeypatch.setattr(tables, "UNPACKED_LIMIT", 5)
-    assert "bytes unpacked" in store.import_(big).refused[0][1]
+    assert "bytes unpacked" in import_runs(store, big).refused[0][1]
     monkeypatch.setattr(transfer, "MEMBERS_LIMIT", 1)
     with pytest.raises(SeqRecError, match="more than 1 members"):
-        store.import_(big)
+        import_runs(store, big)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100, None])
@@ -170,7 +171,7 @@ def test_a_file_that_is_no_tar_is_one_line(tmp_path: Path, content: bytes | None
     if content is not None:
         (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(SeqRecError, match="cannot be read as a tar"):
-        new_store(tmp_path).import_(tmp_path / "a.tar")
+        import_runs(new_store(tmp_path), tmp_path / "a.tar")
 
 
 def test_a_cut_off_tar_adds_no_half_run(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_cut_off_tar_adds_no_half_run(tmp_path: Path) -> None:
     start = whole.index(JSON[:20])
     (tmp_path / "b.tar").write_bytes(whole[: start + 100])
     with pytest.raises(SeqRecError, match="cannot be read as a tar"):
-        store.import_(tmp_path / "b.tar")
+        import_runs(store, tmp_path / "b.tar")
     assert store.records() == []
 
 
@@ -189,11 +190,11 @@ def test_a_cut_off_tar_adds_no_half_run(tmp_path: Path) -> None:
 def test_publish_copies_byte_for_byte_and_once(checkout: Path) -> None:
     store = RunStore(checkout / ".runs", checkout / "results")
     record = store.save(make_record(metrics=RANKED), {"ranks": RANKS})
-    assert store.publish().added == [record.run_id]
+    assert publish_runs(store).added == [record.run_id]
     for path in files(checkout / "results"):
         assert path.read_bytes() == (store.new / path.relative_to(store.published)).read_bytes()
     assert len(files(checkout / "results")) == 2
-    report = store.publish()  # results/ itself does not make the tree dirty
+    report = publish_runs(store)  # results/ itself does not make the tree dirty
     assert (report.added, report.known, report.refused) == ([], [record.run_id], [])
 
 
@@ -216,7 +217,7 @@ def test_publish_refuses_a_run_with_its_reason_and_copies_the_others(checkout: P
     bad, good = make_record(config={"seed": 9}, **changes), make_record()
     store.save(bad)
     store.save(good)
-    report = store.publish()
+    report = publish_runs(store)
     assert report.added == [good.run_id]
     assert [(run_id, reason in why) for run_id, why in report.refused] == [(bad.run_id, True)]
     assert not (store.published / relative_path(bad)).exists()
@@ -226,10 +227,12 @@ def test_a_failure_is_published_when_asked_for_and_gives_way_to_a_complete_run(c
     store = RunStore(checkout / ".runs", checkout / "results")
     bad = make_record(status="failed", error="the gradient of parameter x is not finite")
     store.save(bad)
-    assert store.publish().added == []
-    assert store.publish(failed=True).added == [bad.run_id] and store.publish(failed=True).known == [bad.run_id]
+    assert publish_runs(store).added == []
+    assert publish_runs(store, failed=True).added == [bad.run_id] and publish_runs(store, failed=True).known == [
+        bad.run_id
+    ]
     store.save(make_record())
-    assert store.publish().added == [bad.run_id]
+    assert publish_runs(store).added == [bad.run_id]
     (present,) = store.records()
     assert present.complete
 
@@ -239,11 +242,11 @@ def test_publish_refuses_a_dirty_tree_and_no_tree(checkout: Path, tmp_path: Path
     store.save(make_record())
     (checkout / "seqrec_lib/errors.py").write_text("x = 1\n")
     with pytest.raises(SeqRecError, match="uncommitted changes outside results/"):
-        store.publish()
+        publish_runs(store)
     elsewhere = new_store(tmp_path / "elsewhere")
     elsewhere.save(make_record())
     with pytest.raises(SeqRecError, match="in no git checkout"):
-        elsewhere.publish()
+        publish_runs(elsewhere)
     assert files(checkout / "results") == []
 
 
@@ -253,7 +256,7 @@ def test_publish_keeps_the_folder_small(checkout: Path) -> None:
     store.published.mkdir()
     (store.published / "README").write_bytes(b"x" * 1_000_000)
     with pytest.raises(SeqRecError, match="the limit is 1,000,000"):
-        store.publish(limit=1_000_000)
+        publish_runs(store, limit=1_000_000)
     assert [path.name for path in files(store.published)] == ["README"]
 
 
@@ -286,7 +289,7 @@ def test_published_runs_have_the_ids_of_their_configurations(tmp_path: Path) -> 
 def test_a_run_that_is_under_way_here_is_refused_not_waited_for(tmp_path: Path) -> None:
     source, target = new_store(tmp_path / "source"), new_store(tmp_path / "target")
     record = source.save(make_record(metrics=RANKED), {"ranks": RANKS})
-    source.export(tmp_path / "a.tar")
+    export_runs(source, tmp_path / "a.tar")
     code = (
         "import sys; from seqrec_lib.results import RunStore\n"
         f"with RunStore({str(target.new)!r}).lock({record.run_id!r}):\n    print(1, flush=True); sys.stdin.read()"
@@ -294,10 +297,10 @@ def test_a_run_that_is_under_way_here_is_refused_not_waited_for(tmp_path: Path) 
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "1\n"
-        report = target.import_(tmp_path / "a.tar")
+        report = import_runs(target, tmp_path / "a.tar")
         holder.communicate("")
     assert not report.added and "running here at this moment" in report.refused[0][1]
-    assert target.import_(tmp_path / "a.tar").added == [record.run_id]
+    assert import_runs(target, tmp_path / "a.tar").added == [record.run_id]
 
 
 def test_exports_to_one_path_at_once_leave_a_whole_tar(tmp_path: Path) -> None:
@@ -306,7 +309,8 @@ def test_exports_to_one_path_at_once_leave_a_whole_tar(tmp_path: Path) -> None:
         store.save(make_record(config={"dataset": "demo", "model": "sasrec", "seed": seed}))
     out = tmp_path / "a.tar"
     code = (
-        f"from seqrec_lib.results import RunStore\nfor _ in range(5): RunStore({str(store.new)!r}).export({str(out)!r})"
+        "from seqrec_lib.results import RunStore\nfrom seqrec_lib.results.transfer import export_runs\n"
+        f"for _ in range(5): export_runs(RunStore({str(store.new)!r}), {str(out)!r})"
     )
     workers = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     while any(worker.poll() is None for worker in workers):
@@ -324,11 +328,11 @@ def test_whatever_arrow_says_to_a_table_refuses_that_run_alone(
 ) -> None:
     source = new_store(tmp_path / "source")
     source.save(make_record(metrics=RANKED), {"ranks": RANKS})
-    source.export(tmp_path / "a.tar")
+    export_runs(source, tmp_path / "a.tar")
 
     def refuse(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(pq, "ParquetFile", refuse)
-    report = new_store(tmp_path / "target").import_(tmp_path / "a.tar")
+    report = import_runs(new_store(tmp_path / "target"), tmp_path / "a.tar")
     assert not report.added and "not a Parquet file" in report.refused[0][1]

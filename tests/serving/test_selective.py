@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from seqrec_lib.fast.serving import selective
 from seqrec_lib.fast.serving.kernels import LOG2_E
 from seqrec_lib.fast.serving.lanes import LANES
 from seqrec_lib.models import build
-from seqrec_lib.serving import SteppingServer, selective, serve
+from seqrec_lib.serving import SteppingServer, serve
 from seqrec_lib.ssm.selective_scan import selective_scan_reference
 
 Inputs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # dt, x (L, D_in); B (L, N); A (D_in, N)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.ssm import Hydra, Mamba, Mamba2, backends
+from seqrec_lib.ssm import Hydra, Mamba, Mamba2, agreement, backends
 from tests.ssm.mixers import history, make
 
 
@@ -40,7 +40,7 @@ def test_without_numba_the_matrix_form_runs_and_says_so(monkeypatch: pytest.Monk
     with pytest.warns(RuntimeWarning, match="install numba"):
         got = mixer(x)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
-    assert backends.preflight("cpu") == {"backend": "matrix", "message": "ImportError: no numba; install numba"}
+    assert agreement.preflight("cpu") == {"backend": "matrix", "message": "ImportError: no numba; install numba"}
 
 
 def test_a_broken_extension_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_a_broken_extension_is_described_in_one_line(monkeypatch: pytest.MonkeyP
 
 
 def test_preflight_on_the_cpu() -> None:
-    found = backends.preflight("cpu", length=40)
+    found = agreement.preflight("cpu", length=40)
     assert found["backend"] == "cpu"
     for name in ("mamba", "mamba2", "hydra"):
         assert found[name]["output"] < 1e-5
@@ -68,22 +68,22 @@ def test_preflight_on_the_cpu() -> None:
 def test_preflight_leaves_the_random_state_alone() -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    backends.preflight("cpu", length=8)
+    agreement.preflight("cpu", length=8)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_kernels_that_disagree_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     good = {"output": 1e-7, "worst_gradient": 1e-6, "parameter": "D"}
     found = {"backend": "cpu", "mamba": good, "mamba2": good, "hydra": good | {"worst_gradient": float("nan")}}
-    monkeypatch.setattr(backends, "preflight", lambda device: found)
-    backends.checked.cache_clear()
+    monkeypatch.setattr(agreement, "preflight", lambda device: found)
+    agreement.checked.cache_clear()
     try:
         with pytest.raises(SeqRecError, match=r"cpu kernels of hydra are off by nan .* \(limit 1e-04\); reinstall"):
-            backends.checked("cpu")
+            agreement.checked("cpu")
         found["hydra"] = good
-        assert backends.checked("cpu") is found
+        assert agreement.checked("cpu") is found
     finally:
-        backends.checked.cache_clear()
+        agreement.checked.cache_clear()
 
 
 @pytest.mark.parametrize("cls", [Mamba, Mamba2, Hydra])
@@ -105,7 +105,7 @@ class TestOnAGPU:
     """Tolerance 1e-3 in IEEE mode (TRITON_F32_DEFAULT=ieee), 2e-2 with the default TF32 dots."""
 
     def test_preflight(self) -> None:
-        found = backends.preflight("cuda")
+        found = agreement.preflight("cuda")
         assert found["backend"] == "cuda", found
         tolerance = 1e-3 if found["float32_dots"] == "ieee" else 2e-2
         for name in ("mamba", "mamba2", "hydra"):
@@ -120,14 +120,14 @@ class TestOnAGPU:
         lengths = torch.tensor([length, max(1, length // 2), 1])
         want = mixer.double()(x.double(), lengths)
         got = mixer.float().cuda()(x.cuda(), lengths.cuda())
-        assert backends.relative_error(got, want) < (2e-2 if name != "mamba" else 1e-3)
+        assert agreement.relative_error(got, want) < (2e-2 if name != "mamba" else 1e-3)
 
     def test_hydra_prefixes(self) -> None:
         mixer = Hydra(64, 32)
         x, lengths = torch.randn(2, 100, 64), torch.tensor([100, 31])
         want = mixer.double().forward_prefixes(x.double(), lengths)
         got = mixer.float().cuda().forward_prefixes(x.cuda(), lengths.cuda())
-        assert backends.relative_error(got, want) < 2e-2
+        assert agreement.relative_error(got, want) < 2e-2
 
     def test_step(self) -> None:
         for mixer in (Mamba(64, 32).cuda(), Mamba2(64).cuda()):
@@ -136,4 +136,4 @@ class TestOnAGPU:
             with torch.no_grad():
                 for t in range(20):
                     out, state = mixer.step(x[:, t], state)
-                assert backends.relative_error(out, mixer(x)[:, -1]) < 2e-2
+                assert agreement.relative_error(out, mixer(x)[:, -1]) < 2e-2

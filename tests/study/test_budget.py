@@ -15,6 +15,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.results import RunStore, hardware
 from seqrec_lib.results.provenance import ROOT
+from seqrec_lib.results.transfer import import_runs
 from seqrec_lib.study import budget
 from seqrec_lib.study.budget import Task, estimate, missing_tasks, parse_duration, run_within
 from seqrec_lib.study.runner import Page, run_missing
@@ -116,6 +117,24 @@ def test_the_end_of_the_time_stops_a_run_and_a_later_call_goes_on(store: RunStor
     assert again.done == ["fake: ml-1m seed 1", "fake: ml-1m seed 2"]
 
 
+def test_an_alarm_that_is_swallowed_rings_again(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "AGAIN", 0.3)
+    swallowed: list[str] = []
+
+    def act(config: Config, context: Context) -> None:
+        for _ in range(2):
+            try:
+                time.sleep(4)
+            except BaseException as error:  # as a library's callback does
+                if swallowed:
+                    raise
+                swallowed.append(type(error).__name__)
+
+    report = run_within(1.0, tasks_of(FakeExperiment(act), 0), store, say=lambda line: None)
+    assert swallowed == ["OutOfTime"] and report.stopped == ["fake: ml-1m seed 0"] and not store.records()
+    time.sleep(0.7)  # no alarm outlives its run: it would end this test
+
+
 def test_a_failed_run_is_named_and_the_next_goes_on(store: RunStore) -> None:
     def act(config: Config, context: Context) -> None:
         if config.seed == 0:
@@ -180,4 +199,4 @@ def test_packs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     report = run_missing("paper", ["ml-1m"], seconds=60, out=out, say=lines.append)
     assert len(report.done) == 2 and lines[-1] == f"{out}: 2 runs"
     other = RunStore(tmp_path / "elsewhere", tmp_path / "published")
-    assert len(other.import_(out).added) == 2
+    assert len(import_runs(other, out).added) == 2

@@ -84,7 +84,7 @@ def test_needs_a_position() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(positions=st.integers(1, 30), items=st.integers(1, 40), chunk=st.integers(1, 900), seed=st.integers(0, 1_000))
-def test_a_bias_on_pairs_equals_torch_with_the_biased_logits(positions: int, items: int, chunk: int, seed: int) -> None:
+def test_a_bias_on_items_equals_torch_with_the_biased_logits(positions: int, items: int, chunk: int, seed: int) -> None:
     torch.manual_seed(seed)
     h, weight = torch.randn(positions, 8, requires_grad=True), torch.randn(items + 1, 8, requires_grad=True)
     targets = torch.randint(1, items + 1, (positions,))
@@ -94,7 +94,8 @@ def test_a_bias_on_pairs_equals_torch_with_the_biased_logits(positions: int, ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses, "_CHUNK_ELEMENTS", chunk)
         patch.setattr(losses, "_ROWS", 4)
-        loss = catalogue_cross_entropy(h, weight, targets, bias=bias, biased=chosen.nonzero(as_tuple=True))
+        places = torch.arange(items + 1).expand(positions, -1) * chosen  # 0 where there is none
+        loss = catalogue_cross_entropy(h, weight, targets, bias=bias, biased=places)
     logits = h.double() @ weight.double().T + bias.double() * chosen
     expected = F.cross_entropy(logits[:, 1:], targets - 1)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -103,9 +104,28 @@ def test_a_bias_on_pairs_equals_torch_with_the_biased_logits(positions: int, ite
         assert (ours - theirs).norm() <= 1e-5 * (theirs.norm() + 1e-2)
 
 
-def test_a_bias_and_its_pairs_go_together() -> None:
+@settings(max_examples=20, deadline=None)
+@given(positions=st.integers(2, 30), items=st.integers(1, 40), chunk=st.integers(1, 900), seed=st.integers(0, 1_000))
+def test_positions_that_do_not_count_add_nothing(positions: int, items: int, chunk: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    h, weight = torch.randn(positions, 8, requires_grad=True), torch.randn(items + 1, 8, requires_grad=True)
+    targets, bias = torch.randint(1, items + 1, (positions,)), torch.tensor(0.7, requires_grad=True)
+    counted = torch.rand(positions) < 0.5
+    counted[0] = True
+    biased = torch.arange(items + 1).expand(positions, -1) * (torch.rand(positions, items + 1) < 0.3)
+    inputs = (h, weight, bias)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "_CHUNK_ELEMENTS", chunk)
+        patch.setattr(losses, "_ROWS", 4)
+        loss = catalogue_cross_entropy(h, weight, targets, counted=counted, bias=bias, biased=biased)
+        alone = catalogue_cross_entropy(h[counted], weight, targets[counted], bias=bias, biased=biased[counted])
+    assert loss.item() == pytest.approx(alone.item(), rel=1e-5)
+    for ours, theirs in zip(gradients(2 * loss, *inputs), gradients(2 * alone, *inputs), strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * (theirs.norm() + 1e-2)
+
+
+def test_a_bias_and_its_items_go_together() -> None:
     h, weight, targets = torch.randn(3, 4), torch.randn(6, 4), torch.tensor([1, 2, 3])
-    pairs = (torch.tensor([0]), torch.tensor([2]))
-    for lone in ({"bias": torch.tensor(1.0)}, {"biased": pairs}):
+    for lone in ({"bias": torch.tensor(1.0)}, {"biased": torch.tensor([[2], [0], [0]])}):
         with pytest.raises(ValueError, match="bias and biased go together"):
             catalogue_cross_entropy(h, weight, targets, **lone)

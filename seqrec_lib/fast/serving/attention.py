@@ -1,23 +1,24 @@
 """SASRec's server, and its key-value cache: the keys and values of the items so far, so that one more costs O(L).
 
 Positions are counted from the oldest item of the window. Once a history fills ``max_length``, each new item moves all
-the others by one position, and no cached key is right any more: the window has to be read again. A state-space model
-has no such limit.
+the others by one position, and no cached key is right any more: the window has to be read again.
 
-All of it is compiled loops. The layers below the top are computed at every item, two rows at a time, and attention
-over what came before each of them only; the top layer is computed at the last item alone.
+A short history is read by compiled loops. The layers below the top are computed at every item, two rows at a time, and
+attention over what came before each of them only; the top layer is computed at the last item alone. Long histories, and
+many at once, are read by matrix products (`products`), from the size on at which these are faster.
 
 Glossary: L items, d = d_model, H heads of width P; the cache is (layers, 2, max_length, d), keys then values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numba import njit
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.fast.kernels.elementary import FAST, f32
 from seqrec_lib.fast.serving.kernels import (
     KERNEL,
@@ -34,6 +35,8 @@ from seqrec_lib.fast.serving.kernels import (
 from seqrec_lib.fast.serving.state_space import packed, transposed
 from seqrec_lib.models.sasrec import SASRec, TransformerLayer
 from seqrec_lib.serving.base import SteppingServer
+from seqrec_lib.serving.batches import padded, read_in_batches
+from seqrec_lib.serving.products import SASRecProducts, is_large
 
 
 @dataclass
@@ -180,7 +183,7 @@ class SASRecServer(SteppingServer):
 
     def __init__(self, model: SASRec) -> None:
         (embedding,) = packed(model.item_embedding.weight)
-        super().__init__(model.n_items, model.max_length, embedding)
+        super().__init__(model.n_items, model.window, embedding)
         self._positions, *norm = packed(model.position_embedding.weight, model.norm.weight, model.norm.bias)
         self._norm, self._eps = norm, np.float32(model.norm.eps)
         layers = [layer for layer in model.layers if isinstance(layer, TransformerLayer)]
@@ -190,6 +193,9 @@ class SASRecServer(SteppingServer):
         weight, bias = layers[-1].attention.qkv.weight, layers[-1].attention.qkv.bias
         d = embedding.shape[1]
         self._top_q, self._top_kv = packed(weight[:d].T, bias[:d]), packed(weight[d:].T, bias[d:])
+        self._products = SASRecProducts(
+            embedding, self._positions, norm, float(self._eps), self._qkv, self._rest, self._heads
+        )
 
     def encode(self, history: np.ndarray) -> np.ndarray:
         x, kv = self._read(history)[-1]
@@ -200,8 +206,17 @@ class SASRecServer(SteppingServer):
         layer_at(out, q, keys, values, self._heads, *self._rest[-1], self._eps)
         return out
 
+    def encode_many(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        d = self.embedding.shape[1]
+        if len(histories) == 1 or not is_large(sum(map(len, histories)), d):
+            return super().encode_many(histories)
+        return read_in_batches(histories, lambda part: self._products.encode(*padded(part)).numpy())
+
     def _read(self, history: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """For every layer its input (L, d), of the top layer only, and keys and values side by side (L, 2 d)."""
+        if is_large(len(history), self.embedding.shape[1]):
+            read = self._products.read(torch.from_numpy(history)[None])
+            return [(x[0].numpy(), kv[0].numpy()) for x, kv in read]
         x = embed(history, self.embedding, self._positions, *self._norm, self._eps)
         (length, d), found = x.shape, []
         for projection, rest in zip(self._qkv[:-1], self._rest[:-1], strict=True):
@@ -213,14 +228,8 @@ class SASRecServer(SteppingServer):
         project_rows(x, *self._top_kv, kv)
         return [*found, (x, kv)]
 
-    def start(self, history: np.ndarray) -> Cache:
-        """As the base class.
-
-        Raises:
-            SeqRecError: the history leaves no room for one more item.
-        """
+    def _begin(self, history: np.ndarray) -> Cache:
         layers, length, d = len(self._qkv), len(history), self.embedding.shape[1]
-        self._room(length)
         assert self.max_length is not None
         entries = np.zeros((layers, 2, self.max_length, d), np.float32)
         if length:
@@ -228,13 +237,7 @@ class SASRecServer(SteppingServer):
                 entries[layer, 0, :length], entries[layer, 1, :length] = kv[:, :d], kv[:, d:]
         return Cache(entries, length)
 
-    def step(self, state: Cache, item: int) -> np.ndarray:
-        """As the base class.
-
-        Raises:
-            SeqRecError: the window is full: the next item would move all positions.
-        """
-        self._room(state.length)
+    def _follow(self, state: Cache, item: int) -> np.ndarray:
         d, t = self.embedding.shape[1], state.length
         x = self.embedding[item] + self._positions[t]
         layer_norm(x, *self._norm, self._eps, x)
@@ -243,19 +246,10 @@ class SASRecServer(SteppingServer):
             project(x, *projection, qkv)
             keys[t], values[t] = qkv[d : 2 * d], qkv[2 * d :]
             layer_at(x, qkv[:d], keys[: t + 1], values[: t + 1], self._heads, *rest, self._eps)
-        state.length += 1
         return x
 
     def state_bytes(self, length: int) -> int:
         return 2 * len(self._qkv) * length * self.embedding.shape[1] * 4
-
-    def _room(self, length: int) -> None:
-        if self.max_length is not None and length >= self.max_length:
-            raise SeqRecError(
-                f"a cache of {length} items is full at max_length {self.max_length}: one more item moves every "
-                f"position; "
-                "encode the window again"
-            )
 
 
 def _packed_layer(layer: TransformerLayer) -> tuple[np.ndarray, ...]:

@@ -213,3 +213,17 @@ def top_k(values, left_out, ids, best):  # type: ignore[no-untyped-def]
         if found == k:
             floor = best[k - 1]
     return found
+
+
+@njit(**KERNEL)
+def top_k_rows(values, left_out, stops, first, last, ids, best):  # type: ignore[no-untyped-def]
+    """`top_k` for the rows first..last - 1 of values (B, V), into ids and best (B, k).
+
+    Args:
+        left_out: items of all rows one after another; stops: (B,), where those of each row end.
+    """
+    for row in range(first, last):
+        begin = stops[row - 1] if row else 0
+        for j in range(ids.shape[1]):
+            ids[row, j], best[row, j] = 0, f32(-np.inf)
+        top_k(values[row], left_out[begin : stops[row]], ids[row], best[row])

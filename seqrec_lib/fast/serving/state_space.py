@@ -1,4 +1,5 @@
-"""Servers of the one-layer state-space models: `blocks` between the embedding and the feed-forward network.
+"""Servers of the one-layer state-space models: `blocks` between the embedding and the feed-forward network, with the
+residual around the mixer where the model has one.
 
 Without positions, an item's input projection is the same wherever it stands: `rows` of all items are kept in a table
 where that is small (``table_bytes``), and computed for the history at hand where it is not.
@@ -15,9 +16,9 @@ from numba import njit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqrec_lib.fast.serving import blocks, selective
 from seqrec_lib.fast.serving.kernels import KERNEL, LOG2_E, feed_forward, layer_norm, matvec
 from seqrec_lib.models.state_space import StateSpaceRecommender
-from seqrec_lib.serving import blocks, selective
 from seqrec_lib.serving.base import SteppingServer
 from seqrec_lib.ssm.convolution import taps_of
 
@@ -26,9 +27,10 @@ TABLE_BYTES = 64 * 2**20
 
 @dataclass
 class State:
-    """One user's state: the arrays that a step reads and changes."""
+    """One user's state: the arrays that a step reads and changes, after ``length`` items."""
 
     arrays: tuple[np.ndarray, ...]
+    length: int
 
     @property
     def nbytes(self) -> int:
@@ -37,7 +39,7 @@ class State:
 
     def copy(self) -> State:
         """An independent copy."""
-        return State(tuple(array.copy() for array in self.arrays))
+        return State(tuple(array.copy() for array in self.arrays), self.length)
 
 
 def packed(*tensors: Tensor) -> tuple[np.ndarray, ...]:
@@ -51,10 +53,10 @@ def transposed(linear: nn.Linear) -> Tensor:
 
 
 @njit(**KERNEL)
-def finish(y, out_proj, g1, b1, w1, c1, w2, c2, g2, b2, eps, out):  # type: ignore[no-untyped-def]
-    """The rest of a layer after the mixer's inner output y (D_in,): LN(PFFN(h) + h), h = LN(y out_proj)."""
+def finish(y, residual, out_proj, g1, b1, w1, c1, w2, c2, g2, b2, eps, out):  # type: ignore[no-untyped-def]
+    """The rest of a layer after the mixer's inner output y (D_in,): LN(PFFN(h) + h), h = LN(y out_proj + residual)."""
     d = out.size
-    h = np.zeros(d, np.float32)
+    h = residual.copy()
     matvec(y, out_proj, h)
     layer_norm(h, g1, b1, eps, h)
     hidden = np.empty(c1.size, np.float32)
@@ -72,7 +74,7 @@ class StateSpaceServer(SteppingServer):
     def __init__(self, model: StateSpaceRecommender, table_bytes: int = TABLE_BYTES) -> None:
         (layer,) = model.stack
         (embedding,) = packed(model.item_embedding.weight)
-        super().__init__(model.n_items, model.max_length, embedding)
+        super().__init__(model.n_items, model.window, embedding)
         self._eps = np.float32(model.norm.eps)
         self._norm = packed(model.norm.weight, model.norm.bias)
         ffn = layer.feed_forward
@@ -82,7 +84,7 @@ class StateSpaceServer(SteppingServer):
             *(transposed(ffn.w1), ffn.w1.bias, transposed(ffn.w2), ffn.w2.bias),
             *(layer.feed_forward_norm.weight, layer.feed_forward_norm.bias),
         )
-        self._channels = layer.mixer.d_inner
+        self._channels, self._residual = layer.mixer.d_inner, layer.residual
         self._pack(layer.mixer)
         width = self._to_rows.shape[0] + self._to_dt.shape[0]
         self._table: tuple[np.ndarray, np.ndarray] | None = None
@@ -118,29 +120,30 @@ class StateSpaceServer(SteppingServer):
             return self._table[0].take(items, 0), self._table[1].take(items, 0)
         return self._project(torch.from_numpy(self.embedding.take(items, 0)))
 
-    def _gate(self, item: int) -> np.ndarray:
+    def _gate(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """The layer's input at the last item (d,), and the gate from it (D_in,)."""
         x, z = np.empty(self.embedding.shape[1], np.float32), np.zeros(self._channels, np.float32)
         layer_norm(self.embedding[item], *self._norm, self._eps, x)
         matvec(x, self._to_z, z)
-        return z
+        return x, z
 
-    def _finished(self, y: np.ndarray) -> np.ndarray:
-        out = np.empty(self.embedding.shape[1], np.float32)
-        finish(y, *self._finish, self._eps, out)
+    def _finished(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        out = np.empty_like(x)
+        finish(y, x if self._residual else np.zeros_like(x), *self._finish, self._eps, out)
         return out
 
     def encode(self, history: np.ndarray) -> np.ndarray:
-        rows, dt = self._rows(history)
-        return self._finished(self._read(rows, dt, self._gate(history[-1])))
+        (rows, dt), (x, z) = self._rows(history), self._gate(history[-1])
+        return self._finished(self._read(rows, dt, z), x)
 
-    def step(self, state: State, item: int) -> np.ndarray:
-        rows, dt = self._rows(np.array([item]))
-        return self._finished(self._advance(state, rows[0], dt[0], self._gate(item)))
+    def _follow(self, state: State, item: int) -> np.ndarray:
+        (rows, dt), (x, z) = self._rows(np.array([item])), self._gate(item)
+        return self._finished(self._advance(state, rows[0], dt[0], z), x)
 
     def state_bytes(self, length: int) -> int:
-        return self.start(np.empty(0, np.int64)).nbytes
+        return self._begin(np.empty(0, np.int64)).nbytes
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         raise NotImplementedError
 
     def _read(self, rows: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -196,11 +199,11 @@ class MambaServer(StateSpaceServer):
         selective.scan(rows, *self._scan, self._rates, self._states, h, u, mixed)
         return self._readout(u, mixed, h, z)
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         rows, (h, u, mixed) = self._rows(history)[0], self._empty()
         if len(rows):
             selective.scan(rows, *self._scan, self._rates, self._states, h, u, mixed)
-        return State((window_of(rows, self._taps), h))
+        return State((window_of(rows, self._taps), h), len(history))
 
     def _advance(self, state: State, row: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         window, h = state.arrays
@@ -249,10 +252,10 @@ class Mamba2Server(_PerHead):
         blocks.read_last(rows, dt, len(self._taps) - 1, 0, self._taps, self._bias, self._A, y, newest)
         return self._gated(y + np.repeat(self._D, self._shape[1]) * newest, z)
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         rows, dt = self._rows(history)
         taps = len(self._taps)
-        return State((window_of(rows, taps), self._state(rows, dt, taps - 1, len(rows))))
+        return State((window_of(rows, taps), self._state(rows, dt, taps - 1, len(rows))), len(history))
 
     def _advance(self, state: State, row: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         y, space = np.empty(self._channels, np.float32), np.empty_like(row)
@@ -279,11 +282,11 @@ class HydraServer(_PerHead):
         blocks.hydra_diagonal(newest, self._fc_D, self._D, y)
         return self._gated(y, z)
 
-    def start(self, history: np.ndarray) -> State:
+    def _begin(self, history: np.ndarray) -> State:
         rows, dt = self._rows(history)
         taps, r = len(self._taps), len(self._taps) // 2
         h = self._state(rows, dt, r, max(0, len(rows) - r))
-        return State((window_of(rows, taps), window_of(dt, r), h))
+        return State((window_of(rows, taps), window_of(dt, r), h), len(history))
 
     def _advance(self, state: State, row: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         y, space = np.empty(self._channels, np.float32), np.empty_like(row)

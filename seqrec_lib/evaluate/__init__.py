@@ -1,0 +1,1 @@
+"""From scores to every user's rank, and from ranks to metrics."""

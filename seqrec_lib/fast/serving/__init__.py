@@ -1,0 +1,1 @@
+"""Servers by compiled loops and by CUDA graphs, for `seqrec_lib.serving.serve`."""

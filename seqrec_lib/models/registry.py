@@ -1,0 +1,129 @@
+"""The study's recommenders by id: their classes, settings and variants.
+
+What stands here is in each run's configuration, so that a line more leaves the code of all other runs as it is
+(`seqrec_lib.results.code`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from seqrec_lib.errors import SeqRecError
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A trained model.
+
+    Attributes:
+        path: "module:Class"; the class takes (n_items, max_length) and the architecture as keyword arguments.
+        architecture: their defaults.
+        causal: whether a model of that architecture can be trained on all positions of a window at once.
+        flags: further settings of the class, off by default; a variant's id ends in those that it sets ("+repeats").
+    """
+
+    path: str
+    architecture: Mapping[str, Any]
+    causal: Callable[[Mapping[str, Any]], bool] = lambda architecture: True
+    flags: tuple[str, ...] = ()
+
+
+COUNTED: dict[str, str] = {  # floors without parameters, fitted by counting
+    "popularity": "seqrec_lib.models.popularity:Popularity",
+    "markov": "seqrec_lib.models.popularity:Markov",
+}
+
+LANGUAGE: dict[str, str] = {  # recommenders with a language model, their floors, and the experiment that runs them
+    "bm25-last": "generative",
+    "title-markov": "generative",
+    "gpt4rec": "generative",
+    "mamrec": "generative",
+    "llamarec": "llamarec",
+}
+
+MODELS: dict[str, ModelSpec] = {
+    "sasrec": ModelSpec(
+        "seqrec_lib.models.sasrec:SASRec",
+        {"d_model": 64, "n_layers": 2, "n_heads": 2, "dropout": 0.2},
+        flags=("repeats",),
+    ),
+    "mamba4rec": ModelSpec(
+        "seqrec_lib.models.mamba4rec:Mamba4Rec",
+        {
+            "d_model": 64,
+            "n_layers": 1,
+            "d_state": 32,
+            "d_conv": 4,
+            "expand": 2,
+            "dropout": 0.2,
+            "initialisation": "own",
+        },
+        flags=("residual", "repeats"),
+    ),
+    "2mamba4rec": ModelSpec(
+        "seqrec_lib.models.mamba4rec:TwoMamba4Rec",
+        {
+            "d_model": 64,
+            "n_layers": 1,
+            "d_state": 128,
+            "d_conv": 4,
+            "expand": 2,
+            "headdim": 64,
+            "dropout": 0.2,
+            "initialisation": "own",
+        },
+        flags=("residual", "repeats"),
+    ),
+    "hydra4rec": ModelSpec(
+        "seqrec_lib.models.hydra4rec:Hydra4Rec",
+        {
+            "d_model": 64,
+            "n_layers": 1,
+            "d_state": 32,
+            "d_conv": 7,
+            "expand": 2,
+            "headdim": 64,
+            "dropout": 0.2,
+            "initialisation": "own",
+        },
+        flags=("residual", "repeats"),
+        causal=lambda architecture: architecture["n_layers"] == 1,
+    ),
+}
+
+
+VARIANTS: dict[str, ModelSpec] = {  # of the models above, with flags: "+residual", "+repeats", "+residual+repeats"
+    "+".join((model, *flags)): spec
+    for flags in (("residual",), ("repeats",), ("residual", "repeats"))
+    for model, spec in MODELS.items()
+    if set(flags) <= set(spec.flags)
+}
+MODELS |= VARIANTS
+
+
+def names() -> list[str]:
+    """All model ids that the accuracy experiment knows."""
+    return [*COUNTED, *MODELS]
+
+
+def check(model: str) -> None:
+    """Raise SeqRecError, with the closest name, if there is no such model."""
+    if model in LANGUAGE:
+        raise SeqRecError(f"{model!r} is run by the experiment {LANGUAGE[model]!r}; use its notebook")
+    if model not in names():
+        close = difflib.get_close_matches(model, names(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"
+        raise SeqRecError(f"unknown model {model!r}; {hint}")
+
+
+def path_of(model: str) -> str:
+    """Where the model's class is, as "module:Class"."""
+    return COUNTED[model] if model in COUNTED else MODELS[model].path
+
+
+def module_of(model: str) -> str:
+    """The module that holds the model's class."""
+    return path_of(model).partition(":")[0]

@@ -1,0 +1,79 @@
+"""The end of a chapter: for each statement that it cites, the rule, the estimate, and every run with its record and
+the command that makes it again."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+
+from seqrec_lib.report.statements import Evidence, Statement, describe
+from seqrec_lib.report.values import Names
+from seqrec_lib.results import RunRecord, RunStore
+
+RECORDS = Path("_static", "records")
+"""Where the records that chapters cite lie in the built book."""
+
+AGAIN = "seqrec results recheck --run {run_id}"
+"""The command that carries a published run out again."""
+
+
+def evidence_section(cited: Mapping[str, Evidence], names: Names) -> str:
+    """Markdown: a heading and, for each cited statement, what unfolds to its evidence."""
+    items = [_entry(names.statements[name], evidence, names) for name, evidence in cited.items()]
+    return "\n".join(["## Evidence", "", *items])
+
+
+def _entry(statement: Statement, evidence: Evidence, names: Names) -> str:
+    found = describe(evidence.estimate, evidence.low, evidence.high, evidence.n, evidence.unit)
+    scope = statement.scope
+    limits = [
+        "any order" if scope.orders is None else " and ".join(scope.orders),
+        {"cpu": "on a CPU", "cuda": "on a GPU"}.get(scope.device or "", "on any device"),
+        "all seeds"
+        if scope.seeds is None
+        else f"seed{'s' * (len(scope.seeds) > 1)} " + ", ".join(map(str, scope.seeds)),
+    ]
+    runs = "".join(_run(record) for record in _records(evidence, names))
+    ids = f"<ul>{runs}</ul>" if runs else ""
+    return (
+        f'<details class="evidence"><summary><code>{statement.name}</code></summary>'
+        f'<div id="evidence-{statement.name}"><p><strong>{escape(statement.measures)}: {escape(found)}.</strong> '
+        f"{escape(statement.rule)}</p><p>Scope: {escape('; '.join(limits))}.</p>{ids}</div></details>\n"
+    )
+
+
+def _records(evidence: Evidence, names: Names) -> list[RunRecord]:
+    found = (names.runs.store.find(run_id) for run_id in evidence.run_ids)
+    return [record for record in found if record is not None]
+
+
+def _run(record: RunRecord) -> str:
+    seed = record.config.get("seed")
+    what = " ".join(str(part) for part in (record.config.get("model"), record.dataset["name"]) if part)
+    seeds = "" if seed is None else f", seed {seed}"
+    address = (RECORDS / f"{record.run_id}.json").as_posix()
+    again = escape(AGAIN.format(run_id=record.run_id))
+    link = f'<a href="{address}"><code>{record.run_id}</code></a>'
+    return f"<li>{link} {escape(record.experiment)}: {escape(what + seeds)}; again: <code>{again}</code></li>"
+
+
+def copy_records(run_ids: Iterable[str], store: RunStore, source: Path) -> None:
+    """Put the records behind cited statements into the staged book, where the pages link to them."""
+    folder = source / RECORDS
+    folder.mkdir(parents=True, exist_ok=True)
+    for run_id in sorted(set(run_ids)):
+        record = store.find(run_id)
+        if record is not None:
+            shutil.copyfile(store.path(record), folder / f"{run_id}.json")
+
+
+def own_note(published: Evidence, own: Evidence | None) -> str:
+    """A note where a reader's own runs give another answer than the published ones."""
+    same = own is None or (own.held == published.held and math.isclose(own.estimate, published.estimate, abs_tol=1e-9))
+    if own is None or same or own.held:
+        return ""
+    found = describe(own.estimate, own.low, own.high, own.n, own.unit)
+    return f' <span class="own-runs">(the runs on this machine disagree: {escape(found)})</span>'

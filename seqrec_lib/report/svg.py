@@ -1,0 +1,247 @@
+"""Small charts as SVG text that follows the page: colours are CSS variables, so that the theme's switch reaches them.
+
+Each kind draws a frame at a width in pixels, and is called twice: for a wide page and for a phone. Text is set at
+`TEXT` pixels of a canvas no wider than its place, so that it is never smaller on the screen. Names stand beside what
+they name; there is no legend."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT, LINE = 12.5, 15  # pixels: size of text, height of a line
+INK, MUTED, GRID = "var(--chart-ink,#222)", "var(--chart-muted,#595959)", "var(--chart-grid,#d9d9d9)"
+COLOURS = [  # told apart by readers with any common colour vision (after Okabe and Ito 2008)
+    f"var(--chart-{number},{colour})"
+    for number, colour in enumerate(("#0064a6", "#c24a00", "#00795a", "#8d5a00", "#a8447f", "#4b4b9b"), 1)
+]
+LETTER, BOLD = 0.56, 0.76  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
+
+
+def dots(
+    frame: pd.DataFrame,
+    width: int,
+    *,
+    group: str,
+    label: str,
+    value: str,
+    axis: str,
+    low: str = "low",
+    high: str = "high",
+    series: str | None = None,
+    hollow: Sequence[str] = (),
+    form: str = ".3f",
+    missing: str = "not run",
+) -> str:
+    """Rows in groups: a mark at ``value`` with its interval, its name to the left and its number to the right. The axis
+    starts at 0 unless all values lie in its upper half.
+
+    ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. Without a value, a
+    row says ``missing``.
+    """
+    head = 25
+    names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
+    left = min(0.42 * width, max(len(str(name)) for name in frame[label]) * TEXT * LETTER + 14)
+    right = width - 5 * TEXT
+    numbers = frame[[value, low, high]].to_numpy(dtype=float)
+    largest, least = float(np.nanmax(numbers, initial=0.01)), float(np.nanmin(numbers, initial=np.inf))
+    place, ticks = _scale(0.0 if least < 0.5 * largest else least, largest, left + 8, right - 14, width)
+    parts, y = [], 0.0
+    for name, rows in frame.groupby(group, sort=False):
+        parts.append(_text(0, y + 17, str(name), weight="600"))
+        y += head
+        for row in rows.to_dict("records"):
+            words = textwrap.wrap(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
+            row_height = 21 + LINE * (len(words) - 1)
+            middle = y + row_height / 2
+            ring = row[series or label] in hollow
+            colour = MUTED if ring else COLOURS[names.index(row[series]) % len(COLOURS) if series else 0]
+            first = middle + 4 - LINE * (len(words) - 1) / 2
+            parts += [_text(left - 6, first + LINE * i, line, anchor="end") for i, line in enumerate(words)]
+            if _absent(row[value]):
+                parts.append(_text(right, middle + 4, missing, colour=MUTED))
+            else:
+                parts += _mark(row, value, low, high, middle, place, colour, ring)
+                parts.append(_text(right, middle + 4, format(row[value], form)))
+            y += row_height
+        y += 5
+    grid = [_line(place(tick), head, place(tick), y, GRID) for tick in ticks]
+    below = [_text(place(tick), y + 15, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks]
+    title = textwrap.wrap(axis, int(width / (TEXT * LETTER)))
+    below += [
+        _text(width / 2, y + 32 + LINE * i, words, anchor="middle", colour=MUTED) for i, words in enumerate(title)
+    ]
+    return _canvas(width, y + 26 + LINE * len(title), [*grid, *parts, *below])
+
+
+def _mark(
+    row: Mapping[str, Any],
+    value: str,
+    low: str,
+    high: str,
+    y: float,
+    place: Callable[[float], float],
+    colour: str,
+    hollow: bool,
+) -> list[str]:
+    parts = []
+    if not _absent(row[low]) and not _absent(row[high]):
+        a, b = place(row[low]), place(row[high])
+        parts.append(_line(a, y, b, y, colour, 2))
+        parts += [_line(x, y - 5, x, y + 5, colour, 2) for x in (a, b)]  # ends that the mark can't hide
+    fill = "none" if hollow else colour
+    radius = 5 if hollow else 3.5
+    parts.append(
+        f'<circle cx="{place(row[value]):.1f}" cy="{y:.1f}" r="{radius}" stroke-width="2" '
+        f'style="fill:{fill};stroke:{colour}"/>'
+    )
+    return parts
+
+
+def lines(
+    frame: pd.DataFrame,
+    width: int,
+    *,
+    series: str,
+    x: str,
+    y: str,
+    x_axis: str,
+    y_axis: str,
+    low: str = "low",
+    high: str = "high",
+) -> str:
+    """One line for each of ``series`` (six at most) on log axes, its interval as a band, its name at its end.
+
+    Raises:
+        ValueError: more than six lines; draw two figures.
+    """
+    names = list(dict.fromkeys(frame[series]))
+    if len(names) > len(COLOURS):
+        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
+    height, left, top, bottom = round(0.55 * width + 60), 48.0, 30.0, 44.0
+    right = width - max(len(name) for name in names) * TEXT * BOLD - 10
+    spans = frame[[y, low, high]].to_numpy(dtype=float)
+    place_x, ticks_x = _log_scale(float(frame[x].min()), float(frame[x].max()), left, right, width)
+    place_y, ticks_y = _log_scale(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width)
+    parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
+    parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
+    parts += [
+        _text(place_x(tick), height - bottom + 16, f"{tick:,.0f}", anchor="middle", colour=MUTED) for tick in ticks_x
+    ]
+    parts.append(_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED))
+    parts.append(_text(0, 14, y_axis, colour=MUTED))
+    ends = []
+    for colour, name in zip(COLOURS, names, strict=False):
+        own = frame[frame[series] == name].sort_values(x)
+        xs = [place_x(number) for number in own[x]]
+        tops, floors = ([place_y(number) for number in own[side]] for side in (high, low))
+        band = " ".join(
+            f"{a:.1f},{b:.1f}" for a, b in [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
+        )
+        parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
+        path = " ".join(f"{a:.1f},{place_y(b):.1f}" for a, b in zip(xs, own[y], strict=True))
+        parts.append(f'<polyline points="{path}" stroke-width="2" style="fill:none;stroke:{colour}"/>')
+        ends.append((place_y(float(own[y].iloc[-1])), name, colour))
+    for height_of, name, colour in _apart(ends, TEXT + 3):
+        parts.append(_text(right + 8, height_of + 4, name, colour=colour, weight="600"))
+    return _canvas(width, height, parts)
+
+
+def lanes(frame: pd.DataFrame, width: int, *, lane: str, name: str, tie: str, last: str) -> str:
+    """Sequences of small boxes, one lane for each, under its title; the box where ``last`` holds is filled. Boxes with
+    the same ``tie`` in a lane share a line below them."""
+    lanes_of = [(str(title), rows) for title, rows in frame.groupby(lane, sort=False)]
+    most = max(len(rows) for _, rows in lanes_of)
+    step = min(84.0, (width - 2) / most)
+    box, parts, y = step - 6, [], 0.0
+    for title, rows in lanes_of:
+        parts.append(_text(0, y + 15, title, weight="600"))
+        y += 23
+        previous: tuple[Any, float] | None = None
+        for index, row in enumerate(rows.to_dict("records")):
+            x = 1 + index * step
+            fill, ink = ("var(--chart-1,#0064a6)", "var(--chart-ground,#fff)") if row[last] else ("none", INK)
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{box:.1f}" height="30" rx="4" style="fill:{fill};stroke:{INK}"/>'
+            )
+            parts.append(_text(x + box / 2, y + 20, str(row[name]), anchor="middle", colour=ink, weight="600"))
+            if previous is not None and previous[0] == row[tie]:
+                parts.append(_line(previous[1], y + 36, x + box, y + 36, "var(--chart-2,#c24a00)", 3))
+            previous = (row[tie], x)
+        y += 52
+    return _canvas(width, y, parts)
+
+
+KINDS: dict[str, Callable[..., str]] = {"dots": dots, "lines": lines, "lanes": lanes}
+
+
+def _canvas(width: float, height: float, parts: Sequence[str]) -> str:
+    return (
+        f'<svg viewBox="0 0 {width:g} {height:.0f}" width="{width:g}" height="{height:.0f}" role="img" '
+        f'font-size="{TEXT}" font-family="inherit">{"".join(parts)}</svg>'
+    )
+
+
+def _text(x: float, y: float, words: str, *, anchor: str = "start", colour: str = INK, weight: str = "400") -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" style="fill:{colour}">'
+        f"{escape(words)}</text>"
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, thickness: float = 1) -> str:
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" style="stroke:{colour}" '
+        f'stroke-width="{thickness:g}"/>'
+    )
+
+
+def _scale(
+    low: float, high: float, left: float, right: float, width: float
+) -> tuple[Callable[[float], float], list[float]]:
+    """A linear scale, and ticks at round numbers; fewer where there is less room."""
+    rough = max((high - low) / (6 if width > 500 else 3), 1e-9)
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    low = math.floor(low / step + 1e-9) * step
+    ticks = [float(f"{low + i * step:.10g}") for i in range(int((high - low) / step + 1e-9) + 1)]
+    return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
+
+
+def _log_scale(
+    low: float, high: float, start: float, stop: float, width: float
+) -> tuple[Callable[[float], float], list[float]]:
+    """A log scale from ``low`` at ``start`` to ``high`` at ``stop``, and its ticks, some 40 pixels apart at least."""
+    a, b = math.log10(low), math.log10(high)
+    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in (1, 2, 5)]
+    inside = [tick for tick in candidates if low * 0.999 <= tick <= high * 1.001]
+
+    def place(number: float) -> float:
+        return start + (math.log10(number) - a) / (b - a) * (stop - start)
+
+    ticks: list[float] = []
+    for tick in inside:
+        if not ticks or abs(place(tick) - place(ticks[-1])) >= (48 if width > 500 else 40):
+            ticks.append(tick)
+    return place, ticks
+
+
+def _apart(ends: Sequence[tuple[float, str, str]], gap: float) -> list[tuple[float, str, str]]:
+    """The labels at the lines' ends, moved down until none covers another."""
+    placed: list[tuple[float, str, str]] = []
+    for y, name, colour in sorted(ends):
+        y = max(y, placed[-1][0] + gap) if placed else y
+        placed.append((y, name, colour))
+    return placed
+
+
+def _absent(number: Any) -> bool:
+    return number is None or (isinstance(number, float) and math.isnan(number))

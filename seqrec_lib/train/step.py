@@ -1,0 +1,53 @@
+"""One training step's loss, whoever feeds it: batches gathered on the host, or filled up and resident on a GPU.
+
+Glossary: R rows, L positions, P targets of a batch, V rows of the item embeddings, d width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqrec_lib.models.base import SequentialRecommender
+from seqrec_lib.train.losses import catalogue_cross_entropy
+
+
+class Batch(NamedTuple):
+    """Windows and what they train.
+
+    items (R, L) int64, lengths (R,), at (P,) flat positions in ascending order and their targets (P,). In a batch that
+    is filled up to a shape, counted (P,) says which targets are there (the others stand at position 0, with item 1 as
+    the target) and n () is their number; else counted is None and n is P.
+    """
+
+    items: Tensor
+    lengths: Tensor
+    at: Tensor
+    targets: Tensor
+    counted: Tensor | None
+    n: Tensor | int
+
+
+class TrainingStep(nn.Module):
+    """Model and loss as one module, so that data-parallel wrappers see the whole step."""
+
+    def __init__(self, model: SequentialRecommender, softmax_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.softmax_dtype = model, softmax_dtype
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss over the targets that count, (); needs nothing from the device before it is computed."""
+        hidden = self.model.hidden(batch.items, batch.lengths).flatten(0, 1)
+        chosen = hidden.index_select(0, batch.at).float()
+        bias, biased = self.model.bias(batch.items, batch.at) or (None, None)
+        return catalogue_cross_entropy(
+            chosen,
+            self.model.item_embedding.weight,
+            batch.targets,
+            dtype=self.softmax_dtype,
+            counted=batch.counted,
+            bias=bias,
+            biased=biased,
+        )

@@ -1,0 +1,88 @@
+"""Tables and figures of the kit: what is missing says so, colours follow the page, numbers can be downloaded."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqrec_lib.report import kit, svg
+
+DOTS = pd.DataFrame(
+    {
+        "model": ["A", "A", "B"],
+        "order": ["one", "two", "one"],
+        "mean": [0.2, np.nan, 0.3],
+        "low": [0.1, np.nan, 0.25],
+        "high": [0.3, np.nan, 0.35],
+    }
+)
+OPTIONS = {"group": "model", "label": "order", "value": "mean", "axis": "HT@10"}
+
+
+def pictures(html: str) -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(text) for text in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]
+
+
+def downloaded(html: str) -> pd.DataFrame:
+    (csv,) = re.findall(r"data:text/csv;base64,([^\"]+)", html)
+    return pd.read_csv(io.BytesIO(base64.b64decode(csv)))
+
+
+def test_a_figure_is_drawn_for_two_widths_with_alt_text_caption_and_numbers() -> None:
+    html = kit.figure(DOTS, "dots", alt="What & how", caption="It is so.", **OPTIONS).html
+    wide, narrow = pictures(html)
+    assert (wide.get("width"), narrow.get("width")) == (str(kit.WIDE), str(kit.NARROW))
+    assert {wide.get("aria-label"), narrow.get("aria-label")} == {"What & how"}
+    assert html.count("<figcaption>It is so.</figcaption>") == 1
+    pd.testing.assert_frame_equal(downloaded(html), DOTS)
+
+
+def test_what_was_not_run_says_so_in_figures_and_tables() -> None:
+    for picture in pictures(kit.figure(DOTS, "dots", alt="A.", caption="C.", **OPTIONS).html):
+        texts = [text.text for text in picture.iter() if text.tag.endswith("text")]
+        assert texts.count("not run") == 1
+        assert len([circle for circle in picture.iter() if circle.tag.endswith("circle")]) == 2
+    table = kit.table(
+        DOTS, [kit.Column("order", "Order"), kit.Column("mean", "Mean", interval=("low", "high"))], caption="C."
+    )
+    assert table.html.count("not run") == 1
+    assert "0.200<br><small>0.100 to 0.300</small>" in table.html
+    empty = DOTS.iloc[:0]
+    assert "not-run" in kit.figure(empty, "dots", alt="A.", caption="C.", **OPTIONS).html
+    assert "not-run" in kit.table(empty, [kit.Column("order", "Order")], caption="C.").html
+
+
+def test_colours_are_variables_of_the_page() -> None:
+    frame = pd.DataFrame({"s": ["a", "a"], "x": [1, 10], "y": [1.0, 2.0], "low": [0.9, 1.9], "high": [1.1, 2.1]})
+    lines = kit.figure(frame, "lines", alt="A.", caption="C.", series="s", x="x", y="y", x_axis="X", y_axis="Y").html
+    for html in (lines, kit.figure(DOTS, "dots", alt="A.", caption="C.", **OPTIONS).html):
+        assert re.findall(r"#[0-9a-fA-F]{3,6}\b", re.sub(r"var\([^()]*\)", "", html)) == []
+
+
+def test_a_panel_takes_six_lines_and_no_more() -> None:
+    many = pd.DataFrame({"s": list("abcdefg"), "x": 1, "y": 1.0, "low": 1.0, "high": 1.0})
+    with pytest.raises(ValueError, match="7 lines"):
+        svg.lines(many, 700, series="s", x="x", y="y", x_axis="X", y_axis="Y")
+
+
+def test_marks_stand_where_the_scale_says() -> None:
+    (wide, _) = pictures(kit.figure(DOTS, "dots", alt="A.", caption="C.", **OPTIONS).html)
+    places = [float(circle.get("cx", 0)) for circle in wide.iter() if circle.tag.endswith("circle")]
+    grid = {
+        text.text: float(text.get("x", 0))
+        for text in wide.iter()
+        if text.tag.endswith("text") and text.get("text-anchor") == "middle"
+    }
+    step = grid["0.2"] - grid["0.1"]
+    assert places == pytest.approx([grid["0.2"], grid["0.2"] + step], abs=0.2)
+
+
+def test_labels_at_the_ends_of_lines_do_not_cover_each_other() -> None:
+    placed = svg._apart([(10.0, "a", ""), (11.0, "b", ""), (60.0, "c", "")], 15)
+    assert [y for y, _, _ in placed] == [10.0, 25.0, 60.0]

@@ -1,0 +1,142 @@
+"""The import graph of `seqrec_lib`: no circle, and an import within a function only where it has a reason.
+
+There are three reasons. The import brings in another package, which the module does not load at its top. Or the module
+is light (it loads none of `HEAVY`) and would otherwise not load what it imports: this keeps `--help` and `plan` light.
+Or a comment above the import says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"matplotlib", "numba", "pandas", "papermill", "scipy", "torch", "transformers"}
+
+# Module -> what its functions import without a reason so far. This list may only become shorter.
+KNOWN = {
+    "report.pages.verdicts": "report.pages.findings",
+    "report.frames": "train.recipes",
+    "report.pages.orders": "data.simulate",
+    "experiments.ablation": "parameters",
+    "experiments.arms": "data.registry",
+    "experiments.base": "experiments",
+    "experiments.generative": "checksums data data.registry language.corpus language.pretrained language.tuning",
+    "experiments.latency": "data data.registry",
+    "experiments.llamarec": "checksums data data.registry data.sequences language.corpus language.pretrained",
+    "experiments.optimizers": "data data.sequences models",
+    "experiments.orpo": "data",
+    "language.assessment": "models.popularity",
+    "language.ranker_training": "data.sequences language.candidates",
+    "language.ranking": "language.orpo",
+    "latency.worker": "latency.clock",
+    "report.ablation": "experiments.accuracy experiments.base",
+    "study.book": "study.runner results",
+    "study.budget": "experiments results results.provenance",
+    "study.diagnosis": "results",
+    "study.runner": "results",
+}
+# Of the imports within functions, those that close a circle. This list may only become shorter, too.
+CIRCLES = {("study.book", "study.runner")}
+
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "seqrec_lib").rglob("*.py"))
+}
+
+
+@cache
+def imports_of(module: str, in_functions: bool) -> dict[str, bool]:
+    """What a module imports at its top, or within functions: name -> whether a comment says why.
+
+    A name is that of a module of `seqrec_lib`, or of another package that is not Python's own.
+    """
+    text = FILES[module].read_text(encoding="utf-8")
+    found: dict[str, bool] = {}
+    for block in _blocks(ast.parse(text), False, in_functions):
+        explained = text.splitlines()[block[0].lineno - 2].lstrip().startswith("#")
+        for name in (name for statement in block for name in _names(statement)):
+            found[name] = found.get(name, True) and explained
+    return {name: explained for name, explained in found.items() if name not in {module, *sys.stdlib_module_names}}
+
+
+def _blocks(node: ast.AST, inside: bool, wanted: bool) -> Iterator[list[ast.stmt]]:
+    """Runs of import statements, of those within functions or of the others; none for types alone."""
+    inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    block: list[ast.stmt] = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.Import, ast.ImportFrom)) and inside == wanted:
+            block.append(child)
+            continue
+        if block:
+            yield block
+            block = []
+        for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not for_types and isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield from _blocks(child, inside, wanted)
+    if block:
+        yield block
+
+
+def _names(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.Import):
+        full = [alias.name for alias in statement.names]
+    else:
+        assert isinstance(statement, ast.ImportFrom) and statement.module and not statement.level
+        full = [f"{statement.module}.{alias.name}" for alias in statement.names]
+    for name in full:
+        if not name.startswith("seqrec_lib"):
+            yield name.partition(".")[0]
+        else:
+            yield name if name in FILES else name.rpartition(".")[0]
+
+
+@cache
+def loaded_by(module: str) -> frozenset[str]:
+    """Modules and other packages that are loaded with a module."""
+    seen, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [*imports_of(name, False), name.rpartition(".")[0] or name] if name in FILES else []
+    return frozenset(seen)
+
+
+def without_reason(module: str) -> set[str]:
+    """Modules that functions of this one import, but need not."""
+    found = set()
+    for name, explained in imports_of(module, True).items():
+        if name in FILES and not explained:
+            spared = loaded_by(name) - loaded_by(module)
+            light = not HEAVY & loaded_by(module)
+            if spared <= FILES.keys() and not (light and name in spared):
+                found.add(name)
+    return found
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    graph = {name: {other for other in imports_of(name, False) if other in FILES} for name in FILES}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+    for name in FILES:
+        graph[name] |= {other for other in imports_of(name, True) if other in FILES}
+    for importer, imported in CIRCLES:
+        graph[f"seqrec_lib.{importer}"].remove(f"seqrec_lib.{imported}")
+    TopologicalSorter(graph).prepare()
+    for importer, imported in CIRCLES:
+        closed = {f"seqrec_lib.{importer}": graph[f"seqrec_lib.{importer}"] | {f"seqrec_lib.{imported}"}}
+        with pytest.raises(CycleError):  # else take it from the list
+            TopologicalSorter(graph | closed).prepare()
+
+
+def test_imports_within_functions_have_a_reason() -> None:
+    found = {(module, name) for module in FILES for name in without_reason(module)}
+    known = {(f"seqrec_lib.{module}", f"seqrec_lib.{name}") for module in KNOWN for name in KNOWN[module].split()}
+    assert found - known == set(), "import at the top of the module, or say in a comment why not"
+    assert known - found == set(), "take these from the list"
