@@ -91,16 +91,15 @@ def _check_filters(experiment: str | None, dataset: str | None) -> None:
     """Refuse names of which there are neither plans nor records: an empty answer would look like none of them."""
     from seqrec_lib.data import DATASETS
     from seqrec_lib.experiments import EXPERIMENTS, get
-    from seqrec_lib.parameters import suggest
     from seqrec_lib.results import RunStore
+    from seqrec_lib.validation import refuse_unknown
 
     store = RunStore()
     folders = [path for root in (store.new, store.published) for path in root.glob("[!.]*/*") if path.is_dir()]
     experiments = {get(name).NAME for name in EXPERIMENTS} | {path.parent.name for path in folders}
     datasets = {*DATASETS} | {path.name for path in folders}
     for what, given, known in (("experiment", experiment, experiments), ("data set", dataset, datasets)):
-        if given is not None and given not in known:
-            raise SeqRecError(f"unknown {what} {given!r}; {suggest(given, sorted(known))}")
+        refuse_unknown([] if given is None else [given], sorted(known), what)
 
 
 def _table(*columns: str) -> Any:

@@ -13,22 +13,22 @@ equal.
 from __future__ import annotations
 
 import ast
-import difflib
-import json
 import re
-import sys
 import tokenize
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
+from seqrec_lib.validation import adapters, checked, read_json, refuse_unknown, short, suggest
 
-SCALARS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
-TYPES = (*SCALARS, "list[str]", "list[int]", "list[float]")
+TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict[str, JsonValue]}
+TYPES |= {"list[str]": list[str], "list[int]": list[int], "list[float]": list[float]}
 NEVER_EMPTY = ("models", "seeds", "metrics", "questions", "retrievers", "arms")  # a page without them shows nothing
 
 
@@ -58,16 +58,16 @@ def schema(notebook: Path | str) -> dict[str, Parameter]:
             ``name: type = default``.
     """
     path = Path(notebook)
+    if not path.is_file():
+        others = sorted(p.stem for p in path.parent.glob("*.ipynb"))
+        raise SeqRecError(f"unknown notebook {path.stem!r} in {path.parent}; {suggest(path.stem, others)}")
+    content = read_json(path, "restore the notebook")
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError:
-        others = ", ".join(sorted(p.stem for p in path.parent.glob("*.ipynb"))) or "none"
-        raise SeqRecError(f"unknown notebook {path.stem!r} in {path.parent}; there are {others}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SeqRecError(f"{path}: cannot be read as a notebook ({error}); restore it") from None
-    for cell in cells:
-        if cell.get("cell_type") == "code" and "parameters" in cell.get("metadata", {}).get("tags", []):
-            return parse("".join(cell["source"]), str(path))
+        for cell in content["cells"]:
+            if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
+                return parse("".join(cell["source"]), str(path))
+    except (KeyError, TypeError, AttributeError):
+        raise SeqRecError(f"{path}: no notebook, its cells cannot be read; restore the notebook") from None
     raise SeqRecError(f"{path}: no cell is tagged 'parameters'; tag the first code cell")
 
 
@@ -114,20 +114,8 @@ def check(
     Raises:
         SeqRecError: an unknown parameter, a value of another type, or one that is not among the choices.
     """
-    checked = {}
-    for name, value in values.items():
-        if name not in schema:
-            raise SeqRecError(f"{where}: unknown parameter {name!r}; {suggest(name, schema)}")
-        parameter = schema[name]
-        problem = _mismatch(value, parameter)
-        if problem:
-            raise SeqRecError(f"{where}: {name} is {value!r}, expected {parameter.annotation}; {problem}")
-        allowed = parameter.choices or (choices or {}).get(name, ())
-        for element in value if isinstance(value, (list, dict)) else [value]:
-            if allowed and isinstance(element, str) and element.partition("+")[0] not in allowed:
-                raise SeqRecError(f"{where}: {name} has the unknown value {element!r}; {suggest(element, allowed)}")
-        checked[name] = _converted(value, parameter)
-    return checked
+    refuse_unknown(values, schema, "parameter", where)
+    return {name: _checked(value, schema[name], (choices or {}).get(name, ()), where) for name, value in values.items()}
 
 
 def check_notebook(namespace: dict[str, Any], notebook: str) -> dict[str, Any]:
@@ -147,9 +135,7 @@ def check_notebook(namespace: dict[str, Any], notebook: str) -> dict[str, Any]:
         SeqRecError: as for `check`; or a parameter is not defined.
     """
     known = schema(project_root() / "notebooks" / f"{notebook}.ipynb")
-    for name in _injected(namespace):
-        if name not in known:
-            raise SeqRecError(f"{notebook}: unknown parameter {name!r}; {suggest(name, known)}")
+    refuse_unknown(_injected(namespace), known, "parameter", notebook)
     for name in known:
         if name not in namespace:
             raise SeqRecError(f"{notebook}: parameter {name} is not defined; execute the first cell")
@@ -181,14 +167,6 @@ def known_values(names: Collection[str]) -> dict[str, tuple[str, ...]]:
     return {name: allowed for name, allowed in values.items() if name in names}
 
 
-def suggest(name: str, known: Collection[str]) -> str:
-    """ "did you mean 'x'?", or what there is."""
-    close = difflib.get_close_matches(name, list(known), n=2)
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    return f"known are {', '.join(known)}" if known else "there are none"
-
-
 def _type(annotation: str) -> tuple[str, bool]:
     annotation = annotation.strip("'\"")
     parts = annotation.split("|")
@@ -205,43 +183,21 @@ def _alternatives(text: str) -> tuple[str, ...]:
     return tuple(match[1].split(" | ")) if match else ()
 
 
-def _mismatch(value: Any, parameter: Parameter) -> str:
-    """What to do about a value of the wrong type; empty when it is right."""
-    if value is None:
-        return "" if parameter.optional else "give a value"
-    kind = parameter.type
-    if kind.startswith("list[") or kind == "dict":
-        if isinstance(value, str):
-            example = "{key: value}" if kind == "dict" else "[" + value.strip("[]() '\"") + "]"
-            return f"papermill -p passes lists and dicts as text: use -y '{parameter.name}: {example}'"
-        if kind == "dict":
-            return "" if isinstance(value, dict) and all(isinstance(key, str) for key in value) else "give a mapping"
-        if not isinstance(value, list):
-            return f"give a list, such as [{value}]"
-        if not value and parameter.name in NEVER_EMPTY:
-            return "name at least one"
-        wrong = [item for item in value if not _is_a(item, kind[5:-1])]
-        return f"element {wrong[0]!r} is no {kind[5:-1]}" if wrong else ""
-    if _is_a(value, kind):
-        return ""
-    if isinstance(value, str):
-        return "give it without quotes (papermill -p or -y, not -r)"
-    return f"give a {kind}" if kind != "str" else "give text (in quotes)"
-
-
-def _is_a(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "bool"
-    if kind == "float":
-        return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
-    return isinstance(value, SCALARS[kind])
-
-
-def _converted(value: Any, parameter: Parameter) -> Any:
-    if parameter.type == "float" and value is not None:
-        return float(value)
-    if parameter.type == "list[float]" and value is not None:
-        return [float(item) for item in value]
+def _checked(value: Any, parameter: Parameter, choices: Collection[str], where: str) -> Any:
+    name, kind = parameter.name, TYPES[parameter.type]
+    if isinstance(value, str) and parameter.type.startswith(("list", "dict")):
+        example = "{key: value}" if parameter.type == "dict" else "[" + value.strip("[]() '\"") + "]"
+        raise SeqRecError(
+            f"{where}: {name} is {short(value)}; papermill -p passes it as text: use -y '{name}: {example}'"
+        )
+    if name in NEVER_EMPTY:
+        kind = Annotated[kind, Field(min_length=1)]
+    types = adapters({name: kind | None if parameter.optional else kind})
+    value = checked({name: value}, types, where)[name]
+    allowed = parameter.choices or choices
+    given = [one for one in (value if isinstance(value, (list, dict)) else [value]) if isinstance(one, str)]
+    if allowed:
+        refuse_unknown([one.partition("+")[0] for one in given], allowed, f"value of {name}", where)
     return value
 
 

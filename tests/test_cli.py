@@ -61,7 +61,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["study", "--time-budget", "9m", "--missing", "skip"], "--missing skip carries out nothing"),
         (["study", "--time-budget", "9m", "--out", "."], "cannot write .: it is a folder"),
         (["study", "--time-budget", "9m", "--out", "/dev/null/x.tar"], "/dev/null is no folder that can be written to"),
-        (["study", "--dataset", "ml-1m"], "has no page on data set 'ml-1m'"),
+        (["study", "--dataset", "ml-1m"], "profile 'demo': unknown page of data set 'ml-1m'"),
         (["data", "stats", "ml-1n"], "unknown data set 'ml-1n'; did you mean ml-1m"),
         (["data", "fetch", "nothing"], "unknown data set 'nothing'"),
         (["results", "import", "none.tar"], "none.tar: cannot be read as a tar"),

@@ -64,9 +64,9 @@ def test_our_reading_is_papermills(tmp_path: Path) -> None:
         ("import os", "write 'name: type = default"),
         ("x: set = 1", "a type that is not known"),
         ("x: int = f()", "no literal default"),
-        ("x: int = 'a'", "expected int"),
+        ("x: int = 'a'", "x is 'a'; it should be a valid integer"),
         ("x: int = (", "is no Python"),
-        ("x: str = 'z'  # a | b", "unknown value 'z'"),
+        ("x: str = 'z'  # a | b", "unknown value of x 'z'"),
     ],
 )
 def test_a_cell_that_is_no_schema_is_refused(line: str, message: str) -> None:
@@ -99,25 +99,25 @@ def test_whole_numbers_become_floats_where_a_float_is_expected() -> None:
     [
         ({"modles": ["a"]}, "unknown parameter 'modles'; did you mean 'models'"),
         ({"zzz": 1}, "unknown parameter 'zzz'; known are dataset, "),
-        ({"seeds": "[0,1]"}, r"seeds is '\[0,1\]', expected list\[int\]; .* use -y 'seeds: \[0,1\]'"),
+        ({"seeds": "[0,1]"}, r"seeds is '\[0,1\]'; .* use -y 'seeds: \[0,1\]'"),
         ({"models": "sasrec"}, r"-y 'models: \[sasrec\]'"),
         ({"overrides": "{}"}, "use -y"),
-        ({"seeds": 0}, r"give a list, such as \[0\]"),
-        ({"seeds": [0, "1"]}, "element '1' is no int"),
-        ({"seeds": [True]}, "element True is no int"),
-        ({"seeds": [0.5]}, "element 0.5 is no int"),
-        ({"seeds": []}, "name at least one"),
-        ({"overrides": {1: 2}}, "give a mapping"),
-        ({"depth": 2.5}, "depth is 2.5, expected int"),
-        ({"depth": "2"}, "without quotes"),
-        ({"depth": None}, "give a value"),
-        ({"quick": 1}, "expected bool"),
-        ({"rate": True}, "expected float"),
-        ({"rate": float("nan")}, "expected float"),
-        ({"dataset": 1}, "give text"),
-        ({"missing": "skp"}, "unknown value 'skp'; did you mean 'skip'"),
-        ({"dataset": "ml-1n"}, "unknown value 'ml-1n'; did you mean 'ml-1m'"),
-        ({"models": ["sasrec", "sasrek"]}, "unknown value 'sasrek'; did you mean 'sasrec'"),
+        ({"seeds": 0}, "seeds is 0; it should be a valid list"),
+        ({"seeds": [0, "1"]}, r"seeds\[1\] is '1'"),
+        ({"seeds": [True]}, r"seeds\[0\] is True"),
+        ({"seeds": [0.5]}, r"seeds\[0\] is 0.5"),
+        ({"seeds": []}, r"seeds is \[\]; it should have at least 1 item"),
+        ({"overrides": {1: 2}}, r"overrides\[1\] is 1; it should be a valid string"),
+        ({"depth": 2.5}, "depth is 2.5; it should be a valid integer"),
+        ({"depth": "2"}, "depth is '2'; it should be a valid integer"),
+        ({"depth": None}, "depth is None; it should"),
+        ({"quick": 1}, "quick is 1; it should be a valid boolean"),
+        ({"rate": True}, "rate is True; it should be a valid number"),
+        ({"rate": float("nan")}, "rate is nan; it should be a finite number"),
+        ({"dataset": 1}, "dataset is 1; it should be a valid string"),
+        ({"missing": "skp"}, "unknown value of missing 'skp'; did you mean 'skip'"),
+        ({"dataset": "ml-1n"}, "unknown value of dataset 'ml-1n'; did you mean 'ml-1m'"),
+        ({"models": ["sasrec", "sasrek"]}, "unknown value of models 'sasrek'; did you mean 'sasrec'"),
     ],
 )
 def test_bad_values_are_refused_with_a_remedy(values: dict[str, Any], message: str) -> None:
@@ -164,7 +164,7 @@ def test_notebook_checks_what_papermill_injected(project: Path) -> None:
     for cell, message in {
         "# Parameters\nmodel = ['sasrec']\n": "n: unknown parameter 'model'; did you mean 'models'",
         '# Parameters\nseeds = "[0, 1]"\n': "use -y",
-        '# Parameters\ndataset = "ml-1"\n': "unknown value 'ml-1'",
+        '# Parameters\ndataset = "ml-1"\n': "unknown value of dataset 'ml-1'",
     }.items():
         with pytest.raises(SeqRecError, match=message):
             check_notebook(namespace_of(CELL, cell), "n")
@@ -178,7 +178,7 @@ def test_variables_of_the_notebook_itself_are_no_parameters(project: Path) -> No
 def test_a_parameter_that_is_not_defined_and_a_notebook_that_is_not_there(project: Path) -> None:
     with pytest.raises(SeqRecError, match="parameter dataset is not defined; execute the first cell"):
         check_notebook({}, "n")
-    with pytest.raises(SeqRecError, match=r"unknown notebook 'm' in .*; there are n"):
+    with pytest.raises(SeqRecError, match=r"unknown notebook 'm' in .*; known are n"):
         check_notebook({}, "m")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import TYPE_CHECKING, cast
 
-from seqrec_lib.errors import SeqRecError
+from seqrec_lib.validation import refuse_unknown
 
 if TYPE_CHECKING:
     from seqrec_lib.experiments.base import Experiment
@@ -30,8 +29,5 @@ def get(name: str) -> Experiment:
     Raises:
         SeqRecError: there is none of this name.
     """
-    if name not in EXPERIMENTS:
-        close = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(EXPERIMENTS)}"
-        raise SeqRecError(f"unknown experiment {name!r}; {hint}")
+    refuse_unknown([name], EXPERIMENTS, "experiment")
     return cast("Experiment", importlib.import_module(EXPERIMENTS[name]))

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.accuracy import NAME, Config, revision, run
+from seqrec_lib.validation import CountOrNone, Names, Seeds, plans, refuse_unknown
 
 __all__ = ["NAME", "QUESTIONS", "Config", "Question", "Variant", "plan", "questions", "revision", "run"]
 
@@ -92,11 +92,7 @@ def questions(ids: Sequence[str]) -> list[Question]:
     Raises:
         SeqRecError: there is no question of an id.
     """
-    from seqrec_lib.parameters import suggest
-
-    for name in ids:
-        if name not in QUESTIONS:
-            raise SeqRecError(f"unknown question {name!r}; {suggest(name, QUESTIONS)}")
+    refuse_unknown(ids, QUESTIONS, "question")
     return [QUESTIONS[name] for name in ids]
 
 
@@ -113,14 +109,14 @@ def configs_of(variant: Variant, parameters: Mapping[str, Any]) -> list[Config]:
     )
 
 
+@plans(dataset=str, questions=Names, seeds=Seeds, epochs=CountOrNone)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """Every run that the ``questions`` need on ``dataset``, each once.
 
     Raises:
         SeqRecError: an unknown question or data set.
     """
-    found: list[Config] = []
-    for question in questions(parameters["questions"]):
-        for variant in (variant for pair in question.pairs for variant in pair):
-            found += [config for config in configs_of(variant, parameters) if config not in found]
-    return found
+    variants = [
+        variant for question in questions(parameters["questions"]) for pair in question.pairs for variant in pair
+    ]
+    return [config for variant in variants for config in configs_of(variant, parameters)]

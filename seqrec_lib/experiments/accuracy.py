@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib import data
 from seqrec_lib.checksums import seal
 from seqrec_lib.data import registry
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import build, load_class
-from seqrec_lib.train.recipes import TrainingConfig, resolve
+from seqrec_lib.train.recipes import TrainingConfig, overrides_by_model, resolve
+from seqrec_lib.validation import Checked, Names, Seed, Seeds, Settings, plans
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
@@ -47,7 +47,7 @@ def tiny(*models: str, **overrides: Any) -> dict[str, Any]:
 
 
 GOLDEN: dict[str, dict[str, Any]] = {
-    "counting": tiny("popularity", "markov"),
+    "counting": tiny("popularity", "markov") | {"overrides": {}},
     "sasrec": tiny("sasrec"),
     "sasrec-windows": tiny("sasrec", max_length=50, stride=10, n_layers=1),
     "sasrec-prefixes": tiny(
@@ -77,41 +77,33 @@ def revision(config: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One run. ``architecture`` holds the model's own settings; counting models have no ``training``."""
 
     dataset: str
     model: str
-    seed: int
+    seed: Seed
     architecture: dict[str, Any] = field(default_factory=dict)
     training: TrainingConfig | None = None
 
 
+@plans(dataset=str, models=Names, seeds=Seeds, overrides=Settings)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
-    """Runs for ``dataset``, each of ``models`` and each of ``seeds``, with ``overrides`` of the recipe.
+    """Runs for ``dataset``, each of ``models`` and each of ``seeds``, with those ``overrides`` that its recipe has.
 
     Counting models are deterministic: they run once, whatever the seeds.
 
     Raises:
-        SeqRecError: an unknown data set, model or override.
+        SeqRecError: an unknown data set or model, an override that no model has, or a value that is not allowed.
     """
     dataset = parameters["dataset"]
     registry.get(dataset)
     configs = []
-    for model in parameters["models"]:
+    for model, overrides in overrides_by_model(parameters["models"], parameters.get("overrides", {})).items():
         for seed in parameters["seeds"]:
-            architecture, training = resolve(dataset, model, seed, _overrides(parameters))
-            config = Config(dataset, model, seed if training else 0, architecture, training)
-            if config not in configs:
-                configs.append(config)
+            architecture, training = resolve(dataset, model, seed, overrides)
+            configs.append(Config(dataset, model, seed if training else 0, architecture, training))
     return configs
-
-
-def _overrides(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    overrides = parameters.get("overrides") or {}
-    if not isinstance(overrides, Mapping):
-        raise SeqRecError(f"overrides is {overrides!r}; expected a mapping such as {{'dropout': 0.1}}")
-    return overrides
 
 
 def run(config: Config, context: Context) -> Outcome:

@@ -8,13 +8,14 @@ grid of the same size. The page shows each grid and whether the value used here 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.train.recipes import TrainingConfig, resolve
+from seqrec_lib.models import COUNTED
+from seqrec_lib.train.recipes import TrainingConfig, overrides_by_model, resolve
+from seqrec_lib.validation import AnyNames, Checked, Count, Seed, Seeds, Settings, plans, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Arm:
     optimizer: Mapping[str, Any]
     batching: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
-    kind: str = "train"
+    kind: Literal["train", "noise"] = "train"
     model: str = ""
 
 
@@ -214,17 +215,8 @@ TUNED_AND_FREE: dict[str, tuple[tuple[str, ...], str]] = {
 NOISE = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")
 
 
-def check_names(names: Sequence[str], known: Mapping[str, Any], what: str) -> None:
-    """Raise SeqRecError for a name that is not known."""
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-            raise SeqRecError(f"unknown {what} {name!r}; {hint}")
-
-
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One run.
 
     Attributes:
@@ -235,8 +227,8 @@ class Config:
 
     dataset: str
     model: str
-    seed: int
-    kind: str
+    seed: Seed
+    kind: Literal["train", "noise"]
     optimizer: dict[str, Any]
     batching: dict[str, Any] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
@@ -253,24 +245,39 @@ class Cell:
     values: tuple[float, ...] = ()
 
 
+@plans(
+    dataset=str,
+    model=str,
+    arms=AnyNames,
+    grids=AnyNames,
+    seeds=Seeds,
+    measure_beta=bool,
+    overrides=Settings,
+    **dict.fromkeys(("epochs", "grid_epochs", "beta_epochs", "draws"), Count),
+)
 def cells(parameters: Mapping[str, Any]) -> list[Cell]:
     """Everything that the page shows, with the run behind it; two places may rest on one run.
 
     Raises:
-        SeqRecError: an unknown data set, model, arm, grid or override, or no seed.
+        SeqRecError: an unknown data set, model, arm or grid, an override that no model has, or a value that is not
+            allowed.
     """
     from seqrec_lib.data import registry
 
     registry.get(parameters["dataset"])
-    check_names(parameters["arms"], ARMS, "arm")
-    check_names(parameters["grids"], GRIDS, "grid")
-    seeds = parameters["seeds"]
-    if not seeds:
-        raise SeqRecError("seeds is empty; give at least one")
+    refuse_unknown(parameters["arms"], ARMS, "arm")
+    refuse_unknown(parameters["grids"], GRIDS, "grid")
+    seeds, page = parameters["seeds"], parameters["model"]
+    arms = [ARMS[name] for name in parameters["arms"]]
+    arms += [arm for name in parameters["grids"] for _, arm in GRIDS[name].points]
+    models = [arm.model or page for arm in arms] + ([page] if parameters["measure_beta"] else [])
+    if counted := [model for model in models if model in COUNTED]:
+        raise SeqRecError(f"model {counted[0]!r} counts and is not trained; use a model that is")
+    own = overrides_by_model(models, parameters["overrides"])
 
     def config(arm: Arm, seed: int, grid: str = "") -> Config:
         short = grid and not GRIDS[grid].full
-        return _config(arm, parameters, seed, parameters["grid_epochs"] if short else parameters["epochs"])
+        return _config(arm, parameters, own, seed, parameters["grid_epochs"] if short else parameters["epochs"])
 
     found = [Cell(config(ARMS[name], seed), arm=name) for seed in seeds for name in parameters["arms"]]
     found += [
@@ -280,26 +287,24 @@ def cells(parameters: Mapping[str, Any]) -> list[Cell]:
     ]
     if parameters["measure_beta"]:
         point = replace(NOISE, batching=dict(NOISE.batching) | {"draws": parameters["draws"]})
-        found.append(Cell(_config(point, parameters, seeds[0], parameters["beta_epochs"])))
+        found.append(Cell(_config(point, parameters, own, seeds[0], parameters["beta_epochs"])))
     return found
 
 
-def _config(arm: Arm, parameters: Mapping[str, Any], seed: int, epochs: int) -> Config:
+def _config(
+    arm: Arm, parameters: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], seed: int, epochs: int
+) -> Config:
     dataset, model = parameters["dataset"], arm.model or parameters["model"]
-    overrides = dict(arm.training) | dict(parameters["overrides"]) | {"epochs": epochs, "patience": 0}
+    overrides = {**arm.training, **own[model], "epochs": epochs, "patience": 0}
     architecture, training = resolve(dataset, model, seed, overrides)
-    if training is None:
-        raise SeqRecError(f"model {model!r} counts and is not trained; use a model that is")
+    assert training is not None
     if arm.optimizer["name"] != "adamw":  # AdamW's settings decide nothing here
         training = replace(training, learning_rate=1e-3, weight_decay=0.0)
     training = replace(training, precision="fp32", warmup_steps=0)
     return Config(dataset, model, seed, arm.kind, dict(arm.optimizer), dict(arm.batching), architecture, training)
 
 
+@plans()
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """The runs behind `cells`, each once: arms by seed, then grids, then the measurement of beta."""
-    configs: list[Config] = []
-    for cell in cells(parameters):
-        if cell.config not in configs:
-            configs.append(cell.config)
-    return configs
+    return [cell.config for cell in cells(parameters)]

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments.sound import check_config
 from seqrec_lib.progress import Reporter, duration
 from seqrec_lib.results import RunRecord, RunStore, environment, hardware, now, plain, run_key
 from seqrec_lib.results.code import code_of, edited
@@ -226,6 +225,7 @@ def execute(
     progress: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     wait: bool = True,
+    rerun: bool = False,
 ) -> list[RunRecord | None]:
     """Read the runs that have a record and, with ``missing="run"``, carry out the others one by one.
 
@@ -243,19 +243,21 @@ def execute(
         progress: whether to show progress.
         device: auto | cpu | cuda; not part of a run's key.
         wait: False leaves a run that another process is at to that process.
+        rerun: with ``missing="run"``, also carries out again what has a record in .runs and replaces it once the new
+            run is complete. A published run is not made again under its id: that is what `seqrec results recheck` does.
 
     Returns:
         One entry per configuration: its record (complete or failed), or None: not run.
 
     Raises:
-        SeqRecError: ``missing`` is neither run nor skip, a configuration cannot be meant (`sound`), the data set here
-            is not the one of a published run, or the store cannot be read or written.
+        SeqRecError: ``missing`` is neither run nor skip, the data set here is not the one of a published run, ``rerun``
+            meets a published run, or the store cannot be read or written.
     """
     if missing not in {"run", "skip"}:
         raise SeqRecError(f"missing is {missing!r}; use run (carry out missing runs) or skip (show them as not run)")
-    for config in configs:
-        check_config(config)
-    store = store or RunStore()
+    store, rerun = store or RunStore(), rerun and missing == "run"
+    if rerun:
+        _refuse_published(experiment, configs, store)
     results: list[RunRecord | None] = []
     with Reporter(progress) as reporter:
         for number, config in enumerate(configs, 1):
@@ -264,16 +266,42 @@ def execute(
             changed = ", ".join(name.removeprefix("seqrec_lib.") for name in planned.edited)
             label = f"[{number}/{len(configs)}] {experiment.NAME}: {describe(config)}"
             label += f" (edited: {changed})" if changed else ""
-            if record is not None and store.settled(record):
+            if record is not None and store.settled(record) and not rerun:
                 store.tidy(record.run_id)
                 reporter.count("read")
             elif missing == "skip":
                 record = record or (store.find(key(experiment, config)) if planned.edited else None)
                 reporter.count("not run" if record is None else "read" if store.settled(record) else "failed")
             else:
-                record = _run_locked(experiment, planned, label, store, reporter, device, wait)
+                record = _run_locked(experiment, planned, label, store, reporter, device, wait, rerun)
             results.append(record)
     return results
+
+
+def _refuse_published(experiment: Experiment, configs: Sequence[Any], store: RunStore) -> None:
+    for config in configs:
+        record = look_up(experiment, config, store).record
+        if record is not None and store.is_published(record):
+            raise SeqRecError(
+                f"{describe(config)} is a published run, which rerun leaves alone; carry it out again by `seqrec "
+                f"results recheck --run {record.run_id}`, or leave rerun off"
+            )
+
+
+def raise_for_failures(records: Sequence[RunRecord | None], store: RunStore, *, keep_going: bool = False) -> None:
+    """What the last cell of a notebook calls: papermill's exit status then tells that runs failed.
+
+    A failure that was published is a result and is none here; with ``keep_going`` nothing is raised.
+
+    Raises:
+        SeqRecError: a run failed; the line has its error.
+    """
+    failed = [record for record in records if record is not None and not store.settled(record)]
+    if failed and not keep_going:
+        raise SeqRecError(
+            f"{len(failed)} of {len(records)} runs failed; {describe(failed[0].config)}: {failed[0].error}; mend the "
+            "cause and execute the notebook again, or set keep_going"
+        )
 
 
 def describe(config: Any) -> str:
@@ -291,6 +319,7 @@ def _run_locked(
     reporter: Reporter,
     device: Literal["auto", "cpu", "cuda"],
     wait: bool,
+    rerun: bool,
 ) -> RunRecord | None:
     run_id = planned.run_id
     if wait and store.is_locked(run_id):
@@ -299,7 +328,8 @@ def _run_locked(
         if not held:
             return None
         record = look_up(experiment, planned.config, store, compare_data=True).record
-        if record is not None and store.settled(record):  # the other process finished it meanwhile
+        known = rerun and record == planned.record
+        if record is not None and store.settled(record) and not known:  # the other process finished it meanwhile
             reporter.count("read")
             return record
         split = installed_split(str(plain(planned.config).get("dataset")))
@@ -308,7 +338,7 @@ def _run_locked(
         reporter.start(label)
         context = Context(store.workdir(run_id), reporter.enabled, reporter.report, reporter.report_share, device)
         start, started = time.perf_counter(), now()
-        record = _run(experiment, planned, context, store, started)
+        record = _run(experiment, planned, context, store, started, rerun)
         seconds = time.perf_counter() - start
         if record.complete:
             reporter.count("run")
@@ -319,7 +349,9 @@ def _run_locked(
     return record
 
 
-def _run(experiment: Experiment, planned: Planned, context: Context, store: RunStore, started: str) -> RunRecord:
+def _run(
+    experiment: Experiment, planned: Planned, context: Context, store: RunStore, started: str, rerun: bool
+) -> RunRecord:
     config, run_id = planned.config, planned.run_id
     values = plain(config)
     begin = time.perf_counter()
@@ -365,7 +397,7 @@ def _run(experiment: Experiment, planned: Planned, context: Context, store: RunS
         with suppress(OSError):  # a help for who looks; what counts is the record
             text = traceback.format_exc()
             (context.workdir / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-    return store.save(record, tables)
+    return store.save(record, tables, again=rerun)
 
 
 def _machine(device: str) -> dict[str, Any]:

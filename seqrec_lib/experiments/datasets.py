@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.validation import Names, plans
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,6 +54,7 @@ def revision(config: Config) -> int:
     return 1
 
 
+@plans(dataset=str, datasets=Names)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """One run for each name in ``parameters["datasets"]`` (or for the one in ``parameters["dataset"]``).
 
@@ -61,7 +63,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     from seqrec_lib.data import registry
 
     names: Sequence[str] = parameters["datasets"] if "datasets" in parameters else [parameters["dataset"]]
-    return [Config(registry.get(name).name) for name in dict.fromkeys(names)]
+    return [Config(registry.get(name).name) for name in names]
 
 
 def run(config: Config, context: Context) -> Outcome:

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.language import pretrained
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.recipes import ARCHITECTURES, FLOORS, Writing, resolve
 from seqrec_lib.language.sources import check_content, content_hash
 from seqrec_lib.language.tuning import Tuning
 from seqrec_lib.results import ADDED_LATER
+from seqrec_lib.validation import Checked, Names, Seed32, Seeds32, Settings, plans, refuse_unknown
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Histories, Sequences
@@ -58,12 +59,12 @@ Queries = list[list[str]]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One run. Floors have neither source nor size nor tuning; a source that is a folder has its content's hash."""
 
     dataset: str
     model: str
-    seed: int
+    seed: Seed32
     source: str
     size: Size | None
     tuning: Tuning | None
@@ -76,6 +77,7 @@ def revision(config: Config) -> int:
     return 1
 
 
+@plans(dataset=str, models=Names, seeds=Seeds32, sources=dict[str, str], overrides=Settings)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """Runs for ``dataset``, each of ``models`` and, where there is something to train, each of ``seeds``.
 
@@ -83,35 +85,35 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     `Size`, `Tuning` and `Writing`.
 
     Raises:
-        SeqRecError: an unknown data set, model or override, or a list that the queries cannot fill evenly.
+        SeqRecError: an unknown data set, model, source from scratch or override, or a value that is not allowed.
     """
     from seqrec_lib.data import registry
 
     dataset = registry.get(parameters["dataset"]).name
-    sources, overrides = (_mapping(parameters, name) for name in ("sources", "overrides"))
+    sources, overrides = (parameters.get(name, {}) for name in ("sources", "overrides"))
+    refuse_unknown(parameters["models"], (*FLOORS, *ARCHITECTURES), "model that writes queries")
+    refuse_unknown(sources, ARCHITECTURES, "model of sources")
+    scratch = [source for source in sources.values() if source.startswith("scratch:")]
+    refuse_unknown(scratch, [f"scratch:{name}" for name in pretrained.ARCHITECTURES], "source")
+    chosen = {
+        model: "" if model in FLOORS else sources.get(model, f"scratch:{ARCHITECTURES[model]}")
+        for model in parameters["models"]
+    }
+    own = (
+        [Writing]
+        + [Tuning] * any(chosen.values())
+        + [Size] * any(source.startswith("scratch:") for source in chosen.values())
+    )
+    known = [field.name for part in own for field in fields(part)]
+    refuse_unknown(overrides, known, "override", ", ".join(chosen))
     configs = []
-    for model in parameters["models"]:
-        if model not in (*FLOORS, *ARCHITECTURES):
-            raise SeqRecError(f"{model!r} writes no queries; there are {', '.join((*FLOORS, *ARCHITECTURES))}")
+    for model, source in chosen.items():
         floor = model in FLOORS
-        source = "" if floor else str(sources.get(model, f"scratch:{ARCHITECTURES[model]}"))
         size, tuning, writing = resolve(dataset, model, source or "scratch:", overrides)
-        for m in writing.fewer:
-            if writing.length % m or m > writing.beams:
-                raise SeqRecError(
-                    f"a list of {writing.length} cannot be filled evenly by {m} of {writing.beams} queries"
-                )
         for seed in (0,) if floor else parameters["seeds"]:
             made = (None if floor else size, None if floor else tuning)
             configs.append(Config(dataset, model, seed, source, made[0], made[1], writing, content_hash(source)))
-    return list(dict.fromkeys(configs))
-
-
-def _mapping(parameters: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    given = parameters.get(name) or {}
-    if not isinstance(given, Mapping):
-        raise SeqRecError(f"{name} is {given!r}; expected a mapping such as {{'gpt4rec': 'gpt2'}}")
-    return given
+    return configs
 
 
 def run(config: Config, context: Context) -> Outcome:
@@ -149,7 +151,6 @@ def _sample(users: int, count: int, seed: int) -> np.ndarray:
 
 
 def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Context) -> Outcome:
-    from seqrec_lib.language import pretrained
     from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
     from seqrec_lib.language.generation import Catalogue, training_counts
     from seqrec_lib.language.trie import TitleTrie

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from seqrec_lib.places import project_root
 from seqrec_lib.results import ADDED_LATER
 from seqrec_lib.results.limits import check_threads, timing_limits
 from seqrec_lib.train.recipes import resolve
+from seqrec_lib.validation import AnyNames, Checked, Count, Length, Seed, Several, plans, refuse_unknown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +46,7 @@ TWIN = "2mamba4rec"  # timed twice, as the A/A control
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One run.
 
     Attributes:
@@ -59,20 +60,20 @@ class Config:
     """
 
     dataset: str
-    models: tuple[str, ...]
+    models: Annotated[tuple[str, ...], *Several]
     architectures: dict[str, dict[str, Any]]
-    max_length: int
+    max_length: Length
     device: Literal["cpu", "cuda"]
-    threads: int
-    processes: int
-    blocks: int
-    block_users: int
-    samples: int
-    sample_users: int
-    batches: tuple[int, ...]
-    batch_rounds: int
-    k: int = 10
-    seed: int = 0
+    threads: Count
+    processes: Count
+    blocks: Count
+    block_users: Count
+    samples: Count
+    sample_users: Count
+    batches: Annotated[tuple[Count, ...], *Several]
+    batch_rounds: Count
+    k: Count = 10
+    seed: Seed = 0
     paths: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)
 
 
@@ -81,12 +82,13 @@ def revision(config: Config) -> int:
     return 2
 
 
+@plans(Config, paths=AnyNames)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """One run for ``dataset`` on ``device`` with all ``models``.
 
     Raises:
-        SeqRecError: an unknown data set or model, a path that the device does not have, a count below 1, or more
-            threads than cores that this process can use.
+        SeqRecError: an unknown data set or model, a path that the device does not have, a value that is not allowed, or
+            more threads than cores that this process can use.
     """
     from seqrec_lib.data import registry
     from seqrec_lib.latency import PATHS
@@ -94,14 +96,9 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     dataset = parameters["dataset"]
     registry.get(dataset)
     counts = ("threads", "processes", "blocks", "block_users", "samples", "sample_users", "batch_rounds")
-    for name in counts:
-        if parameters[name] < 1:
-            raise SeqRecError(f"{name} is {parameters[name]}; it must be at least 1")
     check_threads(parameters["threads"])
-    device, paths = parameters["device"], tuple(parameters.get("paths") or ())
-    for path in paths:
-        if path not in PATHS[device]:
-            raise SeqRecError(f"path {path!r} cannot be timed on {device}; it has {', '.join(PATHS[device])}")
+    device, paths = parameters["device"], tuple(parameters.get("paths", ()))
+    refuse_unknown(paths, PATHS[device], f"path on {device}")
     architectures = {}
     _, training = resolve(dataset, "mamba4rec", 0)
     assert training is not None
@@ -112,11 +109,11 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     return [
         Config(
             dataset=dataset,
-            models=tuple(parameters["models"]),
+            models=parameters["models"],
             architectures=architectures,
             max_length=training.max_length,
             device=device,
-            batches=tuple(parameters["batches"]),
+            batches=parameters["batches"],
             paths=paths,
             **{name: parameters[name] for name in counts},
         )

@@ -26,7 +26,9 @@ from seqrec_lib.language import quantized
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
 from seqrec_lib.language.sources import check_content, content_hash
+from seqrec_lib.models import COUNTED
 from seqrec_lib.results import ADDED_LATER, plain
+from seqrec_lib.validation import AnyNames, Checked, Names, Seed, Seeds, Settings, plans
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,13 +59,13 @@ GOLDEN: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One run. ``size`` is None for a pretrained model; a ``source`` that is a folder has its content's hash."""
 
     retriever: accuracy.Config
     dataset: str
     model: str
-    seed: int
+    seed: Seed
     source: str
     size: Size | None
     setting: Setting
@@ -76,6 +78,15 @@ def revision(config: Config) -> int:
     return 1
 
 
+@plans(
+    dataset=str,
+    retrievers=Names,
+    negatives=AnyNames,
+    seeds=Seeds,
+    source=str,
+    overrides=Settings,
+    retriever_overrides=Settings,
+)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
 
@@ -84,16 +95,13 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     those of the retriever's recipe.
 
     Raises:
-        SeqRecError: an unknown data set, retriever or override, title tokens for a model that has none, or four-bit
-            weights where they cannot be.
+        SeqRecError: an unknown data set, retriever or override, a value that is not allowed, title tokens for a model
+            that has none, or four-bit weights where they cannot be.
     """
     from seqrec_lib.data import registry
 
     dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SCRATCH
-    overrides = parameters.get("overrides") or {}
-    if not isinstance(overrides, Mapping):
-        raise SeqRecError(f"overrides is {overrides!r}; expected a mapping such as {{'per_user': 20}}")
-    size, setting, teaching = resolve(dataset, source == SCRATCH, overrides)
+    size, setting, teaching = resolve(dataset, source == SCRATCH, parameters.get("overrides"))
     quantized.check(source, setting.lora_rank)
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
@@ -101,9 +109,12 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     digest = content_hash(quantized.base(source))
     configs: list[Config] = []
     for name in parameters["retrievers"]:
-        (retriever,) = accuracy.plan({"dataset": dataset, "models": [name], "seeds": [0], "overrides": recipe})
-        if retriever.training is None:
+        if name in COUNTED:
             raise SeqRecError(f"retriever {name!r} only counts; use a trained model, such as sasrec")
+        (retriever,) = accuracy.plan({"dataset": dataset, "models": [name], "seeds": [0], "overrides": recipe})
+        width = retriever.architecture["d_model"]
+        if size is not None and setting.vectors and width > size.d_model:
+            raise SeqRecError(f"d_model is {size.d_model}; it should be at least that of {name}, which is {width}")
         for kind in parameters.get("negatives") or [setting.negatives]:
             own = replace(setting, negatives=kind)
             configs += [

@@ -9,16 +9,29 @@ Table "ranks": each user's rank after (``rank``) and ``before_rank``, with the f
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import llamarec
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import weights_of_parent
+from seqrec_lib.language.ranker_recipes import Schedule
+from seqrec_lib.validation import (
+    Checked,
+    Count,
+    CountOrNone,
+    Names,
+    NotNegative,
+    Positive,
+    Seed32,
+    Seeds32,
+    Settings,
+    assembled,
+    plans,
+    refuse_unknown,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +70,7 @@ ARMS: dict[str, Arm] = {
 
 
 @dataclass(frozen=True)
-class Preference:
+class Preference(Checked):
     """How an arm is tuned.
 
     Attributes:
@@ -69,24 +82,24 @@ class Preference:
 
     objective: str
     negatives: str
-    lambda_: float = 0.05
-    beta: float = 1.0
-    gamma: float = 0.5
-    learning_rate: float = 3e-4
-    schedule: str = "linear"
-    warmup_steps: int = 20
-    batch: int = 16
-    epochs: int = 5
+    lambda_: NotNegative = 0.05
+    beta: Positive = 1.0
+    gamma: NotNegative = 0.5
+    learning_rate: Positive = 3e-4
+    schedule: Schedule = "linear"
+    warmup_steps: CountOrNone = 20
+    batch: Count = 16
+    epochs: Count = 5
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One arm; ``base`` is the fine-tuned ranker that it starts from, of the same seed."""
 
     base: llamarec.Config
     dataset: str
     model: str
-    seed: int
+    seed: Seed32
     arm: str
     preference: Preference
 
@@ -100,6 +113,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
     }
 }
 ORDERS = ("permuted_", "averaged_")  # metrics over random orders of the candidates
+PAPER: dict[str, Any] = {"learning_rate": 5e-6, "schedule": "inverse-sqrt", "warmup_steps": 100}
 DATASETS: dict[str, dict[str, Any]] = {"demo": {"epochs": 1, "batch": 32, "warmup_steps": 5}}
 
 
@@ -108,32 +122,23 @@ def revision(config: Config) -> int:
     return 1
 
 
+@plans(retriever=str, arms=Names, seeds=Seeds32, tuning=Settings)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``arms`` and each of ``seeds``, on the ranker that `llamarec.plan` gives for the rest.
 
     ``tuning`` are fields of `Preference`, ``overrides`` are of the fine-tuned ranker.
 
     Raises:
-        SeqRecError: an unknown arm or field, and what `llamarec.plan` raises.
+        SeqRecError: an unknown arm or field, a value that is not allowed, and what `llamarec.plan` raises.
     """
-    tuning = parameters.get("tuning") or {}
-    known = set(Preference.__dataclass_fields__) - {"objective", "negatives"}
-    for name in tuning:
-        if name not in known:
-            raise SeqRecError(f"unknown tuning {name!r}; there are {', '.join(sorted(known))}")
+    refuse_unknown(parameters["arms"], ARMS, "arm")
     bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]], "negatives": []})
     configs = []
     for name in parameters["arms"]:
-        if name not in ARMS:
-            close = difflib.get_close_matches(name, ARMS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(ARMS)}"
-            raise SeqRecError(f"unknown arm {name!r}; {hint}")
         arm = ARMS[name]
-        setting = Preference(arm.objective, arm.negatives)
-        setting = replace(setting, **DATASETS.get(parameters["dataset"], {}))
-        if arm.paper:
-            setting = replace(setting, learning_rate=5e-6, schedule="inverse-sqrt", warmup_steps=100)
-        setting = replace(setting, **tuning)
+        fixed = {"objective": arm.objective, "negatives": arm.negatives}
+        given = fixed | DATASETS.get(parameters["dataset"], {}) | (PAPER if arm.paper else {})
+        (setting,) = assembled((Preference,), given, parameters.get("tuning", {}), "an arm", tuple(fixed))
         configs += [Config(b, b.dataset, f"{llamarec.MODEL}+{name}", b.seed, name, setting) for b in bases]
     return configs
 
@@ -172,7 +177,7 @@ def run(config: Config, context: Context) -> Outcome:
         setting.objective,
         Knobs(setting.beta, setting.gamma, setting.lambda_),
         setting.learning_rate,
-        setting.schedule,  # type: ignore[arg-type]
+        setting.schedule,
         setting.warmup_steps,
         setting.batch,
         seed=config.seed,

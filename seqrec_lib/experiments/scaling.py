@@ -22,16 +22,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import MODELS
 from seqrec_lib.results import ADDED_LATER
 from seqrec_lib.results.limits import check_threads, timing_limits
+from seqrec_lib.validation import Checked, Count, Length, Seed, Several, plans, refuse_unknown
 
 NAME = "scaling"
 TIMED = True
@@ -40,28 +42,29 @@ K = 10
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One run.
 
     Attributes:
         dataset: whose number of items the catalogue has, where it is not what varies.
         models: ids of trained models, at their default architectures.
         lengths: items read, for one history.
-        batches: histories of ``batch_length`` items each. catalogues: items; histories of ``catalogue_length``.
+        batches: histories of ``batch_length`` items each. catalogues: items, `K` at least; histories of
+            ``catalogue_length``.
         rounds: how often each cell is timed. threads: of the CPU. seed: of weights, histories and orders.
         device: cpu | cuda.
     """
 
     dataset: str
-    models: tuple[str, ...]
-    lengths: tuple[int, ...]
-    batches: tuple[int, ...]
-    batch_length: int
-    catalogues: tuple[int, ...]
-    catalogue_length: int
-    rounds: int
-    threads: int
-    seed: int = 0
+    models: Annotated[tuple[str, ...], *Several]
+    lengths: Annotated[tuple[Length, ...], *Several]
+    batches: Annotated[tuple[Count, ...], *Several]
+    batch_length: Length
+    catalogues: Annotated[tuple[Annotated[int, Field(ge=K, le=10**9)], ...], *Several]
+    catalogue_length: Length
+    rounds: Count
+    threads: Count
+    seed: Seed = 0
     device: Literal["cpu", "cuda"] = field(default="cpu", metadata=ADDED_LATER)
 
 
@@ -79,37 +82,22 @@ def revision(config: Config) -> int:
     return 2
 
 
+@plans(Config)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """The one run of these parameters.
 
     Raises:
-        SeqRecError: an unknown data set, a model without parameters, a size below 1, or more threads than cores that
-            this process can use.
+        SeqRecError: an unknown data set, a model without parameters, a value that is not allowed, or more threads than
+            cores that this process can use.
     """
     from seqrec_lib.data import registry
 
     registry.get(parameters["dataset"])
-    unknown = [model for model in parameters["models"] if model not in MODELS]
-    if unknown:
-        raise SeqRecError(f"{unknown[0]!r} is no trained model; scaling is about {', '.join(MODELS)}")
-    sizes = ("lengths", "batches", "catalogues")
-    numbers = ("batch_length", "catalogue_length", "rounds", "threads")
-    for name in (*sizes, *numbers):
-        values = parameters[name] if name in sizes else [parameters[name]]
-        if not values or min(values) < 1:
-            raise SeqRecError(f"{name} is {parameters[name]!r}; every value must be at least 1")
     check_threads(parameters["threads"])
-    return [
-        Config(
-            dataset=parameters["dataset"],
-            models=tuple(parameters["models"]),
-            lengths=tuple(sorted(parameters["lengths"])),
-            batches=tuple(sorted(parameters["batches"])),
-            catalogues=tuple(sorted(parameters["catalogues"])),
-            device=parameters.get("device", "cpu"),
-            **{name: parameters[name] for name in numbers},
-        )
-    ]
+    refuse_unknown(parameters["models"], MODELS, "trained model")
+    given = {field.name: parameters[field.name] for field in fields(Config) if field.name in parameters}
+    sizes = {name: tuple(sorted(given[name])) for name in ("lengths", "batches", "catalogues")}
+    return [Config(**given | sizes)]
 
 
 def run(config: Config, context: Context) -> Outcome:

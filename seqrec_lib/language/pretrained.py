@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results.record import ADDED_LATER
+from seqrec_lib.validation import Checked, Count, Length, Part, Width
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,7 @@ Kind = Literal["hub", "folder", "scratch"]
 
 
 @dataclass(frozen=True)
-class Size:
+class Size(Checked):
     """Dimensions of a model from scratch.
 
     Attributes:
@@ -62,14 +63,19 @@ class Size:
             layer adds. A pair is equal everywhere only at dropout 0, since Mamba-2 has no attention.
     """
 
-    d_model: int = 128
-    n_layers: int = 3
-    heads: int = 4
-    d_state: int = 64
-    positions: int = 256
-    vocabulary: int = 2048
-    dropout: float = 0.1
+    d_model: Width = 128
+    n_layers: Width = 3
+    heads: Width = 4
+    d_state: Width = 64
+    positions: Length = 256
+    vocabulary: Count = 2048
+    dropout: Part = 0.1
     same_dropout: bool = field(default=False, metadata=ADDED_LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.heads:
+            raise SeqRecError(f"heads is {self.heads}; it should divide d_model, which is {self.d_model}")
 
 
 @dataclass(frozen=True)

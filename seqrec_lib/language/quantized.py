@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import pretrained
 from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -184,7 +185,7 @@ def load_tuned(folder: Path, source: str, device: str) -> LanguageModel:
         SeqRecError: the weights behind ``source`` are not those that the adapter was trained on; what `load` raises.
     """
     language = load(source, device)
-    wanted = json.loads((folder / BASE).read_text(encoding="utf-8"))
+    wanted = read_json(folder / BASE, "delete the ranker's record and tune it again")
     if wanted["weights_sha256"] != language.provenance["weights_sha256"]:
         raise SeqRecError(
             f"{base(source)}: its weights are not those that the adapter in {folder.name} was tuned on; "

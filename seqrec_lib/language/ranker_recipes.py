@@ -7,18 +7,22 @@ scratch), then the reader's overrides.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from seqrec_lib.data.registry import base_name
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.pretrained import Size
-from seqrec_lib.language.recipes import overridden
+from seqrec_lib.language.title_tokens import TITLES
+from seqrec_lib.validation import Checked, Count, CountOrNone, Positive, assembled
 
 Schedule = Literal["linear", "inverse-sqrt", "constant"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Checked):
     """What a ranker reads, and what is asked of it.
 
     Attributes:
@@ -32,19 +36,19 @@ class Setting:
     """
 
     prompt: Literal["titles", "paper-ranking", "llamarec"] = "titles"
-    candidates: int = 20
-    history: int = 20
-    prompt_tokens: int = 128
+    candidates: Annotated[int, Field(ge=2, le=26)] = 20  # a letter each
+    history: Count = 20
+    prompt_tokens: Count = 128
     negatives: Literal["random", "retriever", "mixed"] = "random"
     order: Literal["shuffled", "ordered"] = "shuffled"
     vectors: bool = True
-    valid_users: int = 512
-    orders: int = 5
-    lora_rank: int = 0
+    valid_users: Count = 512
+    orders: CountOrNone = 5
+    lora_rank: CountOrNone = 0
 
 
 @dataclass(frozen=True)
-class Teaching:
+class Teaching(Checked):
     """Fine-tuning on letters (`ranker_training.Tuning` has the other fields' meaning).
 
     Attributes:
@@ -53,13 +57,13 @@ class Teaching:
     """
 
     objective: Literal["sft", "letters"] = "sft"
-    lessons: int = 3200
-    per_user: int = 100
-    learning_rate: float = 3e-3
+    lessons: CountOrNone = 3200
+    per_user: Count = 100
+    learning_rate: Positive = 3e-3
     schedule: Schedule = "linear"
-    warmup_steps: int = 50
-    batch: int = 32
-    epochs: int = 1
+    warmup_steps: CountOrNone = 50
+    batch: Count = 32
+    epochs: Count = 1
 
 
 RETRIEVER: dict[str, dict[str, Any]] = {"demo": {"epochs": 3}}
@@ -92,9 +96,26 @@ def resolve(
     """(size, setting, teaching) of a run; a pretrained model has a size of its own: None.
 
     Raises:
-        SeqRecError: an override is none of their fields, or has a wrong type.
+        SeqRecError: an override is none of their fields, or a value is not allowed, also with the others.
     """
-    parts = {"size": asdict(Size()), "setting": asdict(Setting()), "teaching": asdict(Teaching())}
     given = SCRATCH | DATASETS.get(base_name(dataset), {}) if scratch else PRETRAINED
-    chosen = overridden(parts, given, overrides or {}, "a ranker")
-    return Size(**chosen["size"]) if scratch else None, Setting(**chosen["setting"]), Teaching(**chosen["teaching"])
+    if not scratch:
+        setting, teaching = assembled((Setting, Teaching), given, overrides or {}, "a pretrained ranker")
+        return None, setting, teaching
+    size, setting, teaching = assembled((Size, Setting, Teaching), given, overrides or {}, "a ranker")
+    if size.n_layers < 2:
+        raise SeqRecError(f"n_layers is {size.n_layers}; it should be at least 2: an induction head needs two layers")
+    if size.d_model // size.heads % 2:
+        raise SeqRecError(
+            f"heads is {size.heads} with d_model {size.d_model}; the width of a head should be even: it turns in pairs"
+        )
+    needed = len(TITLES.render(["title"], ["title"] * setting.candidates).split())
+    if setting.prompt_tokens < needed:
+        raise SeqRecError(
+            f"prompt_tokens is {setting.prompt_tokens}; a title and {setting.candidates} candidates need {needed}"
+        )
+    if size.positions < setting.prompt_tokens + 1:
+        raise SeqRecError(
+            f"positions is {size.positions}; prompt_tokens {setting.prompt_tokens} and the answer need more"
+        )
+    return size, setting, teaching

@@ -6,15 +6,15 @@ overrides.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.tuning import Tuning
+from seqrec_lib.validation import Checked, Count, NotNegative, Several, Share, Width, assembled
 
 ARCHITECTURES = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
 """The language models of the two: what they are from scratch."""
@@ -33,7 +33,7 @@ PRETRAINED: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Writing:
+class Writing(Checked):
     """From a tuned model to lists of items.
 
     Attributes:
@@ -44,14 +44,22 @@ class Writing:
         k1, b: what is tried for BM25's constants.
     """
 
-    beams: int = 20
-    steps: int = 24
+    beams: Width = 20
+    steps: Count = 24
     length_penalty: float = 0.0
-    length: int = 20
-    fewer: tuple[int, ...] = (10, 5)
-    constants_users: int = 256
-    k1: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
-    b: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    length: Count = 20
+    fewer: Annotated[tuple[Count, ...], *Several] = (10, 5)
+    constants_users: Count = 256
+    k1: Annotated[tuple[NotNegative, ...], *Several] = (0.5, 1.0, 1.5, 2.0)
+    b: Annotated[tuple[Share, ...], *Several] = (0.0, 0.25, 0.5, 0.75)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for m in self.fewer:
+            if self.length % m or m > self.beams:
+                raise SeqRecError(
+                    f"fewer has {m}; it should divide length {self.length} and be at most beams {self.beams}"
+                )
 
 
 SMALL: dict[str, Any] = {"d_model": 64, "n_layers": 3, "heads": 2, "tokens_per_batch": 1024}
@@ -96,63 +104,18 @@ def resolve(
     """(size, tuning, writing) of a run; a pretrained source has a size of its own: None.
 
     Raises:
-        SeqRecError: an override is none of their fields, or has a wrong type.
+        SeqRecError: an override is none of their fields, or a value is not allowed, also with the others.
     """
     scratch = source.startswith("scratch:")
-    defaults = {"size": asdict(Size()), "tuning": asdict(Tuning()), "writing": asdict(Writing())}
     given = dict(DATASETS.get(base_name(dataset), {})) if scratch or dataset == "demo" else {}
     given |= {} if scratch else PRETRAINED
-    chosen = overridden(defaults, given, overrides or {}, model)
-    _check(chosen["size"], chosen["writing"])
-    size = Size(**chosen["size"]) if scratch else None
-    return size, Tuning(**chosen["tuning"]), Writing(**chosen["writing"])
-
-
-def _check(size: Mapping[str, Any], writing: Mapping[str, Any]) -> None:
-    """Raise SeqRecError for settings with which a run would fail only after a while."""
-    if size["d_model"] % size["heads"]:
-        raise SeqRecError(f"d_model {size['d_model']} is no multiple of heads {size['heads']}; choose one that is")
-    for name in ("fewer", "k1", "b"):
-        if not writing[name]:
-            raise SeqRecError(f"{name} is empty; give at least one number")
-    if min(writing["fewer"]) < 1:
-        raise SeqRecError(f"fewer is {list(writing['fewer'])}; numbers of queries are at least 1")
-
-
-def overridden(
-    defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], overrides: Mapping[str, Any], owner: str
-) -> dict[str, dict[str, Any]]:
-    """``defaults``, fields by part, with the values of ``given`` and then of ``overrides`` in their places.
-
-    >>> overridden({"tuning": {"epochs": 3}, "writing": {"beams": 20}}, {"epochs": 1}, {"beams": 5}, "gpt4rec")
-    {'tuning': {'epochs': 1}, 'writing': {'beams': 5}}
-
-    Raises:
-        SeqRecError: an override is no field of ``owner``, or has another type than its default.
-    """
-    known = {name: part for part, values in defaults.items() for name in values}
-    chosen = {part: dict(values) for part, values in defaults.items()}
-    for name, value in given.items():
-        chosen[known[name]][name] = value
-    for name, value in overrides.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"{owner} has {', '.join(known)}"
-            raise SeqRecError(f"unknown override {name!r}; {hint}")
-        chosen[known[name]][name] = _like(defaults[known[name]][name], value, name)
-    return chosen
-
-
-def _like(default: Any, value: Any, name: str) -> Any:
-    """``value`` if it has the default's type; whole numbers pass as floats, lists as tuples.
-
-    >>> _like((10, 5), [4], "fewer")
-    (4,)
-    """
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
-        return tuple(_like(default[0], element, name) for element in value)
-    if type(value) is not type(default):
-        raise SeqRecError(f"override {name} is {value!r}; expected {type(default).__name__}, such as {default!r}")
-    return value
+    size, tuning, writing = assembled((Size, Tuning, Writing), given, overrides or {}, model)
+    if not scratch:
+        return None, tuning, writing
+    needed = tuning.prompt_tokens + max(tuning.title_tokens + 1, writing.steps)
+    if source != "scratch:mamba2" and needed > size.positions:
+        raise SeqRecError(
+            f"positions is {size.positions}; prompt_tokens {tuning.prompt_tokens}, with title_tokens "
+            f"{tuning.title_tokens} and an end or with steps {writing.steps}, need {needed}"
+        )
+    return size, tuning, writing

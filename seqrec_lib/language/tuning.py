@@ -30,6 +30,7 @@ from seqrec_lib.checksums import SUMS, damage, seal
 from seqrec_lib.data.sequences import Sequences, bucketed_batches, cut_windows
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import Encoded, Encoder, collate
+from seqrec_lib.validation import Checked, Count, CountOrNone, NotNegative, Positive, Share
 
 if TYPE_CHECKING:
     from seqrec_lib.language.pretrained import LanguageModel
@@ -39,7 +40,7 @@ LORA_TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"], "mamba2": ["in_proj"]}  # 
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(Checked):
     """How a language model is fine-tuned.
 
     Attributes:
@@ -52,16 +53,16 @@ class Tuning:
         lora_rank: 0 trains all weights, else low-rank adapters (peft), which are merged afterwards.
     """
 
-    epochs: int = 4
-    history: int = 20
-    prompt_tokens: int = 200
-    title_tokens: int = 32
-    tokens_per_batch: int = 2048
-    learning_rate: float = 2e-3
-    warmup: float = 0.1
-    weight_decay: float = 0.01
+    epochs: Count = 4
+    history: Count = 20
+    prompt_tokens: Count = 200
+    title_tokens: Count = 32
+    tokens_per_batch: Count = 2048
+    learning_rate: Positive = 2e-3
+    warmup: Share = 0.1
+    weight_decay: NotNegative = 0.01
     loss_on: Literal["all", "answer"] = "all"
-    lora_rank: int = 0
+    lora_rank: CountOrNone = 0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,17 @@ To add one: write a :class:`~seqrec_lib.models.base.SequentialRecommender` and g
 """
 
 from seqrec_lib.models.building import build, load_class
-from seqrec_lib.models.registry import COUNTED, LANGUAGE, MODELS, VARIANTS, ModelSpec, check, module_of, names
+from seqrec_lib.models.registry import (
+    COUNTED,
+    LANGUAGE,
+    MODELS,
+    VARIANTS,
+    ModelSpec,
+    check,
+    check_architecture,
+    module_of,
+    names,
+)
 
 __all__ = [
     "COUNTED",
@@ -15,6 +25,7 @@ __all__ = [
     "ModelSpec",
     "build",
     "check",
+    "check_architecture",
     "load_class",
     "module_of",
     "names",

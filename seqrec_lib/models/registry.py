@@ -6,12 +6,22 @@ What stands here is in each run's configuration, so that a line more leaves the 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.validation import Part, Width, adapters, checked, refuse_unknown
+
+Initialisation = Literal["own", "blanket", "blanket-but-dt"]
+
+SETTINGS = adapters(  # what those of an architecture may be
+    {
+        **dict.fromkeys(("d_model", "n_layers", "n_heads", "d_state", "d_conv", "expand", "headdim"), Width),
+        "dropout": Part,
+        "initialisation": Initialisation,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -113,10 +123,30 @@ def check(model: str) -> None:
     """Raise SeqRecError, with the closest name, if there is no such model."""
     if model in LANGUAGE:
         raise SeqRecError(f"{model!r} is run by the experiment {LANGUAGE[model]!r}; use its notebook")
-    if model not in names():
-        close = difflib.get_close_matches(model, names(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"
-        raise SeqRecError(f"unknown model {model!r}; {hint}")
+    refuse_unknown([model], names(), "model")
+
+
+def check_architecture(model: str, architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a trained model, checked. Settings that only a reader's own model has are held to the type of
+    their default.
+
+    Raises:
+        SeqRecError: a value is not allowed, or two do not go together, so that the model could not be built.
+    """
+    others = {name: type(value) for name, value in MODELS[model].architecture.items() if name not in SETTINGS}
+    values = checked(architecture, SETTINGS | adapters(others))
+    width, n_heads, headdim = (values.get(name) for name in ("d_model", "n_heads", "headdim"))
+    if n_heads and width % n_heads:
+        raise SeqRecError(f"n_heads is {n_heads}; it should divide d_model, which is {width}")
+    if headdim and (width * values["expand"]) % headdim:
+        raise SeqRecError(
+            f"headdim is {headdim}; it should divide expand * d_model, which is {width * values['expand']}"
+        )
+    if model.startswith("hydra4rec") and (values["d_conv"] < 3 or values["d_conv"] % 2 == 0):
+        raise SeqRecError(
+            f"d_conv is {values['d_conv']}; it should be odd and at least 3: Hydra's convolution is centred"
+        )
+    return values
 
 
 def path_of(model: str) -> str:

@@ -12,18 +12,18 @@ Shapes: B histories, L positions, d = d_model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
 from seqrec_lib.models.base import SequentialRecommender, initialise, refuse_past_window
 from seqrec_lib.models.layers import Dropout, FeedForward
+from seqrec_lib.models.registry import Initialisation
 from seqrec_lib.ssm import checked
 
 LAYER_NORM_EPS = 1e-12  # the public code's value
 
-Initialisation = Literal["own", "blanket", "blanket-but-dt"]
 State = list[dict[str, Tensor]]  # of each layer
 
 
@@ -69,9 +69,6 @@ class StateSpaceRecommender(SequentialRecommender):
             then about 0.69 and the memory one or two items); ``"blanket-but-dt"`` is the same without that accident.
         residual: whether a single layer, too, has a residual connection around its mixer.
         repeats: see the base class.
-
-    Raises:
-        ValueError: another ``initialisation``.
     """
 
     def __init__(
@@ -101,8 +98,6 @@ class StateSpaceRecommender(SequentialRecommender):
             for layer in self.stack:
                 initialise(layer.feed_forward)
             return
-        if how not in ("blanket", "blanket-but-dt"):
-            raise ValueError(f"initialisation is {how!r}; use own, blanket or blanket-but-dt")
         spared = [p for name, p in self.named_parameters() if ".dt_proj." in name and how == "blanket-but-dt"]
         kept = [p.detach().clone() for p in spared]
         initialise(self)

@@ -6,7 +6,6 @@ the versions, the day and the clock: a speed without them means nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
 from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.validation import read_json
 
 Record = Mapping[str, Any]
 FOLDER = "benchmarks/results"  # counted from the project
@@ -40,10 +40,7 @@ def read(folder: str, name: str) -> Record | None:
     path = project_root() / folder / f"{name}.json"
     if not path.is_file():
         return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SeqRecError(f"{path} is no valid JSON ({error}); run python -m benchmarks.{name} --save again") from None
+    record = read_json(path, f"run python -m benchmarks.{name} --save again")
     if not isinstance(record, dict):
         raise SeqRecError(f"{path} holds no JSON object; run python -m benchmarks.{name} --save again")
     return record

@@ -34,12 +34,12 @@ SETTINGS = (
     "seqrec_lib.data.registry",
     "seqrec_lib.data.tables",
     "seqrec_lib.experiments.arms",
-    "seqrec_lib.experiments.sound",
     "seqrec_lib.language.ranker_recipes",
     "seqrec_lib.language.recipes",
     "seqrec_lib.models.registry",
     "seqrec_lib.parameters",
     "seqrec_lib.train.recipes",
+    "seqrec_lib.validation",
 )
 # These store, show and name what others compute.
 SERVICES = (

@@ -124,12 +124,14 @@ class RunStore:
 
     # Writing
 
-    def save(self, record: RunRecord, tables: Mapping[str, pa.Table] | None = None) -> RunRecord:
+    def save(
+        self, record: RunRecord, tables: Mapping[str, pa.Table] | None = None, *, again: bool = False
+    ) -> RunRecord:
         """Write a run to the new store, its record last, and return it with its tables described; a complete run also
         loses its working folder.
 
-        A complete run of the same code on the same data is never overwritten: where there is one by now, nothing is
-        written.
+        A complete run of the same code on the same data is not overwritten: where there is one by now, nothing is
+        written, unless this one is complete too and is meant to replace it (``again``).
 
         Raises:
             SeqRecError: a field is wrong, the run id is not the one that its fields give, or the disk refuses.
@@ -138,16 +140,17 @@ class RunStore:
         blobs = {name: table_bytes(table) for name, table in tables.items()}
         described = {name: describe_table(table, blobs[name]) for name, table in sorted(tables.items())}
         record = replace(record, tables=described)
-        self.save_bytes(record, blobs)
+        self.save_bytes(record, blobs, again=again)
         return record
 
-    def save_bytes(self, record: RunRecord, tables: Mapping[str, bytes]) -> bool:
+    def save_bytes(self, record: RunRecord, tables: Mapping[str, bytes], *, again: bool = False) -> bool:
         """`save` with the Parquet files that the record describes; returns whether anything was written."""
         text = record.to_json(f"run {record.run_id}")
         check_key(record, f"run {record.run_id}")
         path = self.new / relative_path(record)
         with self.lock(record.run_id):
-            if path.is_file() and (known := read_at(path)).complete and is_same_work(known, record):
+            replaces = again and record.complete
+            if not replaces and path.is_file() and (known := read_at(path)).complete and is_same_work(known, record):
                 return False
             write_run(path, text, tables)
             if record.complete:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.study.sections import without_empty_sections
+from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
@@ -118,7 +119,7 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
         copy = root / "_build" / "executed" / f"{page.name}.ipynb"
         if not copy.is_file():
             raise SeqRecError(f"page {page.name} has no executed copy at {copy}; run `seqrec study` or `seqrec book`")
-        notebook = json.loads(copy.read_text(encoding="utf-8"))
+        notebook = read_json(copy, "run `seqrec book` again")
         (folder / copy.name).write_text(json.dumps(fill(notebook, page.dataset), indent=1), encoding="utf-8")
     return documents(toc)
 
@@ -279,7 +280,7 @@ def _source(cell: Mapping[str, Any]) -> str:
 
 
 def _failed_page(notebook: Path, page: Page, reason: str) -> str:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = read_json(notebook, "restore the notebook")["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in _source(cell).splitlines()]
     heading = next((line for line in lines if line.startswith("# ")), f"# {page.name}")
     title = _replace(heading, _words(page.dataset))

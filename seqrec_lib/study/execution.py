@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib import parameters
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
@@ -85,8 +87,11 @@ def _execute(
         path.unlink(missing_ok=True)
     source = root / "notebooks" / f"{page.notebook}.ipynb"
     values = dict(page.parameters)
-    if "missing" in parameters.schema(source):
+    known = parameters.schema(source)
+    if "missing" in known:
         values["missing"] = missing
+    if "keep_going" in known:  # failed runs are counted when all pages have been rendered
+        values.setdefault("keep_going", True)
     command = [sys.executable, "-m", "seqrec_lib.study.papermill_job", str(source), str(copy), str(root)]
     command += [json.dumps(values)]
     variables = {
@@ -168,7 +173,7 @@ def _reason(copy: Path, log: Path, status: int) -> str:
 
 def _cells(copy: Path) -> list[dict[str, Any]]:
     try:
-        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
+        cells = read_json(copy, "")["cells"]
         return [cell for cell in cells if isinstance(cell, dict)]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (SeqRecError, KeyError, TypeError):
         return []

@@ -41,22 +41,21 @@ def values_of(page: Page) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in schema.items()} | dict(page.parameters)
 
 
+def configs_of(page: Page) -> list[Any]:
+    """The configurations that a page plans; [] where its notebook is no experiment's."""
+    return get(page.notebook).plan(values_of(page)) if page.notebook in EXPERIMENTS else []
+
+
 def page_runs(page: Page, store: RunStore) -> tuple[list[Any], list[RunRecord | None]]:
     """The configurations that a page plans and their records, whatever the code here is."""
-    if page.notebook not in EXPERIMENTS:
-        return [], []
-    experiment = get(page.notebook)
-    configs = experiment.plan(values_of(page))
-    return configs, [store.find(key(experiment, config)) for config in configs]
+    configs = configs_of(page)
+    return configs, [store.find(key(get(page.notebook), config)) for config in configs]
 
 
 def run_states(page: Page, store: RunStore) -> list[RunState]:
     """The state of every run that a page plans."""
-    if page.notebook not in EXPERIMENTS:
-        return []
-    experiment = get(page.notebook)
     states = []
-    for config in experiment.plan(values_of(page)):
-        planned = look_up(experiment, config, store)
+    for config in configs_of(page):
+        planned = look_up(get(page.notebook), config, store)
         states.append(RunState(config, planned.run_id, planned.record, bool(planned.edited)))
     return states

@@ -21,11 +21,13 @@ from seqrec_lib.places import project_root
 from seqrec_lib.progress import duration
 from seqrec_lib.study.execution import Failure
 from seqrec_lib.study.pool import Job, execute_pages
+from seqrec_lib.validation import refuse_unknown
 
 if TYPE_CHECKING:
     from seqrec_lib.study.budget import BudgetReport
 
 Say = Callable[[str], None]
+MOST_NODES = 100_000  # values of a YAML file: aliases of aliases could stand for any number
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,12 @@ class Study:
         Raises:
             SeqRecError: no such profile, or it has no page of such a data set or notebook.
         """
-        if profile not in self.profiles:
-            raise SeqRecError(f"unknown profile {profile!r}; {parameters.suggest(profile, self.profiles)}")
+        refuse_unknown([profile], self.profiles, "profile")
         pages = self.profiles[profile]
         there = list(dict.fromkeys(page.dataset for page in pages if page.dataset))
         known = list(dict.fromkeys(page.notebook for page in pages))
-        for what, asked, names in (("on data set", datasets, there), ("of notebook", notebooks, known)):
-            for name in asked:
-                if name not in names:
-                    hint = parameters.suggest(name, names)
-                    raise SeqRecError(f"profile {profile!r} has no page {what} {name!r}; {hint}")
+        for what, asked, names in (("page of data set", datasets, there), ("page of notebook", notebooks, known)):
+            refuse_unknown(asked, names, what, f"profile {profile!r}")
         return [
             page
             for page in pages
@@ -124,8 +122,7 @@ def load_study(root: Path | None = None) -> Study:
 def _pages(root: Path, where: str, entry: Any) -> Iterator[Page]:
     if not isinstance(entry, dict) or not isinstance(entry.get("notebook"), str):
         raise SeqRecError(f"{where}: {entry!r} names no notebook; write '- notebook: accuracy'")
-    for key in entry.keys() - {"notebook", "parameters", "datasets"}:
-        raise SeqRecError(f"{where}: unknown key {key!r}; use notebook, parameters, datasets")
+    refuse_unknown(entry, ("notebook", "parameters", "datasets"), "key", where)
     notebook = entry["notebook"]
     where = f"{where}, notebook {notebook!r}"
     schema = parameters.schema(root / "notebooks" / f"{notebook}.ipynb")
@@ -157,7 +154,8 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file in which no mapping has a key twice (YAML itself would keep the last).
 
     Raises:
-        SeqRecError: the file cannot be read or is not such YAML.
+        SeqRecError: the file cannot be read or is not such YAML, or its aliases stand for themselves or for more than
+            `MOST_NODES` values.
     """
     import yaml
 
@@ -171,11 +169,27 @@ def read_yaml(path: Path) -> Any:
             return super().construct_mapping(node, deep)
 
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Strict)
+        text = path.read_text(encoding="utf-8")
+        if _expanded(yaml.compose(text, Strict), {}) > MOST_NODES:
+            raise SeqRecError(f"{path}: its aliases stand for more than {MOST_NODES:,} values; write fewer")
+        return yaml.load(text, Strict)
     except OSError as error:
         raise SeqRecError(f"{path}: cannot be read ({error.strerror}); run this in the project's folder") from None
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise SeqRecError(f"{path}: no valid YAML ({' '.join(str(error).split())}); correct it") from None
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """Values that a YAML node stands for, each alias counted as what it repeats; ValueError for one in itself."""
+    if node is None or isinstance(node.value, str):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = -1  # under way
+        parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
+    if known[id(node)] < 0:
+        raise ValueError(f"the alias of line {node.start_mark.line + 1} is a part of itself")
+    return known[id(node)]
 
 
 def run_study(
@@ -200,12 +214,13 @@ def run_study(
         say: takes each line of progress.
 
     Raises:
-        SeqRecError: study.yml or the arguments are wrong, or the book could not be built. A notebook that
-            fails is no exception but an entry of the result.
+        SeqRecError: study.yml or the arguments are wrong, a page's parameters do not go together, or the book could
+            not be built. A notebook that fails is no exception but an entry of the result.
     """
     study = load_study()
     chosen = [_on_device(page, device, study.root) for page in study.select(profile, datasets, notebooks)]
     others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
+    _plan_all(chosen)
     result = Result()
     jobs = [Job(page, missing) for page in chosen] + [Job(page, "skip") for page in others]
     result.failures = execute_pages(study.root, jobs, say)
@@ -248,6 +263,17 @@ def run_missing(
         if out is not None:
             packed = export_runs(store, out).added if any(store.new.glob("[!.]*/*/*.json")) else []
             say(f"{out}: {len(packed)} runs" if packed else f"{out}: not written, there is no new run")
+
+
+def _plan_all(pages: Sequence[Page]) -> None:
+    """Plan every page before the first of them starts, which may take hours: what no run can mean is said now."""
+    from seqrec_lib.study.plans import configs_of
+
+    for page in pages:
+        try:
+            configs_of(page)
+        except SeqRecError as error:
+            raise SeqRecError(f"page {page.name!r}: {error}") from None
 
 
 def _on_device(page: Page, device: str, root: Path) -> Page:

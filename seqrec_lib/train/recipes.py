@@ -7,21 +7,21 @@ as the one in the true order is.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.models import COUNTED, MODELS, check
+from seqrec_lib.models import COUNTED, MODELS, check, check_architecture
 from seqrec_lib.results.record import ADDED_LATER
+from seqrec_lib.validation import Checked, Count, CountOrNone, Length, NotNegative, Part, Positive, Seed, refuse_unknown
 
 Precision = Literal["fp32", "softmax-bf16", "bf16"]
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """How a model is trained.
 
     Attributes:
@@ -42,20 +42,25 @@ class TrainingConfig:
     """
 
     objective: Literal["all-positions", "prefixes"] = "all-positions"
-    max_length: int = 200
-    stride: int = 0
-    tokens_per_batch: int = 3200
-    epochs: int = 100
-    patience: int = 10
-    validate_every: int = 1
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
-    clip: float = 5.0
-    average: float = 0.999
+    max_length: Length = 200
+    stride: CountOrNone = 0
+    tokens_per_batch: Count = 3200
+    epochs: Count = 100
+    patience: CountOrNone = 10
+    validate_every: Count = 1
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 0.0
+    warmup_steps: CountOrNone = 0
+    clip: Positive = 5.0
+    average: Part = 0.999
     precision: Precision = "fp32"
-    seed: int = 0
+    seed: Seed = 0
     schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride > self.max_length:
+            raise SeqRecError(f"stride is {self.stride}; it should be at most max_length, which is {self.max_length}")
 
 
 FEW_EPOCHS: dict[str, Any] = {  # where the item softmax makes an epoch long, the rate falls to zero over few of them
@@ -115,42 +120,35 @@ def resolve(
     ``overrides`` names fields of :class:`TrainingConfig` or arguments of the model's class.
 
     Raises:
-        SeqRecError: an override fits neither, has a wrong type, or the model is unknown.
+        SeqRecError: an override fits neither, a value is not allowed, or the model is unknown.
     """
-    check(model)
+    own = overrides_by_model([model], overrides or {})[model]
     if model in COUNTED:
         return {}, None
     dataset = base_name(dataset)
     defaults = MODELS[model].architecture
-    architecture = dict(defaults)
-    architecture |= {k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}
-    known: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig) if field.name != "seed"}
-    training = known | DATASET_TRAINING.get(dataset, {})
+    chosen = {**defaults, **{k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}}
+    training = dict(DATASET_TRAINING.get(dataset, {}))
     for name in dict.fromkeys((model.partition("+")[0], model)):  # a variant is trained as its base, where not said
         training |= MODEL_TRAINING.get(name, {}) | PAIR_TRAINING.get((dataset, name), {})
-    for name, value in (overrides or {}).items():
-        if name in defaults:
-            architecture[name] = _like(defaults[name], value, name)
-        elif name in known:
-            training[name] = _like(known[name], value, name)
-        else:
-            choices = [*defaults, *known]
-            close = difflib.get_close_matches(name, choices, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"{model} has {', '.join(choices)}"
-            raise SeqRecError(f"unknown override {name!r}; {hint}")
+    architecture = check_architecture(model, chosen | {k: v for k, v in own.items() if k in defaults})
+    training |= {k: v for k, v in own.items() if k not in defaults}
     if not MODELS[model].causal(architecture):
         training["objective"] = "prefixes"
     return architecture, TrainingConfig(**training, seed=seed)
 
 
-def _like(default: Any, value: Any, name: str) -> Any:
-    """``value`` if it has the default's type; whole numbers pass as floats.
+def overrides_by_model(models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of ``overrides``, which are for all ``models``, those that each model has: counting models have none.
 
-    >>> _like(0.5, 1, "dropout")
-    1.0
+    Raises:
+        SeqRecError: an unknown model, or an override that none of the models has.
     """
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(default):
-        raise SeqRecError(f"override {name} is {value!r}; expected {type(default).__name__}, such as {default!r}")
-    return value
+    training = [field.name for field in fields(TrainingConfig) if field.name != "seed"]
+    settings: dict[str, list[str]] = {}
+    for model in models:
+        check(model)
+        settings[model] = [] if model in COUNTED else [*MODELS[model].architecture, *training]
+    known = dict.fromkeys(name for names in settings.values() for name in names)
+    refuse_unknown(overrides, known, "override", ", ".join(settings))
+    return {model: {k: v for k, v in overrides.items() if k in names} for model, names in settings.items()}

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ from safetensors.torch import load_file
 
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import rank_split
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
@@ -39,29 +36,6 @@ def test_a_plan_has_one_run_per_model_and_seed_and_counts_only_once() -> None:
     ]
     assert configs[0].training is None and configs[1].training is not None
     assert configs[1].training.epochs == 2 and configs[1].architecture["d_model"] == 16
-
-
-def test_planning_needs_no_torch() -> None:
-    code = (
-        "import sys; from seqrec_lib.experiments import accuracy; accuracy.plan(%r); assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code % parameters()], check=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"dataset": "ml-2m"}, "ml-2m"),
-        ({"models": ["sasrek"]}, "unknown model 'sasrek'; did you mean 'sasrec'"),
-        ({"overrides": {"dropuot": 0.1}}, "unknown override 'dropuot'; did you mean 'dropout'"),
-        ({"overrides": {"epochs": "3"}}, "override epochs is '3'; expected int"),
-        ({"overrides": "epochs=3"}, "expected a mapping"),
-    ],
-)
-def test_bad_parameters_are_one_clear_line(change: dict[str, object], message: str) -> None:
-    with pytest.raises(SeqRecError, match=message) as caught:
-        accuracy.plan(parameters(**change))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_run_gives_metrics_ranks_and_weights_that_reproduce_them(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import EXPERIMENTS, base, get
-from seqrec_lib.experiments.base import Context, Outcome, execute, key
+from seqrec_lib.experiments.base import Context, Outcome, execute, key, raise_for_failures
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from tests.fakes import Config, FakeExperiment
@@ -39,6 +39,48 @@ def test_runs_are_carried_out_once_and_read_afterwards(store: RunStore) -> None:
     assert first[0].status == "complete"
     assert first[0].cost["wall_seconds"] >= 0
     assert store.table(first[0], "ranks")["rank"].to_pylist() == [1, 1]
+
+
+def test_rerun_makes_every_run_again_and_keeps_the_former_one_until_the_new_one_is_complete(store: RunStore) -> None:
+    experiment = FakeExperiment()
+    first = execute(experiment, configs(0, 1), store=store)
+    assert execute(experiment, configs(0, 1), store=store, missing="skip", rerun=True) == first
+    again = execute(experiment, configs(0, 1), store=store, rerun=True)
+    assert experiment.calls == [0, 1, 0, 1]
+    for before, after in zip(first, again, strict=True):
+        assert before is not None and after is not None
+        assert (before.run_id, before.metrics) == (after.run_id, after.metrics)
+        assert after.finished >= before.finished and store.find(after.run_id) == after
+
+    def fails(config: Config, context: Context) -> None:
+        raise SeqRecError("no luck")
+
+    experiment.act = fails
+    (failed,) = execute(experiment, configs(0), store=store, rerun=True)
+    assert failed is not None and failed.error == "no luck"
+    assert store.find(failed.run_id) == again[0]
+
+
+def test_rerun_refuses_published_runs_before_it_begins_any(store: RunStore) -> None:
+    experiment = FakeExperiment()
+    execute(experiment, configs(1), store=RunStore(store.published, store.published))
+    with pytest.raises(SeqRecError, match=r"demo seed 1 is a published run.*results recheck --run") as caught:
+        execute(experiment, configs(0, 1), store=store, rerun=True)
+    assert "\n" not in str(caught.value)
+    assert experiment.calls == [1]
+
+
+def test_failures_are_raised_for_unless_they_are_published_or_asked_to_be_passed_over(store: RunStore) -> None:
+    def act(config: Config, context: Context) -> None:
+        if config.seed:
+            raise SeqRecError("no luck")
+
+    records = execute(FakeExperiment(act), configs(0, 1, 2), store=store)
+    with pytest.raises(SeqRecError, match=r"2 of 3 runs failed; demo seed 1: no luck; .* keep_going"):
+        raise_for_failures(records, store)
+    raise_for_failures(records, store, keep_going=True)
+    raise_for_failures([records[0], None], store)
+    raise_for_failures(records, RunStore(store.published, store.new))  # there they are published
 
 
 def test_a_raised_revision_is_another_run(store: RunStore) -> None:

@@ -63,7 +63,7 @@ def test_paths_are_those_of_the_device_and_all_of_them_by_default() -> None:
     assert latency._job(config, 0).paths == ("served", "module", "step")
     (config,) = latency.plan(SMALL | {"device": "cuda", "paths": ["graph"]})
     assert latency._job(config, 0).paths == ("graph",) and plain(config)["paths"] == ["graph"]
-    with pytest.raises(SeqRecError, match="path 'graph' cannot be timed on cpu; it has served, module, step"):
+    with pytest.raises(SeqRecError, match="unknown path on cpu 'graph'; known are served, module, step"):
         latency.plan(SMALL | {"paths": ["graph"]})
 
 
@@ -143,9 +143,9 @@ def test_scaling_times_every_cell_in_every_round(tmp_path: Path) -> None:
     memory = outcome.tables["memory"].to_pandas().set_index(["model", "path", "length"])["state"]
     assert memory["sasrec", "served", 20] == 4 * memory["sasrec", "served", 5]
     assert memory["hydra4rec", "served", 20] == memory["hydra4rec", "served", 5] > 0
-    with pytest.raises(SeqRecError, match="'popularity' is no trained model"):
+    with pytest.raises(SeqRecError, match="unknown trained model 'popularity'"):
         scaling.plan(SIZES | {"models": ["popularity"]})
-    with pytest.raises(SeqRecError, match="lengths is"):
+    with pytest.raises(SeqRecError, match=r"lengths\[0\] is 0"):
         scaling.plan(SIZES | {"lengths": [0]})
 
 

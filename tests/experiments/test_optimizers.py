@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,26 +62,6 @@ def test_the_variant_without_a_rate_starts_from_rates_that_differ_and_stands_bes
         assert {GRIDS[own].model} == {GRIDS[peer].model for peer in peers}
     for peers, own in TUNED_AND_FREE.values():
         assert {ARMS[own].model} == {ARMS[peer].model for peer in peers}
-
-
-def test_planning_needs_no_torch() -> None:
-    code = f"import sys; from seqrec_lib.experiments import optimizers as o; o.plan({parameters(grids=['usgm'])!r})"
-    subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], check=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"arms": ["usgm-papr"]}, "unknown arm 'usgm-papr'; did you mean 'usgm-paper'"),
-        ({"grids": ["rate"]}, "unknown grid 'rate'"),
-        ({"seeds": []}, "seeds is empty"),
-        ({"model": "popularity"}, "counts and is not trained"),
-        ({"overrides": {"dropuot": 0.1}}, "did you mean 'dropout'"),
-    ],
-)
-def test_bad_parameters_are_one_clear_line(change: dict[str, object], message: str) -> None:
-    with pytest.raises(SeqRecError, match=message):
-        optimizers.plan(parameters(**change))
 
 
 def test_runs_give_history_metrics_and_a_trace(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from seqrec_lib.data.sequences import Sequences
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import llamarec, orpo
 from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.language import ranker_recipes
@@ -38,24 +36,6 @@ def test_arms_cover_every_objective_and_kind_and_have_a_name_on_the_page() -> No
     assert {arm.objective for arm in orpo.ARMS.values()} == set(OBJECTIVES)
     assert {arm.negatives for arm in orpo.ARMS.values()} == set(KINDS)
     assert list(preferences.LABELS) == list(orpo.ARMS)
-
-
-def test_planning_needs_no_torch() -> None:
-    code = "import sys; from seqrec_lib.experiments import orpo as e; e.plan(%r); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code % parameters()], check=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"arms": ["orpo-multy"]}, "unknown arm 'orpo-multy'; did you mean 'orpo-multi'"),
-        ({"tuning": {"objective": "sft"}}, "unknown tuning 'objective'"),
-        ({"retriever": "popularity"}, "only counts"),
-    ],
-)
-def test_bad_parameters_are_one_clear_line(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(SeqRecError, match=message):
-        orpo.plan(parameters(**change))
 
 
 @pytest.fixture

@@ -237,7 +237,7 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     for text in ("{", "[]"):
         (tmp_path / "train_speed.json").write_text(text)
         with pytest.raises(
-            SeqRecError, match=r"train_speed\.json .*run python -m benchmarks\.train_speed --save again"
+            SeqRecError, match=r"train_speed\.json.*run python -m benchmarks\.train_speed --save again"
         ) as caught:
             benchmarks.read(str(tmp_path), "train_speed")
         assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """The notebooks as they are committed: their form, and that they work where nothing has been run."""
 
+import ast
 import json
 
 import pytest
@@ -51,6 +52,19 @@ def test_a_notebook_opens_with_title_parameters_and_their_check(name):
     ]
     assert levels[0] == 1
     assert set(levels[1:]) == {2}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "missing" in schema(FOLDER / f"{name}.ipynb")])
+def test_a_notebook_that_runs_can_run_again_and_ends_with_its_failures(name):
+    known = schema(FOLDER / f"{name}.ipynb")
+    assert (known["rerun"].type, known["rerun"].default) == ("bool", False)
+    assert (known["keep_going"].type, known["keep_going"].default) == ("bool", False)
+    code = "\n".join(source(cell) for cell in read(name)["cells"] if cell["cell_type"] == "code")
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    planned = [call for call in calls if getattr(call.func, "id", "") == "execute" and call.args[0].id == name]
+    assert any("rerun" in {keyword.arg for keyword in call.keywords} for call in planned)
+    last = ast.parse(source(read(name)["cells"][-1])).body[-1].value
+    assert (last.func.id, last.keywords[0].value.id) == ("raise_for_failures", "keep_going")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -142,7 +142,7 @@ from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
 from seqrec_lib.results import RunStore
 store = RunStore("new", "published")
-configs = accuracy.plan(accuracy.tiny("popularity", "markov") | {"dataset": "demo"})
+configs = accuracy.plan({"dataset": "demo", "models": ["popularity", "markov"], "seeds": [0]})
 records = execute(accuracy, configs, store=store, missing=sys.argv[1], progress=False)
 print([(r.run_id, r.edited is not None, round(r.metrics["ndcg@10"], 9)) if r else None for r in records])
 """

@@ -41,6 +41,13 @@ NOTEBOOKS = {
 }
 
 
+def _nested_aliases(depth: int) -> str:
+    """Ten values, ten times ten, ...: a few lines that stand for 10^depth values."""
+    lines = ["a0: &a0 [" + "x, " * 10 + "]"]
+    lines += [f"a{n}: &a{n} [" + f"*a{n - 1}, " * 10 + "]" for n in range(1, depth)]
+    return "\n".join(lines)
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -66,11 +73,11 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
     assert [p.name for p in study.select("paper", ["ml-100k"])] == ["good-ml-100k", "plain"]
     with pytest.raises(SeqRecError, match="unknown profile 'papr'; did you mean 'paper'"):
         study.select("papr")
-    with pytest.raises(SeqRecError, match=r"no page on data set 'ml-1k'; did you mean .*'ml-1m'"):
+    with pytest.raises(SeqRecError, match=r"profile 'paper': unknown page of data set 'ml-1k'; did you mean .*'ml-1m'"):
         study.select("paper", ["ml-1k"])
     assert [p.name for p in study.select("paper", notebooks=["good"])] == ["good-ml-1m", "good-ml-100k"]
     assert [p.name for p in study.select("paper", ["ml-1m"], ["good"])] == ["good-ml-1m"]
-    with pytest.raises(SeqRecError, match=r"no page of notebook 'goood'; did you mean 'good'"):
+    with pytest.raises(SeqRecError, match=r"profile 'paper': unknown page of notebook 'goood'; did you mean 'good'"):
         study.select("paper", notebooks=["goood"])
 
 
@@ -80,7 +87,7 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
         ("profiles: {demo: [{notebook: goood, datasets: [demo]}]}", "unknown notebook 'goood'"),
         (
             "profiles: {demo: [{notebook: good, datasets: [demmo]}]}",
-            "unknown value 'demmo'; did you mean 'demo'",
+            "unknown value of dataset 'demmo'; did you mean 'demo'",
         ),
         ("profiles: {demo: [{notebook: good}]}", "no data set is given"),
         ("profiles: {demo: [{notebook: plain, datasets: [demo]}]}", "no parameter 'dataset'"),
@@ -88,7 +95,7 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
             "profiles: {demo: [{notebook: plain, parameters: {sise: 1}}]}",
             "unknown parameter 'sise'; did you mean 'size'",
         ),
-        ("profiles: {demo: [{notebook: plain, parameters: {size: a}}]}", "size is 'a', expected float"),
+        ("profiles: {demo: [{notebook: plain, parameters: {size: a}}]}", "size is 'a'; it should be a valid number"),
         ("profiles: {demo: [{notebook: plain, datsets: []}]}", "unknown key 'datsets'"),
         ("profiles: {demo: [{notebook: plain}, {notebook: plain}]}", "the page 'plain' twice"),
         ("profiles: {demo: [{notebook: plain}], demo: []}", "key 'demo' occurs twice"),
@@ -105,6 +112,9 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
         ("profiles: [", "no valid YAML"),
         ("profiles: 2024-13-01", "no valid YAML"),
         ("[" * 5000, "no valid YAML"),
+        ("profiles: {demo: [{notebook: plain, parameters: &p {size: *p}}]}", "the alias of line 1 is a part of itself"),
+        ("profiles: &p [*p]", "the alias of line 1 is a part of itself"),
+        (_nested_aliases(7), "aliases stand for more than 100,000 values"),
         ("", "expected one key 'profiles'"),
     ],
 )
@@ -238,3 +248,17 @@ def test_the_studys_own_file_is_valid() -> None:
 def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SeqRecError, match="cannot be read"):
         read_yaml(tmp_path / "none.yml")
+
+
+def test_parameters_that_do_not_go_together_are_said_before_any_page_starts(project: Path) -> None:
+    cell = 'dataset: str = "demo"\nmodels: list[str] = ["sasrec"]\nseeds: list[int] = [0]\noverrides: dict = {}\n'
+    study = """
+profiles:
+  demo:
+    - {notebook: plain}
+    - {notebook: accuracy, datasets: [demo], parameters: {overrides: {n_heads: 3}}}
+"""
+    make_project(project, {"accuracy": [cell]}, study)
+    with pytest.raises(SeqRecError, match="page 'accuracy-demo': n_heads is 3; it should divide d_model") as caught:
+        run_study("demo", say=lambda line: pytest.fail(f"started: {line}"))
+    assert "\n" not in str(caught.value)
