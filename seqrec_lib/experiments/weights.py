@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments.base import Context, execute, key
+from seqrec_lib.experiments.base import Context, execute, look_up
 from seqrec_lib.results import RunStore
 
 if TYPE_CHECKING:
@@ -44,14 +44,16 @@ def ensure_weights(
     Raises:
         SeqRecError: the run failed, or keeps nothing.
     """
-    run_id = key(experiment, config)
-    record = store.find(run_id)
+    planned = look_up(experiment, config, store)
+    record = planned.record
     if record is not None and record.complete and record.dataset.get("split_sha256") != split_hash:
         store = other_data_store(store, split_hash)
+    run_id = planned.run_id  # of edited code, where it is
     if store.is_locked(run_id):
         report(f"another process is at run {run_id}, which this one builds on; waiting")
     with store.lock(run_id):
-        record, folder = store.find(run_id), store.kept(run_id, report)
+        # What other code kept is not used either: its record does not count.
+        record, folder = look_up(experiment, config, store).record, store.kept(run_id, report)
         if folder is not None and record is not None and record.complete:
             return folder
         (record,) = execute(experiment, [config], store=store, progress=progress, device=device)

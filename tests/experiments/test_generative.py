@@ -73,9 +73,7 @@ def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_pat
 
 def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path, small: Sequences) -> None:
     folder, keys = tmp_path / "model", []
-    overrides = {
-        name: value for name, value in QUICK.items() if name not in {"d_model", "n_layers", "heads", "d_state"}
-    }
+    overrides = {name: value for name, value in QUICK.items() if name not in Size.__dataclass_fields__}
     for seed in (0, 1):
         made = from_scratch("gpt2", [f" {title}." for title in small.titles[1:]], Size(16, 1, 2, 8, 256, 320), seed)
         made.model.save_pretrained(folder)
@@ -91,7 +89,7 @@ def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path, small: 
         record is not None and record.error is not None and "not the one that the run was planned with" in record.error
     )
     for model in ("bm25-last", "gpt4rec"):  # what is no folder keeps the key that it always had
-        (config,) = generative.plan(parameters(models=[model]))
+        (config,) = generative.plan(parameters(models=[model], overrides={}))
         assert "source_sha256" not in plain(config)
 
 

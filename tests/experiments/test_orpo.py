@@ -92,7 +92,6 @@ def test_arms_share_what_they_start_from_and_a_missing_part_fails_that_arm_alone
     runs = preferences.rows(configs, records, store)
     changes = preferences.compare(runs, store)
     assert [c.difference is None for c in changes] == [False, False, True, True]
-    assert preferences.verdict(changes).word in ("partly", "not tested yet")  # a stand-in from scratch decides nothing
 
 
 def test_changes_by_hand() -> None:

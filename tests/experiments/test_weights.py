@@ -23,18 +23,21 @@ HERE, ELSEWHERE = "a" * 64, "b" * 64
 
 @dataclass(frozen=True)
 class Config:
-    dataset: str = "demo"
+    dataset: str = "made-up"
     seed: int = 0
 
 
 class Keeping:
     """An experiment that keeps a file; ``data`` is the split hash of what is installed."""
 
-    NAME, REVISION, SOURCES = "keeping", 1, ("seqrec_lib.errors",)
+    NAME = "keeping"
     Config = Config
 
     def __init__(self, data: str = HERE, fail: bool = False, keep: bool = True) -> None:
         self.data, self.fail, self.keep, self.runs = data, fail, keep, 0
+
+    def revision(self, config: Config) -> int:
+        return 1
 
     def plan(self, parameters: Any) -> list[Config]:
         return [Config()]
@@ -49,7 +52,7 @@ class Keeping:
             folder.mkdir(exist_ok=True)
             (folder / "weights").write_text(self.data)
             seal(folder)
-        return Outcome({"name": "demo", "split_sha256": self.data})
+        return Outcome({"name": "made-up", "split_sha256": self.data})
 
 
 @pytest.fixture
