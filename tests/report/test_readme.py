@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import accuracy
+from seqrec_lib.experiments.base import key
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.readme import BEGIN, END, results_table, updated
 from seqrec_lib.results import RunStore
@@ -63,3 +66,18 @@ def test_only_the_part_between_the_markers_changes() -> None:
     for broken in ("no markers", f"{END} {BEGIN}", BEGIN):
         with pytest.raises(SeqRecError, match="markers"):
             updated(broken, "new")
+
+
+def test_the_readmes_first_lines_give_the_numbers_of_the_records() -> None:
+    head = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[0]
+    store = RunStore(ROOT / "nowhere", ROOT / "results")
+    for dataset, model in (
+        ("ml-1m-recbole", "mamba4rec"), ("ml-1m-recbole", "sasrec"), ("ml-1m", "mamba4rec"), ("ml-1m", "sasrec"),
+    ):  # fmt: skip
+        configs = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0, 1, 2], "overrides": {}})
+        records = [store.find(key(accuracy, config)) for config in configs]
+        values = [record.metrics["ht@10"] for record in records if record is not None]
+        assert f"{sum(values) / len(values):.3f}" in head, (dataset, model)
+    (first, *_) = json.loads((ROOT / "benchmarks/results/time_order.json").read_text(encoding="utf-8"))["recbole"]
+    moved = first["differences"]["true"]
+    assert f"{moved['test'] / moved['users']:.1%}".replace("%", " %") in head
