@@ -29,7 +29,8 @@ KNOWN = {
     "experiments.base": "experiments",
     "experiments.generative": "checksums data data.registry language.corpus language.pretrained language.tuning",
     "experiments.latency": "data data.registry",
-    "experiments.llamarec": "checksums data data.registry data.sequences language.corpus language.pretrained",
+    "experiments.llamarec": "checksums data data.registry data.sequences language.corpus language.pretrained "
+    "language.title_tokens",
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
     "language.assessment": "models.popularity",

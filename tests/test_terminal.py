@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from seqrec_lib import cli
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
+from seqrec_lib.experiments.base import look_up
 from seqrec_lib.progress import Reporter
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.record import plain
@@ -69,8 +70,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
     make_project(tmp_path, {"accuracy": [cell]}, study)
     (config,) = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0]})
     store = RunStore()
+    code = look_up(accuracy, config, store).code
     common = {"dataset": {"name": "demo"}, "status": "failed", "error": HOSTILE, "environment": {"device": HOSTILE}}
-    store.save(make_record(config=plain(config), revision=accuracy.REVISION, **common))
+    store.save(make_record(config=plain(config), revision=accuracy.revision(config), code=code, **common))
     store.save(make_record(config={"dataset": HOSTILE, "model": HOSTILE}, **common))
     return store
 

@@ -12,7 +12,7 @@ Shapes: B histories, L positions, d = d_model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +98,8 @@ class StateSpaceRecommender(SequentialRecommender):
             for layer in self.stack:
                 initialise(layer.feed_forward)
             return
+        if how not in get_args(Initialisation):
+            raise ValueError(f"initialisation is {how!r}; use {', '.join(get_args(Initialisation))}")
         spared = [p for name, p in self.named_parameters() if ".dt_proj." in name and how == "blanket-but-dt"]
         kept = [p.detach().clone() for p in spared]
         initialise(self)
