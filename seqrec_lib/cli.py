@@ -237,7 +237,7 @@ def status(dataset: Dataset = None) -> None:
 def _name_bad(bad: list[str]) -> None:
     """Name files that are no records, and end with 1."""
     for line in bad:
-        print(f"no record: {line}", file=sys.stderr)
+        _complain(f"no record: {line}")
     if bad:
         raise typer.Exit(1)
 

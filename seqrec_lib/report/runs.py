@@ -17,7 +17,7 @@ import numpy as np
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.report.statistics import average_over_seeds, metric_values
-from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain, run_key
+from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain, run_key, without_seed
 
 _IDENTITY = ("dataset", "model")
 
@@ -92,7 +92,7 @@ def gather(configs: Sequence[Any], records: Sequence[RunRecord | None], store: R
         values = plain(config)
         for edited, one in _with_published(record, store):
             # Keyed by the whole configuration within its group: one that was planned twice counts once.
-            group = groups.setdefault((edited, canonical_json(_without_seed(values))), {})
+            group = groups.setdefault((edited, canonical_json(without_seed(values))), {})
             group[canonical_json(values)] = (values, one)
     runs = [list(group.values()) for group in groups.values()]
     names = _labels([_settings(group[0][0]) for group in runs])
@@ -108,19 +108,10 @@ def _with_published(record: RunRecord | None, store: RunStore) -> list[tuple[boo
     return [(False, store.find_published(goldens)), (True, record)]
 
 
-def _without_seed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without the key "seed", at any depth."""
-    return {
-        name: _without_seed(value) if isinstance(value, Mapping) else value
-        for name, value in values.items()
-        if name != "seed"
-    }
-
-
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as one flat mapping: {"training": {"epochs": 3}} -> {"epochs": 3}; seeds left out."""
     flat: dict[str, Any] = {}
-    for name, value in _without_seed(values).items():
+    for name, value in without_seed(values).items():
         flat |= _settings(value) if isinstance(value, Mapping) else {name: value}
     return flat
 

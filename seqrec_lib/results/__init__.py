@@ -11,6 +11,7 @@ from seqrec_lib.results.record import (
     plain,
     read_record,
     run_key,
+    without_seed,
 )
 from seqrec_lib.results.store import RunStore
 
@@ -26,4 +27,5 @@ __all__ = [
     "plain",
     "read_record",
     "run_key",
+    "without_seed",
 ]

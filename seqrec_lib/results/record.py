@@ -141,6 +141,17 @@ def plain(value: Any) -> Any:
     return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
+def without_seed(value: Any) -> Any:
+    """``value`` without the key "seed", at any depth: the same for the runs of one configuration.
+
+    >>> without_seed({"seed": 0, "training": {"seed": 0, "epochs": 2}})
+    {'training': {'epochs': 2}}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_seed(item) for name, item in value.items() if name != "seed"}
+    return value
+
+
 def now() -> str:
     """The present moment as a record has it: ISO 8601, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

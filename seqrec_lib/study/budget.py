@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Experiment, describe, execute
 from seqrec_lib.progress import duration
-from seqrec_lib.results import RunRecord, RunStore, plain
+from seqrec_lib.results import RunRecord, RunStore, plain, without_seed
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
@@ -120,19 +120,13 @@ def estimate(task: Task, records: Sequence[RunRecord], device: str, on_gpu: bool
         and all(record.config.get(name) == config.get(name) for name in ("dataset", "model"))
     ]
     here = [record for record in kin if record.environment.get("device") == device]
-    twins = [record for record in here if _seedless(record.config) == _seedless(config)]
+    twins = [record for record in here if without_seed(record.config) == without_seed(config)]
     chosen = [record for record in twins or here or kin if "wall_seconds" in record.cost]
     return max((float(record.cost["wall_seconds"]) / _faster(record, on_gpu) for record in chosen), default=None)
 
 
 def _faster(record: RunRecord, on_gpu: bool) -> float:
     return FASTER if on_gpu and record.environment.get("device_type") == "cpu" else 1.0
-
-
-def _seedless(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {name: _seedless(value) for name, value in config.items() if name != "seed"}
-    return config
 
 
 def run_within(

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import get
-from seqrec_lib.experiments.base import Context, config_of, describe
-from seqrec_lib.results import RunRecord, RunStore, canonical_json, environment, now, plain, run_key
+from seqrec_lib.experiments.base import Context, config_of, describe, look_up
+from seqrec_lib.results import RunRecord, RunStore, environment, now, plain, run_key, without_seed
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.rechecks import Recheck, add_recheck
 
@@ -45,13 +45,15 @@ def carry_out(record: RunRecord, store: RunStore, report: Callable[[str], None] 
     """Carry out a published run again, going on where an earlier call was broken off, and add the outcome to the file.
 
     Raises:
-        SeqRecError: the run ran on a GPU and there is none here, or its data are not here.
+        SeqRecError: the run ran on a GPU and there is none here, or its data are not here, or others of that name are.
     """
     experiment, config = get(record.experiment), config_of(record)
+    code = look_up(experiment, config, store, compare_data=True).code
     commit, dirty = git_state()
     own = run_key("recheck", {"run": record.run_id}, 1)
     device = record.environment.get("device_type", "cpu")
     with store.lock(own):
+        store.goes_on(own, code)
         outcome = experiment.run(config, Context(store.workdir(own), report=report, device=device))
         shutil.rmtree(store.workdir(own), ignore_errors=True)
     new = plain(outcome.metrics)
@@ -87,17 +89,11 @@ def _kind(record: RunRecord) -> tuple[str, ...]:
 
 def _spread(record: RunRecord, store: RunStore, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Least and largest value over the published seeds of the same configuration, where there are several."""
-    own = canonical_json(_seedless(record.config))
+    own = without_seed(record.config)
     kin = [
         other
         for other in RunStore(store.published, store.published).records(record.experiment, record.dataset["name"])
-        if other.complete and canonical_json(_seedless(other.config)) == own
+        if other.complete and without_seed(other.config) == own
     ]
     values = {name: [float(other.metrics[name]) for other in kin if name in other.metrics] for name in names}
     return {name: (min(found), max(found)) for name, found in values.items() if len(found) > 1}
-
-
-def _seedless(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _seedless(item) for name, item in value.items() if name != "seed"}
-    return value
