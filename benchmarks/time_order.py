@@ -5,7 +5,7 @@
 RecBole reads a data set's raw rows as they come, in an environment of its own, and filters, sorts and splits them: its
 histories are compared with each order of time of the study, item by item. It has settings of its own for a data set
 named ml-100k, which scale timestamps to 0..1 before they become float32: that one is asked for by its defaults and by
-these settings. SASRec's file of MovieLens 1M is rebuilt from the true order and known by its git blob
+these settings. The study's orders are compared with the true one in the same way. SASRec's file of MovieLens 1M is rebuilt from the true order and known by its git blob
 (peers/sasrec_file.py). Nothing is timed.
 """
 
@@ -29,7 +29,7 @@ from benchmarks.peers.sasrec_file import PUBLISHED, git_blob, sasrec_file
 from benchmarks.train_speed import HERE, prepare_environment
 from seqrec_lib.data import Interactions, Sequences, clean, get, read
 from seqrec_lib.data.interactions import to_sequences
-from seqrec_lib.data.orders import difference, in_every_order
+from seqrec_lib.data.orders import compare, difference, in_every_order
 from seqrec_lib.errors import SeqRecError
 
 OWN_SETTINGS = ("ml-100k",)  # names for which RecBole brings settings that change the order (normalize_all)
@@ -97,6 +97,12 @@ def compare_with_recbole(name: str, python: Path, own_settings: bool = False) ->
     }
 
 
+def apart_from_true(name: str) -> dict[str, dict[str, int]]:
+    """Each further order of a data set beside the true one: users with other items, and positions."""
+    found = compare(name).differences
+    return {order: asdict(apart) for (true, order), apart in found.items() if true == "true"}
+
+
 def rebuilt_file() -> str:
     """The git blob of SASRec's file as rebuilt from MovieLens 1M in the true order."""
     rows = clean(get("ml-1m"), read("ml-1m"))
@@ -138,10 +144,11 @@ def main(
     try:
         asked = [(name, own) for name in names for own in ((False, True) if name in OWN_SETTINGS else (False,))]
         rows = [compare_with_recbole(name, python, own) for name, own in asked]
+        orders = {name: apart_from_true(name) for name in names}
         blob = {"blob": rebuilt_file(), "published": PUBLISHED} if "ml-1m" in names else None
     except SeqRecError as error:
         raise SystemExit(f"error: {error}") from None
-    record = conditions.record("time_order", ("numpy",), recbole=rows, sasrec_file=blob)
+    record = conditions.record("time_order", ("numpy",), recbole=rows, orders=orders, sasrec_file=blob)
     show(record)
     if save:
         keep(record)

@@ -140,7 +140,7 @@ _STAND_IN = (
     "Stands in for the 2023 category of the paper. Items without a title and exact (user, item, timestamp) "
     "duplicates are dropped before the 5-core."
 )
-_ORDER_TITLES: dict[Order, str] = {
+ORDER_TITLES: dict[Order, str] = {
     "recbole": "RecBole's order",
     "ties-item-id": "ties by item id",
     "ties-random-0": "ties at random (seed 0)",
@@ -157,7 +157,7 @@ def _with_orders(spec: DatasetSpec) -> Iterator[DatasetSpec]:
         yield replace(
             spec,
             name=f"{spec.name}-{order}",
-            title=f"{spec.title}, {_ORDER_TITLES[order]}",
+            title=f"{spec.title}, {ORDER_TITLES[order]}",
             base=spec.name,
             order=order,
             orders={},

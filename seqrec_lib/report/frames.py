@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.statistics import average_over_seeds, metric_values
 from seqrec_lib.results import RunRecord, RunStore, plain
@@ -24,14 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRUE_ORDER = "true order"
-ORDERS = {
-    "-recbole": "RecBole's order",
-    "-ties-item-id": "ties by item id",
-    "-ties-random-0": "ties at random (seed 0)",
-    "-ties-random-1": "ties at random (seed 1)",
-    "-ties-random-2": "ties at random (seed 2)",
-    "-file-order": "order of the file",
-}
+ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 """Suffix of a data set's id -> the order of time that its histories are in; without a suffix, the true order."""
 
 
@@ -54,10 +48,8 @@ def split_order(dataset: str) -> tuple[str, str]:
     >>> split_order("ml-1m-recbole"), split_order("ml-1m")
     (('ml-1m', "RecBole's order"), ('ml-1m', 'true order'))
     """
-    for suffix, order in ORDERS.items():
-        if dataset.endswith(suffix):
-            return dataset.removesuffix(suffix), order
-    return dataset, TRUE_ORDER
+    spec = DATASETS.get(dataset)
+    return (dataset, TRUE_ORDER) if spec is None or spec.base is None else (spec.base, ORDER_TITLES[spec.order])
 
 
 @dataclass(frozen=True)

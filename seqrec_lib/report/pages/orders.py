@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqrec_lib.data.registry import DATASETS
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report import benchmarks, kit
-from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs, split_order
+from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import METRICS, model_name, paper_row
 from seqrec_lib.report.published import ORDER_NAMES, REPORTED
@@ -40,17 +42,47 @@ BOTH = (TRUE_ORDER, ORDERS["-recbole"])
 # How many users are concerned
 
 
-def moved(dataset: str, split: str) -> float:
-    """Share of users whose item of a split ("test", "valid") is another one than in the true order.
+def measured(*path: str) -> Any:
+    """What `benchmarks.time_order` has on record under these keys.
 
     Raises:
-        NotRun: `benchmarks.time_orders` has not measured it.
+        NotRun: nothing.
     """
-    record = benchmarks.read(benchmarks.FOLDER, "time_orders")
-    own = ((record or {}).get("results", {}).get(split_order(dataset)[0]) or {}).get(dataset)
-    if own is None:
-        raise NotRun(f"time_orders on {dataset}")
-    return float(own[f"{split}_differs"])
+    found: Any = benchmarks.read(benchmarks.FOLDER, "time_order")
+    for name in path:
+        if not found or name not in found:
+            raise NotRun(f"time_order: {' '.join(path)}")
+        found = found[name]
+    return found
+
+
+def moved(dataset: str, split: str) -> float:
+    """Share of users whose item of a split ("test", "valid") is another one than in the true order."""
+    spec = DATASETS[dataset]
+    apart = measured("orders", str(spec.base), spec.order)
+    return float(apart[split] / apart["users"])
+
+
+@value("recbole/users")
+def _asked(runs: Runs) -> int:
+    """Users of MovieLens 1M whose test items RecBole itself was asked for, by its defaults."""
+    return int(measured("recbole")[0]["differences"]["recbole"]["users"])
+
+
+@value("recbole/equal")
+def _equal(runs: Runs) -> int:
+    """Those of them for whom RecBole's item is that of the study's rounded order."""
+    apart = measured("recbole")[0]["differences"]["recbole"]
+    return int(apart["users"] - apart["test"])
+
+
+@value("sasrec-file/blob")
+def _blob(runs: Runs) -> str:
+    """The git blob of SASRec's file as rebuilt; it has to be the published one."""
+    file = measured("sasrec_file")
+    if file["blob"] != file["published"]:
+        raise SeqRecError(f"SASRec's file was rebuilt as {file['blob']}, published is {file['published']}")
+    return str(file["blob"])
 
 
 def _moved(dataset: str, split: str) -> Callable[[Runs], float]:
