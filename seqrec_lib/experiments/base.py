@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -192,10 +193,24 @@ def config_of(record: RunRecord) -> Any:
 
 
 def installed_split(name: str) -> str | None:
-    """Split hash of the data set ``name`` as it is here, or None: it is not here."""
-    from seqrec_lib.data import DATASETS, available, load
+    """Split hash of the data set ``name`` as it is here, or None: it is not here. Read anew when its files change."""
+    from seqrec_lib.data import DATASETS
+    from seqrec_lib.data.download import locate
 
-    return load(name).split_hash if name in DATASETS and available(name)[0] else None
+    if name not in DATASETS:
+        return None
+    found = locate(DATASETS[name])
+    if found is None and DATASETS[name].sources:
+        return None
+    files = [raw.path for raw in found[1].values()] if found else []
+    return _split_of(name, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
+@lru_cache(maxsize=32)  # a page asks for each of its runs
+def _split_of(name: str, _files: tuple[tuple[str, int, int], ...]) -> str:
+    from seqrec_lib.data import load
+
+    return load(name).split_hash
 
 
 def _is_of_other_data(record: RunRecord) -> bool:

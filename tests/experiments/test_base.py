@@ -279,6 +279,19 @@ def test_a_run_on_other_data_is_made_again_and_a_published_one_refused(store: Ru
     assert execute(experiment, configs(0), store=store, missing="skip") == [second]  # pages show records alone
 
 
+def test_the_installed_split_follows_the_files(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SEQREC_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
+    assert base.installed_split("ml-latest-small") is None and base.installed_split("nothing") is None
+    shutil.copytree(ROOT / "tests/golden/raw/first", tmp_path / "data")
+    first = base.installed_split("ml-latest-small")
+    ratings = tmp_path / "data/ml-latest-small/ratings.csv"
+    lines = ratings.read_text().splitlines()
+    ratings.write_text("\n".join([lines[0], *lines[200:]]) + "\n")
+    assert first is not None and base.installed_split("ml-latest-small") not in {None, first}
+    assert base.installed_split("demo") == base.installed_split("demo") is not None
+
+
 def test_a_timing_under_other_limits_is_a_run_of_its_own(store: RunStore, monkeypatch) -> None:
     experiment = FakeExperiment()
     experiment.TIMED = True  # type: ignore[attr-defined]
