@@ -166,6 +166,21 @@ def ratio(a: np.ndarray, b: np.ndarray) -> Interval:
     return Interval(*(float(np.exp(end)) if end == end else math.nan for end in (logs.estimate, logs.low, logs.high)))
 
 
+def seed_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean over seeds and the ends of its Student's t interval; NaN where there are too few values.
+
+    >>> [round(number, 3) for number in seed_interval(np.array([1.0, 2.0, 3.0]))]
+    [2.0, -0.484, 4.484]
+    """
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, math.nan, math.nan
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
 def paired_difference(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> tuple[Interval, float]:
     """Mean of a - b by user with its interval, and the two-sided bootstrap p-value for "a and b have equal means";
     shape (n_users,) each.
