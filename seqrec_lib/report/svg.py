@@ -52,6 +52,7 @@ def dots(
     names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
     left = min(0.42 * width, max(len(str(name)) for name in frame[label]) * TEXT * LETTER + 14)
     right = width - 5 * TEXT
+    frame = frame.assign(**{side: np.nan for side in (low, high) if side not in frame})
     numbers = frame[[value, low, high, *([ring] if ring else [])]].to_numpy(dtype=float)
     largest, least = float(np.nanmax(numbers, initial=-np.inf)), float(np.nanmin(numbers, initial=np.inf))
     if not np.isfinite(largest) or largest == least == 0:

@@ -124,7 +124,9 @@ def test_time_and_tokens_have_columns_of_their_own_and_ratios_are_paired() -> No
     assert mamrec.startswith("MamRec") and mamrec.count("not run") == 4 and "LlamaRec" not in text  # no number anywhere
     assert "upper bound" in text
     ratio = decoding.in_units_of_sasrec(LATENCY, "ml-1m")
-    assert set(ratio) == {"sasrec", "mamba4rec", "gpt4rec"} and ratio["gpt4rec"].estimate == pytest.approx(100, rel=0.01)
+    assert set(ratio) == {"sasrec", "mamba4rec", "gpt4rec"} and ratio["gpt4rec"].estimate == pytest.approx(
+        100, rel=0.01
+    )
     assert ratio["sasrec"] == Interval(1.0) and ratio["mamba4rec"] == Interval(pytest.approx(2.0))
     assert ratio["gpt4rec"].low is not None and ratio["gpt4rec"].low > 95
     at_size = decoding.latency_ratio(LATENCY, "ml-1m", ("gpt4rec", "paper"), ("sasrec", "served"))
