@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.metrics import per_user
@@ -98,6 +99,21 @@ def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
     """
     values = _usable(values)
     return _interval(values, None if _all_equal(values) else mean_law(values), level)
+
+
+def seed_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean over seeds and the ends of its Student's t interval; NaN where there are too few values.
+
+    >>> [round(number, 3) for number in seed_interval(np.array([1.0, 2.0, 3.0]))]
+    [2.0, -0.484, 4.484]
+    """
+    if not len(values):
+        return float("nan"), float("nan"), float("nan")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, float("nan"), float("nan")
+    half = float(student.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> tuple[Interval, float]:

@@ -52,8 +52,11 @@ def dots(
     left = min(0.42 * width, max(len(str(name)) for name in frame[label]) * TEXT * LETTER + 14)
     right = width - 5 * TEXT
     numbers = frame[[value, low, high]].to_numpy(dtype=float)
-    largest, least = float(np.nanmax(numbers, initial=0.01)), float(np.nanmin(numbers, initial=np.inf))
-    place, ticks = _scale(0.0 if least < 0.5 * largest else least, largest, left + 8, right - 14, width)
+    largest, least = float(np.nanmax(numbers, initial=-np.inf)), float(np.nanmin(numbers, initial=np.inf))
+    if not np.isfinite(largest) or largest == least == 0:
+        largest, least = 0.01, 0.0
+    start = least if least < 0 or least >= 0.5 * largest else 0.0
+    place, ticks = _scale(start, max(largest, 0.0), left + 8, right - 14, width)
     parts, y = [], 0.0
     for name, rows in frame.groupby(group, sort=False):
         parts.append(_text(0, y + 17, str(name), weight="600"))
@@ -74,6 +77,8 @@ def dots(
             y += row_height
         y += 5
     grid = [_line(place(tick), head, place(tick), y, GRID) for tick in ticks]
+    if least < 0:
+        grid.append(_line(place(0), head, place(0), y, MUTED, 2))
     below = [_text(place(tick), y + 15, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks]
     title = textwrap.wrap(axis, int(width / (TEXT * LETTER)))
     below += [
@@ -180,7 +185,131 @@ def lanes(frame: pd.DataFrame, width: int, *, lane: str, name: str, tie: str, la
     return _canvas(width, y, parts)
 
 
-KINDS: dict[str, Callable[..., str]] = {"dots": dots, "lines": lines, "lanes": lanes}
+_DASHES = ("", "6 4", "2 3", "8 3 2 3")
+
+
+def panels(
+    frame: pd.DataFrame,
+    width: int,
+    *,
+    panel: str,
+    x: str,
+    y: str,
+    series: str | None = None,
+    low: str = "low",
+    high: str = "high",
+    marks: Sequence[str] = (),
+    x_axis: str = "",
+    log_x: bool = False,
+    share_x: bool = False,
+    free_y: bool = False,
+    top: float = math.inf,
+    columns: tuple[int, int] = (4, 2),
+) -> str:
+    """Small multiples: one panel for each of ``panel``, with up to six lines of ``series``, whose names stand once,
+    above all panels. Intervals are bands, or whiskers where a series is named in ``marks``: points without a line.
+
+    ``share_x``: all panels have one scale of x; ``free_y``: each has a scale of its own for y; ``top``: what lies above
+    is drawn hollow, at the upper edge; ``columns``: panels side by side, on a wide page and on a phone.
+
+    Raises:
+        ValueError: more than six lines in a panel.
+    """
+    frame = frame[frame[y].notna() & frame[x].notna()]
+    names = list(dict.fromkeys(frame[series])) if series else [""]
+    titles = list(dict.fromkeys(frame[panel]))
+    if len(names) > len(COLOURS):
+        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
+    across = columns[0] if width > 500 else columns[1]
+    step, left, gap = width / across, 46.0, 16.0
+    words = {title: textwrap.wrap(str(title), int((step - gap) / (TEXT * 0.62))) for title in titles}
+    head, body = LINE * max(map(len, words.values())) + 4, 120.0
+    parts, y0 = _key(names, width) if series else ([], 0.0)
+    low, high = (name if name in frame else y for name in (low, high))
+    shared = _span(frame, y, low, high, top)
+    for index, title in enumerate(titles):
+        own = frame[frame[panel] == title]
+        x0, upper = (index % across) * step, y0 + (index // across) * (head + body + 30)
+        lower, start, stop = upper + head + body, x0 + left, x0 + step - gap
+        parts += [_text(x0, upper + 12 + LINE * i, line, weight="600") for i, line in enumerate(words[title])]
+        floor, ceiling = _span(own, y, low, high, top) if free_y else shared
+        place_y, ticks_y = _inner_scale(floor, ceiling, lower - 4, upper + head + 6)
+        across_all = frame if share_x else own
+        first, last = float(across_all[x].min()), float(across_all[x].max())
+        if first == last:
+            first, last = (first / 1.5, last * 1.5) if log_x else (first - 0.5, last + 0.5)
+        ends = (first, last, start + 6, stop - 6)
+        place_x, ticks_x = (
+            _log_scale(*ends, 0, (1,) if last >= 100 * first else (1, 2, 5)) if log_x else _inner_scale(*ends)
+        )
+        parts += [_line(start, place_y(tick), stop, place_y(tick), GRID) for tick in ticks_y]
+        parts += [_text(start - 5, place_y(tick) + 4, f"{tick:.5g}", anchor="end", colour=MUTED) for tick in ticks_y]
+        parts += [_text(place_x(tick), lower + 14, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks_x]
+        for number, name in enumerate(names):
+            rows = own[own[series] == name] if series else own
+            if len(rows):
+                parts += _panel_line(
+                    rows.sort_values(x), (x, y, low, high), place_x, place_y, number, name in marks, top
+                )
+    bottom = y0 + -(-len(titles) // across) * (head + body + 30)
+    if x_axis:
+        parts.append(_text(width / 2, bottom + 6, x_axis, anchor="middle", colour=MUTED))
+    return _canvas(width, bottom + (12 if x_axis else 0), parts)
+
+
+def _panel_line(
+    rows: pd.DataFrame,
+    columns: tuple[str, str, str, str],
+    place_x: Callable[[float], float],
+    place_y: Callable[[float], float],
+    number: int,
+    marks: bool,
+    top: float,
+) -> list[str]:
+    colour, dash = COLOURS[number], _DASHES[number % len(_DASHES)]
+    xs = [place_x(value) for value in rows[columns[0]]]
+    ys, floors, tops = ([place_y(min(value, top)) for value in rows[name]] for name in columns[1:])
+    parts = []
+    if marks:
+        parts += [_line(a, b, a, c, colour, 2) for a, b, c in zip(xs, floors, tops, strict=True)]
+    else:
+        if columns[2] != columns[1]:
+            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
+            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
+            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, ys, strict=True))
+        parts.append(
+            f'<polyline points="{path}" stroke-width="2" stroke-dasharray="{dash}" style="fill:none;stroke:{colour}"/>'
+        )
+    if len(rows) <= 12:
+        for a, b, value in zip(xs, ys, rows[columns[1]], strict=True):
+            fill = "var(--chart-ground,#fff)" if value > top else colour
+            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" style="fill:{fill};stroke:{colour}"/>')
+    return parts
+
+
+def _key(names: Sequence[str], width: float) -> tuple[list[str], float]:
+    """A sample of each line with its name, above the panels; and how high that is."""
+    parts, x, y = [], 0.0, 12.0
+    for number, name in enumerate(names):
+        long = 34 + len(name) * TEXT * 0.62
+        if x and x + long > width:
+            x, y = 0.0, y + LINE + 3
+        dash = _DASHES[number % len(_DASHES)]
+        sample = _line(x, y - 4, x + 24, y - 4, COLOURS[number], 3)
+        parts.append(sample.replace("<line ", f'<line stroke-dasharray="{dash}" ', 1))
+        parts.append(_text(x + 30, y, name, colour=COLOURS[number], weight="600"))
+        x += long + 16
+    return parts, y + 14
+
+
+def _span(frame: pd.DataFrame, y: str, low: str, high: str, top: float) -> tuple[float, float]:
+    numbers = np.minimum(frame[[y, low, high]].to_numpy(dtype=float), top)
+    floor, ceiling = float(np.nanmin(numbers)), float(np.nanmax(numbers))
+    return (floor, ceiling) if ceiling > floor else (floor - 0.5, ceiling + 0.5)
+
+
+KINDS: dict[str, Callable[..., str]] = {"dots": dots, "lines": lines, "lanes": lanes, "panels": panels}
 
 
 def _canvas(width: float, height: float, parts: Sequence[str]) -> str:
@@ -208,6 +337,8 @@ def _scale(
     low: float, high: float, left: float, right: float, width: float
 ) -> tuple[Callable[[float], float], list[float]]:
     """A linear scale, and ticks at round numbers; fewer where there is less room."""
+    if high <= low:
+        high = low + (abs(low) or 1.0)
     rough = max((high - low) / (6 if width > 500 else 3), 1e-9)
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -216,12 +347,21 @@ def _scale(
     return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
 
 
+def _inner_scale(low: float, high: float, start: float, stop: float) -> tuple[Callable[[float], float], list[float]]:
+    """A linear scale from ``low`` at ``start`` to ``high`` at ``stop``, with two to five ticks at round numbers."""
+    rough = (high - low) / 2.5
+    power = 10 ** math.floor(math.log10(rough))
+    step = max(factor * power for factor in (0.5, 1, 2, 5) if factor * power <= rough * (1 + 1e-9))
+    ticks = [float(f"{i * step:.10g}") for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return (lambda number: start + (number - low) / (high - low) * (stop - start)), ticks
+
+
 def _log_scale(
-    low: float, high: float, start: float, stop: float, width: float
+    low: float, high: float, start: float, stop: float, width: float, digits: Sequence[int] = (1, 2, 5)
 ) -> tuple[Callable[[float], float], list[float]]:
     """A log scale from ``low`` at ``start`` to ``high`` at ``stop``, and its ticks, some 40 pixels apart at least."""
     a, b = math.log10(low), math.log10(high)
-    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in (1, 2, 5)]
+    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in digits]
     inside = [tick for tick in candidates if low * 0.999 <= tick <= high * 1.001]
 
     def place(number: float) -> float:
