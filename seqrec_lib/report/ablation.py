@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from seqrec_lib.evaluate.statistics import PairedTest, compare_pairs
 from seqrec_lib.experiments.ablation import Question, Variant, configs_of
 from seqrec_lib.report.footer import precision_of
 from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.report.runs import ModelRuns, gather
-from seqrec_lib.report.statistics import PairedTest, compare_pairs
 from seqrec_lib.report.tables import format_interval, format_p, metric_name
 from seqrec_lib.results import RunRecord, RunStore
 

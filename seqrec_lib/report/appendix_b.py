@@ -14,13 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seqrec_lib.latency.statistics import Estimate
+from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval
 from seqrec_lib.report.decoding import LANGUAGE
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import Html, not_run, paragraph
 from seqrec_lib.report.paper import model_name, paper_row
 from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.report.statistics import Interval, bootstrap_interval
 from seqrec_lib.report.timings import Timings, times
 
 METRIC = "ht@10"
@@ -32,7 +31,7 @@ class Point:
 
     model: str
     label: str
-    latency: Estimate | None
+    latency: Interval | None
     accuracy: float | None
     interval: Interval | None
     paper_latency: float | None
@@ -44,7 +43,7 @@ def points(
     timings: Timings | None,
     dataset: str,
     path: str = "served",
-    benchmark: Mapping[str, Estimate] | None = None,
+    benchmark: Mapping[str, Interval] | None = None,
 ) -> list[Point]:
     """A point for each of ``runs`` and each model that the paper prints for ``dataset``.
 
@@ -104,8 +103,8 @@ def figure(found: Sequence[Point]) -> Figure | None:
         colour, marker = style(point.model)
         drawn = False
         if point.latency is not None and point.accuracy is not None:
-            x, y = point.latency.value, point.accuracy
-            if point.latency.low is not None and point.latency.high is not None:
+            x, y = point.latency.estimate, point.accuracy
+            if point.latency.low == point.latency.low:
                 axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.5)
             if point.interval is not None:
                 axis.plot([x, x], [point.interval.low, point.interval.high], color=colour, linewidth=1.5)
@@ -162,7 +161,7 @@ def alt(found: Sequence[Point]) -> str:
         ours = (
             "not run"
             if p.latency is None or p.accuracy is None
-            else f"{times(p.latency.value)} times SASRec's latency, HT@10 {p.accuracy:.3f}"
+            else f"{times(p.latency.estimate)} times SASRec's latency, HT@10 {p.accuracy:.3f}"
         )
         paper = (
             ""
@@ -179,7 +178,7 @@ def numbers(found: Sequence[Point]) -> pd.DataFrame:
         [
             {
                 "model": p.label,
-                "latency / SASRec's": None if p.latency is None else p.latency.value,
+                "latency / SASRec's": None if p.latency is None else p.latency.estimate,
                 "latency low": None if p.latency is None else p.latency.low,
                 "latency high": None if p.latency is None else p.latency.high,
                 "HT@10": p.accuracy,

@@ -20,9 +20,9 @@ import numpy as np
 
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interval, metric_values
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
-from seqrec_lib.report.statistics import average_over_seeds, bootstrap_interval, metric_values
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
 from seqrec_lib.train.recipes import resolve
 

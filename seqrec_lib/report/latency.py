@@ -45,7 +45,7 @@ def service_table(timings: Timings | None, *paths: str) -> Html:
         body.append(
             [
                 label(model, path),
-                milliseconds(estimate.value),
+                milliseconds(estimate.estimate),
                 span(estimate),
                 *(milliseconds(x) for x in (values.mean(), p95, p99)),
                 f"{mild:.1%}",
@@ -71,7 +71,7 @@ def stage_table(timings: Timings | None, *paths: str) -> Html:
         return not_run("Stages")
     body = []
     for model, path in timings.ordered(*paths):
-        medians = [timings.median(model, path, stage).value for stage in STAGES]
+        medians = [timings.median(model, path, stage).estimate for stage in STAGES]
         body.append([label(model, path), *(milliseconds(m) for m in medians), f"{medians[0] / sum(medians):.0%}"])
     headers = ["Model and path", "Encode", "Score all items", "Top 10", "Encoding's part"]
     return table(headers, body, caption=f"The stages of a request on {_where(timings)}, median milliseconds")
@@ -91,11 +91,11 @@ def paper_table(timings: Timings | None, dataset: str) -> Html:
         body.append(
             [
                 label(model, path),
-                milliseconds(trimmed.value),
+                milliseconds(trimmed.estimate),
                 span(trimmed),
-                milliseconds(mean.value),
+                milliseconds(mean.estimate),
                 f"{removed:.1%}",
-                NONE if base is None else times(trimmed.value / base[0].value),
+                NONE if base is None else times(trimmed.estimate / base[0].estimate),
                 _paper_ratio(dataset, model),
             ]
         )
@@ -131,7 +131,7 @@ def ratio_table(timings: Timings | None, dataset: str) -> Html:
         cells: list[str | Html] = [f"{label(slow)} over {label(fast)}"]
         for path in ("served", "module", "step"):
             found = timings.ratio((slow, path), (fast, path))
-            cells.append(NONE if found is None else f"{times(found.value)} ({span(found, times)})")
+            cells.append(NONE if found is None else f"{times(found.estimate)} ({span(found, times)})")
         printed = _paper_ratio(dataset, slow), _paper_ratio(dataset, fast)
         both = None if NONE in printed else _printed(dataset, slow) / _printed(dataset, fast)
         body.append([*cells, NONE if both is None else times(both)])
@@ -160,7 +160,7 @@ def control(timings: Timings | None) -> Html:
     assert found is not None
     rate = false_difference_rate(a, b)
     return paragraph(
-        f"{label(twins[0])} was entered twice. The ratio of the two is {times(found.value)}, with an interval of "
+        f"{label(twins[0])} was entered twice. The ratio of the two is {times(found.estimate)}, with an interval of "
         f"{span(found, times)}. Swapping the two labels at random within each {timings.unit}, the procedure calls "
         f"the model "
         f"different from itself in {rate:.1%} of 400 trials; 5 % is what a 95 % interval promises ({len(a)} units)."
@@ -224,7 +224,7 @@ def cuda_table(timings: Timings | None) -> Html:
             if (model, path) not in timings.rows:
                 cells.append("not run")
                 continue
-            cells.append(f"{milliseconds(timings.median(model, path).value)} ({_device_time(timings, model, path)})")
+            cells.append(f"{milliseconds(timings.median(model, path).estimate)} ({_device_time(timings, model, path)})")
         body.append(cells)
     headers = ["Model", "Eager", "torch.compile", "CUDA graph"]
     return table(
@@ -313,7 +313,7 @@ def goals(timings: Timings | None) -> Html:
     for path, limit, what in (("served", 1500.0, "a recommendation at batch 1"), ("step", 200.0, "one more event")):
         for model in ("mamba4rec", "2mamba4rec", "hydra4rec"):
             if (model, path) in timings.rows:
-                got = timings.median(model, path, "total").value
+                got = timings.median(model, path, "total").estimate
                 word = "reached" if got <= limit else "missed"
                 lines.append(f"{label(model)}, {what}: {milliseconds(got)} ms; the goal is {limit / 1e3:g} ms: {word}.")
     return stack(

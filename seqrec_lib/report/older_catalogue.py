@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from seqrec_lib.evaluate.statistics import bootstrap_interval, compare_models
 from seqrec_lib.report import sizes
 from seqrec_lib.report.html import NONE, Html, paragraph, stack, stacked, table
 from seqrec_lib.report.paper import PAPER, model_name, paper_dataset, paper_name
 from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.report.statistics import bootstrap_interval, compare_models
 from seqrec_lib.report.tables import format_interval
 
 METRIC = "ht@10"

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from seqrec_lib.evaluate.statistics import seed_interval
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING, Cell
 from seqrec_lib.report import frames
 from seqrec_lib.report.frames import COMPLETE, FAILED
 from seqrec_lib.report.paper import model_name
-from seqrec_lib.report.statistics import seed_interval
 from seqrec_lib.results import RunRecord, RunStore
 
 if TYPE_CHECKING:

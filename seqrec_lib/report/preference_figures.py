@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
+from seqrec_lib.evaluate.statistics import bootstrap_interval
 from seqrec_lib.report import figures
 from seqrec_lib.report.paper import METRICS, paper_row
 from seqrec_lib.report.preferences import PAPER_ARMS, Change, before
 from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.report.statistics import bootstrap_interval
 from seqrec_lib.report.tables import metric_name
 from seqrec_lib.results import RunStore
 

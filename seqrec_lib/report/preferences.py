@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
-from seqrec_lib.report.language import is_scratch
-from seqrec_lib.report.paper import dataset_name
-from seqrec_lib.report.runs import ModelRuns, gather
-from seqrec_lib.report.statistics import (
+from seqrec_lib.evaluate.statistics import (
     Interval,
     average_over_seeds,
     compare_pairs,
     metric_values,
     paired_difference,
 )
+from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
+from seqrec_lib.report.language import is_scratch
+from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.report.tables import format_interval, format_p, mean_and_spread, metric_name
 from seqrec_lib.results import RunRecord, RunStore, plain
 

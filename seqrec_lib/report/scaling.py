@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seqrec_lib.latency.statistics import Estimate, interval
+from seqrec_lib.evaluate.statistics import Interval, interval
 from seqrec_lib.report.claims import latency_ratios
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
@@ -75,7 +75,7 @@ def _best(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=medians.index).sort_index()
 
 
-def exponent(curve: pd.DataFrame) -> Estimate | None:
+def exponent(curve: pd.DataFrame) -> Interval | None:
     """p in time ~ size^p over the upper half of the sizes (on a log scale), where fixed costs weigh least."""
     if len(curve) < 2:
         return None
@@ -87,7 +87,7 @@ def exponent(curve: pd.DataFrame) -> Estimate | None:
     return interval(slopes)
 
 
-def crossing(rising: pd.DataFrame, other: pd.DataFrame) -> Estimate | None:
+def crossing(rising: pd.DataFrame, other: pd.DataFrame) -> Interval | None:
     """The size at which ``rising`` becomes slower than ``other``, interpolated on log axes.
 
     That of the median gap over rounds; for the interval, rounds are drawn again and again, each time with the crossing
@@ -103,9 +103,9 @@ def crossing(rising: pd.DataFrame, other: pd.DataFrame) -> Estimate | None:
     chosen = np.random.default_rng(0).integers(rounds, size=(DRAWS, rounds))
     drawn = [x for x in (_zero(sizes, np.median(gaps[:, draw], axis=1)) for draw in chosen) if x is not None]
     if rounds < 2 or len(drawn) <= 0.95 * DRAWS:
-        return Estimate(float(np.exp(value)))
+        return Interval(float(np.exp(value)))
     low, high = np.exp(np.quantile(drawn, (0.025, 0.975)))
-    return Estimate(float(np.exp(value)), float(low), float(high))
+    return Interval(float(np.exp(value)), float(low), float(high))
 
 
 def _zero(x: np.ndarray, gap: np.ndarray) -> float | None:
@@ -131,7 +131,7 @@ def exponent_table(scaling: Scaling | None) -> Html:
         cells: list[str | Html] = [label(model)]
         for kind, path in columns:
             found = exponent(scaling.curve(kind, model, path))
-            cells.append(NONE if found is None else f"{found.value:.2f} ({span(found, '{:.2f}'.format)})")
+            cells.append(NONE if found is None else f"{found.estimate:.2f} ({span(found, '{:.2f}'.format)})")
         body.append(cells)
     headers = ["Model", "Encode, module", "Encode, as served", "One more event", "Catalogue, as served"]
     return table(
@@ -189,7 +189,7 @@ def _crossing_cell(sasrec: pd.DataFrame, other: pd.DataFrame) -> str:
         return "not run"
     found = crossing(sasrec, other)
     if found is not None:
-        return f"{found.value:,.0f} ({span(found, '{:,.0f}'.format)})"
+        return f"{found.estimate:,.0f} ({span(found, '{:,.0f}'.format)})"
     slower = bool(sasrec.iloc[-1].median() > other.iloc[-1].median())
     return f"slower at all, from {sasrec.index[0]:,}" if slower else f"not up to {sasrec.index[-1]:,}"
 

@@ -38,20 +38,21 @@ def dots(
     high: str = "high",
     series: str | None = None,
     hollow: Sequence[str] = (),
+    ring: str | None = None,
     form: str = ".3f",
     missing: str = "not run",
 ) -> str:
     """Rows in groups: a mark at ``value`` with its interval, its name to the left and its number to the right. The axis
     starts at 0 unless all values lie in its upper half.
 
-    ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. Without a value, a
-    row says ``missing``.
+    ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. ``ring`` names a
+    column with another number for the same row, drawn as a ring on its line. Without a value, a row says ``missing``.
     """
     head = 25
     names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
     left = min(0.42 * width, max(len(str(name)) for name in frame[label]) * TEXT * LETTER + 14)
     right = width - 5 * TEXT
-    numbers = frame[[value, low, high]].to_numpy(dtype=float)
+    numbers = frame[[value, low, high, *([ring] if ring else [])]].to_numpy(dtype=float)
     largest, least = float(np.nanmax(numbers, initial=-np.inf)), float(np.nanmin(numbers, initial=np.inf))
     if not np.isfinite(largest) or largest == least == 0:
         largest, least = 0.01, 0.0
@@ -65,15 +66,17 @@ def dots(
             words = textwrap.wrap(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
             row_height = 21 + LINE * (len(words) - 1)
             middle = y + row_height / 2
-            ring = row[series or label] in hollow
-            colour = MUTED if ring else COLOURS[names.index(row[series]) % len(COLOURS) if series else 0]
+            empty = row[series or label] in hollow
+            colour = MUTED if empty else COLOURS[names.index(row[series]) % len(COLOURS) if series else 0]
             first = middle + 4 - LINE * (len(words) - 1) / 2
             parts += [_text(left - 6, first + LINE * i, line, anchor="end") for i, line in enumerate(words)]
             if _absent(row[value]):
                 parts.append(_text(right, middle + 4, missing, colour=MUTED))
             else:
-                parts += _mark(row, value, low, high, middle, place, colour, ring)
+                parts += _mark(row, value, low, high, middle, place, colour, empty)
                 parts.append(_text(right, middle + 4, format(row[value], form)))
+            if ring and not _absent(row[ring]):
+                parts.append(_circle(place(row[ring]), middle, 6, INK, hollow=True))
             y += row_height
         y += 5
     grid = [_line(place(tick), head, place(tick), y, GRID) for tick in ticks]
@@ -102,13 +105,13 @@ def _mark(
         a, b = place(row[low]), place(row[high])
         parts.append(_line(a, y, b, y, colour, 2))
         parts += [_line(x, y - 5, x, y + 5, colour, 2) for x in (a, b)]  # ends that the mark can't hide
-    fill = "none" if hollow else colour
-    radius = 5 if hollow else 3.5
-    parts.append(
-        f'<circle cx="{place(row[value]):.1f}" cy="{y:.1f}" r="{radius}" stroke-width="2" '
-        f'style="fill:{fill};stroke:{colour}"/>'
-    )
+    parts.append(_circle(place(row[value]), y, 5 if hollow else 3.5, colour, hollow=hollow))
     return parts
+
+
+def _circle(x: float, y: float, radius: float, colour: str, *, hollow: bool = False) -> str:
+    fill = "none" if hollow else colour
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" stroke-width="2" style="fill:{fill};stroke:{colour}"/>'
 
 
 def lines(
@@ -122,8 +125,12 @@ def lines(
     y_axis: str,
     low: str = "low",
     high: str = "high",
+    log_x: bool = True,
+    log_y: bool = True,
+    form: str = ",.0f",
 ) -> str:
-    """One line for each of ``series`` (six at most) on log axes, its interval as a band, its name at its end.
+    """One line for each of ``series`` (six at most), on log axes unless told otherwise, its name at its end; its
+    interval is a band where the frame has ``low`` and ``high``. ``form``: of the numbers on the x axis.
 
     Raises:
         ValueError: more than six lines; draw two figures.
@@ -131,33 +138,115 @@ def lines(
     names = list(dict.fromkeys(frame[series]))
     if len(names) > len(COLOURS):
         raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
+    low, high = (side if side in frame else y for side in (low, high))
     height, left, top, bottom = round(0.55 * width + 60), 48.0, 30.0, 44.0
     right = width - max(len(name) for name in names) * TEXT * BOLD - 10
     spans = frame[[y, low, high]].to_numpy(dtype=float)
-    place_x, ticks_x = _log_scale(float(frame[x].min()), float(frame[x].max()), left, right, width)
-    place_y, ticks_y = _log_scale(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width)
+    place_x, ticks_x = _axis(float(frame[x].min()), float(frame[x].max()), left, right, width, log_x)
+    place_y, ticks_y = _axis(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width, log_y)
     parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
     parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
     parts += [
-        _text(place_x(tick), height - bottom + 16, f"{tick:,.0f}", anchor="middle", colour=MUTED) for tick in ticks_x
+        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
+        for tick in ticks_x
     ]
     parts.append(_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED))
     parts.append(_text(0, 14, y_axis, colour=MUTED))
     ends = []
     for colour, name in zip(COLOURS, names, strict=False):
-        own = frame[frame[series] == name].sort_values(x)
+        own = frame[(frame[series] == name) & frame[y].notna()].sort_values(x)
+        if own.empty:
+            continue
         xs = [place_x(number) for number in own[x]]
-        tops, floors = ([place_y(number) for number in own[side]] for side in (high, low))
-        band = " ".join(
-            f"{a:.1f},{b:.1f}" for a, b in [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
-        )
-        parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
+        if low != y and own[[low, high]].notna().all(axis=None):
+            tops, floors = ([place_y(number) for number in own[side]] for side in (high, low))
+            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
+            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
+            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
         path = " ".join(f"{a:.1f},{place_y(b):.1f}" for a, b in zip(xs, own[y], strict=True))
         parts.append(f'<polyline points="{path}" stroke-width="2" style="fill:none;stroke:{colour}"/>')
         ends.append((place_y(float(own[y].iloc[-1])), name, colour))
-    for height_of, name, colour in _apart(ends, TEXT + 3):
-        parts.append(_text(right + 8, height_of + 4, name, colour=colour, weight="600"))
+    placed = _apart(ends, TEXT + 3)
+    lift = max(0.0, placed[-1][0] - (height - bottom)) if placed else 0.0  # names below the axis move up together
+    for height_of, name, colour in placed:
+        parts.append(_text(right + 8, height_of + 4 - lift, name, colour=colour, weight="600"))
     return _canvas(width, height, parts)
+
+
+def _axis(
+    low: float, high: float, start: float, stop: float, width: float, log: bool
+) -> tuple[Callable[[float], float], list[float]]:
+    if low == high:
+        low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
+    return (_log_scale if log else _scale)(low, high, start, stop, width)
+
+
+def scatter(
+    frame: pd.DataFrame,
+    width: int,
+    *,
+    label: str,
+    x: str,
+    y: str,
+    x_axis: str,
+    y_axis: str,
+    ring_x: str,
+    ring_y: str,
+    form: str = "g",
+) -> str:
+    """A mark for each row at ``x`` (log axis) and ``y``, with the intervals ``x low`` to ``y high`` where the frame has
+    them, and its name beside it; a ring at ``ring_x``, ``ring_y``, joined to the mark by a thin line."""
+    height, left, top, bottom = round(0.5 * width + 110), 48.0, 30.0, 44.0
+    right = width - 12.0
+    sides = [side for name in (x, y) for side in (f"{name} low", f"{name} high")]
+    own = frame.assign(**{side: np.nan for side in sides if side not in frame})
+    spans = [own[[*names]].to_numpy(dtype=float) for names in ((x, ring_x, *sides[:2]), (y, ring_y, *sides[2:]))]
+    place_x, ticks_x = _axis(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
+    place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)
+    parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
+    parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
+    parts += [
+        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
+        for tick in ticks_x
+    ]
+    parts += [_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED)]
+    parts.append(_text(0, 14, y_axis, colour=MUTED))
+    marks = []
+    for number, row in enumerate(own.to_dict("records")):
+        colour = COLOURS[number % len(COLOURS)]
+        at = [(place_x(row[a]), place_y(row[b])) for a, b in ((x, y), (ring_x, ring_y)) if not _absent(row[a] + row[b])]
+        if len(at) == 2:
+            parts.append(_line(*at[0], *at[1], colour, 0.7))
+        if not _absent(row[ring_x] + row[ring_y]):
+            parts.append(_circle(*at[-1], 5, colour, hollow=True))
+        if not _absent(row[x] + row[y]):
+            if not _absent(row[sides[0]]):
+                parts.append(_line(place_x(row[sides[0]]), at[0][1], place_x(row[sides[1]]), at[0][1], colour, 2))
+            if not _absent(row[sides[2]]):
+                parts.append(_line(at[0][0], place_y(row[sides[2]]), at[0][0], place_y(row[sides[3]]), colour, 2))
+            parts.append(_circle(*at[0], 4, colour))
+        marks += [(*point, str(row[label]), colour) for point in at[:1]]
+    return _canvas(width, height, [*parts, *_beside(marks, width, top, height - bottom)])
+
+
+def _beside(marks: Sequence[tuple[float, float, str, str]], width: float, top: float, floor: float) -> list[str]:
+    """A name for each mark, to its right or left, moved up or down until it covers no other name."""
+    taken: list[tuple[float, float, float]] = []
+    parts = []
+    for x, y, name, colour in sorted(marks, key=lambda mark: mark[1]):
+        long = len(name) * TEXT * BOLD
+        start = x + 9 if x + 9 + long < width else max(0.0, x - 9 - long)
+        tries = [y + step * sign * 4.0 for step in range(80) for sign in (1, -1)]
+        for at in tries:
+            free = all(abs(at - other) >= LINE or start + long < a or start > b for a, b, other in taken)
+            if free and top <= at <= floor:
+                break
+        taken.append((start, start + long, at))
+        if abs(at - y) > LINE / 2:
+            parts.append(_line(x, y, start if start > x else start + long, at, colour, 0.7))
+        side = ("start", start) if start > x else ("end", start + long)
+        parts.append(_text(side[1], at + 4, name, anchor=side[0], colour=colour, weight="600"))
+    return parts
 
 
 def lanes(frame: pd.DataFrame, width: int, *, lane: str, name: str, tie: str, last: str) -> str:
@@ -309,7 +398,13 @@ def _span(frame: pd.DataFrame, y: str, low: str, high: str, top: float) -> tuple
     return (floor, ceiling) if ceiling > floor else (floor - 0.5, ceiling + 0.5)
 
 
-KINDS: dict[str, Callable[..., str]] = {"dots": dots, "lines": lines, "lanes": lanes, "panels": panels}
+KINDS: dict[str, Callable[..., str]] = {
+    "dots": dots,
+    "lines": lines,
+    "scatter": scatter,
+    "lanes": lanes,
+    "panels": panels,
+}
 
 
 def _canvas(width: float, height: float, parts: Sequence[str]) -> str:

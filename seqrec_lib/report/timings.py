@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.latency.statistics import Estimate, interval, ratio, unit_name, units
+from seqrec_lib.evaluate.statistics import Interval, interval, ratio
+from seqrec_lib.latency.statistics import unit_name, units
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
 
@@ -95,17 +96,17 @@ class Timings:
         """ "process" or "block"."""
         return unit_name(self.calls["process"].to_numpy())
 
-    def median(self, model: str, path: str, column: str = "total") -> Estimate:
+    def median(self, model: str, path: str, column: str = "total") -> Interval:
         """Mean over units of the blocks' medians, with its interval, in microseconds."""
         return interval(self.units(model, path, column))
 
-    def ratio(self, slow: tuple[str, str], fast: tuple[str, str]) -> Estimate | None:
+    def ratio(self, slow: tuple[str, str], fast: tuple[str, str]) -> Interval | None:
         """How many times as long ``slow`` (model, path) takes as ``fast``, paired; None where one is missing."""
         if slow not in self.rows or fast not in self.rows:
             return None
         return ratio(self.units(*slow), self.units(*fast))
 
-    def paper_estimate(self, model: str, path: str) -> tuple[Estimate, Estimate, float] | None:
+    def paper_estimate(self, model: str, path: str) -> tuple[Interval, Interval, float] | None:
         """The paper's estimand: mean over samples without outliers, with them, and the share removed."""
         mine = self.paper[(self.paper["model"] == model) & (self.paper["path"] == path)]
         if mine.empty:
@@ -128,13 +129,13 @@ def milliseconds(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else _significant(value / 1e3, digits)
 
 
-def span(estimate: Estimate | None, form: Any = milliseconds) -> str:
+def span(estimate: Interval | None, form: Any = milliseconds) -> str:
     """The ends of an interval; a dash where there is none.
 
-    >>> span(Estimate(2000.0, 1000.0, 4000.0))
+    >>> span(Interval(2000.0, 1000.0, 4000.0))
     '1.00 to 4.00'
     """
-    if estimate is None or estimate.low is None or estimate.high is None:
+    if estimate is None or estimate.low != estimate.low:
         return "–"
     return f"{form(estimate.low)} to {form(estimate.high)}"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from seqrec_lib.evaluate.statistics import metric_values
 from seqrec_lib.experiments import ablation
 from seqrec_lib.experiments.base import key
 from seqrec_lib.report.ablation import paired, question_table, readings
-from seqrec_lib.report.statistics import metric_values
 from seqrec_lib.results import RunRecord, RunStore
 from tests.report.conftest import make_record
 

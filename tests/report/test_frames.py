@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seqrec_lib.evaluate.statistics import bootstrap_interval, metric_values
 from seqrec_lib.report.frames import COMPLETE, frame, means, users
-from seqrec_lib.report.statistics import bootstrap_interval, metric_values
 from seqrec_lib.results import run_key
 from tests.report.conftest import Made, Training
 

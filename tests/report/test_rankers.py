@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from seqrec_lib.evaluate.statistics import Interval
 from seqrec_lib.experiments import llamarec, orpo
 from seqrec_lib.experiments.base import key
 from seqrec_lib.language.assessment import Assessment, position_bias
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.report import preference_figures, preferences, rankers, tables
-from seqrec_lib.report.statistics import Interval
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 USERS, K = 300, 20

@@ -4,10 +4,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from seqrec_lib.evaluate.statistics import Interval, PairedTest, bootstrap_interval, metric_values
 from seqrec_lib.report import costs, figures, footer, tables
 from seqrec_lib.report.claims import CLAIMS, own_tables_table
 from seqrec_lib.report.html import details, note, table
-from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, metric_values, verdict
+from seqrec_lib.report.paper import verdict
 from seqrec_lib.results.rechecks import Recheck
 
 VOID = {"img", "br", "hr"}

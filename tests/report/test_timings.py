@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqrec_lib.latency.statistics import Estimate, simulate_coverage
+from seqrec_lib.evaluate.statistics import Interval
+from seqrec_lib.latency.statistics import simulate_coverage
 from seqrec_lib.report import appendix_b, latency, scaling
 from seqrec_lib.report.timings import Timings, on_gpu
 from seqrec_lib.results import RunStore
@@ -69,8 +70,8 @@ def test_ratios_and_medians_come_out_as_they_went_in() -> None:
     assert timings.unit == "process"
     found = timings.ratio(("sasrec", "served"), ("hydra4rec", "served"))
     assert found is not None and found.low is not None and found.high is not None
-    assert found.value == pytest.approx(10.0, rel=0.05)
-    assert found.low < found.value < found.high < 1.1 * found.value  # the drift of 30 % is not in it
+    assert found.estimate == pytest.approx(10.0, rel=0.05)
+    assert found.low < found.estimate < found.high < 1.1 * found.estimate  # the drift of 30 % is not in it
     assert timings.ratio(("llamarec", "served"), ("sasrec", "served")) is None
     text = latency.ratio_table(timings, "ml-1m").text
     assert "SASRec over Hydra4Rec" in text and "64.0" in text and "256" in text  # the paper's 0.128 / 0.002, / 0.0005
@@ -143,7 +144,7 @@ def test_appendix_b_shows_both_intervals_and_the_paper_hollow(make: Any) -> None
     points = appendix_b.points(make().runs, make_timings(), "ml-1m")
     by_model = {p.model: p for p in points}
     own = by_model["sasrec"]
-    assert own.latency is not None and own.latency.value == 1.0 and own.interval is not None
+    assert own.latency is not None and own.latency.estimate == 1.0 and own.interval is not None
     assert by_model["mamba4rec"].accuracy is None  # not run
     assert by_model["mamba4rec"].paper_latency == pytest.approx(0.0020 / 0.128)
     assert by_model["gpt4rec"].paper_accuracy == 0.212
@@ -164,7 +165,7 @@ def test_a_language_model_stands_in_appendix_b_with_both_intervals_or_as_not_run
     runs = make().runs
     writer = replace(runs[1], model="gpt4rec", label="GPT4Rec (from scratch, 0.3 M weights)", other_model=True)
     pretrained = replace(writer, label="GPT4Rec (gpt2, 124 M weights)", other_model=False)
-    language = {"gpt4rec": Estimate(100.0, 90.0, 110.0), "sasrec": Estimate(1.0), "mamba4rec": Estimate(7.0)}
+    language = {"gpt4rec": Interval(100.0, 90.0, 110.0), "sasrec": Interval(1.0), "mamba4rec": Interval(7.0)}
     points = appendix_b.points([*runs, writer, pretrained], make_timings(), "ml-1m", benchmark=language)
     by_label = {p.label: p for p in points}
     own = by_label["GPT4Rec (from scratch, 0.3 M weights)"]
@@ -178,8 +179,8 @@ def test_a_language_model_stands_in_appendix_b_with_both_intervals_or_as_not_run
     assert appendix_b.figure(points) is not None
     assert "Every model" in appendix_b.waiting([own]).text
     alone = {p.model: p for p in appendix_b.points(runs, None, "ml-1m", benchmark=language)}  # without a latency run
-    assert alone["sasrec"].latency == Estimate(1.0) and alone["mamba4rec"].latency == Estimate(7.0)
-    assert by_label["Mamba4Rec"].latency.value == pytest.approx(0.5, rel=0.05)  # the run comes first
+    assert alone["sasrec"].latency == Interval(1.0) and alone["mamba4rec"].latency == Interval(7.0)
+    assert by_label["Mamba4Rec"].latency.estimate == pytest.approx(0.5, rel=0.05)  # the run comes first
 
 
 def make_scaling() -> scaling.Scaling:
@@ -218,10 +219,10 @@ def test_exponents_and_crossings_are_those_of_the_laws() -> None:
     square, line = scaling.exponent(run.curve("length", "sasrec", "module")), scaling.exponent(
         run.curve("length", "hydra4rec", "module")
     )  # fmt: skip
-    assert square is not None and square.value == pytest.approx(2.0)
-    assert line is not None and line.value == pytest.approx(1.0)
+    assert square is not None and square.estimate == pytest.approx(2.0)
+    assert line is not None and line.estimate == pytest.approx(1.0)
     crossing = scaling.crossing(run.curve("length", "sasrec", "module"), run.curve("length", "mamba4rec", "module"))
-    assert isinstance(crossing, Estimate) and crossing.value == pytest.approx(100.0, rel=0.01)
+    assert isinstance(crossing, Interval) and crossing.estimate == pytest.approx(100.0, rel=0.01)
     text = scaling.crossing_table(run).text
     cache = next(line for line in text.splitlines() if line.startswith("One more event, SASRec with a cache"))
     assert "200" in cache  # n / 10 = 20
@@ -257,7 +258,7 @@ def test_an_exponent_is_of_the_upper_half_of_the_sizes_as_records_hold_them() ->
     found = scaling.exponent(pd.DataFrame(bent, index=pd.Index(sizes, dtype=np.int32)))
     upper = sizes[2:].astype(float)
     assert found is not None
-    assert found.value == pytest.approx(np.polyfit(np.log(upper), np.log(bent[2:, 0]), 1)[0])
+    assert found.estimate == pytest.approx(np.polyfit(np.log(upper), np.log(bent[2:, 0]), 1)[0])
 
 
 def test_a_crossing_lies_within_its_interval_also_where_some_rounds_do_not_cross() -> None:
@@ -268,7 +269,7 @@ def test_a_crossing_lies_within_its_interval_also_where_some_rounds_do_not_cross
     each = [scaling.crossing(rising[[i]], flat[[i]]) for i in rising.columns]
     found = scaling.crossing(rising, flat)
     assert any(one is None for one in each) and found is not None
-    assert found.low is not None and found.high is not None and found.low <= found.value <= found.high
+    assert found.low is not None and found.high is not None and found.low <= found.estimate <= found.high
 
 
 def test_a_hundred_million_states_are_counted_from_measured_sizes() -> None:
