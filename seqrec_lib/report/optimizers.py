@@ -37,12 +37,13 @@ def gather(
     Further columns: arm, grid (an id, or ""), title (of the grid), axis (the settings that vary), at (the value of the
     last of them), lr0 (of the first, where two vary), H_first, H_last, H_change (relative), D_last.
     """
-    places: dict[int, list[dict[str, Any]]] = {}  # the rows of each configuration: edited code has the published one too
-    for row in frames.frame(records, configs, store).to_dict("records"):
-        number = max(places, default=0)
-        last = places.get(number, [{}])[-1].get("run_id")
-        done = number in places and (records[number] is None or last == records[number].run_id)
-        places.setdefault(number + done, []).append(row | _adapted(row, store))
+    made = iter(frames.frame(records, configs, store).to_dict("records"))
+    places = []  # the rows of each configuration
+    for record in records:
+        own = [next(made)]
+        if record is not None and own[0]["run_id"] != record.run_id:  # the published run stands before edited code's
+            own.append(next(made))
+        places.append([row | _adapted(row, store) for row in own])
     rows = []
     for cell in cells:
         for row in places[configs.index(cell.config)] if cell.arm or cell.grid else ():
@@ -91,7 +92,9 @@ def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[s
     """Arm minus arm, seed by seed: as `arms`, one row for each pair of ids whose arms are both on the page."""
     rows = []
     for a, b in of:
-        first, second = (runs[runs["arm"] == arm].drop_duplicates("seed", keep="last").set_index("seed") for arm in (a, b))
+        first, second = (
+            runs[runs["arm"] == arm].drop_duplicates("seed", keep="last").set_index("seed") for arm in (a, b)
+        )
         if first.empty or second.empty:
             continue
         row: dict[str, Any] = {"pair": f"{ARMS[a].label} minus {ARMS[b].label}", "seeds": 0}
@@ -206,13 +209,17 @@ def beta(record: RunRecord | None, store: RunStore) -> tuple[pd.DataFrame, pd.Da
         return pd.DataFrame(), pd.DataFrame()
     noise = store.table(record, "noise")
     means, fits = beta_means(noise), beta_fits(noise)
-    measured = means.assign(line="measured", low=means["beta"] - 2 * means["error"], high=means["beta"] + 2 * means["error"])
+    measured = means.assign(
+        line="measured", low=means["beta"] - 2 * means["error"], high=means["beta"] + 2 * means["error"]
+    )
     parts = [measured[["step", "line", "m", "beta", "low", "high"]]]
     m = np.geomspace(1, means["m"].max(), 40)
     for (step, axis), fit in fits.items():
         values = fit.intercept + fit.slope * AXIS[axis](m)
-        parts.append(pd.DataFrame({"step": step, "line": LINES[axis], "m": m, "beta": values, "low": values, "high": values}))
-    shown = pd.concat(parts, ignore_index=True)
+        parts.append(
+            pd.DataFrame({"step": step, "line": LINES[axis], "m": m, "beta": values, "low": values, "high": values})
+        )
+    shown = pd.concat(parts, ignore_index=True).sort_values("step", key=lambda step: step.map(list(STEPS).index))
     table = [
         {"step": STEPS[f.step], "line": LINES[f.axis], "c1": f.intercept, "c2": f.slope, "r2": f.r2, "B": f.crossing}
         for f in fits.values()
@@ -228,7 +235,9 @@ def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFra
     0, or share times the signal >= noise / B), of how many, the batches in the last step, runs.
     """
     traces, ends = [], []
-    for arm, own in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].groupby("arm", sort=False) if len(runs) else ():
+    for arm, own in (
+        runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].groupby("arm", sort=False) if len(runs) else ()
+    ):
         batching = ARMS[str(arm)].batching
         if batching.get("rule") not in {"paper", "noise"}:
             continue
@@ -243,7 +252,10 @@ def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFra
             last.append(int(trace["m"].iloc[-1]))
             if number == 0:
                 epoch = trace["epoch"] - 1 + trace["step"] / max(trace["step"].max(), 1)
-                for what, part in (("batches in a step", trace[["m"]].set_axis(["B"], axis=1)), ("the two sides", sides)):
+                for what, part in (
+                    ("batches in a step", trace[["m"]].set_axis(["B"], axis=1)),
+                    ("the two sides", sides),
+                ):
                     for line in part:
                         traces.append(pd.DataFrame({"panel": f"{own['label'].iloc[0]}: {what}", "line": line,
                                                     "epoch": epoch.loc[part.index], "value": part[line]}))  # fmt: skip
@@ -268,7 +280,7 @@ def _sides(trace: pd.DataFrame, batching: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def points(runs: pd.DataFrame) -> pd.DataFrame:
-    """The grids as lines: panel (title and setting), line (epochs, and lr0 where two settings vary), at, loss, steps."""
+    """The grids as lines: panel (title and setting), line (epochs, and lr0 where two vary), at, loss, steps."""
     grid = runs[runs["grid"] != ""].copy() if len(runs) else runs
     if grid.empty:
         return grid

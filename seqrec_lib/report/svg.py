@@ -289,7 +289,9 @@ def panels(
     low: str = "low",
     high: str = "high",
     marks: Sequence[str] = (),
+    x_axis: str = "",
     log_x: bool = False,
+    share_x: bool = False,
     free_y: bool = False,
     top: float = math.inf,
     columns: tuple[int, int] = (4, 2),
@@ -297,8 +299,8 @@ def panels(
     """Small multiples: one panel for each of ``panel``, with up to six lines of ``series``, whose names stand once,
     above all panels. Intervals are bands, or whiskers where a series is named in ``marks``: points without a line.
 
-    ``free_y``: each panel has a scale of its own; ``top``: what lies above is drawn hollow, at the upper edge;
-    ``columns``: panels side by side, on a wide page and on a phone.
+    ``share_x``: all panels have one scale of x; ``free_y``: each has a scale of its own for y; ``top``: what lies above
+    is drawn hollow, at the upper edge; ``columns``: panels side by side, on a wide page and on a phone.
 
     Raises:
         ValueError: more than six lines in a panel.
@@ -309,9 +311,9 @@ def panels(
     if len(names) > len(COLOURS):
         raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
     across = columns[0] if width > 500 else columns[1]
-    step, left, gap = width / across, 46.0, 12.0
+    step, left, gap = width / across, 46.0, 16.0
     words = {title: textwrap.wrap(str(title), int((step - gap) / (TEXT * 0.62))) for title in titles}
-    head, body = LINE * max(map(len, words.values())) + 8, 112.0
+    head, body = LINE * max(map(len, words.values())) + 4, 120.0
     parts, y0 = _key(names, width) if series else ([], 0.0)
     low, high = (name if name in frame else y for name in (low, high))
     shared = _span(frame, y, low, high, top)
@@ -321,23 +323,28 @@ def panels(
         lower, start, stop = upper + head + body, x0 + left, x0 + step - gap
         parts += [_text(x0, upper + 12 + LINE * i, line, weight="600") for i, line in enumerate(words[title])]
         floor, ceiling = _span(own, y, low, high, top) if free_y else shared
-        place_y, ticks_y = _scale(floor, ceiling, lower - 4, upper + head + 6, 0)
-        ends = float(own[x].min()), float(own[x].max())
-        if ends[0] == ends[1]:
-            ends = (ends[0] / 1.5, ends[1] * 1.5) if log_x else (ends[0] - 0.5, ends[1] + 0.5)
-        place_x, ticks_x = _log_scale(*ends, start + 6, stop - 6, 0) if log_x else _scale(*ends, start + 6, stop - 6, 0)
+        place_y, ticks_y = _inner_scale(floor, ceiling, lower - 4, upper + head + 6)
+        across_all = frame if share_x else own
+        first, last = float(across_all[x].min()), float(across_all[x].max())
+        if first == last:
+            first, last = (first / 1.5, last * 1.5) if log_x else (first - 0.5, last + 0.5)
+        ends = (first, last, start + 6, stop - 6)
+        place_x, ticks_x = (
+            _log_scale(*ends, 0, (1,) if last >= 100 * first else (1, 2, 5)) if log_x else _inner_scale(*ends)
+        )
         parts += [_line(start, place_y(tick), stop, place_y(tick), GRID) for tick in ticks_y]
         parts += [_text(start - 5, place_y(tick) + 4, f"{tick:.5g}", anchor="end", colour=MUTED) for tick in ticks_y]
-        shown_x = [tick for tick in ticks_x if place_x(tick) >= start]
-        parts += [_text(place_x(tick), lower + 14, f"{tick:g}", anchor="middle", colour=MUTED) for tick in shown_x]
+        parts += [_text(place_x(tick), lower + 14, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks_x]
         for number, name in enumerate(names):
             rows = own[own[series] == name] if series else own
             if len(rows):
                 parts += _panel_line(
                     rows.sort_values(x), (x, y, low, high), place_x, place_y, number, name in marks, top
                 )
-    rows_of = -(-len(titles) // across)
-    return _canvas(width, y0 + rows_of * (head + body + 30), parts)
+    bottom = y0 + -(-len(titles) // across) * (head + body + 30)
+    if x_axis:
+        parts.append(_text(width / 2, bottom + 6, x_axis, anchor="middle", colour=MUTED))
+    return _canvas(width, bottom + (12 if x_axis else 0), parts)
 
 
 def _panel_line(
@@ -367,7 +374,7 @@ def _panel_line(
     if len(rows) <= 12:
         for a, b, value in zip(xs, ys, rows[columns[1]], strict=True):
             fill = "var(--chart-ground,#fff)" if value > top else colour
-            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" style="fill:{fill};stroke:{colour}"/>')
+            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" style="fill:{fill};stroke:{colour}"/>')
     return parts
 
 
@@ -436,12 +443,21 @@ def _scale(
     return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
 
 
+def _inner_scale(low: float, high: float, start: float, stop: float) -> tuple[Callable[[float], float], list[float]]:
+    """A linear scale from ``low`` at ``start`` to ``high`` at ``stop``, with two to five ticks at round numbers."""
+    rough = (high - low) / 2.5
+    power = 10 ** math.floor(math.log10(rough))
+    step = max(factor * power for factor in (0.5, 1, 2, 5) if factor * power <= rough * (1 + 1e-9))
+    ticks = [float(f"{i * step:.10g}") for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return (lambda number: start + (number - low) / (high - low) * (stop - start)), ticks
+
+
 def _log_scale(
-    low: float, high: float, start: float, stop: float, width: float
+    low: float, high: float, start: float, stop: float, width: float, digits: Sequence[int] = (1, 2, 5)
 ) -> tuple[Callable[[float], float], list[float]]:
     """A log scale from ``low`` at ``start`` to ``high`` at ``stop``, and its ticks, some 40 pixels apart at least."""
     a, b = math.log10(low), math.log10(high)
-    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in (1, 2, 5)]
+    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in digits]
     inside = [tick for tick in candidates if low * 0.999 <= tick <= high * 1.001]
 
     def place(number: float) -> float:

@@ -14,10 +14,10 @@ import numpy as np
 
 from seqrec_lib.evaluate.statistics import Interval, average_over_seeds, bootstrap_interval, metric_values
 from seqrec_lib.report import benchmarks, kit
-from seqrec_lib.report.batch_figures import beta_fits
 from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs
 from seqrec_lib.report.html import Html
+from seqrec_lib.report.optimizers import beta_fits
 from seqrec_lib.report.pages.findings import ADAM, SEEDS, gaps_of, over_seeds, trained
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.statements import Evidence, difference, statement
