@@ -142,6 +142,18 @@ def modules_of(experiment: Experiment, config: Any) -> list[str]:
     return [home, *map(module_of, names)] if home.startswith("seqrec_lib.") else [*map(module_of, names)]
 
 
+def code_here(record: RunRecord) -> str:
+    """Hash of the code that would carry out the run of ``record`` here.
+
+    Raises:
+        SeqRecError: its configuration is none of its experiment.
+    """
+    # Imported here: experiments import this module.
+    from seqrec_lib.experiments import get
+
+    return code_of(modules_of(get(record.experiment), config_of(record)))
+
+
 def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_data: bool = False) -> Planned:
     """Where the run of ``config`` by today's code is, and its record if there is one.
 
