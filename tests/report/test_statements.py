@@ -1,3 +1,11 @@
+"""Judges that statements share, on values whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seqrec_lib.report.statements import change_of_lead
 
 
 def test_a_change_of_lead_is_paired_by_user_and_held_where_it_is_above_zero() -> None:
