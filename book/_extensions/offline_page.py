@@ -2,7 +2,8 @@
 
 Jupyter Book adds thebe (which runs code on a public server) to every page although it is switched off, and loads
 every script below ``_static`` on every page, so that the vendored MathJax would run twice where there are formulae and
-once where there are none. Sphinx itself adds MathJax to the pages that need it. The toggles of the side bar get names.
+once where there are none. Sphinx itself adds MathJax to the pages that need it, and the page *Try it* names its scripts.
+The toggles of the side bar get names.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
+OF_SOME_PAGES = ("mathjax/", "live/", "search/")  # folders of _static
+
 
 def drop_vendored_scripts(app: Sphinx, config: Any) -> None:
-    """Leaves MathJax to Sphinx: it must not be among the scripts of every page."""
-    config.html_js_files = [entry for entry in config.html_js_files if "mathjax/" not in str(entry)]
+    """Takes scripts of some pages from those of every page."""
+    config.html_js_files = [
+        entry for entry in config.html_js_files if not any(folder in str(entry) for folder in OF_SOME_PAGES)
+    ]
 
 
 def drop_thebe(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:

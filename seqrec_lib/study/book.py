@@ -102,6 +102,7 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
     _render_chapters(root, source)
+    _export_models(source)
     # Methods chapters quote the library's own code.
     package = Path(__file__).resolve().parent.parent
     shutil.copytree(package, source / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -135,6 +136,13 @@ def _render_chapters(root: Path, source: Path) -> None:
     cited = render_folder(book, source)
     run_ids = [run_id for evidence in cited.values() for run_id in evidence.run_ids]
     copy_records(run_ids, book.published.runs.store, source)
+
+
+def _export_models(source: Path) -> None:
+    """Put the weights that the page *Try it* runs beside its scripts."""
+    from seqrec_lib.study.live_model import export
+
+    export(source)
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
