@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.study.sections import without_empty_sections
+from seqrec_lib.study.weight import slim
 from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         old = f"; {final} is still the previous book" if final.exists() else ""
         raise SeqRecError(f"the book was not built: {problems[0]}{rest}; see {log}{old}")
+    slim(html)
     _check(html, documents)
     old_book = root / "_build" / "html.old"
     shutil.rmtree(old_book, ignore_errors=True)

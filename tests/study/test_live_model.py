@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from seqrec_lib.report.pages.try_it import evening_data
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import live_model
+from tests.fakes import run_node
 
 SCRIPTS = ROOT / "book" / "_static" / "live"
 ITEMS, WINDOW = 30, 12
@@ -29,16 +28,8 @@ HISTORIES = ([7], [3, 5], [1, 2, 3, 2, 1], list(range(1, 13)), [*range(1, 26), 4
 
 
 def node(program: str, given: Any) -> Any:
-    """What a program for Node writes as JSON; ``given`` is its global `given`, `load` requires one of the scripts."""
-    if shutil.which("node") is None:
-        pytest.skip("no Node")
-    head = "const given = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
-    head += f"const load = (name) => require({json.dumps(str(SCRIPTS))} + '/' + name);"
-    done = subprocess.run(
-        ["node", "-e", head + program], input=json.dumps(given), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    """What a program for Node writes; its `load` requires one of the scripts."""
+    return run_node(f"const load = (name) => require({json.dumps(str(SCRIPTS))} + '/' + name);{program}", given)
 
 
 def rounded_model(model: str, **changes: Any) -> tuple[Any, dict[str, Any]]:

@@ -58,7 +58,7 @@
           return button;
         });
         const seconds = element("small", {}, `film ${row.number}, after ${row.time - first} s`);
-        const entry = element("li", { "data-letter": row.letter }, element("span", { class: "grip" }, words), seconds, ...buttons);
+        const entry = element("li", { "data-letter": row.letter }, element("span", {}, words), seconds, ...buttons);
         entry.addEventListener("pointerdown", (event) => drag(event, place));
         return entry;
       }),
@@ -85,8 +85,8 @@
   function move(from, to, by) {
     rows = moved(rows, from, to);
     show();
-    const buttons = [...part("file").children[to].querySelectorAll("button")];
-    (buttons.find((button) => Number(button.dataset.by) === by && !button.disabled) || buttons.find((b) => !b.disabled)).focus();
+    const buttons = [...part("file").children[to].querySelectorAll("button:not(:disabled)")];
+    (buttons.find((button) => Number(button.dataset.by) === by) || buttons[0]).focus();
   }
 
   /* A row follows the pointer: it takes the place of the row that the pointer is over. */

@@ -35,7 +35,8 @@ def _panel(data: dict[str, Any], *, caption: str) -> Html:
         f'<script type="application/json">{given}</script>\n'
         f"<p>{escape(caption)}</p>\n"
         '<div class="live-columns">\n'
-        '<div><h3>The file</h3><ol data-part="file"></ol><button type="button" data-part="reset">As it was</button></div>\n'
+        '<div><h3>The file</h3><ol data-part="file"></ol>'
+        '<button type="button" data-part="reset">As it was</button></div>\n'
         '<div><h3>Under each rule</h3><div data-part="orders"></div></div>\n'
         '</div>\n<p data-part="said" role="status" class="visually-hidden"></p>\n</div>\n'
         '<script src="_static/live/evening.js"></script>'
