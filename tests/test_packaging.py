@@ -107,7 +107,8 @@ def test_the_kernels_have_an_environment_of_their_own_with_pips_torch() -> None:
 
 
 def test_environments_name_the_packages_that_the_study_is_about() -> None:
-    names = {CONDA_NAMES.get(name, name) for file in ENVIRONMENTS for name in requirements(sum(environment(file), []))}
+    lines = [line for file in ENVIRONMENTS for part in environment(file) for line in part]
+    names = {CONDA_NAMES.get(name, name) for name in requirements(lines)}
     assert names.issuperset(NAMED_BY_THE_STUDY)
 
 
