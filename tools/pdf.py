@@ -39,6 +39,7 @@ a.headerlink, p.download, button { display: none !important; }
 table.dataframe { font-size: 7pt !important; }
 table.dataframe :is(th, td) { white-space: normal !important; padding: 1pt 3pt !important; }
 figure, tr, img, svg { break-inside: avoid; }
+:is(h1, h2, h3) { break-after: avoid; }
 img, svg { max-width: 100%; }
 pre { white-space: pre-wrap; }
 """

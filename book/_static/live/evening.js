@@ -58,7 +58,8 @@
           return button;
         });
         const seconds = element("small", {}, `film ${row.number}, after ${row.time - first} s`);
-        const entry = element("li", { "data-letter": row.letter }, element("span", {}, words), seconds, ...buttons);
+        const grip = element("span", { class: "grip", "aria-hidden": "true" }, "⠿");
+        const entry = element("li", { "data-letter": row.letter }, grip, element("span", {}, words), seconds, ...buttons);
         entry.addEventListener("pointerdown", (event) => drag(event, place));
         return entry;
       }),
@@ -92,6 +93,7 @@
   /* A row follows the pointer: it takes the place of the row that the pointer is over. */
   function drag(event, from) {
     if (event.target.closest("button") || event.button) return;
+    if (event.pointerType === "touch" && !event.target.closest(".grip")) return; // a finger scrolls the page elsewhere
     event.preventDefault();
     let at = from;
     part("file").children[at].classList.add("dragged");
