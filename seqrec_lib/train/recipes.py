@@ -29,12 +29,15 @@ class TrainingConfig(Checked):
             of its own and takes the loss at its end (the paper's way, and needed for models that are not causal).
         max_length: inputs of a window; histories are cut to it in evaluation too.
         stride: fresh targets of a window, 0 for max_length (see ``cut_windows``).
-        tokens_per_batch: padded positions of an optimizer step of one process.
+        tokens_per_batch: padded positions of a batch of windows of similar length, which is an optimizer step of one
+            process.
+        samples_per_step: windows of an optimizer step, drawn at random whatever their length; they are computed in
+            batches of similar length, and their gradients are summed. 0: a step is one batch.
         epochs, patience: training stops after ``epochs``, or after ``patience`` validations without a better NDCG@10.
         validate_every: epochs between validations.
         learning_rate, weight_decay, warmup_steps: of AdamW; the rate rises linearly over the warm-up.
         schedule: of the rate after it, over ``epochs``: "constant", or "cosine" down to zero.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; 0: any.
         average: decay of the exponential moving average of the weights that is validated and kept; 0: none.
         precision: "softmax-bf16" takes the item softmax's products in bfloat16, "bf16" also the model's, each where the
             processor has instructions for it (elsewhere it is many times slower; the record says which it was).
@@ -51,11 +54,12 @@ class TrainingConfig(Checked):
     learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 0.0
     warmup_steps: CountOrNone = 0
-    clip: Positive = 5.0
+    clip: NotNegative = 5.0
     average: Part = 0.999
     precision: Precision = "fp32"
     seed: Seed = 0
     schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
+    samples_per_step: CountOrNone = field(default=0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,18 +115,40 @@ DATASET_ARCHITECTURE: dict[str, dict[str, Any]] = {
     "amazon-2023-beauty-and-personal-care": {"dropout": 0.4},
 }
 
+Recipe = Literal["study", "public"]
+
+# How the public code of Mamba4Rec (commit 44a0c84), which runs in RecBole, trains every model: each prefix is a sample.
+PUBLIC_CODE: dict[str, Any] = {
+    "objective": "prefixes",
+    "max_length": 200,
+    "samples_per_step": 2048,
+    "tokens_per_batch": 25_600,  # what is computed at once: 128 samples of 200 items
+    "epochs": 300,
+    "patience": 10,
+    "clip": 0.0,
+    "average": 0.0,
+    "dropout": 0.2,
+    "initialisation": "blanket",
+    "d_state": 32,
+}
+PUBLIC_CODE_AMAZON = {"max_length": 50, "tokens_per_batch": 12_800, "dropout": 0.4}
+
 
 def resolve(
-    dataset: str, model: str, seed: int, overrides: Mapping[str, Any] | None = None
+    dataset: str, model: str, seed: int, overrides: Mapping[str, Any] | None = None, recipe: Recipe = "study"
 ) -> tuple[dict[str, Any], TrainingConfig | None]:
     """(architecture, training) of a run; counting models have neither.
 
-    ``overrides`` names fields of :class:`TrainingConfig` or arguments of the model's class.
+    Args:
+        overrides: fields of :class:`TrainingConfig` or arguments of the model's class.
+        recipe: "study" is the study's own; "public" is that of Mamba4Rec's public code, for every model.
 
     Raises:
         SeqRecError: an override fits neither, a value is not allowed, or the model is unknown.
     """
     own = overrides_by_model([model], overrides or {})[model]
+    if recipe == "public" and model not in COUNTED:
+        return _by_public_code(dataset, model, seed, own)
     if model in COUNTED:
         return {}, None
     dataset = base_name(dataset)
@@ -136,6 +162,16 @@ def resolve(
     if not MODELS[model].causal(architecture):
         training["objective"] = "prefixes"
     return architecture, TrainingConfig(**training, seed=seed)
+
+
+def _by_public_code(
+    dataset: str, model: str, seed: int, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], TrainingConfig]:
+    settings = PUBLIC_CODE | (PUBLIC_CODE_AMAZON if dataset.startswith("amazon") else {}) | dict(overrides)
+    defaults = MODELS[model].architecture
+    training = {field.name for field in fields(TrainingConfig)}
+    architecture = check_architecture(model, {**defaults, **{k: v for k, v in settings.items() if k in defaults}})
+    return architecture, TrainingConfig(**{k: v for k, v in settings.items() if k in training}, seed=seed)
 
 
 def overrides_by_model(models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -41,10 +41,19 @@ GRAVE = {"serious", "critical"}
 OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) return null;
-  const boxes = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > width + 1);
+  const scrolls = e => e && e !== document.body &&
+    (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
+  const texts = e => [...e.childNodes].filter(n => n.nodeType === 3);
+  const right = e => Math.max(e.getBoundingClientRect().right, ...texts(e).map(n => {
+    const range = document.createRange();  // a long word stands out of its box
+    range.selectNodeContents(n);
+    return range.getBoundingClientRect().right;
+  }));
+  const boxes = [...document.querySelectorAll('main *')].filter(e => right(e) > width + 1 && !scrolls(e.parentElement));
   const box = boxes.find(e => ![...e.children].some(c => boxes.includes(c))) || document.documentElement;
   const tag = `<${box.tagName.toLowerCase()} class="${box.className}">`;
-  return `${document.documentElement.scrollWidth} px of ${width}, for example ${tag}`;
+  const words = box.textContent.trim().slice(0, 40);
+  return `${document.documentElement.scrollWidth} px of ${width}, for example ${tag} ${words}`;
 }"""
 
 
