@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.study.sections import without_empty_sections
+from seqrec_lib.study.weight import slim
 from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         old = f"; {final} is still the previous book" if final.exists() else ""
         raise SeqRecError(f"the book was not built: {problems[0]}{rest}; see {log}{old}")
+    slim(html)
     _check(html, documents)
     old_book = root / "_build" / "html.old"
     shutil.rmtree(old_book, ignore_errors=True)
@@ -102,6 +104,7 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
     _render_chapters(root, source)
+    _export_models(source)
     # Methods chapters quote the library's own code.
     package = Path(__file__).resolve().parent.parent
     shutil.copytree(package, source / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -135,6 +138,13 @@ def _render_chapters(root: Path, source: Path) -> None:
     cited = render_folder(book, source)
     run_ids = [run_id for evidence in cited.values() for run_id in evidence.run_ids]
     copy_records(run_ids, book.published.runs.store, source)
+
+
+def _export_models(source: Path) -> None:
+    """Put the weights that the page *Try it* runs beside its scripts."""
+    from seqrec_lib.study.live_model import export
+
+    export(source)
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:

@@ -157,6 +157,11 @@ BREAK = 8 * 3600  # seconds between two evenings
 RATED_AFTER = np.array([0, 0, 24, 24, 118, 140, 140])  # seconds: somebody goes through a list and rates what they know
 
 
+def unstable_keys(n: int) -> np.ndarray:
+    """Numbers by which n rows of a file come out of an unstable sort where they are tied: (n,)."""
+    return np.random.default_rng(0).random(n)
+
+
 @lru_cache
 def evening() -> pd.DataFrame:
     """One simulated user's last evening in four orders: a row for each order and place, with the film's letter.
@@ -181,9 +186,7 @@ def evening() -> pd.DataFrame:
             "True order: by time, ties as in the file": np.lexsort((times,)),
             "RecBole: by rounded time, ties as in the file": np.lexsort((times.astype(np.float32),)),
             "LRURec: by time, ties by the film's number": np.lexsort((films, times)),
-            "HSTU: by time, ties as the sort leaves them": np.lexsort(
-                (np.random.default_rng(0).random(len(rows)), times)
-            ),
+            "HSTU: by time, ties as the sort leaves them": np.lexsort((unstable_keys(len(rows)), times)),
         }
         if len({int(order[-1]) for order in list(orders.values())[:3]}) < 3:
             continue
