@@ -72,7 +72,7 @@ def _data() -> list[Row]:
 
 
 def _disk() -> list[Row]:
-    from seqrec_lib.data.download import cache_folder
+    from seqrec_lib.places import cache_folder
     from seqrec_lib.results import RunStore
 
     store = RunStore()
