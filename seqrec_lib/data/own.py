@@ -143,6 +143,20 @@ def register(path: str | Path, options: Mapping[str, str]) -> str:
     return own.name
 
 
+def last_named(path: str | Path) -> str:
+    """The id under which a file of this content was last named, whatever the options; else that without options.
+
+    Raises:
+        SeqRecError: as `register`.
+    """
+    content = _existing(path).checksum()
+    for place in sorted((cache_folder() / "own").glob("*.file.json"), key=lambda p: p.stat().st_mtime, reverse=True):
+        name = place.name.removesuffix(".file.json")
+        if registered(name).sha256 == content:
+            return name
+    return register(path, {})
+
+
 def registered(name: str) -> OwnFile:
     """The files of an id.
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from seqrec_lib.data.own import is_own
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, MODELS, check, check_architecture
@@ -72,6 +73,7 @@ FEW_EPOCHS: dict[str, Any] = {  # where the item softmax makes an epoch long, th
     "epochs": 20,
 }
 AMAZON = FEW_EPOCHS | {"max_length": 50}
+OWN = "file:"  # every data set that is a reader's own file
 
 DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "demo": {
@@ -89,6 +91,15 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "amazon-2018-video-games": AMAZON,
     "amazon-2023-video-games": AMAZON,
     "amazon-2023-beauty-and-personal-care": AMAZON | {"epochs": 5},
+    OWN: {  # of any size: as long as validation gains, by an average that a few hundred steps fill
+        "precision": "softmax-bf16",
+        "max_length": 100,
+        "tokens_per_batch": 1600,
+        "learning_rate": 2e-3,
+        "average": 0.99,
+        "epochs": 40,
+        "patience": 4,
+    },
 }
 
 MODEL_TRAINING: dict[str, dict[str, Any]] = {
@@ -109,6 +120,7 @@ DATASET_ARCHITECTURE: dict[str, dict[str, Any]] = {
     "amazon-2018-video-games": {"dropout": 0.4},
     "amazon-2023-video-games": {"dropout": 0.4},
     "amazon-2023-beauty-and-personal-care": {"dropout": 0.4},
+    OWN: {"dropout": 0.3},
 }
 
 
@@ -125,7 +137,7 @@ def resolve(
     own = overrides_by_model([model], overrides or {})[model]
     if model in COUNTED:
         return {}, None
-    dataset = base_name(dataset)
+    dataset = OWN if is_own(dataset) else base_name(dataset)
     defaults = MODELS[model].architecture
     chosen = {**defaults, **{k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}}
     training = dict(DATASET_TRAINING.get(dataset, {}))
