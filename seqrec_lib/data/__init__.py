@@ -121,7 +121,7 @@ def _titles_label(raw: dict[str, RawFile]) -> str:
 
 
 def _warn_if_untitled(sequences: Sequences, raw: dict[str, RawFile]) -> None:
-    if not any(sequences.titles):
+    if not any(sequences.titles) and not own.is_own(sequences.name):  # of a reader's file, its facts count the titles
         warnings.warn(
             f"{sequences.name}: {_titles_label(raw)} holds no title for any of the {sequences.n_items:,} items; "
             "they go by their ids",
