@@ -196,14 +196,14 @@ def study(
 
 def _own(data: Path | None, titles: Path | None, columns: str | None, lenient: bool) -> str | None:
     """The id of the reader's own data; None where no file is named."""
+    if data is None:
+        if titles or columns or lenient:
+            raise SeqRecError("--titles, --columns and --lenient go with --data; name your file by --data")
+        return None
     from seqrec_lib.data.own import last_named, options_of, register
 
     given = {"titles": str(titles)} if titles else {}
     given |= ({"lenient": "1"} if lenient else {}) | options_of(columns or "", ",", "--columns")
-    if data is None:
-        if given:
-            raise SeqRecError("--titles, --columns and --lenient go with --data; name your file by --data")
-        return None
     return register(data, given) if given else last_named(data)
 
 

@@ -267,7 +267,10 @@ WRONG = {  # one file for each way to be wrong: (content, what the line says)
     ),
     "two separators": (["user,item;timestamp", *GOOD[1:]], ["comma and semicolon may", "separator=comma or"]),
     "no separator": (["user item timestamp", "u1 i1 1600000000"], ["none of comma, semicolon, tab, pipe does"]),
-    "too few interactions": (lines(entries=rows(6, 6, 30)), ["after 5-core filtering", "36 of 6 users and 21 items; 0 of 0 users"]),
+    "too few interactions": (
+        lines(entries=rows(6, 6, 30)),
+        ["after 5-core filtering", "36 of 6 users and 21 items; 0 of 0 users"],
+    ),
     "too few users": (lines(entries=rows(8, 30, 24)), ["fewer than 20 users or items are left", "of 8 users"]),
     "a number past 64 bits": ([*GOOD, f"u1,i3,{'9' * 30}"], ["line 242"]),
 }
