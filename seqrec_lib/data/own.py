@@ -208,5 +208,5 @@ def _place(name: str, kind: str = "file") -> Path:
 def _write(place: Path, content: Any) -> None:
     make_cache("own")
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, place)

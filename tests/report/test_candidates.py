@@ -98,7 +98,8 @@ def test_what_was_found_in_a_file_is_shown_with_what_was_skipped() -> None:
     facts = {
         "columns": {"user": "who", "item": "<b>what</b>"}, "form": "number", "unit": "ms", "first": "2020-01-01",
         "last": "2020-02-01", "in_order": False, "ties": [0.25, 0.5], "interactions": 12345, "skipped": 1, "users": 7,
-        "items": 8, "titled": 0, "other_titles": 0, "repeated": 3, "duplicates": 1, "rounds": [[12345, 7, 8], [900, 5, 6]],
+        "items": 8, "titled": 0, "other_titles": 0, "repeated": 3, "duplicates": 1,
+        "rounds": [[12345, 7, 8], [900, 5, 6]],
         "complaints": ["a.csv, line 3: bad in '<script>'"],
     }  # fmt: skip
     html = candidates.file_tables(facts).html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from typer.testing import CliRunner
 from seqrec_lib import cli
 from seqrec_lib.data import load, own
 from seqrec_lib.experiments import accuracy, latency
-from seqrec_lib.experiments.base import execute, installed_split
+from seqrec_lib.experiments.base import execute, installed_split, look_up
 from seqrec_lib.recommend import history_of, recommend
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
-from seqrec_lib.study import Page, Result, load_study
+from seqrec_lib.study import Page, Result, load_study, read_yaml
 from seqrec_lib.study import own as own_study
 from seqrec_lib.study.book import expand_toc
 from seqrec_lib.study.plans import values_of
@@ -51,8 +52,6 @@ def test_the_pages_are_those_of_the_study_and_share_their_runs(mine: Path) -> No
 
 
 def test_every_page_has_its_place_in_the_book(mine: Path) -> None:
-    from seqrec_lib.study.runner import read_yaml
-
     study = load_study(ROOT)
     pages = own_study.pages(own.register(mine, {}), ROOT)
     toc = str(expand_toc(read_yaml(ROOT / "book" / "_toc.yml"), [*pages, *study.pages()]))
@@ -119,8 +118,15 @@ def test_recommends_for_a_known_user_by_the_kept_weights(mine: Path) -> None:
     assert done.exit_code == 0 and done.output.count("item i") == 2
 
 
-def test_a_record_made_by_another_reading_of_the_file_is_not_taken(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = own.register(mine, {})
+def test_a_record_of_another_reading_of_the_file_is_not_taken(mine: Path) -> None:
+    name, store = own.register(mine, {}), RunStore()
+    configs = accuracy.plan({"dataset": name, "models": ["popularity"], "seeds": [0]})
+    (record,) = execute(accuracy, configs, store=store, progress=False)
+    assert record is not None and look_up(accuracy, configs[0], store, compare_data=True).record == record
+    other = replace(record, dataset=record.dataset | {"split_sha256": "0" * 64})
+    store.path(record).write_text(other.to_json())
+    assert look_up(accuracy, configs[0], store, compare_data=True).record is None
     assert installed_split(name) == load(name).split_hash
     mine.unlink()
-    assert installed_split(name) is None
+    assert installed_split(name) is None  # and its records are shown as they are
+    assert look_up(accuracy, configs[0], store, compare_data=True).record == other
