@@ -67,8 +67,7 @@ readme: $(READY) ## rewrite the README's table of results from published records
 	$(BIN)/python -m seqrec_lib.report.readme
 
 lab: $(READY) ## open JupyterLab on the page that says which notebook answers which question
-	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp notebooks/lab.json $(VENV)/share/jupyter/lab/settings/overrides.json
-	$(BIN)/jupyter lab notebooks --LabApp.default_url=/lab/tree/README.md
+	$(BIN)/jupyter lab notebooks --LabApp.app_settings_dir="$(CURDIR)/notebooks/lab" --LabApp.default_url=/lab/tree/README.md
 
 lint: $(READY) ## check format, style and types
 	$(BIN)/ruff format --check .

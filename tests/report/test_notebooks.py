@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import pytest
 
@@ -88,3 +89,12 @@ def test_a_notebook_works_where_nothing_was_run(name, dataset, tmp_path, monkeyp
     if "missing" in namespace:
         assert repr(namespace["records"]).count("None") == len(namespace["records"])
     assert "Traceback" not in capsys.readouterr().out
+
+
+def test_the_page_that_jupyterlab_opens_on_names_every_notebook():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\|.*\| \[\w+\]\((\w+)\.ipynb\) \|$", text, re.MULTILINE)) == NAMES
+    makefile = (FOLDER.parent / "Makefile").read_text(encoding="utf-8")
+    assert "--LabApp.default_url=/lab/tree/README.md" in makefile and "notebooks/lab" in makefile
+    settings = json.loads((FOLDER / "lab" / "overrides.json").read_text(encoding="utf-8"))
+    assert settings["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"] == {"markdown": "Markdown Preview"}
