@@ -72,8 +72,8 @@ evidence: $(READY) ## write down what the book's sentences rest on, after result
 readme: $(READY) ## rewrite the README's table of results from published records
 	$(BIN)/python -m seqrec_lib.report.readme
 
-lab: $(READY) ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+lab: $(READY) ## open JupyterLab on the page that says which notebook answers which question
+	$(BIN)/jupyter lab notebooks --LabApp.app_settings_dir="$(CURDIR)/notebooks/lab" --LabApp.default_url=/lab/tree/README.md
 
 lint: $(READY) ## check format, style and types
 	$(BIN)/ruff format --check .

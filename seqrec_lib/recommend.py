@@ -66,37 +66,68 @@ def recommend(
     model: str,
     k: int = 10,
     *,
+    user: str | None = None,
     train: bool = False,
     store: RunStore | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[str, float]]:
     """The ``k`` best next items for a history of ``titles`` (oldest first), with scores; the history is left out.
 
+    ``user``: an id of the source; the history begins with all that this user had. Items without a title go by their id.
     ``train``: train the model where no weights are kept, as published records come without; what there is to ``report``
     meanwhile comes line by line.
 
     Raises:
-        SeqRecError: an unknown title, model or data set, an empty history, k < 1, or no trained weights.
+        SeqRecError: an unknown title, user, model or data set, an empty history, k < 1, or no trained weights.
     """
     from seqrec_lib.data import load
     from seqrec_lib.serving import serve
 
     check(model)
-    if not titles:
-        raise SeqRecError("an empty history; type at least one title")
+    if not titles and user is None:
+        raise SeqRecError("an empty history; type at least one title, or name a user by --user")
     if k < 1:
         raise SeqRecError(f"k is {k}; ask for at least one recommendation")
     sequences = load(dataset)
-    history = [find_item(title, sequences.titles) for title in titles]
+    names = [title or label for title, label in zip(sequences.titles, sequences.item_labels, strict=True)]
+    history = [] if user is None else history_of(user, sequences)
+    history += [find_item(title, names) for title in titles]
     recommender = _recommender(dataset, model, sequences, store, train or dataset == "demo", report)
     found = min(k, sequences.n_items - len(set(history)))
     if not found:
         return []
     ids, scores = serve(recommender, sequences.n_items).recommend([history], found)
     return [
-        (sequences.titles[item] or f"item {sequences.item_labels[item]}", score)
+        (sequences.titles[item] or f"item {names[item]}", score)
         for item, score in zip(map(int, ids[0]), map(float, scores[0]), strict=True)
     ]
+
+
+def history_of(user: str, sequences: Sequences) -> list[int]:
+    """The items of the catalogue that a user had, in the data set's order; the user may be one that the k-core drops.
+
+    Args:
+        user: an id of the source, as text.
+
+    Raises:
+        SeqRecError: there is no such user, or none of their items is in the catalogue.
+    """
+    import numpy as np
+
+    from seqrec_lib.data import get, read
+    from seqrec_lib.data.interactions import time_order
+
+    rows = read(sequences.name)
+    mine = rows.select(np.array([str(label) == user for label in rows.users.tolist()], bool))
+    if not len(mine):
+        raise SeqRecError(f"no user {user!r} in {get(sequences.name).title}; use an id of the source")
+    _, ranks = np.unique(mine.items, return_inverse=True)
+    order = time_order(np.zeros(len(mine), np.int64), ranks, mine.timestamps, get(sequences.name).order)
+    ids = {label: item for item, label in enumerate(sequences.item_labels) if item}
+    found = [ids[str(label)] for label in mine.items[order].tolist() if str(label) in ids]
+    if not found:
+        raise SeqRecError(f"user {user!r} has no item that is left after the 5-core; type titles")
+    return found
 
 
 def _recommender(

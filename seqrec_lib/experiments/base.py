@@ -206,13 +206,12 @@ def config_of(record: RunRecord) -> Any:
 
 def installed_split(name: str) -> str | None:
     """Split hash of the data set ``name`` as it is here, or None: it is not here. Read anew when its files change."""
-    from seqrec_lib.data import DATASETS
     from seqrec_lib.data.download import locate
+    from seqrec_lib.data.registry import find
 
-    if name not in DATASETS:
-        return None
-    found = locate(DATASETS[name])
-    if found is None and DATASETS[name].sources:
+    spec = find(name)
+    found = None if spec is None else locate(spec)
+    if spec is None or (found is None and spec.sources):
         return None
     files = [raw.path for raw in found[1].values()] if found else []
     return _split_of(name, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))

@@ -20,6 +20,7 @@ from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.statistics import average_over_seeds, metric_values
 from seqrec_lib.results import RunRecord, RunStore, plain
+from seqrec_lib.train.recipes import resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,8 +179,6 @@ def _trained(record: RunRecord) -> bool:
 
 def _by_recipe(record: RunRecord) -> bool:
     """Whether today's recipe gives just this configuration. An order of time has the recipe of its collection."""
-    from seqrec_lib.train.recipes import resolve
-
     config = record.config
     if record.experiment != "accuracy":
         return True

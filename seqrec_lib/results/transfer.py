@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seqrec_lib.data.own import is_own
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import RunRecord, parse_record
@@ -56,7 +57,7 @@ def publish_runs(
 ) -> Report:
     """Copy complete runs from the new to the published folder; repeating it changes nothing.
 
-    Runs on demo data and runs of uncommitted code are refused one by one, the others are copied.
+    Runs on demo data, on a reader's own file and of uncommitted code are refused one by one, the others are copied.
 
     Args:
         failed: so are runs that failed, for failures that are results, as when an optimizer diverges.
@@ -112,6 +113,8 @@ def _unpublishable(record: RunRecord, failed: bool, code_here: Callable[[RunReco
         return "it ran on edited code, unlike that of the goldens; run `make goldens`, commit, then run it again"
     if record.dataset["name"] == "demo":
         return "it ran on the demo data, which is never published"
+    if is_own(record.dataset["name"]) or is_own(str(record.config.get("dataset"))):
+        return "it ran on a reader's own file, which is never published"
     if record.environment.get("git_commit") is None:
         return "it names no commit; run it again in a git checkout"
     committed = record.environment.get("git_dirty") is False

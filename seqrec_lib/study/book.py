@@ -280,9 +280,9 @@ def _words(dataset: str | None) -> dict[str, str]:
     """What stands for each placeholder on the page of a data set."""
     if dataset is None:
         return {"dataset": "", "dataset_title": ""}
-    from seqrec_lib.data.registry import DATASETS
+    from seqrec_lib.report.paper import dataset_name
 
-    return {"dataset": dataset, "dataset_title": DATASETS[dataset].title if dataset in DATASETS else dataset}
+    return {"dataset": dataset, "dataset_title": dataset_name(dataset)}
 
 
 def _source(cell: Mapping[str, Any]) -> str:

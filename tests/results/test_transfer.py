@@ -200,6 +200,7 @@ def test_publish_copies_byte_for_byte_and_once(checkout: Path) -> None:
 
 UNPUBLISHABLE = {
     "demo": ({"dataset": {"name": "demo"}}, "demo data"),
+    "a reader's own file": ({"dataset": {"name": "file-mine-0123456789ab"}}, "a reader's own file"),
     "failed": ({"status": "failed", "error": "boo"}, "the run failed"),
     "dirty": ({"environment": {"git_commit": "c0ffee", "git_dirty": True}}, "not the committed one"),
     "edited": (
