@@ -41,6 +41,7 @@ class NotRun(Exception):
 # One row for each run
 
 COMPLETE, FAILED, NO_RUN = "complete", "failed", "not run"
+MEANS = ["dataset", "label", "model", "metric", "mean", "sd", "low", "high", "seeds", "planned", "failed"]
 
 
 def frame(
@@ -73,7 +74,7 @@ def frame(
     rows = [_row(values, record) for values, record in kept.values()]
     for row, label in zip(rows, labels([values for values, _ in kept.values()], rows), strict=True):
         row["label"] = f"{label}, edited" if row["edited"] else label
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(_row({"dataset": ""}, None)))
 
 
 def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = None) -> pd.DataFrame:
@@ -105,7 +106,7 @@ def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = N
                     "failed": int((mine["status"] == FAILED).sum()),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=MEANS)
 
 
 def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") -> pd.DataFrame:

@@ -52,6 +52,7 @@ def dots(
     names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
     left = min(0.42 * width, max(len(str(name)) for name in frame[label]) * TEXT * LETTER + 14)
     right = width - 5 * TEXT
+    frame = frame.assign(**{side: np.nan for side in (low, high) if side not in frame})
     numbers = frame[[value, low, high, *([ring] if ring else [])]].to_numpy(dtype=float)
     largest, least = float(np.nanmax(numbers, initial=-np.inf)), float(np.nanmin(numbers, initial=np.inf))
     if not np.isfinite(largest) or largest == least == 0:
@@ -190,16 +191,16 @@ def scatter(
     y: str,
     x_axis: str,
     y_axis: str,
-    ring_x: str,
-    ring_y: str,
+    ring_x: str = "ring x",
+    ring_y: str = "ring y",
     form: str = "g",
 ) -> str:
     """A mark for each row at ``x`` (log axis) and ``y``, with the intervals ``x low`` to ``y high`` where the frame has
-    them, and its name beside it; a ring at ``ring_x``, ``ring_y``, joined to the mark by a thin line."""
+    them, and its name beside it; a ring at ``ring_x``, ``ring_y``, where it has those, joined to the mark by a line."""
     height, left, top, bottom = round(0.5 * width + 110), 48.0, 30.0, 44.0
     right = width - 12.0
     sides = [side for name in (x, y) for side in (f"{name} low", f"{name} high")]
-    own = frame.assign(**{side: np.nan for side in sides if side not in frame})
+    own = frame.assign(**{side: np.nan for side in (*sides, ring_x, ring_y) if side not in frame})
     spans = [own[[*names]].to_numpy(dtype=float) for names in ((x, ring_x, *sides[:2]), (y, ring_y, *sides[2:]))]
     place_x, ticks_x = _axis(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
     place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)

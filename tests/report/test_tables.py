@@ -6,10 +6,8 @@ import pytest
 
 from seqrec_lib.evaluate.statistics import Interval, PairedTest, bootstrap_interval, metric_values
 from seqrec_lib.report import costs, figures, footer, tables
-from seqrec_lib.report.claims import CLAIMS, own_tables_table
 from seqrec_lib.report.html import details, note, table
 from seqrec_lib.report.paper import verdict
-from seqrec_lib.results.rechecks import Recheck
 
 VOID = {"img", "br", "hr"}
 
@@ -181,11 +179,8 @@ def test_a_page_with_nothing_run_still_works(make):
         costs.size_table(runs, "ml-1m"),
         tables.paired_table(tables.paired_tests(runs, "ht@10"), "ht@10", "ml-1m"),
         footer.failures(runs),
-        footer.provenance(nothing),
     ):
         check(piece)
-    assert "5 runs" in footer.provenance(nothing).text
-    assert "not run" in footer.provenance(nothing).text
 
 
 def row_of(piece, label):
@@ -247,29 +242,11 @@ def test_paired_tests_see_that_sasrec_beats_popularity(make):
     assert test.difference.high < 0
 
 
-def test_provenance_names_runs_commit_dates_hardware_and_older_code(make, monkeypatch):
-    made = make()
-    done = [record for record in made.records if record is not None]
-    again = Recheck(done[0].run_id, "2026-11-30T00:00:00.000+00:00", "f" * 40, "a CPU", {"ndcg@10": (0.1, 0.2)}, {})
-    monkeypatch.setattr(footer, "rechecks_of", lambda runs: [again] if again.run_id in set(runs) else [])
-    piece = footer.provenance(made.records)
-    check(piece)
-    assert "Runs with a record: 4 of 5, made 2026-11-20 at commit 012345678 on Test CPU, 2 threads." in piece.text
-    assert all(record.run_id in piece.text for record in done)
-    assert f"{again.run_id} on 2026-11-30 at commit fffffffff: ndcg@10 0.1000 before, 0.2000 then" in piece.text
-
-
 def test_failures_show_their_error(make):
     made = make()
     assert "SASRec, seed 2" in footer.failures(made.runs).text
     assert "NaN" in footer.failures(made.runs).text
     assert footer.failures(made.runs[:1]).text == "No run failed."
-
-
-def test_the_papers_own_tables_are_accessible():
-    piece = own_tables_table()
-    check(piece)
-    assert "Mamba4Rec over Hydra4Rec: " in piece.text and CLAIMS[-1].statement not in piece.text
 
 
 def test_formats():
@@ -286,22 +263,3 @@ def test_what_stands_in_parentheses_goes_below_in_a_table_and_stays_in_text() ->
     assert cell.html.startswith("GPT4Rec<br>") and "epochs 2, from scratch, 0.3 M weights</span>" in cell.html
     assert cell.text == "GPT4Rec (epochs 2) (from scratch, 0.3 M weights)"
     assert tables.label_cell("SASRec") == "SASRec"
-
-
-def test_the_footer_says_where_runs_differ_in_precision(make):
-    records = [record for record in make().records if record is not None and record.complete]
-
-    def said(*precisions: str | None) -> str:
-        trained = [
-            replace(
-                record,
-                cost=record.cost | {"train_seconds": 1.0},
-                environment=record.environment | ({"precision": precision} if precision else {}),
-            )
-            for record, precision in zip(records[1:], precisions, strict=True)
-        ]
-        return footer.provenance([records[0], *trained]).text
-
-    assert "precision" not in said("fp32", "fp32") and "precision" not in said(None, None)
-    assert "bfloat16: 1 in float32, 1 in bfloat16 in the item softmax." in said("fp32", "softmax-bf16")
-    assert "1 in a precision that is not on record" in said("fp32", None)
