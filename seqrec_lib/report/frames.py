@@ -67,10 +67,7 @@ def frame(
     kept: dict[str, tuple[Mapping[str, Any], RunRecord | None]] = {}
     for values, record in planned:
         for one in _published_and_edited(record, store):
-            kept[one.run_id if one else f"planned: {values}"] = (
-                values,
-                one,
-            )  # a run that was planned twice counts once
+            kept[one.run_id if one else f"planned: {values}"] = (values, one)  # planned twice, it counts once
     rows = [_row(values, record) for values, record in kept.values()]
     for row, label in zip(rows, labels([values for values, _ in kept.values()], rows), strict=True):
         row["label"] = f"{label}, edited" if row["edited"] else label
@@ -127,6 +124,22 @@ def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") ->
 def interval_columns(column: str, values: np.ndarray) -> dict[str, float]:
     """Mean over seeds and its t interval under three names: column, "<column> low", "<column> high"."""
     return dict(zip((column, f"{column} low", f"{column} high"), seed_interval(values), strict=True))
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """`means` with one row for each model: for each metric its mean under its own name, and "ndcg@10 low", "ndcg@10
+    high", "ndcg@10 sd"; seeds are those of the first metric."""
+    import pandas as pd
+
+    rows = []
+    for (dataset, label), mine in table.groupby(["dataset", "label"], sort=False):
+        first = mine.iloc[0]
+        row = {name: first[name] for name in ("model", "seeds", "planned", "failed")}
+        for one in mine.to_dict("records"):
+            metric = one["metric"]
+            row |= {metric: one["mean"], **{f"{metric} {part}": one[part] for part in ("low", "high", "sd")}}
+        rows.append({"dataset": dataset, "label": label} | row)
+    return pd.DataFrame(rows)
 
 
 def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None:

@@ -179,7 +179,10 @@ def _axis(
 ) -> tuple[Callable[[float], float], list[float]]:
     if low == high:
         low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
-    return (_log_scale if log else _scale)(low, high, start, stop, width)
+    if not log:
+        return _scale(low, high, start, stop, width)
+    place, ticks = _log_scale(low, high, start, stop, width)
+    return (place, ticks) if len(ticks) > 2 else _log_scale(low, high, start, stop, width, range(1, 10))
 
 
 def scatter(
@@ -231,10 +234,12 @@ def scatter(
 
 
 def _beside(marks: Sequence[tuple[float, float, str, str]], width: float, top: float, floor: float) -> list[str]:
-    """A name for each mark, to its right or left, moved up or down until it covers no other name."""
-    taken: list[tuple[float, float, float]] = []
+    """A name for each mark, to its right or left, moved up or down until it covers no other name or mark."""
+    taken = [(x - 5, x + 5, y) for x, y, _, _ in marks]
     parts = []
     for x, y, name, colour in sorted(marks, key=lambda mark: mark[1]):
+        if len(name) * TEXT * BOLD > width - 100:
+            name = name.partition(" (")[0]
         long = len(name) * TEXT * BOLD
         start = x + 9 if x + 9 + long < width else max(0.0, x - 9 - long)
         tries = [y + step * sign * 4.0 for step in range(80) for sign in (1, -1)]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seqrec_lib.evaluate.statistics import Interval, PairedTest, bootstrap_interval, metric_values
-from seqrec_lib.report import costs, figures, footer, tables
+from seqrec_lib.report import figures, footer, tables
 from seqrec_lib.report.html import details, note, table
 from seqrec_lib.report.paper import verdict
 
@@ -175,31 +175,10 @@ def test_a_page_with_nothing_run_still_works(make):
     for piece in (
         tables.accuracy_tables(frame, "ml-1m"),
         tables.summary(frame, "ml-1m"),
-        costs.cost_table(runs, "ml-1m"),
-        costs.size_table(runs, "ml-1m"),
         tables.paired_table(tables.paired_tests(runs, "ht@10"), "ht@10", "ml-1m"),
         footer.failures(runs),
     ):
         check(piece)
-
-
-def row_of(piece, label):
-    return next(line for line in piece.text.splitlines() if line.startswith(label)).split()
-
-
-def test_size_table_has_the_papers_counts_beside_ours(make):
-    piece = costs.size_table(make().runs, "ml-1m")
-    check(piece)
-    assert row_of(piece, "SASRec") == ["SASRec", "321,984", "320k", "100,096", "100k"]
-    assert row_of(piece, "Mamba4Rec") == ["Mamba4Rec", "–", "300k", "–", "80k"]
-
-
-def test_cost_table_has_times_runs_and_hardware(make):
-    piece = costs.cost_table(make().runs, "ml-1m")
-    check(piece)
-    assert row_of(piece, "SASRec") == ["SASRec", "3", "2.0", "5.0", "–", "2", "of", "3"]
-    assert "Mamba4Rec" not in piece.text  # not run: the tables of accuracy say so once
-    assert "Test CPU, 2 threads" in piece.text
 
 
 def test_a_page_without_the_paper_has_no_empty_columns(make):
@@ -209,21 +188,6 @@ def test_a_page_without_the_paper_has_no_empty_columns(make):
     assert "Not run on Demo (simulated): Mamba4Rec." in piece.text
     assert "Verdict" not in piece.text and "Difference" not in piece.text  # nor in what explains the columns
     assert "paper" not in figures.metric_caption(tables.accuracy_frame(make("demo").runs, ["ht@10"]))
-
-
-def test_a_resumed_run_costs_its_epochs_at_least(make):
-    (own,) = [runs for runs in make().runs if runs.label == "SASRec"]
-    for record in own.complete:
-        record.cost["wall_seconds"] = 3.0  # the clock since the run went on; its three epochs took six seconds
-    assert row_of(costs.cost_table([own], "ml-1m"), "SASRec")[3] == "0.1"
-
-
-def test_the_cost_table_says_when_one_models_seconds_differ_from_run_to_run(make):
-    (own,) = [runs for runs in make().runs if runs.label == "SASRec"]
-    assert "By the clock" not in costs.cost_table([own], "ml-1m").text
-    for entry in own.complete[0].history:
-        entry["seconds"] *= 2.5
-    assert "differ by up to 2.5× from run to run" in costs.cost_table([own], "ml-1m").text
 
 
 def test_paired_table_reads_its_tests():
