@@ -22,6 +22,7 @@ from torch import nn
 from seqrec_lib.data import load
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import Ranks, rank_split
+from seqrec_lib.evaluate.statistics import bootstrap_interval, metric_values
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
 from seqrec_lib.latency.clock import Clock
@@ -32,7 +33,6 @@ from seqrec_lib.report import kit
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.runs import gather
-from seqrec_lib.report.statistics import bootstrap_interval, metric_values
 from seqrec_lib.results import RunStore
 from seqrec_lib.train.loop import make_accelerator, train
 from seqrec_lib.train.recipes import resolve

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
 from seqrec_lib.report import kit
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.scaling import Scaling
-from seqrec_lib.report.statistics import bootstrap_interval, paired_difference
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -86,7 +86,7 @@ def _times(timings: Timings | None, model: str) -> dict[str, float | None]:
     for name, path in (("request", "served"), ("event", "step")):
         there = timings is not None and (model, path) in timings.rows
         own = timings.median(model, path) if timings is not None and there else None
-        ends = (None, None, None) if own is None else (own.value, own.low, own.high)
+        ends = (None, None, None) if own is None else (own.estimate, own.low, own.high)
         keys = (name, f"{name}_low", f"{name}_high")
         found |= {key: None if end is None else end / 1e3 for key, end in zip(keys, ends, strict=True)}
     return found

@@ -41,7 +41,9 @@ def table(frame: pd.DataFrame, columns: Sequence[Column], *, caption: str) -> Ht
     if frame.empty:
         return html.not_run(caption)
     rows = [[_cell(row, column) for column in columns] for row in frame.to_dict("records")]
-    texts = {i for i, column in enumerate(columns) if frame[column.key].map(lambda cell: isinstance(cell, str)).any()}
+    texts = {
+        i for i, column in enumerate(columns) if frame[column.key].map(lambda cell: isinstance(cell, str | Html)).any()
+    }
     keys = [key for column in columns for key in (column.key, *(column.interval or ()))]
 
     shown = _grid([column.title for column in columns], rows, texts, caption)

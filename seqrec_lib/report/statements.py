@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import holm, paired_difference
 from seqrec_lib.report.frames import NotRun, Runs, Scope
-from seqrec_lib.report.statistics import holm, paired_difference
 
 ALPHA = 0.05  # of tests, after Holm's correction
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from seqrec_lib.data.registry import DATASETS
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import bootstrap_interval
 from seqrec_lib.report import benchmarks, kit
 from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs
 from seqrec_lib.report.html import Html
@@ -28,7 +29,6 @@ from seqrec_lib.report.statements import (
     none_told_apart,
     statement,
 )
-from seqrec_lib.report.statistics import bootstrap_interval
 from seqrec_lib.report.values import exhibit, value
 
 if TYPE_CHECKING:
