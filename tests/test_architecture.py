@@ -35,7 +35,6 @@ KNOWN = {
     "language.ranker_training": "data.sequences language.candidates",
     "language.ranking": "language.orpo",
     "latency.worker": "latency.clock",
-    "report.ablation": "experiments.accuracy experiments.base",
     "study.book": "study.runner results",
     "study.budget": "experiments results results.provenance",
     "study.diagnosis": "results",

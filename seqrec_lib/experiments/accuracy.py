@@ -17,6 +17,7 @@ from seqrec_lib.checksums import seal
 from seqrec_lib.data import registry
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import build, load_class
+from seqrec_lib.progress import duration
 from seqrec_lib.train.recipes import Recipe, TrainingConfig, overrides_by_model, resolve
 from seqrec_lib.validation import Checked, Names, Seed, Seeds, Settings, plans
 
@@ -189,6 +190,7 @@ def _report(context: Context, progress: Progress) -> None:
         f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
         + (f", valid NDCG@10 {valid:.4f}" if valid is not None else "")
         + f", {entry['samples_per_second']:,.0f} targets/s, {entry['matmul_fraction']:.0%} of the matmul rate"
+        + f", at most {duration((progress.epochs - progress.epoch) * entry['seconds'])} left"
     )
 
 

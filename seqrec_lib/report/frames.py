@@ -20,7 +20,7 @@ import numpy as np
 
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interval, metric_values
+from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interval, metric_values, seed_interval
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
@@ -104,6 +104,26 @@ def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = N
                 }
             )
     return pd.DataFrame(rows, columns=MEANS)
+
+
+def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") -> pd.DataFrame:
+    """One row for each value of ``by``: each column's mean over seeds, the ends of its 95 % t interval ("<column> low",
+    "<column> high"), and seeds, the number of complete runs. What was not run has NaN."""
+    import pandas as pd
+
+    rows = []
+    for name, mine in runs.groupby(by, sort=False) if len(runs) else ():
+        row: dict[str, Any] = {by: name, "seeds": int((mine["status"] == COMPLETE).sum())}
+        for column in columns:
+            values = mine[column].dropna().to_numpy(dtype=float) if column in mine else np.array([])
+            row |= interval_columns(column, values)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def interval_columns(column: str, values: np.ndarray) -> dict[str, float]:
+    """Mean over seeds and its t interval under three names: column, "<column> low", "<column> high"."""
+    return dict(zip((column, f"{column} low", f"{column} high"), seed_interval(values), strict=True))
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:

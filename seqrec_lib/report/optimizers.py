@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import seed_interval
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING, Cell
 from seqrec_lib.report import frames
-from seqrec_lib.report.frames import COMPLETE, FAILED
+from seqrec_lib.report.frames import COMPLETE, FAILED, interval_columns
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -56,7 +55,7 @@ def gather(
                 row |= {"title": grid_title(cell.grid) + edited, "axis": " and ".join(grid.axes)}
                 row |= {"at": cell.values[-1], "lr0": cell.values[0] if len(cell.values) > 1 else None}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["arm", "grid", "label", "status", "seed", LOSS])
 
 
 def _adapted(row: Mapping[str, Any], store: RunStore) -> dict[str, float]:
@@ -75,21 +74,8 @@ def grid_title(name: str) -> str:
     return grid.title + (f" ({model_name(grid.model)})" if grid.model else "")
 
 
-def arms(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") -> pd.DataFrame:
-    """One row for each arm: the mean of each column over seeds, its t interval ("<column> low", "<column> high"), and
-    seeds; NaN where there is none."""
-    rows = []
-    for name, own in runs[runs["arm"] != ""].groupby(by, sort=False) if len(runs) else ():
-        row: dict[str, Any] = {by: name, "seeds": int((own["status"] == COMPLETE).sum())}
-        for column in columns:
-            values = own[column].dropna().to_numpy(dtype=float) if column in own else np.array([])
-            row |= zip_interval(column, values)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[str]) -> pd.DataFrame:
-    """Arm minus arm, seed by seed: as `arms`, one row for each pair of ids whose arms are both on the page."""
+    """Arm minus arm, seed by seed: as `frames.over_seeds`, a row for each pair of ids whose arms are on the page."""
     rows = []
     for a, b in of:
         first, second = (
@@ -100,20 +86,15 @@ def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[s
         row: dict[str, Any] = {"pair": f"{ARMS[a].label} minus {ARMS[b].label}", "seeds": 0}
         for column in columns:
             gaps = (first[column] - second[column]).dropna() if column in runs else pd.Series(dtype=float)
-            row |= {"seeds": len(gaps)} | zip_interval(column, gaps.to_numpy(dtype=float))
+            row |= {"seeds": len(gaps)} | interval_columns(column, gaps.to_numpy(dtype=float))
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def zip_interval(column: str, values: np.ndarray) -> dict[str, float]:
-    """Mean and t interval under the column's name."""
-    return dict(zip((column, f"{column} low", f"{column} high"), seed_interval(values), strict=True))
 
 
 def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
     """One row for each arm, seed and epoch: loss, valid_loss, and steps, samples and seconds up to there."""
     rows = []
-    for row in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].to_dict("records") if len(runs) else ():
+    for row in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].to_dict("records"):
         record = store.find(row["run_id"])
         assert record is not None
         done = dict.fromkeys(("steps", "samples", "seconds"), 0.0)
@@ -235,9 +216,7 @@ def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFra
     0, or share times the signal >= noise / B), of how many, the batches in the last step, runs.
     """
     traces, ends = [], []
-    for arm, own in (
-        runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].groupby("arm", sort=False) if len(runs) else ()
-    ):
+    for arm, own in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].groupby("arm", sort=False):
         batching = ARMS[str(arm)].batching
         if batching.get("rule") not in {"paper", "noise"}:
             continue
@@ -281,9 +260,9 @@ def _sides(trace: pd.DataFrame, batching: Mapping[str, Any]) -> pd.DataFrame:
 
 def points(runs: pd.DataFrame) -> pd.DataFrame:
     """The grids as lines: panel (title and setting), line (epochs, and lr0 where two vary), at, loss, steps."""
-    grid = runs[runs["grid"] != ""].copy() if len(runs) else runs
+    grid = runs[runs["grid"] != ""].copy()
     if grid.empty:
-        return grid
+        return pd.DataFrame(columns=["panel", "line", "at", "loss", "steps"])
     epochs = grid["training.epochs"].map("{:g} epochs".format)
     grid["line"] = epochs + grid["lr0"].map(lambda lr0: "" if pd.isna(lr0) else f", lr0 = {lr0:g}")
     grid["panel"] = grid["title"].str.replace(", short runs", "") + ": " + grid["axis"].str.split(" and ").str[-1]
@@ -295,7 +274,7 @@ def grids(runs: pd.DataFrame) -> pd.DataFrame:
     """One row for each grid: its range, runs, where its loss is least, the least and the largest, and where the grid
     tunes an arm, the value that the arm uses and by how much that is worse than the best."""
     rows = []
-    for name, own in runs[runs["grid"] != ""].groupby("grid", sort=False) if len(runs) else ():
+    for name, own in runs[runs["grid"] != ""].groupby("grid", sort=False):
         done = own[own[LOSS].notna()]
         best = done.loc[done[LOSS].astype(float).idxmin()] if len(done) else None
         used = TUNED.get(GRIDS[str(name)].tunes)
@@ -318,8 +297,8 @@ def without_tuning(runs: pd.DataFrame) -> pd.DataFrame:
     sd: of that Adam over the seeds of its arm."""
     rows = []
     for name, peers in WITHOUT_TUNING.items():
-        own = runs[runs["grid"] == name] if len(runs) else runs
-        peer = next((peer for peer in peers if len(runs) and (runs["grid"] == peer).any()), None)
+        own = runs[runs["grid"] == name]
+        peer = next((peer for peer in peers if (runs["grid"] == peer).any()), None)
         if own.empty or peer is None:
             continue
         other = runs[runs["grid"] == peer]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from seqrec_lib.data.registry import DATASETS, base_name
+from seqrec_lib.data.registry import base_name, find
 from seqrec_lib.evaluate.statistics import Interval
 
 _MULTIPLIERS = {"k": 1_000, "M": 1_000_000, "B": 1_000_000_000}
@@ -214,7 +214,8 @@ def model_name(model: str) -> str:
 
 def dataset_name(dataset: str) -> str:
     """A data set's title in the registry; an id without one is returned as it is."""
-    return DATASETS[dataset].title if dataset in DATASETS else dataset
+    spec = find(dataset)
+    return dataset if spec is None else spec.title
 
 
 def paper_name(dataset: str) -> str:

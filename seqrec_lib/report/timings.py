@@ -17,18 +17,19 @@ import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.latency.statistics import unit_name, units
-from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
 
-PATHS = {
-    "served": "as served",
-    "module": "module",
+PROGRAMS = {
+    "served": "compiled for serving",
+    "module": "PyTorch module",
     "step": "one more event",
-    "again": "as served, again",
+    "again": "compiled for serving, again",
     "eager": "GPU, eager",
     "compiled": "GPU, compiled",
     "graph": "GPU, CUDA graph",
 }
+"""The path of a contestant -> the program that a reader knows it by."""
+BAND = 0.2  # how far a history's length may be from a window, as a part of it
 STAGES = ("encode", "score", "top_k")
 
 
@@ -91,6 +92,17 @@ class Timings:
         mine = self.of(model, path)
         return units(mine[column].to_numpy(np.float64), mine["process"].to_numpy(), mine["block"].to_numpy())
 
+    def at_length(self, model: str, path: str, window: int) -> np.ndarray:
+        """`units` of the median request of a model that reads ``window`` items: of all calls where the median history
+        fits into the window, else of those whose history is about as long as it (within `BAND`)."""
+        mine = self.of(model, path)
+        if mine["length"].median() > window:
+            near = mine["length"].between((1 - BAND) * window, (1 + BAND) * window)
+            counts = mine[near].groupby("process").size()
+            if len(counts) == mine["process"].nunique():
+                mine = mine[near].assign(block=0)  # a median for each process: a block has few such histories
+        return units(mine["total"].to_numpy(np.float64), mine["process"].to_numpy(), mine["block"].to_numpy())
+
     @property
     def unit(self) -> str:
         """ "process" or "block"."""
@@ -113,11 +125,6 @@ class Timings:
             return None
         trimmed, mean = (interval(mine[name].to_numpy(np.float64)) for name in ("trimmed_mean", "mean"))
         return trimmed, mean, float(mine["removed"].mean())
-
-
-def label(model: str, path: str | None = None) -> str:
-    """A contestant as a reader writes it: "Mamba4Rec, as served"."""
-    return model_name(model) + (f", {PATHS.get(path, path)}" if path else "")
 
 
 def milliseconds(value: float | None, digits: int = 3) -> str:

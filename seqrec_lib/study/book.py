@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.study.sections import without_empty_sections
+from seqrec_lib.study.weight import slim
 from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         old = f"; {final} is still the previous book" if final.exists() else ""
         raise SeqRecError(f"the book was not built: {problems[0]}{rest}; see {log}{old}")
+    slim(html)
     _check(html, documents)
     old_book = root / "_build" / "html.old"
     shutil.rmtree(old_book, ignore_errors=True)
@@ -103,6 +105,7 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
     run_ids = _render_chapters(root, source)
+    _export_models(source)
     # Methods chapters quote the library's own code.
     package = Path(__file__).resolve().parent.parent
     shutil.copytree(package, source / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -144,6 +147,13 @@ def _copy_records(run_ids: Iterable[str], source: Path) -> None:
     from seqrec_lib.results import RunStore
 
     copy_records(run_ids, RunStore(), source)
+
+
+def _export_models(source: Path) -> None:
+    """Put the weights that the page *Try it* runs beside its scripts."""
+    from seqrec_lib.study.live_model import export
+
+    export(source)
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
@@ -279,9 +289,9 @@ def _words(dataset: str | None) -> dict[str, str]:
     """What stands for each placeholder on the page of a data set."""
     if dataset is None:
         return {"dataset": "", "dataset_title": ""}
-    from seqrec_lib.data.registry import DATASETS
+    from seqrec_lib.report.paper import dataset_name
 
-    return {"dataset": dataset, "dataset_title": DATASETS[dataset].title if dataset in DATASETS else dataset}
+    return {"dataset": dataset, "dataset_title": dataset_name(dataset)}
 
 
 def _source(cell: Mapping[str, Any]) -> str:

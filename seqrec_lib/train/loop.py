@@ -68,11 +68,11 @@ class _Batches:
         else:
             self.windows = cut_windows(self.sequences, config.max_length, stride=config.stride or None, rng=rng)
         lengths = self.windows.lengths
+        self.step_ends: np.ndarray | None = None
         if config.samples_per_step:
             batches, self.step_ends = batches_by_step(lengths, config.samples_per_step, config.tokens_per_batch, rng)
         else:
             batches = bucketed_batches(lengths, config.tokens_per_batch, rng)
-            self.step_ends = None
         self.padding = padding_share(lengths, batches)
         rank, world = self.share  # every process takes each world-th batch; all take equally many
         self.batches = batches[rank : len(batches) - len(batches) % world : world]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from seqrec_lib.data.own import is_own
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, MODELS, check, check_architecture
@@ -76,6 +77,7 @@ FEW_EPOCHS: dict[str, Any] = {  # where the item softmax makes an epoch long, th
     "epochs": 20,
 }
 AMAZON = FEW_EPOCHS | {"max_length": 50}
+OWN = "file:"  # every data set that is a reader's own file
 
 DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "demo": {
@@ -93,6 +95,15 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "amazon-2018-video-games": AMAZON,
     "amazon-2023-video-games": AMAZON,
     "amazon-2023-beauty-and-personal-care": AMAZON | {"epochs": 5},
+    OWN: {  # of any size: as long as validation gains, by an average that a few hundred steps fill
+        "precision": "softmax-bf16",
+        "max_length": 100,
+        "tokens_per_batch": 1600,
+        "learning_rate": 2e-3,
+        "average": 0.99,
+        "epochs": 40,
+        "patience": 4,
+    },
 }
 
 MODEL_TRAINING: dict[str, dict[str, Any]] = {
@@ -113,6 +124,7 @@ DATASET_ARCHITECTURE: dict[str, dict[str, Any]] = {
     "amazon-2018-video-games": {"dropout": 0.4},
     "amazon-2023-video-games": {"dropout": 0.4},
     "amazon-2023-beauty-and-personal-care": {"dropout": 0.4},
+    OWN: {"dropout": 0.3},
 }
 
 Recipe = Literal["study", "public"]
@@ -151,7 +163,7 @@ def resolve(
         return _by_public_code(dataset, model, seed, own)
     if model in COUNTED:
         return {}, None
-    dataset = base_name(dataset)
+    dataset = OWN if is_own(dataset) else base_name(dataset)
     defaults = MODELS[model].architecture
     chosen = {**defaults, **{k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}}
     training = dict(DATASET_TRAINING.get(dataset, {}))

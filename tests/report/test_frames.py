@@ -3,10 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, metric_values
-from seqrec_lib.report.frames import COMPLETE, frame, means, users
+from seqrec_lib.report.frames import COMPLETE, frame, means, over_seeds, users
 from seqrec_lib.results import run_key
 from tests.report.conftest import Made, Training
 
@@ -88,3 +90,13 @@ def test_users_are_none_where_a_list_has_no_ranks(made):
     assert users(sasrec, "trie_ndcg@10", made.store) is None
     assert users(runs[runs["model"] == "mamba4rec"], "ndcg@10", made.store) is None
     assert users(sasrec, "ndcg@10", made.store).mean() == pytest.approx(sasrec["ndcg@10"].mean())
+
+
+def test_means_over_seeds_have_students_interval() -> None:
+    runs = pd.DataFrame(
+        {"label": ["A"] * 3 + ["B"], "status": ["complete"] * 3 + ["not run"], "x": [6.0, 6.01, 6.02, None]}
+    )
+    first, second = over_seeds(runs, ["x", "absent"]).to_dict("records")
+    expected = stats.t.interval(0.95, 2, 6.01, stats.sem([6.0, 6.01, 6.02]))
+    assert (first["x low"], first["x high"]) == pytest.approx(expected) and first["seeds"] == 3
+    assert np.isnan([second["x"], second["x low"], first["absent"]]).all() and second["seeds"] == 0

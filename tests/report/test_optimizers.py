@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from scipy import stats
 
 from seqrec_lib.experiments import optimizers
 from seqrec_lib.report import optimizers as report
+from seqrec_lib.report.frames import over_seeds
 from seqrec_lib.results import RunRecord, RunStore, plain
 from tests.fakes import make_record
 
@@ -80,14 +80,6 @@ def test_a_run_has_a_row_wherever_it_stands(store: RunStore) -> None:
     assert set(plane["lr0"]) == {1e-4, 1e-2, 1.0} and set(plane["at"]) == {0.1, 1.0, 10.0, 100.0}
 
 
-def test_arms_have_students_interval_over_seeds(store: RunStore) -> None:
-    table = report.arms(page(store, wobbly(adam=6.0)), ["best_valid_loss", "H_change"])
-    row = table[table["label"] == "Adam, tuned"].iloc[0]
-    expected = stats.t.interval(0.95, 2, 6.01, stats.sem([6.0, 6.01, 6.02]))
-    assert (row["best_valid_loss low"], row["best_valid_loss high"]) == pytest.approx(expected)
-    assert row["seeds"] == 3 and np.isnan(row["H_change"])
-
-
 def test_differences_are_paired_by_seed(store: RunStore) -> None:
     runs = page(store, wobbly(adam=6.0, adamw_cosine=5.9))
     table = report.pairs(runs, [("adam", "adamw-cosine"), ("adam", "sgd")], ["best_valid_loss", "ndcg@10"])
@@ -99,7 +91,7 @@ def test_differences_are_paired_by_seed(store: RunStore) -> None:
 
 def test_how_far_h_moved_is_relative_to_its_first_value(store: RunStore) -> None:
     trace = pa.table({"H": [2.0, 2.5, 3.0], "D": [10.0] * 3})
-    table = report.arms(page(store, lambda cell: 6.0, trace, arms=["usgm"], grids=[]), ["H_change", "D_last"])
+    table = over_seeds(page(store, lambda cell: 6.0, trace, arms=["usgm"], grids=[]), ["H_change", "D_last"])
     assert table["H_change"].iloc[0] == pytest.approx(0.5) and table["D_last"].iloc[0] == 10
 
 
@@ -175,12 +167,11 @@ def test_where_nothing_was_run_frames_are_empty_or_say_so(store: RunStore) -> No
     runs = page(store, lambda cell: None)
     assert report.curves(runs, store).empty
     assert all(frame.empty for frame in report.batch(runs, store))
-    assert report.arms(runs, ["best_valid_loss"])["best_valid_loss"].isna().all()
     assert report.grids(runs)["least"].isna().all()
     assert all(frame.empty for frame in report.beta(None, store))
     nothing = page(store, lambda cell: None, arms=[], grids=[])
     for frame in (
-        report.arms(nothing, []),
+        over_seeds(nothing, []),
         report.grids(nothing),
         report.points(nothing),
         report.without_tuning(nothing),

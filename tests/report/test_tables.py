@@ -79,7 +79,6 @@ def test_accuracy_tables_show_what_was_not_run(make):
     piece = tables.accuracy_tables(tables.accuracy_frame(made.runs), "ml-1m")
     assert check(piece).tables == 4  # one for each metric, one for masked ranking
     assert piece.text.count("○ not run") == 3
-    assert row_of(piece, "SASRec")[-3:] == ["2", "of", "3"]
     assert "0.303" in piece.text  # the paper's Mamba4Rec shows although ours is missing
     assert "HT@10 on MovieLens 1M" in piece.text
     check(tables.summary(tables.accuracy_frame(made.runs), "ml-1m"))
