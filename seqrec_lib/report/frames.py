@@ -24,7 +24,7 @@ from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interva
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
-from seqrec_lib.train.recipes import resolve
+from seqrec_lib.train.recipes import PUBLIC_CODE, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,6 +234,8 @@ def labels(configs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
 
 def _name(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     name = model_name(row["model"] or row["experiment"] or "")
+    samples = (config.get("training") or {}).get("samples_per_step")
+    name += ", public recipe" if samples == PUBLIC_CODE["samples_per_step"] else ""
     over = config.get("retriever", {}).get("model")
     return f"{name} on {model_name(over)}" if over else name
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, metric_values
+from seqrec_lib.experiments import accuracy
 from seqrec_lib.report.frames import COMPLETE, frame, means, over_seeds, users
 from seqrec_lib.results import run_key
 from tests.report.conftest import Made, Training
@@ -100,3 +101,13 @@ def test_means_over_seeds_have_students_interval() -> None:
     expected = stats.t.interval(0.95, 2, 6.01, stats.sem([6.0, 6.01, 6.02]))
     assert (first["x low"], first["x high"]) == pytest.approx(expected) and first["seeds"] == 3
     assert np.isnan([second["x"], second["x low"], first["absent"]]).all() and second["seeds"] == 0
+
+
+def test_a_run_by_the_public_codes_recipe_says_so_and_lists_no_settings() -> None:
+    both = [*plan("study"), *plan("public")]
+    table = frame([None] * len(both), both)
+    assert table["label"].tolist() == ["SASRec", "SASRec, public recipe"]
+
+
+def plan(recipe: str) -> list[accuracy.Config]:
+    return accuracy.plan({"dataset": "ml-1m", "models": ["sasrec"], "seeds": [0], "recipe": recipe})
