@@ -59,7 +59,8 @@
         });
         const seconds = element("small", {}, `film ${row.number}, after ${row.time - first} s`);
         const grip = element("span", { class: "grip", "aria-hidden": "true" }, "⠿");
-        const entry = element("li", { "data-letter": row.letter }, grip, element("span", {}, words), seconds, ...buttons);
+        const parts = [grip, element("span", {}, words), seconds, ...buttons];
+        const entry = element("li", { "data-letter": row.letter }, ...parts);
         entry.addEventListener("pointerdown", (event) => drag(event, place));
         return entry;
       }),
