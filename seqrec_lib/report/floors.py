@@ -16,6 +16,7 @@ import pandas as pd
 from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
 from seqrec_lib.report import frames, kit
 from seqrec_lib.report.html import Html, stack
+from seqrec_lib.report.paper import comparable, model_name, paper_row
 from seqrec_lib.results import RunRecord, RunStore
 
 MADE = ("from scratch", "pretrained")
@@ -86,7 +87,7 @@ def compare(entries: Sequence[Entry], store: RunStore, against: str) -> pd.DataF
                 "gap low": np.nan if gap is None else gap.low,
                 "gap high": np.nan if gap is None else gap.high,
                 "below": below(mean, over) if entry.kind == "ranker" else None,
-                "seeds": _seeds(entry),
+                "seeds": _seeds(entry) or np.nan,
             }
         )
     return pd.DataFrame(rows)
@@ -110,6 +111,18 @@ def below(mean: float, floors: Mapping[str, float]) -> str | None:
     if np.isnan(mean):
         return None
     return "; ".join(name for name, floor in floors.items() if floor > mean) or "no"
+
+
+def printed(dataset: str, models: Sequence[str], metric: str) -> pd.DataFrame:
+    """The paper's numbers on this data set, of models with pretrained weights: label, model, mean; empty where the data
+    are other ones."""
+    rows = []
+    for model in models if comparable(dataset) else ():
+        row = paper_row(dataset, model)
+        number = None if row is None else row.metric(metric)
+        if number is not None:
+            rows.append({"label": f"{model_name(model)} as the paper prints it", "kind": "paper", "mean": number.value})
+    return pd.DataFrame(rows)
 
 
 def tables(frame: pd.DataFrame, columns: Sequence[kit.Column], *, caption: str) -> Html:

@@ -15,7 +15,7 @@ import pandas as pd
 from seqrec_lib.language.quantized import bits_per_weight
 from seqrec_lib.report import floors
 from seqrec_lib.report.language import is_scratch, origin
-from seqrec_lib.report.paper import comparable, model_name, paper_row
+from seqrec_lib.report.paper import model_name
 from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.results import RunRecord, RunStore, plain
 
@@ -47,16 +47,8 @@ def orders(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.D
         recall = next((own[name] for name in own if name.startswith("recall@")), pd.Series(dtype=float))
         found = [_mean(entry.runs, entry.column.replace(metric, f"subset_{metric}")) for entry in entries]
         parts.append(table.assign(made=made, over=model_name(over), found=found, recall=recall.mean()))
-        if (printed := _printed(own["dataset"].iloc[0], metric)) is not None:
-            parts.append(pd.DataFrame([{"label": "LlamaRec as the paper prints it", "mean": printed, "made": made}]))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _printed(dataset: str, metric: str) -> float | None:
-    """The paper's number, which is of a model with seven billion pretrained weights; None where it is of other data."""
-    row = paper_row(dataset, "llamarec") if comparable(dataset) else None
-    number = None if row is None else row.metric(metric)
-    return None if number is None else number.value
+        parts.append(floors.printed(own["dataset"].iloc[0], ["llamarec"], metric).assign(made=made))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True) if parts else pd.DataFrame()
 
 
 def _mean(runs: pd.DataFrame, column: str) -> float:
