@@ -21,7 +21,6 @@ from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.report.benchmarks import conditions, missing, versions
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
-from seqrec_lib.report.language import weights
 from seqrec_lib.report.paper import comparable, dataset_name, model_name, paper_dataset, paper_row
 from seqrec_lib.report.timings import span, times
 
@@ -39,6 +38,16 @@ WAYS = {
 WINDOW = 1024  # tokens that GPT-2 was made for
 PAPER_GEOMETRY = {"d_model": 768, "gpt2_layers": 12, "mamba2_layers": 24, "d_state": 128}
 """GPT-2 (117M) and Mamba-2 (130M)."""
+
+
+def weights(count: float) -> str:
+    """A number of weights as a label has it.
+
+    >>> weights(413_888), weights(124_439_808)
+    ('0.41 M weights', '124 M weights')
+    """
+    millions = count / 1e6
+    return f"{millions:.2g} M weights" if millions < 10 else f"{millions:,.0f} M weights"
 
 
 def reading(record: Record, row: Record) -> float:
