@@ -15,7 +15,6 @@ import pandas as pd
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.latency.statistics import false_difference_rate, outlier_shares
 from seqrec_lib.report.benchmarks import Record
-from seqrec_lib.report.decoding import WAYS, latency_ratio
 from seqrec_lib.report.footer import hardware_name
 from seqrec_lib.report.frames import means, wide
 from seqrec_lib.report.paper import model_name, paper_row
@@ -23,6 +22,17 @@ from seqrec_lib.report.timings import PROGRAMS, STAGES, Timings
 from seqrec_lib.results import RunStore
 
 BASE = "sasrec"
+LANGUAGE_PATHS = {
+    "served": "list of items",
+    "graph": "list of items",
+    "free": "queries, then BM25",
+    "held": "queries held to titles",
+    "paper": "queries, the paper's size",
+    "ranker": "one pass over candidates",
+    "paper-ranker": "one pass, the paper's size",
+}
+"""The path of a contestant of the benchmark `query_latency` -> what it gives for a request."""
+SERVED = ("served", "graph")  # paths by which a machine serves recommenders
 
 
 def _of_a_run(function: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
@@ -229,15 +239,20 @@ def _window(windows: Any, model: str, timings: Timings) -> int:
 
 
 def benchmark(record: Record | None, dataset: str) -> pd.DataFrame:
-    """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does (what a
-    language model writes), weights, ms, times (those of SASRec as served in that record), both with intervals over
+    """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does (what it
+    gives), weights, ms, times (those of SASRec as served in that record), both with intervals over
     blocks, tokens per second, the paper's times."""
     part = None if record is None else record["datasets"].get(dataset)
+    contestants = part["contestants"] if part else []
+    blocks = {(own["model"], own["path"]): np.array(own["block_milliseconds"]) for own in contestants}
+    base = next((values for (model, path), values in blocks.items() if model == BASE and path in SERVED), None)
     rows = []
-    for own in part["contestants"] if part else ():
-        contestant, base = (own["model"], own["path"]), (BASE, "graph" if own["path"] == "graph" else "served")
-        over = Interval(1.0) if contestant == base else latency_ratio(record, dataset, contestant, base)
-        row = {"model": model_name(own["model"]), "does": WAYS.get(own["path"], "–"), "weights": own["parameters"]}
-        row |= _ends("ms", interval(np.array(own["block_milliseconds"]), np.median)) | _ends("times", over)
+    for own in contestants:
+        values, over = blocks[own["model"], own["path"]], None
+        if base is not None:
+            both = min(len(values), len(base))  # the paper's sizes take part in the first blocks only
+            over = Interval(1.0) if values is base else ratio(values[:both], base[:both])
+        row = {"model": model_name(own["model"]), "does": LANGUAGE_PATHS.get(own["path"], own["path"])}
+        row |= {"weights": own["parameters"]} | _ends("ms", interval(values, np.median)) | _ends("times", over)
         rows.append(row | {"tokens": own["tokens_per_second"], "paper": printed_times(dataset, own["model"])})
     return pd.DataFrame(rows)
