@@ -1,7 +1,7 @@
 """From records to pages: the paper's numbers, frames, tables and figures. Knows records, not models.
 
-- `paper`, `claims`: the paper's tables as data, and what they say to its claims; `feasibility`, `sizes`, `audit`: whether
-  they add up; `published`: what others report;
+- `paper`, `claims`: the paper's tables as data, and what they say to its claims; `feasibility`, `sizes`, `audit`:
+  whether they add up; `published`: what others report;
 - `frames`: runs as tidy frames, for notebooks and chapters alike; modules with the name of a page make its frames;
 - `kit` and `svg` draw frames as tables and figures; `html` has the pieces around them, `footer` where numbers are from;
 - `chapters` puts values, exhibits and evidence into prose that a person wrote; `pages` has what each chapter names,
