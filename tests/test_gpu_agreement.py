@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import gpu_agreement
 from seqrec_lib.evaluate.metrics import rank_metrics
-from seqrec_lib.report import gpu
+from seqrec_lib.report import benchmarks
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.transfer import export_runs
 from tests.fakes import make_record
@@ -63,10 +63,10 @@ def test_twins_are_paired_user_by_user(tmp_path: Path, published: RunStore) -> N
     for metric in gpu_agreement.COLUMNS:
         found = row["difference"][metric]
         assert found["value"] == pytest.approx(gain) and 0 < found["low"] < gain < found["high"]
-    text = gpu.agreement_table(record).text
-    assert "900" in text and "10" in text and f"{gain:+.4f} [" in text
-    assert "3 other processes" in text and "Mamba-2 2.8e-05 and 1.7e-03" in text and "in TF32" in text
-    assert "no measure of speed" not in gpu.agreement_table(record | {"other_processes": 0}).text
+    (shown,) = benchmarks.agreement(record).to_dict("records")
+    assert shown["ndcg@10"] == pytest.approx(gain) and shown["ndcg@10 low"] < gain < shown["ndcg@10 high"]
+    layers = benchmarks.kernels(record).set_index("layer")
+    assert layers.loc["Mamba-2", ["output", "gradient", "products"]].tolist() == [2.8e-05, 1.7e-03, "TF32"]
 
 
 def test_without_a_twin_there_is_no_record(tmp_path: Path, published: RunStore) -> None:
@@ -75,4 +75,3 @@ def test_without_a_twin_there_is_no_record(tmp_path: Path, published: RunStore) 
     export_runs(there, tmp_path / "gpu.tar")
     with pytest.raises(SystemExit, match="holds no accuracy run from a GPU whose twin"):
         gpu_agreement.collect(tmp_path / "gpu.tar", published, 0)
-    assert "no gpu_agreement.json" in gpu.agreement_table(None).text

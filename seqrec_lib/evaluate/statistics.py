@@ -22,10 +22,9 @@ n: how many values there are, and are drawn. A sum is counted in steps of the gr
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -259,11 +258,6 @@ def compare_pairs(pairs: Sequence[tuple[str, np.ndarray, str, np.ndarray]], *, l
     found = [(name, other, *paired_difference(a, b, level=level)) for name, a, other, b in pairs]
     corrected = holm([p for _, _, _, p in found])
     return [PairedTest(*own, p_holm) for own, p_holm in zip(found, corrected, strict=True)]
-
-
-def compare_models(values: Mapping[str, np.ndarray], *, level: float = 0.95) -> list[PairedTest]:
-    """`compare_pairs` of every two models, from one array (n_users,) each, in the order of ``values``."""
-    return compare_pairs([(a, values[a], b, values[b]) for a, b in itertools.combinations(values, 2)], level=level)
 
 
 # The law of a mean

@@ -82,8 +82,7 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
         size = explained.get(printed.model)
         older = size is not None and size.fits_2014
         same = comparable(dataset) or (older and "2014" in dataset)
-        scratch = table["label"].str.contains("from scratch") if len(table) else []
-        mine = table[(table["model"] == printed.model) & ~scratch] if len(table) else table
+        mine = table[(table["model"] == printed.model) & ~table["label"].str.contains("from scratch")]
         for metric in metrics:
             number = printed.metric(metric)
             if number is None:
@@ -123,15 +122,19 @@ def pairs(runs: pd.DataFrame, table: pd.DataFrame, metric: str, store: RunStore)
     found = pd.DataFrame({"pair": [f"{_short(a)} − {_short(b)}" for a, b in named]})
     for name in (metric, f"masked_{metric}"):
         values = {label: _users(runs[runs["label"] == label], name, store) for label in labels}
-        there = [i for i, (a, b) in enumerate(named) if values[a] is not None and values[b] is not None]
-        tests = compare_pairs([(*((a, values[a])), *((b, values[b]))) for a, b in (named[i] for i in there)])
+        tested = {
+            i: (a, first, b, second)
+            for i, (a, b) in enumerate(named)
+            if (first := values[a]) is not None and (second := values[b]) is not None
+        }
+        tests = compare_pairs(list(tested.values()))
         columns: dict[str, list[float]] = {
             name: [test.difference.estimate for test in tests],
             f"{name} low": [test.difference.low for test in tests],
             f"{name} high": [test.difference.high for test in tests],
             f"{name} p": [test.p_holm for test in tests],
         }
-        found = found.join(pd.DataFrame(columns, index=there, dtype=float))
+        found = found.join(pd.DataFrame(columns, index=list(tested), dtype=float))
     return found
 
 

@@ -1,18 +1,21 @@
-"""Tables of the speed page, from the records that benchmarks/ writes (benchmarks/results/<name>.json).
+"""Frames of the speed page, from the records that benchmarks/ writes (benchmarks/results/<name>.json).
 
-A record that is not there shows as "not measured". Below each table stands the machine that it was measured on, with
-the versions, the day and the clock: a speed without them means nothing.
+A record that is not there gives an empty frame. `conditions` has the machine that each was measured on, with the
+versions, the day and the clock: a speed without them means nothing. A column ``goal`` is what the study aimed at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from statistics import median
 from typing import Any
+
+import pandas as pd
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.report.html import NONE, Html, bullets, paragraph, stack, table
-from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.validation import read_json
 
 Record = Mapping[str, Any]
@@ -22,12 +25,16 @@ SSM_GOALS = {  # by length, the longest time in units of SASRec's
     1000: {"mamba4rec": 0.7, "2mamba4rec": 0.7, "hydra4rec": 0.7},
 }
 PEER_GOAL = 5.0  # the least factor over transformers
-MODEL_NAMES = {
-    "sasrec": "SASRec",
-    "mamba4rec": "Mamba4Rec",
-    "2mamba4rec": "2Mamba4Rec",
-    "hydra4rec": "Hydra4Rec",
-    "hydra4rec-all-positions": "Hydra4Rec, every position",
+ARCHITECTURES = {"gpt2": "GPT-2", "mamba2": "Mamba-2"}
+OPTIMIZERS = {
+    "fused": "Adam, fused",
+    "foreach": "Adam, foreach",
+    "sgd": "SGD, foreach",
+    "usgm": "USGM",
+    "usgm, ball": "USGM, projected on a ball",
+    "usgm, adam's norm": "USGM, Adam's norm",
+    "probing": "Probing USGM",
+    "usgm, adaptive batching": "USGM with adaptive batching",
 }
 
 
@@ -46,286 +53,48 @@ def read(folder: str, name: str) -> Record | None:
     return record
 
 
-def missing(name: str, arguments: str = " --save") -> Html:
-    """What stands in the place of a table whose record is not there; ``arguments`` make the benchmark write it."""
-    return paragraph(f"Not measured: there is no {name}.json. python -m benchmarks.{name}{arguments} makes it.")
+Rows = Iterable[dict[str, Any]]
 
 
-def training_table(record: Record | None) -> Html:
-    """An epoch of SASRec here, in RecTools and in RecBole, and by which factor ours trains a target faster."""
-    if record is None:
-        return missing("train_speed")
-    setting, rows = record["setting"], record["rows"]
-    body = [
-        [
-            row["label"],
-            row["batch"],
-            f"{row['padding']:.1%}",
-            f"{row['positions_per_target']:.1f}",
-            f"{row['targets_per_second']:,.0f}",
-            _epoch(row),
-            _share(row["share_of_epoch"]),
-            f"{row['peak_memory_bytes'] / 2**30:.1f}",
-            *(
-                NONE if _is_ours(row) else f"{row[key]:.1f}"
-                for key in ("ours_times_as_fast", "ours_fp32_times_as_fast")
-            ),
-        ]
-        for row in rows
-    ]
-    headers = ["Side", "Batch", "Padding", "Positions per target", "Targets/s", "Epoch, s", "Of it run", "Memory, GiB"]
-    headers += ["Ours is faster by", "Ours in fp32 by"]
-    size = (
-        f"d = {setting['d_model']}, {setting['n_layers']} layers, {setting['n_heads']} heads, feed-forward "
-        f"{setting['d_inner']}, length {setting['length']}"
-    )
-    return table(
-        headers,
-        body,
-        caption=f"Training SASRec on {dataset_name(setting['dataset'])}: {size}",
-        notes=[
-            f"Turns of {setting['turn_seconds']:g} s, {setting['rounds']} of each side, in rotation; factors are "
-            "medians over rounds, per trained target. An epoch marked ≈ is extrapolated from the share that was run.",
-            conditions(record),
-            f"Versions: {versions(row['versions'] for row in rows)}.",
-        ],
-        left=(0, 1),
-    )
+def _frame(rows: Callable[..., Rows]) -> Callable[..., pd.DataFrame]:
+    """A function that yields rows of a record becomes one that gives their frame; without a record an empty one."""
+
+    @wraps(rows)
+    def read_rows(record: Record | None, *arguments: Any) -> pd.DataFrame:
+        return pd.DataFrame() if record is None else pd.DataFrame(list(rows(record, *arguments)))
+
+    return read_rows
 
 
-def _is_ours(row: Record) -> bool:
-    return str(row["name"]).startswith("ours")
-
-
-def _epoch(row: Record) -> str:
-    return f"{'' if row['share_of_epoch'] >= 1 else '≈ '}{row['epoch_seconds']:,.0f}"
-
-
-def _share(value: float) -> str:
-    return "all" if value >= 1 else f"{value:.0%}" if value >= 0.1 else f"{value:.2%}"
-
-
-def training_goals(record: Record | None) -> Html:
-    """What the study aims at, and whether it got there."""
-    if record is None:
-        return missing("train_speed")
-    lines = []
-    for row in record["rows"]:
-        if row["goal"] is None:
+def conditions(records: Mapping[str, Record | None]) -> pd.DataFrame:
+    """Where and when benchmarks were measured: name, machine, cores, threads, load, clock, date, versions."""
+    rows = []
+    for name, record in records.items():
+        if record is None:
             continue
-        got = row["ours_times_as_fast"]
-        word = "reached" if got >= row["goal"] else "missed"
-        lines.append(f"{row['label']}: at least {row['goal']:g} times as fast is the goal; it is {got:.1f}: {word}.")
-    return bullets(lines)
-
-
-def ranking_table(record: Record | None) -> Html:
-    """Ranking all users after encoding: counting, top-k and sorting; a table for each size."""
-    if record is None:
-        return missing("ranking_speed")
-    return stack([_ranking_set(part) for part in record["sets"]] + [paragraph(conditions(record))])
-
-
-def _ranking_set(part: Record) -> Html:
-    users, name = part["all_users"], dataset_name(part["dataset"])
-    body = []
-    for row in part["rows"]:
-        each = row["seconds"] / row["users"]
-        body.append(
-            [
-                row["label"],
-                f"{1e3 * each:,.3f}",
-                f"{row['users']:,}",
-                f"{'' if row['users'] == users else '≈ '}{each * users:,.1f}",
-                NONE if row["name"] == "counting" else f"{row['ours_times_as_fast']:.1f}",
-                f"{row['agreement']:.2%}",
-            ]
+        where = record.get("environment") or record.get("machine") or {}
+        if isinstance(where, str):  # data_load's: the architecture alone
+            where = {"cpu": where, "cores": record.get("cores")}
+        gpu = [str(where["device"])] if where.get("device_type") == "cuda" else []
+        load = sorted(set(where.get("load_average") or []))
+        rows.append(
+            {
+                "benchmark": name,
+                "machine": ", ".join([*gpu, str(where.get("cpu") or where.get("processor") or "unknown CPU")]),
+                "cores": where.get("cores"),
+                "threads": where.get("threads"),
+                "load": " to ".join(f"{one:g}" for one in load) or None,
+                "clock": record.get("setting", {}).get("clock"),
+                "date": record.get("date"),
+                "versions": versions([record.get("versions", {}), *_versions_of_rows(record)]),
+            }
         )
-    ours = part["rows"][0]
-    notes = [f"Encoding the {ours['users']:,} histories before took {part['encode_seconds']:,.1f} s."]
-    if part["goal_seconds"] is not None:
-        word = "reached" if ours["seconds"] < part["goal_seconds"] else "missed"
-        notes.append(f"The goal for counting is under {part['goal_seconds']:g} s on two cores: {word}.")
-    if part["peak_memory_bytes"] is not None:
-        peak = f"{part['peak_memory_bytes'] / 2**20:,.0f} MiB"
-        notes.append(f"Encoding and counting took {peak} beyond data and model at their peak.")
-    if ours["users"] != users:
-        notes.append("Simulated histories and random weights at that set's size; times for all users are extrapolated.")
-    return table(
-        ["Method", "ms per user", "Users ranked", "All users, s", "Ours is faster by", "Same ranks"],
-        body,
-        caption=f"Ranking {users:,} users among {part['items']:,} items ({name}), unmasked and masked",
-        notes=notes,
-    )
+    return pd.DataFrame(rows)
 
 
-def models_tables(record: Record | None) -> Html:
-    """The state space models beside SASRec, a table per shape, and which goals are reached."""
-    if record is None:
-        return missing("ssm_speed")
-    parts = []
-    for shape in record["shapes"]:
-        body = [
-            [
-                _model(name),
-                f"{row['milliseconds']:.1f}",
-                f"{row['ratio']:.2f}",
-                f"{row['product_gflop']:.2f}",
-                f"{row['attained']:.0%}",
-            ]
-            for name, row in shape["models"].items()
-        ]
-        headers = ["Model", "ms", "In units of SASRec", "GFLOP in products", "Of a large product's rate"]
-        size = _size(shape)
-        parts.append(table(headers, body, caption=f"Forward and backward pass of {size}, without the item softmax"))
-        goals = []
-        for name, goal in SSM_GOALS.get(shape["length"], {}).items():
-            got = shape["models"][name]["ratio"]
-            word = "reached" if got <= goal else "missed"
-            goals.append(f"{_model(name)}: at most {goal:g} times SASRec's time is the goal; it is {got:.2f}: {word}.")
-        parts += [bullets(goals)] if goals else []
-    return stack([*parts, _provenance(record)])
-
-
-def mixer_tables(record: Record | None) -> Html:
-    """The mixers alone beside transformers', a table per shape, and which goals are reached."""
-    if record is None:
-        return missing("mixer_speed", " --environments DIR --save")
-    headers = ["Mixer", "Whose", "ms", "GFLOP in products", "These alone, ms", "Ours is faster by"]
-    parts = []
-    for shape in record["shapes"]:
-        body, goals = [], []
-        for mixer, rows in shape["mixers"].items():
-            for name, row in rows.items():
-                products = (
-                    [f"{row['product_gflop']:.2f}", f"{row['floor_milliseconds']:.1f}"]
-                    if "product_gflop" in row
-                    else [NONE, NONE]
-                )
-                ours = name.startswith("ours")
-                factor = row["ours_times_as_fast"]
-                body.append([mixer, name, f"{row['milliseconds']:,.1f}", *products, NONE if ours else f"{factor:.1f}"])
-                if not ours:
-                    word = "reached" if factor >= PEER_GOAL else "missed"
-                    goals.append(
-                        f"{mixer}: at least {PEER_GOAL:g} times as fast as transformers' is the goal; "
-                        f"beside {name} it is {factor:.1f}: {word}."
-                    )
-        rounds = ", ".join(f"{name} {count}" for name, count in shape["rounds"].items())
-        caption = f"The mixers alone, forward and backward pass of {_size(shape)}"
-        parts.append(table(headers, body, caption=caption, notes=[f"Medians over rounds: {rounds}."], left=(0, 1)))
-        parts.append(bullets(goals))
-    rate = f"Products alone: at {record['product_gflops']:.0f} GFLOP/s, the rate of a large one."
-    return stack([*parts, paragraph(rate), _provenance(record)])
-
-
-def _size(shape: Record) -> str:
-    return f"{shape['batch']} histories of {shape['length']}"
-
-
-def _provenance(record: Record) -> Html:
-    return stack([paragraph(conditions(record)), paragraph(f"Versions: {versions([record['versions']])}.")])
-
-
-def _model(name: str) -> str:
-    """A contestant as a reader writes it.
-
-    >>> _model("2mamba4rec, bf16")
-    '2Mamba4Rec, bf16'
-    """
-    model, comma, precision = name.partition(",")
-    return MODEL_NAMES.get(model, model) + comma + precision
-
-
-OPTIMIZERS = {
-    "fused": "Adam, fused",
-    "foreach": "Adam, foreach",
-    "sgd": "SGD, foreach",
-    "usgm": "USGM",
-    "usgm, ball": "USGM, projected on a ball",
-    "usgm, adam's norm": "USGM, Adam's norm",
-    "probing": "Probing USGM",
-    "usgm, adaptive batching": "USGM with adaptive batching",
-}
-
-
-def optimizer_table(record: Record | None) -> Html:
-    """What a step costs beside PyTorch's two implementations of Adam, and whether the goals are reached."""
-    if record is None:
-        return missing("optimizer_speed")
-    moved = record["bytes_per_weight"]
-    body = [
-        [
-            OPTIMIZERS.get(name, name),
-            str(moved.get(name, NONE)),
-            f"{row['milliseconds']:.2f}",
-            *(NONE if name == peer else f"{row[f'to_{peer}']:.2f}" for peer in ("fused", "foreach")),
-        ]
-        for name, row in record["rows"].items()
-    ]
-    goals = [
-        f"USGM: at most {goal:g} times {peer} Adam is the goal; it is {record['rows']['usgm'][f'to_{peer}']:.2f}: "
-        f"{'reached' if record['rows']['usgm'][f'to_{peer}'] <= goal else 'missed'}."
-        for peer, goal in record["goals"].items()
-    ]
-    setting = record["setting"]
-    costs = table(
-        ["Optimizer", "Bytes per weight", "ms per step", "In units of fused Adam", "In units of foreach Adam"],
-        body,
-        caption=f"One optimizer step of {setting['weights']:,} weights, as a recommender has them",
-        notes=[
-            f"The optimizers take turns, {setting['rounds']} each; ratios are medians over rounds. Bytes: read and "
-            "written per weight, counted from the algorithm where a step is a few passes.",
-            conditions(record),
-            f"Versions: {versions([record['versions']])}.",
-        ],
-    )
-    return stack([costs, bullets(goals)])
-
-
-def loading_table(record: Record | None) -> Html:
-    """From raw files to sequences, stage by stage."""
-    if record is None:
-        return missing("data_load")
-    stages = {"read": "Read", "filter": "Filter", "order": "Order", "total": "Together", "cached": "From the cache"}
-    body = [
-        [dataset_name(name), *(f"{seconds[stage]:.2f}" for stage in stages)]
-        for name, seconds in record["results"].items()
-    ]
-    return table(
-        ["Data set", *stages.values()],
-        body,
-        caption="Seconds from raw files to sequences (median)",
-        notes=[conditions(record)],
-    )
-
-
-def conditions(record: Record) -> str:
-    """Machine, threads, clock, load and day of a record, as far as it has them."""
-    where = record.get("environment") or record.get("machine") or {}
-    if isinstance(where, str):  # data_load's: the architecture alone
-        where = {"cpu": where, "cores": record.get("cores")}
-    parts = [str(where.get("cpu") or where.get("processor") or "unknown CPU")]
-    if where.get("device_type") == "cuda":
-        parts.insert(0, str(where["device"]))
-    threads, cores = where.get("threads"), where.get("cores")
-    if cores is not None:
-        parts.append(_plural(cores, "core"))
-    if threads is not None:
-        parts.append(f"{_plural(threads, 'thread')} used")
-    if record.get("date"):
-        parts.append(str(record["date"]))
-    text = f"Measured on {', '.join(parts)}."
-    load = where.get("load_average")
-    if load and threads is not None and max(load) > threads + 0.5:
-        text += f" Other jobs ran too (load {' to '.join(f'{x:g}' for x in sorted(set(load)))})."
-    if record.get("setting", {}).get("clock") == "cpu":
-        text += " Seconds are CPU seconds of the process, which other jobs do not count into."
-    return text
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+def _versions_of_rows(record: Record) -> list[Mapping[str, str]]:
+    rows = record.get("rows")
+    return [row["versions"] for row in rows if "versions" in row] if isinstance(rows, list) else []
 
 
 def versions(found: Iterable[Mapping[str, str]]) -> str:
@@ -335,3 +104,252 @@ def versions(found: Iterable[Mapping[str, str]]) -> str:
     'RecBole 1.2.1, torch 2.13.0'
     """
     return ", ".join(sorted({f"{name} {value}" for each in found for name, value in each.items()}, key=str.lower))
+
+
+@_frame
+def training(record: Record) -> Rows:
+    """An epoch of SASRec here, in RecTools and in RecBole, and by which factor ours trains a target faster; the share
+    of the epoch that was run (at most 1: what is left is extrapolated)."""
+    for row in record["rows"]:
+        ours = str(row["name"]).startswith("ours")
+        yield {
+            **{key: row[key] for key in ("label", "batch", "padding", "positions_per_target", "targets_per_second")},
+            "epoch": row["epoch_seconds"],
+            "run": min(1.0, row["share_of_epoch"]),
+            "factor": None if ours else row["ours_times_as_fast"],
+            "factor_fp32": None if ours else row["ours_fp32_times_as_fast"],
+            "goal": row["goal"],
+        }
+
+
+@_frame
+def ranking(record: Record) -> Rows:
+    """Ranking all users after encoding: data, method, ms per user, seconds for all users (extrapolated where fewer were
+    ranked), the factor by which ours is faster, and the share of users that get the same rank."""
+    for part in record["sets"]:
+        for row in part["rows"]:
+            each = row["seconds"] / row["users"]
+            yield {
+                "data": f"{dataset_name(part['dataset'])}, {part['items']:,} items",
+                "method": row["label"],
+                "ms": 1e3 * each,
+                "users": row["users"],
+                "all": each * part["all_users"],
+                "factor": None if row["name"] == "counting" else row["ours_times_as_fast"],
+                "same": row["agreement"],
+                "goal": part["goal_seconds"] if row["name"] == "counting" else None,
+            }
+
+
+@_frame
+def models(record: Record) -> Rows:
+    """A forward and backward pass of each model, without the item softmax: shape, model, ms, times (SASRec's), goal,
+    GFLOP in matrix products, and the share of a large product's rate that was attained."""
+    for shape in record["shapes"]:
+        for name, row in shape["models"].items():
+            yield {
+                "shape": _size(shape),
+                "model": _contestant(name),
+                "ms": row["milliseconds"],
+                "times": row["ratio"],
+                "goal": SSM_GOALS.get(shape["length"], {}).get(name),
+                "gflop": row["product_gflop"],
+                "attained": row["attained"],
+            }
+
+
+@_frame
+def mixers(record: Record) -> Rows:
+    """The mixers alone, forward and backward, beside transformers': shape, mixer, whose, ms, products (ms of the matrix
+    products alone, at the rate of a large one), and the factor by which ours is faster."""
+    for shape in record["shapes"]:
+        for mixer, contestants in shape["mixers"].items():
+            for name, row in contestants.items():
+                yield {
+                    "shape": _size(shape),
+                    "mixer": mixer,
+                    "whose": name,
+                    "ms": row["milliseconds"],
+                    "products": row.get("floor_milliseconds"),
+                    "factor": None if name.startswith("ours") else row["ours_times_as_fast"],
+                    "rounds": shape["rounds"].get(mixer),
+                }
+
+
+def _size(shape: Record) -> str:
+    return f"{shape['batch']} x {shape['length']} items"
+
+
+def _contestant(name: str) -> str:
+    """A contestant as a reader writes it.
+
+    >>> _contestant("2mamba4rec, bf16"), _contestant("hydra4rec-all-positions")
+    ('2Mamba4Rec, bf16', 'Hydra4Rec, every position')
+    """
+    model, comma, precision = name.partition(",")
+    stem, every, _ = model.partition("-all-positions")
+    return model_name(stem) + (", every position" if every else "") + comma + precision
+
+
+@_frame
+def optimizers(record: Record) -> Rows:
+    """One step of each optimizer: optimizer, bytes moved per weight, ms, and times fused and foreach Adam's."""
+    for name, row in record["rows"].items():
+        yield {
+            "optimizer": OPTIMIZERS.get(name, name),
+            "bytes": record["bytes_per_weight"].get(name),
+            "ms": row["milliseconds"],
+            **{peer: None if name == peer else row[f"to_{peer}"] for peer in ("fused", "foreach")},
+            "goal": record["goals"].get("fused") if name == "usgm" else None,
+        }
+
+
+@_frame
+def loading(record: Record) -> Rows:
+    """Seconds from raw files to sequences: data, read, filter, order, total, cached."""
+    for name, seconds in record["results"].items():
+        yield {"data": dataset_name(name)} | {s: seconds[s] for s in ("read", "filter", "order", "total", "cached")}
+
+
+@_frame
+def recommending(record: Record) -> Rows:
+    """Every way to ask for ten items: way, length, parameters, ms and p95 for one user, users per second one by one and
+    in the batch that suits it best."""
+    for row in sorted(record["rows"], key=lambda row: -row["length"]):
+        rates = row["users_per_second"]
+        best = max(rates, key=rates.__getitem__)
+        yield {
+            "way": row["label"],
+            "length": row["length"],
+            "parameters": row["parameters"],
+            "ms": row["milliseconds"],
+            "p95": row["p95_milliseconds"],
+            "batch": int(best),
+            "users_per_second": rates[best],
+        }
+
+
+@_frame
+def recommending_factors(record: Record) -> Rows:
+    """By which factor each of our models answers faster than each package at the same length: package, ours, length,
+    one (user), batches (each side's best), goal."""
+    rows = {row["name"]: row for row in record["rows"]}
+    pairs = sorted(record["pairs"], key=lambda pair: (rows[pair["theirs"]]["label"], -rows[pair["ours"]]["length"]))
+    for pair in pairs:
+        ours, theirs = rows[pair["ours"]], rows[pair["theirs"]]
+        yield {
+            "package": theirs["label"],
+            "ours": ours["label"],
+            "length": ours["length"],
+            "one": pair["times_as_fast"],
+            "batches": pair["times_as_fast_in_batches"],
+            "goal": pair["goal"],
+        }
+
+
+@_frame
+def agreement(record: Record) -> Rows:
+    """The same recipes on a CPU and on a GPU: model, NDCG@10 of both, their difference over the same users with its
+    interval, and the same with seen items left out."""
+    for row in record["rows"]:
+        cells: dict[str, Any] = {"model": model_name(row["model"]), "seed": row["seed"]}
+        for metric in ("ndcg@10", "masked_ndcg@10"):
+            found = row["difference"][metric]
+            cells |= {f"{metric} {side}": row[side][metric] for side in ("cpu", "gpu")}
+            cells |= {metric: found["value"], f"{metric} low": found["low"], f"{metric} high": found["high"]}
+        yield cells
+
+
+@_frame
+def kernels(record: Record) -> Rows:
+    """How far the CUDA kernels are from the float64 recurrence: layer, output, worst gradient, type of products."""
+    found = next((row["kernels"] for row in record["rows"] if row["kernels"]), None) or {}
+    for name, layer in (("mamba", "Mamba"), ("mamba2", "Mamba-2"), ("hydra", "Hydra")):
+        if name in found:
+            yield {
+                "layer": layer,
+                "output": found[name]["output"],
+                "gradient": found[name]["worst_gradient"],
+                "products": str(found.get("float32_dots")).upper(),
+            }
+
+
+def _measured(rows: Sequence[Any]) -> list[Any]:
+    return [row for row in rows if "failed" not in row]
+
+
+@_frame
+def gpu_loops(record: Record) -> Rows:
+    """Seconds of an epoch on a GPU by loop (ordinary, resident, graphs), beside the least that the card needs."""
+    for row in _measured(record["loops"]):
+        loops = {loop: row.get(f"{loop}_epoch_seconds") for loop in ("ordinary", "resident", "graphs")}
+        floors = {name: row[f"{name}_floor_seconds"] for name in ("bytes", "operations")}
+        yield (
+            {"model": model_name(row["model"]), "steps": row["steps"]}
+            | loops
+            | floors
+            | {"floors": row["times_the_floor"]}
+        )
+
+
+@_frame
+def gpu_goals(record: Record) -> Rows:
+    """How long training takes until a model ranks well: model, goal (validation NDCG@10), best, epochs, seconds."""
+    for row in _measured(record["goals"]):
+        yield {"model": model_name(row["model"]), "reached": "yes" if row["reached"] else "no"} | {
+            name: row[name] for name in ("goal", "best", "epochs", "seconds")
+        }
+
+
+@_frame
+def gpu_mixers(record: Record) -> Rows:
+    """This study's Mamba-2 layer beside mamba-ssm's own module: shape, precision, ms of both, kernel by kernel and as a
+    CUDA graph, and the factor by which our graph is faster than each of theirs."""
+    for row in _measured(record["mixers"]):
+        cells = {"shape": f"{row['histories']} x {row['length']}", "precision": row["precision"]}
+        for side, name in (("ours", "ours"), ("theirs, fused", "theirs")):
+            for way in ("", ", graph"):
+                cells[name + way.replace(", ", " ")] = row["milliseconds"].get(side + way)
+        factors = {
+            f"factor{way.replace(', ', ' ')}": row["ours_times_as_fast"].get(f"theirs, fused{way}")
+            for way in ("", ", graph")
+        }
+        yield cells | factors
+
+
+@_frame
+def failures(record: Record) -> Rows:
+    """Parts of the GPU benchmark that failed: part, error."""
+    for part in ("loops", "goals", "mixers"):
+        for row in record[part]:
+            if "failed" in row:
+                yield {"part": row["failed"], "error": row["error"]}
+
+
+@_frame
+def contexts(record: Record) -> Rows:
+    """Reading and writing by the length of the prompt: model, prompt (tokens), read and written (tokens a second, those
+    of all beams), seconds of one user, MiB kept between two tokens."""
+    for row in record["contexts"]:
+        yield {
+            "model": ARCHITECTURES[row["architecture"]],
+            "prompt": row["context"],
+            "read": row["context"] / median(row["read_seconds"]),
+            "written": record["setting"]["beams"] / median(row["step_seconds"]),
+            "seconds": median(row["total_seconds"]),
+            "kept": row["kept_bytes"] / 2**20,
+        }
+
+
+@_frame
+def peers(record: Record) -> Rows:
+    """Ours beside transformers' own models and `generate`: model, prompt, and for reading and the search the seconds
+    of both and the factor by which ours is faster."""
+    for name, own in record["peers"].items():
+        cells: dict[str, Any] = {"model": ARCHITECTURES[name], "prompt": own["prompt"]}
+        for part in ("read", "search"):
+            cells |= {
+                f"{part}{side}": median(own[f"{key}{part}_seconds"]) for side, key in (("", ""), (" theirs", "their_"))
+            }
+            cells[f"{part} factor"] = own[f"{part}_times_as_fast"]
+        yield cells

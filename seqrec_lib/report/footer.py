@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from seqrec_lib.report.html import NONE, Html, bullets, details, entries, not_run, paragraph
-from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.html import Html, details, entries, not_run
 from seqrec_lib.results import RunRecord, RunStore
 from seqrec_lib.results.rechecks import Recheck, rechecks_of
 
@@ -25,16 +24,6 @@ def hardware_name(record: RunRecord) -> str:
         if machine.get("core_quota") is not None:
             name += f" (quota {machine['core_quota']:g})"
     return name
-
-
-def failures(runs: Sequence[ModelRuns], what: str = "run") -> Html:
-    """The errors of failed runs, or a sentence that there are none; ``what`` they are runs of, in words."""
-    lines = [
-        f"{own.label}, seed {record.config.get('seed', NONE)} ({record.run_id}): {record.error}"
-        for own in runs
-        for record in own.failed
-    ]
-    return paragraph("Failed runs:") + bullets(lines) if lines else paragraph(f"No {what} failed.")
 
 
 RECORDS = "../_static/records"

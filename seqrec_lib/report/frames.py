@@ -139,7 +139,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
             metric = one["metric"]
             row |= {metric: one["mean"], **{f"{metric} {part}": one[part] for part in ("low", "high", "sd")}}
         rows.append({"dataset": dataset, "label": label} | row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "label", *MEANS[2:3], *MEANS[-3:]])
 
 
 def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None:

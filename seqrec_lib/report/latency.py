@@ -24,13 +24,15 @@ from seqrec_lib.results import RunStore
 BASE = "sasrec"
 LANGUAGE_PATHS = {
     "served": "list of items",
+    "graph": "list of items",
     "free": "queries, then BM25",
     "held": "queries held to titles",
     "paper": "queries, the paper's size",
     "ranker": "one pass over candidates",
     "paper-ranker": "one pass, the paper's size",
 }
-"""The path of a contestant of the benchmark `query_latency` -> what it does for a request."""
+"""The path of a contestant of the benchmark `query_latency` -> what it gives for a request."""
+SERVED = ("served", "graph")  # paths by which a machine serves recommenders
 
 
 def _of_a_run(function: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
@@ -76,7 +78,7 @@ def requests(timings: Timings, *paths: str) -> pd.DataFrame:
     rows = []
     for model, path in timings.ordered(*paths):
         values = timings.of(model, path)["total"].to_numpy()
-        row = {"model": model_name(model), "program": PROGRAMS[path], "id": model}
+        row: dict[str, Any] = {"model": model_name(model), "program": PROGRAMS[path], "id": model}
         row |= _ends("ms", timings.median(model, path), 1e3) | _ends(
             "times", timings.ratio((model, path), (BASE, path))
         )
@@ -237,24 +239,19 @@ def _window(windows: Any, model: str, timings: Timings) -> int:
 
 
 def benchmark(record: Record | None, dataset: str) -> pd.DataFrame:
-    """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does, weights,
-    ms, times (those of SASRec as served in that record), both with intervals over blocks, tokens per second, the
-    paper's times."""
+    """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does (what it
+    gives), weights, ms, times (those of SASRec as served in that record), both with intervals over
+    blocks, tokens per second, the paper's times."""
     part = None if record is None else record["datasets"].get(dataset)
-    if part is None:
-        return pd.DataFrame()
-    blocks = {(own["model"], own["path"]): np.array(own["block_milliseconds"]) for own in part["contestants"]}
-    base = next(
-        (values for (model, path), values in blocks.items() if model == BASE and path in ("served", "graph")), None
-    )
+    contestants = part["contestants"] if part else []
+    blocks = {(own["model"], own["path"]): np.array(own["block_milliseconds"]) for own in contestants}
+    base = next((values for (model, path), values in blocks.items() if model == BASE and path in SERVED), None)
     rows = []
-    for own in part["contestants"]:
-        values = blocks[own["model"], own["path"]]
-        both = (
-            0 if base is None else min(len(values), len(base))
-        )  # the paper's sizes take part in the first blocks only
-        itself = base is values
-        over = Interval(1.0) if itself else ratio(values[:both], base[:both]) if both else None  # type: ignore[index]
+    for own in contestants:
+        values, over = blocks[own["model"], own["path"]], None
+        if base is not None:
+            both = min(len(values), len(base))  # the paper's sizes take part in the first blocks only
+            over = Interval(1.0) if values is base else ratio(values[:both], base[:both])
         row = {"model": model_name(own["model"]), "does": LANGUAGE_PATHS.get(own["path"], own["path"])}
         row |= {"weights": own["parameters"]} | _ends("ms", interval(values, np.median)) | _ends("times", over)
         rows.append(row | {"tokens": own["tokens_per_second"], "paper": printed_times(dataset, own["model"])})

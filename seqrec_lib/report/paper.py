@@ -119,8 +119,6 @@ class DatasetRow:
 BEAUTY = "amazon-2023-beauty-and-personal-care"
 VIDEO_GAMES = "amazon-2023-video-games"
 MOVIELENS = "ml-1m"
-OPTIMIZER_STUDY = "ml-100k"  # of Figure 3; the paper's tables do not have it
-
 _TABLES = {
     1: (
         BEAUTY,

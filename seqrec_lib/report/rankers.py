@@ -6,18 +6,12 @@ A record of that experiment holds several orders of one retriever's candidates, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
-
 import pandas as pd
 
 from seqrec_lib.language.quantized import bits_per_weight
 from seqrec_lib.report import floors
-from seqrec_lib.report.language import is_scratch, origin
 from seqrec_lib.report.paper import model_name
-from seqrec_lib.report.runs import ModelRuns, gather
-from seqrec_lib.results import RunRecord, RunStore, plain
+from seqrec_lib.results import RunStore
 
 ORDERS = {"": "", "blend_": ", blended with its retriever"}
 FLOORS = {"retriever_": "the retriever's order", "popularity_": "by popularity", "random_": "at random"}
@@ -92,63 +86,3 @@ def memory() -> pd.DataFrame:
         for name, (frozen, count) in ways.items()
     ]
     return pd.DataFrame(rows)
-
-
-# For pages of other experiments
-
-
-def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore) -> list[ModelRuns]:
-    """`gather`, with retriever, source and size of each ranker in its label.
-
-    The model of a row is "llamarec" over SASRec, the sequential retriever that everything here is held against, and
-    "llamarec+<retriever>" over another.
-    """
-    values = [plain(config) for config in configs]
-    groups = [(v["retriever"]["model"], v["setting"]["negatives"], v["source"]) for v in values]
-    several = len({kind for _, kind, _ in groups}) > 1
-    found = []
-    for group in dict.fromkeys(groups):
-        over, kind, source = group
-        chosen = [i for i, other in enumerate(groups) if other == group]
-        for own in gather([configs[i] for i in chosen], [records[i] for i in chosen], store):
-            details = origin(own, source) + (f", {kind} negatives" if several else "")
-            label = f"LlamaRec on {model_name(over)} ({details})"
-            model = own.model if over == "sasrec" else f"{own.model}+{over}"
-            found.append(replace(own, model=model, label=label, other_model=is_scratch(source)))
-    return found
-
-
-def beside(
-    configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore
-) -> tuple[list[ModelRuns], list[RunRecord | None]]:
-    """What other pages show of the rankers: planned runs that are complete (else the first, as "not run"), and every
-    pretrained one's.
-
-    No candidate is an item of the history: a ranker's numbers are those of the others with seen items masked, and it
-    has no others.
-
-    Args:
-        configs, records: planned runs from scratch on one data set, and what became of them.
-
-    Returns:
-        rows, and the records behind them.
-    """
-    dataset = plain(configs[0])["dataset"]
-    planned = list(zip(configs, records, strict=True))
-    kept = [(config, record) for config, record in planned if record is not None and record.complete] or planned[:1]
-    for record in store.records("llamarec"):
-        if record.complete and record.config["dataset"] == dataset and not is_scratch(record.config["source"]):
-            kept.append((record.config, record))
-    found = rows([config for config, _ in kept], [record for _, record in kept], store)
-    return [_masked(own) for own in found], [record for _, record in kept]
-
-
-def _masked(own: ModelRuns) -> ModelRuns:
-    names = {f"{metric}@{k}" for metric in ("ht", "ndcg", "mrr") for k in (5, 10)}
-    records = tuple(
-        replace(record, metrics={f"masked_{n}": v for n, v in record.metrics.items() if n in names})
-        if record is not None and record.complete
-        else record
-        for record in own.records
-    )
-    return replace(own, records=records, masked_ranks=own.ranks, ranks=(None,) * len(own.ranks))

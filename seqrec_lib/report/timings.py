@@ -125,38 +125,3 @@ class Timings:
             return None
         trimmed, mean = (interval(mine[name].to_numpy(np.float64)) for name in ("trimmed_mean", "mean"))
         return trimmed, mean, float(mine["removed"].mean())
-
-
-def milliseconds(value: float | None, digits: int = 3) -> str:
-    """Microseconds as milliseconds, to significant digits.
-
-    >>> milliseconds(1234.5), milliseconds(41.7), milliseconds(250_000.0), milliseconds(999.6)
-    ('1.23', '0.0417', '250', '1.00')
-    """
-    return "–" if value is None else _significant(value / 1e3, digits)
-
-
-def span(estimate: Interval | None, form: Any = milliseconds) -> str:
-    """The ends of an interval; a dash where there is none.
-
-    >>> span(Interval(2000.0, 1000.0, 4000.0))
-    '1.00 to 4.00'
-    """
-    if estimate is None or estimate.low != estimate.low:
-        return "–"
-    return f"{form(estimate.low)} to {form(estimate.high)}"
-
-
-def times(value: float) -> str:
-    """A ratio to three significant digits.
-
-    >>> times(0.0312), times(4.567), times(123.4), times(0.9996)
-    ('0.0312', '4.57', '123', '1.00')
-    """
-    return _significant(value, 3)
-
-
-def _significant(value: float, digits: int) -> str:
-    """Without an exponent; the digits count after rounding, which can add one before the point."""
-    power = int(f"{max(value, 1e-12):.{digits - 1}e}".partition("e")[2])
-    return f"{value:,.{max(0, digits - 1 - power)}f}"

@@ -1,22 +1,20 @@
-"""Frames of the page about models that write queries (experiment `generative`): beside their floors, by the way from
-queries to a list, and what one request costs.
+"""Frames of the page about models that write queries (experiment `generative`): beside their floors, the two
+architectures by user, and the ways from queries to a list.
 
 A record of that experiment holds several lists, each under a prefix: see its docstring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import interval, metric_values, paired_difference
+from seqrec_lib.evaluate.statistics import metric_values, paired_difference
 from seqrec_lib.language.recipes import ARCHITECTURES, FLOORS
 from seqrec_lib.report import floors, frames
-from seqrec_lib.report.decoding import LANGUAGE, WAYS, latency_ratio
-from seqrec_lib.report.paper import model_name, paper_row
 from seqrec_lib.results import RunStore
 
 AGAINST = "Markov"
@@ -105,33 +103,3 @@ def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
         return pd.DataFrame()
     grouped = pd.DataFrame(rows).groupby(["label", "line", "epoch"], sort=False)["loss"]
     return grouped.agg(mean="mean", low="min", high="max").reset_index()
-
-
-def requests(record: Mapping[str, Any] | None, dataset: str) -> pd.DataFrame:
-    """One request at a time, from the benchmark `query_latency`: a row for each language model and way, with ms (median
-    over blocks of the same users, low, high), times (in units of SASRec as served, low, high), tokens per second,
-    weights, and paper: the paper's latency in units of its SASRec."""
-    part = None if record is None else record["datasets"].get(dataset)
-    rows = []
-    for own in part["contestants"] if part is not None else ():
-        if own["path"] not in WAYS:
-            continue
-        median = interval(np.array(own["block_milliseconds"]), np.median)
-        over = latency_ratio(record, dataset, (own["model"], own["path"]), ("sasrec", "served"))
-        rows.append(
-            {
-                "label": model_name(own["model"]), "writes": WAYS[own["path"]], "parameters": own["parameters"],
-                "weights": {"tuned": "from scratch"}.get(own["weights"], own["weights"]),
-                "ms": median.estimate, "ms low": median.low, "ms high": median.high,
-                "times": over and over.estimate, "times low": over and over.low, "times high": over and over.high,
-                "tokens": own["tokens_per_second"],
-                "paper": _printed_times(dataset, own["model"]) if own["path"] in {"free", "ranker"} else None,
-            }
-        )  # fmt: skip
-    order = {model_name(model): place for place, model in enumerate(LANGUAGE)}
-    return pd.DataFrame(sorted(rows, key=lambda row: order.get(str(row["label"]), len(order))))
-
-
-def _printed_times(dataset: str, model: str) -> float | None:
-    own, base = paper_row(dataset, model), paper_row(dataset, "sasrec")
-    return own.latency.value / base.latency.value if own and base and own.latency and base.latency else None

@@ -243,7 +243,7 @@ def _folded(cell: dict[str, Any], dataset: str | None) -> dict[str, Any]:
         inside = "this page's parameters"
     elif "parameters" in tags:
         inside = "the notebook's parameters and their defaults"
-    elif "figures.show(" in source:
+    elif "kit.figure(" in source:
         inside = "the code of this figure"
     else:
         inside = "the imports" if source.startswith(("from ", "import ")) else "the code"

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from seqrec_lib.evaluate.statistics import (
     Interval,
     average_over_seeds,
     bootstrap_interval,
-    compare_models,
+    compare_pairs,
     holm,
     metric_values,
     paired_difference,
@@ -144,10 +145,11 @@ def test_holm_by_hand_and_by_definition():
             assert adjusted == pytest.approx(min(1, worst))
 
 
-def test_compare_models_pairs_users():
+def test_compare_pairs_pairs_users():
     rng = np.random.default_rng(0)
     base = rng.normal(size=400)
-    tests = compare_models({"a": base, "b": base + 0.01 * rng.normal(size=400) + 0.01, "c": rng.normal(size=400)})
+    values = {"a": base, "b": base + 0.01 * rng.normal(size=400) + 0.01, "c": rng.normal(size=400)}
+    tests = compare_pairs([(a, values[a], b, values[b]) for a, b in itertools.combinations(values, 2)])
     assert [(test.a, test.b) for test in tests] == [("a", "b"), ("a", "c"), ("b", "c")]
     # unpaired, a difference of 0.01 is lost in the spread of 1; paired it is plain
     assert tests[0].p_holm < 0.01

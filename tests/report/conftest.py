@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.evaluate.metrics import rank_metrics
-from seqrec_lib.report.runs import ModelRuns, gather
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key
 
 USERS = 400
@@ -42,12 +41,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Made:
-    """What the fixture makes: configurations, their records (None: not run), the store, the models."""
+    """What the fixture makes: configurations, their records (None: not run), and the store."""
 
     configs: list[Config]
     records: list[RunRecord | None]
     store: RunStore
-    runs: list[ModelRuns]
 
 
 def make_record(config: Config, ranks: np.ndarray, status: str = "complete") -> RunRecord:
@@ -99,6 +97,6 @@ def make(tmp_path: Path) -> Callable[..., Made]:
                 table = pa.table({"rank": ranks, "masked_rank": np.maximum(1, ranks - 1)})
                 record = store.save(record, {"ranks": table} if record.complete else {})
             records.append(record if number < 4 else None)
-        return Made(configs, records, store, gather(configs, records, store))
+        return Made(configs, records, store)
 
     return build

@@ -1,8 +1,7 @@
-"""The tables of the speed page: from records alone, with goals judged and conditions named."""
+"""The frames of the speed page: from records alone."""
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.report import benchmarks, recommending
+from seqrec_lib.report import benchmarks
 
 ROW = {
     "name": "ours",
@@ -81,92 +80,32 @@ RANKING = {
 }
 
 
-def test_training_shows_factors_versions_and_the_machine() -> None:
-    text = repr(benchmarks.training_table(TRAINING))
-    ours, peer = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("Ours", "RecTools"))
-    assert re.search(r"1\.2%\s+1\.2\s+20,000\s+49\s+all\s+1\.0\s+–\s+–$", ours)
-    assert re.search(r"≈ 1,234\s+1\.23%\s+1\.0\s+3\.9\s+0\.7$", peer)
-    assert "Some CPU, 2 cores, 1 thread used, 2026-11-23" in text
-    assert "RecTools 0.19.0, torch 2.13.0" in text
-    assert "Other jobs" not in text and "CPU seconds" not in text
+def test_training_has_factors_for_others_and_extrapolates_what_was_not_run() -> None:
+    ours, theirs = benchmarks.training(TRAINING).to_dict("records")
+    assert ours["run"] == 1.0 and theirs["run"] == 0.0123
+    assert (theirs["factor"], theirs["goal"]) == (3.9, 3.0) and ours["factor"] != ours["factor"]
 
 
-def test_a_busy_machine_and_the_cpu_clock_are_told() -> None:
-    record = copy.deepcopy(TRAINING)
-    record["environment"]["load_average"] = [7.0, 3.5]
-    record["setting"]["clock"] = "cpu"
-    text = repr(benchmarks.training_table(record))
-    assert "Other jobs ran too (load 3.5 to 7)" in text
-    assert "CPU seconds" in text
-
-
-@pytest.mark.parametrize(("factor", "word"), [(3.0, "reached"), (2.99, "missed")])
-def test_a_goal_is_reached_or_missed(factor: float, word: str) -> None:
-    record = TRAINING | {"rows": [ROW, PEER | {"ours_times_as_fast": factor}]}
-    (line,) = repr(benchmarks.training_goals(record)).splitlines()
-    assert line.startswith("- RecTools: at least 3 times")
-    assert line.endswith(f": {word}.")
+def test_conditions_name_machine_load_clock_and_every_version() -> None:
+    (row,) = benchmarks.conditions({"train_speed": TRAINING, "other": None}).to_dict("records")
+    assert (row["machine"], row["load"], row["clock"]) == ("Some CPU", "0.5 to 1.2", "wall")
+    assert row["versions"] == "RecTools 0.19.0, torch 2.13.0"
+    (bare,) = benchmarks.conditions({"data_load": {"machine": "x86_64", "cores": 2}}).to_dict("records")
+    assert (bare["machine"], bare["cores"], bare["load"]) == ("x86_64", 2, None)
 
 
 def test_ranking_extrapolates_to_all_users() -> None:
-    text = repr(benchmarks.ranking_table(RANKING))
-    assert re.search(r"Counting\s+0\.166\s+302\s+≈ 1\.0\s+–\s+100\.00%", text)  # 0.05 s x 6040 / 302
-    assert "under 2 s on two cores: reached" in text
-    assert "40 MiB beyond data and model" in text
-    assert "extrapolated" in text
+    (row,) = benchmarks.ranking(RANKING).to_dict("records")
+    assert row["ms"] == pytest.approx(1e3 * 0.05 / 302) and row["all"] == pytest.approx(0.05 / 302 * 6040)
+    assert row["goal"] == 2.0
 
 
-def test_an_optimizers_cost_is_in_units_of_both_adams_with_goals_judged() -> None:
-    row = {"milliseconds": 1.0, "to_fused": 1.0, "to_foreach": 0.4}
-    record = {
-        "environment": {"cpu": "Some CPU", "cores": 2, "threads": 1},
-        "setting": {"weights": 1_000_000, "rounds": 60, "clock": "cpu"},
-        "versions": {"torch": "2.13.0"},
-        "goals": {"fused": 1.2, "foreach": 0.5},
-        "bytes_per_weight": {"fused": 28, "usgm": 32},
-        "rows": {"fused": row, "usgm": {"milliseconds": 1.25, "to_fused": 1.25, "to_foreach": 0.5}},
-    }
-    text = repr(benchmarks.optimizer_table(record))
-    assert re.search(r"Adam, fused\s+28\s+1\.00\s+–\s+0\.40", text)
-    assert re.search(r"USGM\s+32\s+1\.25\s+1\.25\s+0\.50", text)
-    assert "at most 1.2 times fused Adam is the goal; it is 1.25: missed" in text
-    assert "at most 0.5 times foreach Adam is the goal; it is 0.50: reached" in text
-
-
-def test_goals_of_the_state_space_layers_are_judged_for_each_shape() -> None:
-    row = {"milliseconds": 1.0, "product_gflop": 1.0, "attained": 0.5}
-    models = {"mamba4rec": row | {"ratio": 1.5}, "2mamba4rec": row | {"ratio": 0.95}, "hydra4rec": row | {"ratio": 1.1}}
-    shape = {"length": 200, "batch": 16, "models": models}
-    record = {"environment": {"cpu": "Some CPU"}, "versions": {"torch": "2.13.0"}, "shapes": [shape]}
-    text = repr(benchmarks.models_tables(record))
-    assert "Mamba4Rec: at most 1.5 times SASRec's time is the goal; it is 1.50: reached." in text
-    assert "2Mamba4Rec: at most 0.9 times SASRec's time is the goal; it is 0.95: missed." in text
-    assert "Hydra4Rec: at most 1.2 times SASRec's time is the goal; it is 1.10: reached." in text
-    assert "goal" not in repr(benchmarks.models_tables(record | {"shapes": [shape | {"length": 7}]}))
-
-
-def test_mixers_are_judged_beside_each_release_of_transformers() -> None:
-    mixers = {
-        "ours": {"milliseconds": 30.0, "ours_times_as_fast": 1.0, "product_gflop": 1.5, "floor_milliseconds": 16.0},
-        "transformers 5.17.0": {"milliseconds": 1500.0, "ours_times_as_fast": 50.04},
-        "transformers 5.23.0": {"milliseconds": 120.0, "ours_times_as_fast": 4.0},
-    }
-    shape = {"length": 200, "batch": 16, "rounds": {"Mamba-2": 15}, "mixers": {"Mamba-2": mixers}}
-    record = {
-        "product_gflops": 94.0,
-        "environment": {"cpu": "Some CPU"},
-        "versions": {"torch": "2.13.0"},
-        "shapes": [shape],
-    }
-    text = repr(benchmarks.mixer_tables(record))
-    assert re.search(r"Mamba-2\s+ours\s+30\.0\s+1\.50\s+16\.0\s+–", text)
-    assert re.search(r"Mamba-2\s+transformers 5\.17\.0\s+1,500\.0\s+–\s+–\s+50\.0", text)
-    assert (
-        "Mamba-2: at least 5 times as fast as transformers' is the goal; beside transformers 5.17.0 it is 50.0: r"
-        in text
-    )
-    assert "beside transformers 5.23.0 it is 4.0: missed." in text
-    assert "Medians over rounds: Mamba-2 15." in text and "at 94 GFLOP/s" in text
+def test_models_are_judged_at_the_lengths_that_have_goals() -> None:
+    one = {"milliseconds": 2.0, "ratio": 0.8, "product_gflop": 1.0, "attained": 0.5}
+    shapes = [{"length": n, "batch": 16, "models": {"2mamba4rec": one, "2mamba4rec, bf16": one}} for n in (200, 7)]
+    rows = benchmarks.models({"shapes": shapes})
+    assert rows["model"].tolist() == ["2Mamba4Rec", "2Mamba4Rec, bf16"] * 2
+    assert rows["goal"].dropna().tolist() == [benchmarks.SSM_GOALS[200]["2mamba4rec"]]
 
 
 def way(name: str, package: str | None, length: int, single: float, rates: dict[str, float]) -> dict:
@@ -186,50 +125,54 @@ def way(name: str, package: str | None, length: int, single: float, rates: dict[
     }
 
 
-def test_factors_of_recommending_name_both_ways_and_judge_the_goal() -> None:
+def test_ways_to_recommend_have_their_best_batch_and_pairs_one_length() -> None:
+    rows = [
+        way("ours", None, 200, 0.5, {"1": 2000.0, "16": 4000.0}),
+        way("theirs", "recbole", 200, 5.0, {"1": 200.0, "16": 100.0}),
+    ]
+    pair = {"ours": "ours", "theirs": "theirs", "times_as_fast": 10.0, "times_as_fast_in_batches": 20.0, "goal": 5.0}
+    record = {"rows": rows, "pairs": [pair]}
+    first, second = benchmarks.recommending(record).to_dict("records")
+    assert (first["batch"], first["users_per_second"], second["batch"]) == (16, 4000.0, 1)
+    (factor,) = benchmarks.recommending_factors(record).to_dict("records")
+    assert (factor["one"], factor["batches"], factor["goal"], factor["length"]) == (10.0, 20.0, 5.0, 200)
+
+
+def test_a_gpus_record_has_frames_and_what_failed_has_one_of_its_own() -> None:
+    loop = {"model": "2mamba4rec", "steps": 9, "bytes_floor_seconds": 1.0, "operations_floor_seconds": 2.0}
+    mixer = {"histories": 8, "length": 200, "precision": "bf16", "milliseconds": {"ours": 3.0, "ours, graph": 0.5}}
+    goal = {"model": "2mamba4rec", "reached": False, "goal": 0.17, "best": 0.15, "epochs": 3, "seconds": 9.0}
     record = {
-        "date": "2026-11-24",
-        "environment": {"cpu": "Some CPU", "cores": 2, "threads": 1, "load_average": [0.1, 0.2]},
-        "setting": {"dataset": "ml-1m", "items": 3416, "k": 10, "clock": "cpu", "rounds": 30},
-        "rows": [
-            way("ours/a", None, 200, 1.0, {"1": 1000.0, "64": 1200.0}),
-            way("peer/b", "RecTools", 200, 6.0, {"1": 160.0, "64": 300.0}),
-            way("ours/c", None, 50, 0.5, {"1": 2000.0, "64": 2000.0}),
-        ],
-        "pairs": [
-            {"ours": "ours/a", "theirs": "peer/b", "times_as_fast": 6.0, "times_as_fast_in_batches": 4.0, "goal": 5.0}
+        "loops": [loop | {"ordinary_epoch_seconds": 4.0, "times_the_floor": 2.0}],
+        "goals": [goal],
+        "mixers": [
+            mixer | {"ours_times_as_fast": {"theirs, fused": 4.0}},
+            {"failed": "mixer 8 x 1000", "error": "out of memory"},
         ],
     }
-    text = repr(recommending.factors_table(record))
-    assert re.search(r"label of peer/b\s+label of ours/a\s+200\s+6\.0\s+5\s+reached\s+4\.0", text)
-    text = repr(recommending.requests_table(record))
-    assert text.count("The 10 best of 3,416 items") == 2  # a table for each length
-    assert re.search(r"label of peer/b\s+331,584\s+6\.00\s+12\.00\s+300\s+1\.0", text)
-    assert "CPU seconds" in text and "torch 2.13.0" in text
-    assert text.count("Of the items, label of peer/b knows 3,391.") == 1
+    (row,) = benchmarks.gpu_loops(record).to_dict("records")
+    assert row["ordinary"] == 4.0 and row["graphs"] is None
+    (row,) = benchmarks.gpu_mixers(record).to_dict("records")
+    assert (row["ours graph"], row["theirs"], row["factor"], row["factor graph"]) == (0.5, None, 4.0, None)
+    assert benchmarks.gpu_goals(record)["reached"].tolist() == ["no"]
+    assert benchmarks.failures(record).to_dict("records") == [{"part": "mixer 8 x 1000", "error": "out of memory"}]
 
 
 @pytest.mark.parametrize(
-    ("name", "show"),
+    ("name", "frame"),
     [
-        ("train_speed", benchmarks.training_table),
-        ("train_speed", benchmarks.training_goals),
-        ("ranking_speed", benchmarks.ranking_table),
-        ("ssm_speed", benchmarks.models_tables),
-        ("mixer_speed", benchmarks.mixer_tables),
-        ("data_load", benchmarks.loading_table),
-        ("optimizer_speed", benchmarks.optimizer_table),
-        ("recommend_speed", recommending.requests_table),
-        ("recommend_speed", recommending.factors_table),
+        ("train_speed", benchmarks.training), ("ranking_speed", benchmarks.ranking), ("ssm_speed", benchmarks.models),
+        ("mixer_speed", benchmarks.mixers), ("data_load", benchmarks.loading),
+        ("optimizer_speed", benchmarks.optimizers),
+        ("recommend_speed", benchmarks.recommending), ("recommend_speed", benchmarks.recommending_factors),
+        ("gpu_agreement", benchmarks.agreement), ("gpu_agreement", benchmarks.kernels),
+        ("decoding_speed", benchmarks.contexts), ("decoding_speed", benchmarks.peers),
     ],
-)
-def test_every_record_of_the_checkout_is_shown_and_a_missing_one_is_told(name, show) -> None:
-    assert repr(show(None)).startswith(f"Not measured: there is no {name}.json")
+)  # fmt: skip
+def test_every_record_of_the_checkout_gives_rows_and_a_missing_one_none(name, frame) -> None:
+    assert frame(None).empty
     record = benchmarks.read("benchmarks/results", name)
-    if record is not None:
-        html = show(record).html
-        assert "<t" in html or "<li>" in html
-        assert "None" not in html and "nan" not in html
+    assert record is None or len(frame(record))
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:

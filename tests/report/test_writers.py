@@ -1,4 +1,4 @@
-"""The page of models that write queries, from made-up runs: floors, the pair, lists, one request."""
+"""The page of models that write queries, from made-up runs: floors, the pair, lists."""
 
 from __future__ import annotations
 
@@ -89,24 +89,5 @@ def test_nothing_run_says_so(store: RunStore) -> None:
     runs, counted = page(store, made=False)
     assert writers.models(runs, counted, store)["mean"].isna().all()
     assert writers.lists(runs).empty and writers.curves(runs, store).empty
-    assert writers.requests(None, "ml-100k").empty
     floors_alone, counted = page(store, models=("bm25-last",))
     assert writers.models(floors_alone, counted, store).empty and writers.duels(floors_alone, store, ["ht@10"]).empty
-
-
-def test_one_request_is_timed_in_units_of_sasrec() -> None:
-    def contestant(model: str, path: str, milliseconds: float) -> dict[str, Any]:
-        blocks = [milliseconds * factor for factor in (1.0, 1.1, 0.9)]
-        return {
-            "model": model, "path": path, "weights": "random", "parameters": 300_000, "block_milliseconds": blocks,
-            "tokens_per_second": 100.0,
-        }  # fmt: skip
-
-    contestants = [contestant("llamarec", "ranker", 2.0), contestant("sasrec", "served", 0.5)]
-    contestants.append(contestant("gpt4rec", "free", 100.0))
-    table = writers.requests({"datasets": {"ml-1m": {"contestants": contestants}}}, "ml-1m")
-    assert table["label"].tolist() == ["GPT4Rec", "LlamaRec"]
-    assert table["times"].tolist() == pytest.approx([200.0, 4.0]) and table["ms"].tolist() == pytest.approx(
-        [100.0, 2.0]
-    )
-    assert writers.requests({"datasets": {}}, "ml-1m").empty

@@ -74,7 +74,7 @@ def test_folded_cells_say_what_is_inside() -> None:
         code('dataset: str = "demo"', "parameters"),
         code('dataset = "ml-1m"', "injected-parameters"),
         code("from seqrec_lib import report", "hide-input"),
-        code("figures.show(x)", "hide-input"),
+        code("kit.figure(x)", "hide-input"),
         code("report.table()"),
     ]
     raw = json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
