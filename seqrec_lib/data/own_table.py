@@ -386,7 +386,7 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     Raises:
         SeqRecError: no clear columns, a bad line that is not skipped, or none of its ids is one of an item.
     """
-    names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), options)
+    names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), {})
     columns = {}
     for role in ("item", "title"):
         given = [options[role]] if options.get(role) in names else []

@@ -389,9 +389,11 @@ def get(name: str) -> DatasetSpec:
         return DATASETS[name]
     if own.is_own(name):
         return _of_reader(own.registered(name))
+    if name.startswith(own.SCHEME):
+        raise SeqRecError(f"data set {name!r} is a file's address; give it to a notebook, or the file to --data")
     close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASETS, n=3, cutoff=0.5)
     known = ", ".join(spec.name for spec in DATASETS.values() if spec.base is None)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known ones: {known}, {own.SCHEME}YOUR.csv"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known ones: {known}"
     raise SeqRecError(f"unknown data set {name!r}; {hint}")
 
 

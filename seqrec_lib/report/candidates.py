@@ -108,6 +108,7 @@ def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], ca
     short, long = lengths or ("short", "long")
     columns = [
         Column("model", "Model"),
+        Column("mark", "By the rule"),
         Column("value", metric, ".4f", ("low", "high")),
         Column("request", "One request, ms", ".3g", ("request_low", "request_high")),
         Column("event", "One more event, ms", ".3g", ("event_low", "event_high"), missing="–"),
@@ -115,7 +116,6 @@ def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], ca
         Column("state_long", f"State after {long} items, KiB", ".1f", missing="–"),
         Column("parameters", "Parameters", ",", missing="–"),
         Column("training", "Training, s", ".0f", missing="–"),
-        Column("mark", "By the rule"),
     ]
     return kit.table(frame, columns, caption=caption)
 
@@ -130,13 +130,13 @@ def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
     )
     columns = [
         Column("model", "Model"),
+        Column("mark", "By the rule"),
         Column(
             "distance", f"{metric} minus the best model's", "+.4f", ("behind_low", "behind_high"), missing="the best"
         ),
         Column("allowed", "May be behind by", ".4f"),
         Column("judged", "Within the margin"),
         Column("request", "One request, ms", ".3g"),
-        Column("mark", "By the rule"),
         Column("run_ids", "Runs"),
     ]
     return kit.table(shown, columns, caption=caption)
@@ -146,7 +146,8 @@ def quality_figure(frame: pd.DataFrame, axis: str, *, alt: str, caption: str) ->
     """The candidates' values with their intervals."""
     if frame.empty:
         return kit.figure(frame, "dots", alt=alt, caption=caption)
-    shown = frame[["model", "value", "low", "high"]].assign(data="")
+    names = frame["model"].str.replace("+", " + ")  # where a line may break
+    shown = frame[["value", "low", "high"]].assign(data="", model=names)
     return kit.figure(shown, "dots", group="data", label="model", value="value", axis=axis, alt=alt, caption=caption)
 
 

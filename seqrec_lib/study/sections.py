@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqrec_lib.data.own import is_own
 from seqrec_lib.report.html import NOT_RUN
 
 _MARKED = re.compile(rf'<p class="{NOT_RUN}">.*?</p>', re.S)
@@ -53,6 +54,7 @@ def _is_empty(group: Sequence[Cell]) -> bool:
 
 def _line(names: Sequence[str], dataset: str, stem: str) -> Cell:
     command = "make study" if dataset == "demo" else f"make study PROFILE=paper DATASETS={dataset}"
+    command = "seqrec study --data" if is_own(dataset) else command
     text = f"**Not run here yet** (`{command}` runs what is missing): {'; '.join(f'*{name}*' for name in names)}"
     return {"cell_type": "markdown", "id": f"{stem}-not-run"[:64], "metadata": {}, "source": text}
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from seqrec_lib.data.interactions import (
     Interactions,
+    core_rounds,
     drop_duplicates,
     drop_untitled,
     gini,
@@ -67,6 +68,19 @@ def test_k_core_is_what_removing_one_by_one_leaves(rows, k, text):
     else:
         with pytest.raises(SeqRecError, match=f"no interactions are left of {len(rows)} after {k}-core"):
             k_core(make(rows), k)
+
+
+def test_the_error_of_a_k_core_that_leaves_too_little_has_the_counts_of_each_round():
+    chain = [(user, item, 0) for user in range(5) for item in (user, user + 1)]  # each round takes off both ends
+    assert core_rounds(make(chain), 2) == [(10, 5, 6), (8, 5, 4), (6, 3, 4), (4, 3, 2), (2, 1, 2), (0, 0, 0)]
+    with pytest.raises(
+        SeqRecError, match=r"no interactions .*: 10 of 5 users and 6 items; 8 of 5 users and 4 items; .*; 0 of"
+    ):
+        k_core(make(chain), 2)
+    pairs = [(user, item, 0) for user in range(3) for item in range(3)]
+    assert len(k_core(make(pairs), 3, least=3)) == 9
+    with pytest.raises(SeqRecError, match=r"fewer than 4 users or items are left of 9 .*: 9 of 3 users and 3 items\)"):
+        k_core(make(pairs), 3, least=4)
 
 
 def test_k_core_counts_repeated_pairs_and_keeps_ratings_aligned():
