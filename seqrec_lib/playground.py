@@ -30,9 +30,9 @@ from seqrec_lib.latency.contestants import Module, make_model
 from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.progress import Reporter
 from seqrec_lib.report import kit
+from seqrec_lib.report.frames import frame as frame_of
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
-from seqrec_lib.report.runs import gather
 from seqrec_lib.results import RunStore
 from seqrec_lib.train.loop import make_accelerator, train
 from seqrec_lib.train.recipes import resolve
@@ -124,7 +124,7 @@ def rows(
 
     store = store or RunStore()
     configs = accuracy.plan({"dataset": dataset, "models": list(beside), "seeds": [seed], "overrides": overrides or {}})
-    known = gather(configs, execute(accuracy, configs, missing=missing, store=store), store)
+    known = frame_of(execute(accuracy, configs, missing=missing, store=store), configs, store)
     found: list[dict[str, Any]] = []
     nets: list[Any] = []
     for mixer in mixers:
@@ -135,11 +135,10 @@ def rows(
         nets.append(net)
     sequences = load(dataset) if mixers else None
     config_of = {config.model: config for config in configs}
-    for runs in known:  # of edited code, a model has two rows
-        config = config_of[runs.model]
-        cost = runs.complete[0].cost if runs.complete else {}
-        row = {"model": runs.label, "parameters": cost.get("parameters"), "training": cost.get("train_seconds")}
-        found.append(row | _quality(runs.ranks[0], runs.masked_ranks[0]))
+    for run in known.to_dict("records"):  # of edited code, a model has two rows
+        config = config_of[run["model"]]
+        row = {"model": run["label"], "parameters": run.get("parameters"), "training": run.get("train_seconds")}
+        found.append(row | _quality(*_ranks(store, run["run_id"])))
         other: Any = None
         if sequences is not None and config.training is not None:
             shape = sequences.n_items, config.training.max_length
@@ -165,6 +164,15 @@ def table(frame: pd.DataFrame) -> Html:
     return kit.table(
         frame, columns, caption="A mixer of your own beside the study's models; tensor operations, one core"
     )
+
+
+def _ranks(store: RunStore, run_id: str | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Every user's rank among all items, and with seen items left out; None where there is no such run."""
+    record = store.find(run_id) if run_id else None
+    if record is None or not record.complete:
+        return None, None
+    table = store.table(record, "ranks")
+    return table["rank"].to_numpy(), table["masked_rank"].to_numpy()
 
 
 def _quality(ranks: np.ndarray | None, masked: np.ndarray | None) -> dict[str, float | None]:

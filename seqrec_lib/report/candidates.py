@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
 from seqrec_lib.report import kit
+from seqrec_lib.report.frames import COMPLETE, users
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
-from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.report.scaling import Scaling
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.results import RunRecord, RunStore
@@ -35,9 +35,9 @@ class Choice:
 
 
 def compare(
-    runs: Sequence[ModelRuns], timings: Timings | None, scaling: Scaling | None, choice: Choice
+    runs: pd.DataFrame, store: RunStore, timings: Timings | None, scaling: Scaling | None, choice: Choice
 ) -> pd.DataFrame:
-    """One row for each model that ran, best value first; None where something was not run.
+    """One row for each model of a `frames.frame` that ran, best value first; None where something was not run.
 
     Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and best,
     whether it is that; allowed, how far behind a model may be, and within, whether this one is; request and event in
@@ -46,30 +46,35 @@ def compare(
     """
     import pandas as pd
 
-    ran = [(own, values) for own in runs if (values := own.user_means(choice.metric)) is not None]
+    ran = [
+        (label, mine[mine["status"] == COMPLETE], values)
+        for label, mine in runs.groupby("label", sort=False)
+        if (values := users(mine, choice.metric, store)) is not None
+    ]
     if not ran:
         return pd.DataFrame()
-    best, most = max(ran, key=lambda pair: float(pair[1].mean()))
+    best, _, most = max(ran, key=lambda candidate: float(candidate[2].mean()))
     allowed = choice.margin * float(most.mean())
     rows: list[dict[str, Any]] = []
-    for own, values in ran:
-        found, (gap, _) = bootstrap_interval(values), paired_difference(values, most)
+    for label, mine, values in ran:
+        interval, (gap, _) = bootstrap_interval(values), paired_difference(values, most)
+        first = mine.iloc[0]
         row = {
-            "model": own.label,
-            "value": found.estimate,
-            "low": found.low,
-            "high": found.high,
-            "best": own is best,
+            "model": label,
+            "value": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "best": label == best,
             "behind": gap.estimate,
             "behind_low": gap.low,
             "behind_high": gap.high,
             "allowed": allowed,
-            "within": own is best or gap.low >= -allowed,
-            "parameters": own.complete[0].cost.get("parameters"),
-            "training": own.complete[0].cost.get("train_seconds"),
-            "run_ids": ", ".join(record.run_id for record in own.complete),
+            "within": label == best or gap.low >= -allowed,
+            "parameters": first.get("parameters"),
+            "training": first.get("train_seconds"),
+            "run_ids": ", ".join(mine["run_id"]),
         }
-        rows.append(row | _times(timings, own.model) | _state(scaling, own.model))
+        rows.append(row | _times(timings, first["model"]) | _state(scaling, first["model"]))
     fastest = min(
         (row for row in rows if row["within"] and row["request"] is not None),
         key=lambda row: row["request"],

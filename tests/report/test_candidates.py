@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from seqrec_lib.report import candidates
 from seqrec_lib.report.candidates import MARK, Choice
-from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.frames import frame as frame_of
 from seqrec_lib.report.scaling import Scaling
 from seqrec_lib.results import RunStore
 from tests.fakes import make_record as make_plain_record
@@ -19,18 +20,32 @@ from tests.report.test_timings import make_timings
 USERS = 4000
 
 
-def model_runs(model: str, hits: float, seed: int = 0):
-    """A run in which a share of the users, the same ones for all models as far as it goes, has its item first."""
-    ranks = np.where(np.arange(USERS) < hits * USERS, 1, 5000)
-    record = make_plain_record(config={"dataset": "d", "model": model, "seed": seed}, cost={"parameters": 7})
-    return ModelRuns("d", model, model, (seed,), (record,), (ranks,), (ranks + 1,))
+class Candidates:
+    """Three runs in a store. A share of the users, the same ones for all models, has its item first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = RunStore(folder / "new", folder / "published")
+        self.records = []
+        for model, hits in (("sasrec", 0.30), ("mamba4rec", 0.299), ("hydra4rec", 0.15)):
+            ranks = np.where(np.arange(USERS) < hits * USERS, 1, 5000).astype(np.int32)
+            record = make_plain_record(config={"dataset": "d", "model": model, "seed": 0}, cost={"parameters": 7})
+            self.records.append(self.store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": ranks + 1})}))
+
+    def compare(self, timings, scaling, choice: Choice) -> pd.DataFrame:
+        found = candidates.compare(frame_of(self.records), self.store, timings, scaling, choice)
+        return found.assign(model=[NAMES[name] for name in found["model"]])
 
 
-RUNS = [model_runs("sasrec", 0.30), model_runs("mamba4rec", 0.299), model_runs("hydra4rec", 0.15)]
+NAMES = {"SASRec": "sasrec", "Mamba4Rec": "mamba4rec", "Hydra4Rec": "hydra4rec"}
 
 
-def test_the_fastest_within_the_margin_is_marked() -> None:
-    frame = candidates.compare(RUNS, make_timings(), None, Choice("ndcg@10", 0.05)).set_index("model")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Candidates:
+    return Candidates(tmp_path_factory.mktemp("candidates"))
+
+
+def test_the_fastest_within_the_margin_is_marked(runs: Candidates) -> None:
+    frame = runs.compare(make_timings(), None, Choice("ndcg@10", 0.05)).set_index("model")
     assert frame["mark"].to_dict() == {"sasrec": "", "mamba4rec": MARK, "hydra4rec": ""}  # hydra4rec is the fastest
     assert frame["within"].to_dict() == {"sasrec": True, "mamba4rec": True, "hydra4rec": False}
     assert frame.loc["sasrec", "value"] == pytest.approx(0.3) and frame.loc["sasrec", "allowed"] == pytest.approx(0.015)
@@ -39,24 +54,24 @@ def test_the_fastest_within_the_margin_is_marked() -> None:
     assert frame.loc["mamba4rec", "event"] == pytest.approx(0.05, rel=0.5)
 
 
-def test_no_margin_leaves_the_best_and_a_wide_one_the_fastest() -> None:
-    narrow = candidates.compare(RUNS, make_timings(), None, Choice("ndcg@10", 0.0)).set_index("model")
+def test_no_margin_leaves_the_best_and_a_wide_one_the_fastest(runs: Candidates) -> None:
+    narrow = runs.compare(make_timings(), None, Choice("ndcg@10", 0.0)).set_index("model")
     assert narrow["mark"].to_dict() == {"sasrec": MARK, "mamba4rec": "", "hydra4rec": ""}
-    wide = candidates.compare(RUNS, make_timings(), None, Choice("ndcg@10", 0.9)).set_index("model")
+    wide = runs.compare(make_timings(), None, Choice("ndcg@10", 0.9)).set_index("model")
     assert wide["mark"].to_dict() == {"sasrec": "", "mamba4rec": "", "hydra4rec": MARK}
 
 
-def test_seen_items_may_be_left_out_or_ranked() -> None:
-    ranked, left_out = (candidates.compare(RUNS, None, None, Choice(name)) for name in ("ndcg@10", "masked_ndcg@10"))
+def test_seen_items_may_be_left_out_or_ranked(runs: Candidates) -> None:
+    ranked, left_out = (runs.compare(None, None, Choice(name)) for name in ("ndcg@10", "masked_ndcg@10"))
     assert ranked["value"].iloc[0] == pytest.approx(0.3)
     assert left_out["value"].iloc[0] == pytest.approx(0.3 / np.log2(3))
 
 
-def test_without_timings_nothing_is_marked_and_without_runs_there_is_no_row() -> None:
-    frame = candidates.compare(RUNS, None, None, Choice())
+def test_without_timings_nothing_is_marked_and_without_runs_there_is_no_row(runs: Candidates) -> None:
+    frame = runs.compare(None, None, Choice())
     assert not frame["mark"].any() and frame["request"].isna().all()
     assert "not run" in candidates.candidate_table(frame, "NDCG@10", [], "C").html
-    empty = candidates.compare([], make_timings(), None, Choice())
+    empty = candidates.compare(frame_of([]), runs.store, make_timings(), None, Choice())
     for shown in (
         candidates.candidate_table(empty, "NDCG@10", [], "C"),
         candidates.evidence_table(empty, "NDCG@10", "C"),
@@ -65,7 +80,7 @@ def test_without_timings_nothing_is_marked_and_without_runs_there_is_no_row() ->
         assert "not run" in shown.text
 
 
-def test_the_state_is_that_of_the_shortest_and_the_longest_history() -> None:
+def test_the_state_is_that_of_the_shortest_and_the_longest_history(runs: Candidates) -> None:
     columns = ["model", "path", "length", "peak", "state"]
     sizes = [
         ("sasrec", "served", 50, 0, 1024),
@@ -74,7 +89,7 @@ def test_the_state_is_that_of_the_shortest_and_the_longest_history() -> None:
     ]
     sizes += [("mamba4rec", "served", 800, 0, 512), ("mamba4rec", "module", 50, 0, 9999)]
     scaling = Scaling(make_plain_record(), pd.DataFrame(), pd.DataFrame(sizes, columns=columns))
-    frame = candidates.compare(RUNS, None, scaling, Choice()).set_index("model")
+    frame = runs.compare(None, scaling, Choice()).set_index("model")
     assert frame.loc["sasrec", ["state_short", "state_long"]].tolist() == [1.0, 16.0]
     assert frame.loc["mamba4rec", ["state_short", "state_long"]].tolist() == [0.5, 0.5]
     assert frame.loc["hydra4rec", ["state_short", "state_long"]].isna().all()
