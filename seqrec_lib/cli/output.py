@@ -1,0 +1,101 @@
+"""What the commands share: what they print goes through `terminal`, as records and titles may come from anyone."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.terminal import escape, one_line
+
+INTERRUPTED = "interrupted: finished runs are kept; the same command goes on from here"
+
+Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Only this data set.")]
+Experiment = Annotated[str | None, typer.Option("--experiment", "-e", help="Only this experiment.")]
+
+
+class Group(TyperGroup):
+    """A group of commands that turns what is expected to go wrong into one line and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; SeqRecError and a full disk end with 2, an interruption with 130."""
+        try:
+            return super().invoke(ctx)
+        except SeqRecError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            print(f"\n{INTERRUPTED}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            # a copy of many files tells of its errors as text
+            if error.errno in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
+                fail(f"the disk is full ({error.filename or 'no file named'}); free space, then repeat the command")
+            if error.filename is None:  # a defect, or a closed pipe, which typer ends quietly
+                raise
+            fail(f"{error.filename}: {error.strerror}; permit it or name another place, then repeat the command")
+
+
+def fail(message: str) -> None:
+    complain(f"error: {one_line(message)}")
+    raise typer.Exit(2)
+
+
+def say(line: str) -> None:
+    """Print a line, escaped."""
+    print(escape(line), flush=True)
+
+
+def complain(line: str) -> None:
+    """Print a line to the standard error, escaped."""
+    print(escape(line), file=sys.stderr, flush=True)
+
+
+def escaped_table(*columns: str) -> Any:
+    """A table whose cells are escaped as they are added."""
+    from rich import box
+    from rich.table import Table
+
+    class Escaped(Table):
+        def add_row(self, *cells: Any, **how: Any) -> None:
+            super().add_row(*(escape(str(cell)) for cell in cells), **how)
+
+    table = Escaped(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(escape(column), overflow="fold")
+    return table
+
+
+def print_table(table: Any) -> None:
+    """Print a table as wide as the terminal, or unfolded where there is none."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    # a pipe or a log has no width; nothing is folded there
+    console = console if console.is_terminal else Console(width=200, markup=False, highlight=False, emoji=False)
+    console.print(table)
+
+
+def check_filters(experiment: str | None, dataset: str | None) -> None:
+    """Refuse names of which there are neither plans nor records: an empty answer would look like none of them."""
+    from seqrec_lib.data import DATASETS
+    from seqrec_lib.experiments import EXPERIMENTS, get
+    from seqrec_lib.results import RunStore
+    from seqrec_lib.validation import refuse_unknown
+
+    store = RunStore()
+    folders = [path for root in (store.new, store.published) for path in root.glob("[!.]*/*") if path.is_dir()]
+    experiments = {get(name).NAME for name in EXPERIMENTS} | {path.parent.name for path in folders}
+    datasets = {*DATASETS} | {path.name for path in folders}
+    for what, given, known in (("experiment", experiment, experiments), ("data set", dataset, datasets)):
+        refuse_unknown([] if given is None else [given], sorted(known), what)
+
+
+def name_bad(bad: list[str]) -> None:
+    """Name files that are no records, and end with 1."""
+    for line in bad:
+        complain(f"no record: {line}")
+    if bad:
+        raise typer.Exit(1)

@@ -1,0 +1,150 @@
+"""`seqrec study`, `book`, `status`, `doctor` and `recommend`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from seqrec_lib.cli.output import Dataset, check_filters, complain, escaped_table, name_bad, print_table, say
+from seqrec_lib.errors import SeqRecError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def study(
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Profile of study.yml: demo or paper.")] = "demo",
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only this one; may repeat.")] = None,
+    notebook: Annotated[list[str] | None, typer.Option("--notebook", "-n", help="Only this one; may repeat.")] = None,
+    missing: Annotated[str, typer.Option(help="run: carry out missing runs; skip: show them as not run.")] = "run",
+    book: Annotated[bool, typer.Option("--book/--no-book", help="Build the book afterwards.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda: where to train.")] = "auto",
+    time_budget: Annotated[
+        str | None, typer.Option(help="Such as 9m: only missing runs that fit, no notebooks, no book.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --time-budget: the tar that takes the new runs.")] = None,
+) -> None:
+    """Execute the notebooks of a profile by papermill, then build the book."""
+    from seqrec_lib.study import run_missing, run_study
+
+    for option, value, allowed in (("--missing", missing, ("run", "skip")), ("--device", device, DEVICES)):
+        if value not in allowed:
+            raise SeqRecError(f"{option} is {value!r}; use {' or '.join(allowed)}")
+    if time_budget is None:
+        if out is not None:
+            raise SeqRecError("--out goes with --time-budget; `seqrec results export` packs runs at any time")
+        chosen = notebook or ()
+        _finish(run_study(profile, dataset or (), missing, notebooks=chosen, build=book, device=device, say=say))
+        return
+    if missing != "run":
+        raise SeqRecError(f"--missing {missing} carries out nothing, --time-budget carries out runs; leave one out")
+    from seqrec_lib.study.budget import parse_duration
+
+    seconds = parse_duration(time_budget)
+    report = run_missing(
+        profile,
+        dataset or (),
+        seconds=seconds,
+        notebooks=notebook or (),
+        out=out,
+        device=cast("Any", device),
+        say=say,
+    )
+    say(str(report))
+    for line in report.failed:
+        complain(f"failed: {line}")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def book() -> None:
+    """Build the book from published records: no data, no weights, no training."""
+    from seqrec_lib.study import build_book
+
+    _finish(build_book(say=say))
+
+
+def _finish(result: Any) -> None:
+    if result.index is not None:
+        say("")
+        say(f"The book: {result.index.as_uri()}")
+    if result.ok:
+        return
+    complain("")
+    complain("Failed:")
+    for failure in result.failures:
+        complain(f"  {failure.page.name}: {failure.reason}")
+        complain(f"    executed copy: {failure.copy}")
+    for line in result.failed_runs:
+        complain(f"  run {line}")
+    raise typer.Exit(1)
+
+
+def status(dataset: Dataset = None) -> None:
+    """Runs planned by study.yml: done, missing, failed, of edited code, and on which hardware."""
+    from seqrec_lib.experiments.base import describe
+    from seqrec_lib.results import RunStore
+    from seqrec_lib.study import load_study
+    from seqrec_lib.study.plans import run_states
+
+    check_filters(None, dataset)
+    store, planned, failed = RunStore(), set(), []
+    table = escaped_table("profile", "page", "planned", "done", "missing", "failed", "edited code", "hardware")
+    for profile, pages in load_study().profiles.items():
+        for page in pages:
+            states = run_states(page, store) if dataset in {None, page.dataset} else []
+            if not states:
+                continue
+            words = [state.word for state in states]
+            devices = {s.record.environment.get("device", "?") for s in states if s.record is not None}
+            counts = [
+                len(states),
+                *map(words.count, ("done", "missing", "failed")),
+                sum(s.edited for s in states),
+            ]
+            table.add_row(profile, page.name, *map(str, counts), ", ".join(sorted(devices)) or "-")
+            planned |= {state.run_id for state in states}
+            failed += [
+                f"{page.name}: {describe(s.config)}: {s.record.error}"
+                for s in states
+                if s.record is not None and not s.record.complete
+            ]
+    print_table(table)
+    bad: list[str] = []
+    others = [r for r in store.records(dataset=dataset, bad=bad) if r.run_id not in planned]
+    if others:
+        say(f"{len(others)} further runs are in no profile (`seqrec results list`).")
+    for line in failed:
+        say(f"failed: {line}")
+    name_bad(bad)
+
+
+def doctor() -> None:
+    """Versions, device, kernels, data found and where, free disk."""
+    from seqrec_lib.study.diagnosis import diagnose
+
+    for title, rows in diagnose().items():
+        table = escaped_table(title, "", "")
+        for row in rows:
+            table.add_row(*row)
+        print_table(table)
+
+
+def recommend(
+    titles: Annotated[list[str], typer.Argument(help="Titles of the history, oldest first, each in quotes.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Data set that the titles are from.")] = "demo",
+    model: Annotated[str, typer.Option("--model", "-m", help="Model id.")] = "sasrec",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many to recommend.")] = 10,
+    train: Annotated[bool, typer.Option("--train", help="Train the model where no weights are kept here.")] = False,
+) -> None:
+    """Type a few titles, get the next ten."""
+    from seqrec_lib.progress import Reporter
+    from seqrec_lib.recommend import recommend as next_items
+
+    with Reporter() as reporter:
+        found = next_items(titles, dataset, model, k, train=train, report=reporter.line)
+    table = escaped_table("", "title", "score")
+    for place, (title, score) in enumerate(found, 1):
+        table.add_row(str(place), title, f"{score:.3f}")
+    print_table(table)
