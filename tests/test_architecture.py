@@ -32,7 +32,7 @@ KNOWN = {
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
     "language.assessment": "models.popularity",
-    "language.ranker_training": "data.sequences language.candidates",
+    "language.ranker_training": "language.candidates",
     "language.ranking": "language.orpo",
     "latency.worker": "latency.clock",
     "report.ablation": "experiments.accuracy experiments.base",

@@ -23,9 +23,11 @@ from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import load_recommender, weights_of_parent
 from seqrec_lib.language import quantized
+from seqrec_lib.language.adapters import with_adapter
+from seqrec_lib.language.hub_format import quiet
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
-from seqrec_lib.language.sources import check_content, content_hash
+from seqrec_lib.language.sources import check_content, content_hash, described, prepare
 from seqrec_lib.models import COUNTED
 from seqrec_lib.results import ADDED_LATER, plain
 from seqrec_lib.validation import AnyNames, Checked, Names, Seed, Seeds, Settings, plans
@@ -101,7 +103,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     from seqrec_lib.data import registry
 
     dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SCRATCH
-    size, setting, teaching = resolve(dataset, source == SCRATCH, parameters.get("overrides"))
+    size, setting, teaching = resolve(dataset, source, parameters.get("overrides"))
     quantized.check(source, setting.lora_rank)
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
@@ -135,14 +137,16 @@ def run(config: Config, context: Context) -> Outcome:
 
     from seqrec_lib.data import load
     from seqrec_lib.language.candidates import check_histories
-    from seqrec_lib.language.ranker_training import teach
+    from seqrec_lib.language.ranker_training import Meter, teach
 
+    prepare(quantized.base(config.source), context.report)
     sequences = load(config.dataset)
     check_histories(sequences, config.setting.candidates)
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever, context.device)
     ranker = make_ranker(config, language, sequences, context.device)
-    begin = time.perf_counter()
+    ranker.keep_in(context.workdir, context.report, context.report_share)
+    meter = Meter()
     history = teach(
         ranker,
         sequences,
@@ -153,15 +157,16 @@ def run(config: Config, context: Context) -> Outcome:
         report=context.report_share,
         warn=context.report,
         folder=context.workdir,
+        meter=meter,
     )
-    train_seconds = time.perf_counter() - begin
     _keep(ranker, language, context.workdir)
-    context.report("ranking")
+    ranker.stage = "tuned"
     result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
     tables = {"ranks": pa.table(result.columns)}
     if config.setting.orders and result.found.any():
         tables["letters"] = pa.table(measure_bias(ranker, sequences, result, logits, config))
-    outcome = outcome_of(sequences, result.metrics, cost | {"train_seconds": train_seconds}, language.provenance)
+    cost |= meter.cost(ranker.model.device)
+    outcome = outcome_of(sequences, result.metrics, cost, language.provenance)
     outcome.history, outcome.tables = history, tables
     return outcome
 
@@ -194,10 +199,9 @@ def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageM
 
     if quantized.is_quantized(config.source):
         return quantized.load_tuned(folder, config.source, _place(device))
-    with pretrained.quiet():
+    with quiet():
         language = pretrained.load(str(folder))
-    first = {"kind": pretrained.kind(config.source), "name": config.source}
-    return replace(language, provenance=language.provenance | first)
+    return replace(language, provenance=language.provenance | described(config.source))
 
 
 def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
@@ -205,7 +209,6 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
     import torch
 
     from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles
-    from seqrec_lib.language.ranker_training import with_adapter
     from seqrec_lib.language.ranking import LetterRanker
     from seqrec_lib.language.title_tokens import TITLES, names
 
@@ -222,9 +225,11 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
     )
     if setting.lora_rank:
         adapted = quantized.with_adapter if quantized.is_quantized(config.source) else with_adapter
+        how: dict[str, Any] = {"alpha": setting.lora_alpha, "dropout": setting.lora_dropout}
+        how |= {"targets": setting.lora_targets, "layers": setting.lora_layers}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            ranker.model = adapted(ranker.model, rank=setting.lora_rank)
+            ranker.model = adapted(ranker.model, rank=setting.lora_rank, **how)
     ranker.model = ranker.model.to(_place(device)).eval()
     return ranker
 
@@ -237,7 +242,6 @@ def _place(device: str) -> str:
 
 def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path) -> None:
     from seqrec_lib.checksums import seal
-    from seqrec_lib.language.pretrained import quiet
 
     folder = workdir / "keep" / KEPT
     if "quantisation" in language.provenance:
@@ -257,7 +261,6 @@ def assess(
     """(assessment of the test users, their letters' logits, cost)."""
     import numpy as np
 
-    from seqrec_lib.data.sequences import Histories
     from seqrec_lib.evaluate.metrics import rank_metrics
     from seqrec_lib.language.assessment import Assessment
     from seqrec_lib.language.candidates import retrieve
@@ -265,17 +268,19 @@ def assess(
 
     k, test, valid = config.setting.candidates, sequences.split("test"), sequences.split("valid")
     begin = time.perf_counter()
-    result = Assessment(*retrieve(retriever, sequences, test, k))
+    result = Assessment(*retrieve(retriever, sequences, test, k), everyone=config.size is not None)
     retrieved = time.perf_counter()
-    prompts = ranker.prompts(sequences, test, result.pools.items)
-    logits = ranker.letter_logits(prompts)
-    ranked = time.perf_counter()
+    asked = result.asked
+    logits = np.zeros((len(test), k), np.float32)
+    logits[asked], reading = ranker.read(ranker.prompts(sequences, test.take(asked), result.pools.items[asked]))
     result.add("", logits)
     result.add_popularity(sequences)
 
     some = np.sort(np.random.default_rng([seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
-    users = Histories(valid.start[some], valid.stop[some], valid.targets[some])
+    users = valid.take(some)
     pools, _ = retrieve(retriever, sequences, users, k)
+    if config.size is None:  # nothing is learnt from a pool without its target
+        users, pools = users.take(pools.place >= 0), pools.take(pools.place >= 0)
     scores = ranker.scores(sequences, users, pools)
     result.add_blend(logits, best_blend(pools.scores, log_odds(scores), pools.place))
     if (pools.place >= 0).any():
@@ -286,8 +291,10 @@ def assess(
         "parameters": total,
         "parameters_without_embeddings": body,
         "retriever_milliseconds_per_user": 1e3 * (retrieved - begin) / len(test),
-        "milliseconds_per_user": 1e3 * (ranked - retrieved) / len(test),
-        "prompt_tokens": float(np.mean([len(prompt) for prompt in prompts])),
+        "milliseconds_per_user": 1e3 * reading.seconds / max(asked.sum(), 1),
+        "prompt_tokens": reading.tokens / max(asked.sum(), 1),
+        "rank_tokens_per_second": reading.tokens / max(reading.seconds, 1e-9),
+        "peak_memory_bytes": accuracy.peak_memory(ranker.model.device.type),
     }
     return result, logits, cost
 
@@ -298,11 +305,10 @@ def measure_bias(
     """`position_bias` for the test users: metrics go into ``result``, the table comes back."""
     import numpy as np
 
-    from seqrec_lib.data.sequences import Histories
     from seqrec_lib.language.assessment import position_bias
 
     test, found = sequences.split("test"), result.found
-    users = Histories(test.start[found], test.stop[found], test.targets[found])
+    users = test.take(found)
     empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * config.setting.candidates]))[0]
 
     def score(pools: Pools) -> np.ndarray:

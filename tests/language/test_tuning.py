@@ -15,7 +15,8 @@ import torch
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import tuning
 from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
-from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, next_token_logits, prompt_texts
+from seqrec_lib.language.logits import next_token_logits
+from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, prompt_texts
 from seqrec_lib.language.tuning import Tuning, training_batches, tune, validation_batches
 from tests.conftest import make_sequences, random_sequences
 
