@@ -159,7 +159,7 @@ def run(config: Config, context: Context) -> Outcome:
         folder=context.workdir,
         meter=meter,
     )
-    _keep(ranker, language, context.workdir)
+    _keep(ranker, language, context.workdir, tuned=config.teaching.prompts != 0)
     ranker.stage = "tuned"
     result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
     tables = {"ranks": pa.table(result.columns)}
@@ -240,15 +240,20 @@ def _place(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
-def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path) -> None:
+def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path, tuned: bool) -> None:
+    """Merge the adapters, but of four-bit weights, and keep what was tuned: elsewhere the source is the model."""
     from seqrec_lib.checksums import seal
 
     folder = workdir / "keep" / KEPT
     if "quantisation" in language.provenance:
+        if not tuned:
+            return
         quantized.save(ranker.model, ranker.tokenizer, language.provenance, folder)
     else:
         model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
         ranker.model = model.eval()
+        if not tuned:
+            return
         with quiet():
             ranker.model.save_pretrained(folder)
             ranker.tokenizer.save_pretrained(folder)

@@ -27,12 +27,12 @@ class _Rows(nn.Module):
 
     def __init__(self, layer: nn.Module, rows: Tensor) -> None:
         super().__init__()
-        self.layer, self.rows = layer, rows
+        weight: Any = layer.weight
+        bias: Any = getattr(layer, "bias", None)
+        self.weight, self.bias = weight[rows], None if bias is None else bias[rows]
 
     def forward(self, x: Tensor) -> Tensor:
-        bias: Any = getattr(self.layer, "bias", None)
-        weight: Any = self.layer.weight
-        return F.linear(x, weight[self.rows], None if bias is None else bias[self.rows])
+        return F.linear(x, self.weight, self.bias)
 
 
 @contextmanager
