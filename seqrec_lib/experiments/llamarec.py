@@ -45,6 +45,7 @@ NAME = "llamarec"
 MODEL = "llamarec"
 KEPT = "model"  # the tuned model's folder within `keep`
 SCRATCH = "scratch:titles"
+SHUFFLED = 0x717135  # of the titles' random order, which is the same for all rankers
 GOLDEN: dict[str, dict[str, Any]] = {
     "letter-rankers": {
         "dataset": "ml-latest-small",
@@ -206,6 +207,7 @@ def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageM
 
 def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
     """The model with the prompt of ``config``, on its device; the seed decides its adapters."""
+    import numpy as np
     import torch
 
     from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles
@@ -215,6 +217,9 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
     setting = config.setting
     prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC)}[setting.prompt]
     titles = names(sequences.n_items) if prompt is TITLES else item_titles(sequences)
+    if setting.titles == "shuffled":
+        order = np.random.default_rng(SHUFFLED).permutation(len(titles) - 1) + 1
+        titles = ("", *(titles[item] for item in order))
     ranker = LetterRanker(
         language,
         prompt,

@@ -1,4 +1,4 @@
-"""What follows a text: logits at its last token, from one forward pass.
+"""What follows a text: logits at its last token, or the loss of what follows, from one forward pass.
 
 Two things are spared. The output layer sees one position of each text and, where only some tokens are asked for, only
 their rows: a vocabulary of 262,144 tokens is more than half of the work of a model of 270 million weights. And what all
@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from seqrec_lib.language.corpus import IGNORED
 
 SHORTEST = 16  # tokens that texts must share to be read once: below, copying what is kept of them costs as much
 
@@ -99,3 +102,27 @@ def next_token_logits(
             input_ids=ids[:, known:], attention_mask=mask, logits_to_keep=(lengths - 1 - known)[:, None], **given
         )
     return out.logits[:, 0].float()
+
+
+def answer_loss_in_blocks(model: Any, ids: Tensor, mask: Tensor, labels: Tensor, block: int) -> Tensor:
+    """Mean cross-entropy of the next tokens that ``labels`` ask for, (), as the model's own loss has it.
+
+    The vocabulary is multiplied only where there is a label, for ``block`` positions at a time, and in the backward
+    pass once more: what is held is block x V numbers, not B x L x V.
+
+    Args:
+        ids, mask, labels: (B, L), labels `corpus.IGNORED` where nothing is asked.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = inner.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    asked = labels[:, 1:] != IGNORED
+    rows, targets = hidden[asked], labels[:, 1:][asked]
+    output = inner.get_output_embeddings()
+
+    def loss(part: Tensor, wanted: Tensor) -> Tensor:
+        return F.cross_entropy(output(part).float(), wanted, reduction="sum")
+
+    total = rows.new_zeros(())
+    for part, wanted in zip(rows.split(block), targets.split(block), strict=True):
+        total = total + checkpoint(loss, part, wanted, use_reentrant=False)
+    return total / max(len(targets), 1)

@@ -36,6 +36,7 @@ class Setting(Checked):
         valid_users: validation users that choose the blend's weight, at most.
         orders: random orders of the candidates that measure what their position does; 0: none.
         lora_rank: adapters of a pretrained model; 0: all weights are trained, which four-bit ones (nf4:) cannot be.
+        titles: own, or shuffled among the items: the same texts, which say nothing of the items any more.
         lora_alpha, lora_dropout, lora_targets, lora_layers: see `adapters.with_adapter`.
     """
 
@@ -49,6 +50,7 @@ class Setting(Checked):
     valid_users: Count = 512
     orders: CountOrNone = 5
     lora_rank: CountOrNone = 0
+    titles: Literal["own", "shuffled"] = field(default="own", metadata=ADDED_LATER)
     lora_alpha: Count = field(default=32, metadata=ADDED_LATER)
     lora_dropout: Part = field(default=0.05, metadata=ADDED_LATER)
     lora_targets: Literal["query-value", "all-linear"] = field(default="query-value", metadata=ADDED_LATER)

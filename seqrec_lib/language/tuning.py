@@ -36,6 +36,8 @@ from seqrec_lib.validation import Checked, Count, CountOrNone, NotNegative, Posi
 if TYPE_CHECKING:
     from seqrec_lib.language.pretrained import LanguageModel
 
+LARGE = 2**17  # tokens of a vocabulary from which on the loss is taken in blocks (Llama-2 has 2^15, Gemma 2^18)
+LOGITS_AT_A_TIME = 2**25
 VALIDATION_USERS = 512  # whose next title gives the validation loss, at most
 
 
@@ -158,7 +160,15 @@ def tune(
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
+    from seqrec_lib.language.logits import answer_loss_in_blocks
     from seqrec_lib.language.mixers import fast_mixers
+
+    class InBlocks(Trainer):
+        """For vocabularies whose logits at all positions would fill the memory."""
+
+        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+            block = max(LOGITS_AT_A_TIME // vocabulary, 1)
+            return answer_loss_in_blocks(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], block)
 
     positions = getattr(language.model.config, "max_position_embeddings", None)
     needed = setting.prompt_tokens + setting.title_tokens + 1
@@ -201,7 +211,9 @@ def tune(
         disable_tqdm=True,
         report_to=[],
     )
-    trainer = Trainer(
+    config = language.model.config
+    vocabulary, capped = config.vocab_size, getattr(config, "final_logit_softcapping", None)
+    trainer = (InBlocks if vocabulary > LARGE and not capped else Trainer)(
         model=model,
         args=arguments,
         train_dataset=batches,

@@ -42,19 +42,20 @@ def rows(configs: Sequence[Any], records: Sequence[RunRecord | None], store: Run
     "llamarec+<retriever>" over another.
     """
     values = [plain(config) for config in configs]
+    shuffled = [v["setting"].get("titles") == "shuffled" for v in values]
     untuned = [v["teaching"].get("prompts") == 0 for v in values]
     groups = [
-        (v["retriever"]["model"], v["setting"]["negatives"], v["source"], u)
-        for v, u in zip(values, untuned, strict=True)
+        (v["retriever"]["model"], v["setting"]["negatives"], v["source"], u, s)
+        for v, u, s in zip(values, untuned, shuffled, strict=True)
     ]
     several = len({group[1] for group in groups}) > 1
     found = []
     for group in dict.fromkeys(groups):
-        over, kind, source, zero_shot = group
+        over, kind, source, zero_shot, others = group
         chosen = [i for i, other in enumerate(groups) if other == group]
         for own in gather([configs[i] for i in chosen], [records[i] for i in chosen], store):
             details = origin(own, source) + (f", {kind} negatives" if several and not zero_shot else "")
-            details += ", zero-shot" if zero_shot else ""
+            details += (", zero-shot" if zero_shot else "") + (", titles shuffled" if others else "")
             label = f"LlamaRec on {model_name(over)} ({details})"
             model = own.model if over == "sasrec" else f"{own.model}+{over}"
             found.append(replace(own, model=model, label=label, other_model=is_scratch(source)))
