@@ -25,10 +25,9 @@ KNOWN = {
     "report.pages.orders": "data.simulate",
     "experiments.arms": "data.registry",
     "experiments.base": "experiments",
-    "experiments.generative": "checksums data data.registry language.corpus language.pretrained language.tuning",
+    "experiments.generative": "checksums data data.registry language.corpus language.tuning",
     "experiments.latency": "data data.registry",
-    "experiments.llamarec": "checksums data data.registry data.sequences language.corpus language.pretrained "
-    "language.title_tokens",
+    "experiments.llamarec": "checksums data data.registry language.corpus language.pretrained language.title_tokens",
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
     "language.assessment": "models.popularity",

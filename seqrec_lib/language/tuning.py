@@ -166,9 +166,11 @@ def tune(
     class InBlocks(Trainer):
         """For vocabularies whose logits at all positions would fill the memory."""
 
-        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             block = max(LOGITS_AT_A_TIME // vocabulary, 1)
-            return answer_loss_in_blocks(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], block)
+            texts = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+            loss = answer_loss_in_blocks(model, *texts, block)
+            return (loss, {"loss": loss}) if return_outputs else loss
 
     positions = getattr(language.model.config, "max_position_embeddings", None)
     needed = setting.prompt_tokens + setting.title_tokens + 1
