@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,9 @@ def in_groups(ranks: pd.DataFrame, values: np.ndarray, parts: int) -> pd.DataFra
         one row for each group: from, to (its smallest and largest value), users, and a column for each of `RANKS`.
     """
     asked = (ranks["place"].to_numpy() >= 0) & (values > 0)
-    edges = np.unique(np.quantile(values[asked], np.linspace(0, 1, parts + 1), method="lower")) if asked.any() else []
+    edges: Any = (
+        np.unique(np.quantile(values[asked], np.linspace(0, 1, parts + 1), method="lower")) if asked.any() else []
+    )
     rows = []
     for number, (low, high) in enumerate(itertools.pairwise(edges), 1):
         last = number == len(edges) - 1

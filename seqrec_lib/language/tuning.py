@@ -166,7 +166,9 @@ def tune(
     class InBlocks(Trainer):
         """For vocabularies whose logits at all positions would fill the memory."""
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             block = max(LOGITS_AT_A_TIME // vocabulary, 1)
             texts = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
             loss = answer_loss_in_blocks(model, *texts, block)
