@@ -16,10 +16,10 @@ comma := ,
 DATASET_OPTIONS := $(foreach d,$(subst $(comma), ,$(DATASETS)),--dataset $(d))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test test-older-cpu goldens book check-book evidence readme lab lint format lock clean
+.PHONY: help setup study test test-older-cpu goldens book check-book pdf archive evidence readme lab lint format lock clean
 
 help: ## list the targets
-	@echo "make setup | study | test | test-older-cpu | goldens | book | check-book | evidence | readme | lab | lint | format | lock | clean"
+	@echo "make setup | study | test | test-older-cpu | goldens | book | check-book | pdf | archive | evidence | readme | lab | lint | format | lock | clean"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1: \2/p' $(MAKEFILE_LIST)
 	@echo "Variables: PROFILE=demo|paper  DATASETS=\"ml-1m ml-100k\"  PYTHON=python3.12"
 	@echo "           TORCH_INDEX=https://download.pytorch.org/whl/cpu  LOCK=requirements-cuda.lock"
@@ -60,14 +60,20 @@ book: $(READY) ## build the book from published records alone: no data, no train
 check-book: $(READY) ## open every page of the built book in a headless Chromium; screenshots in _build/screenshots
 	$(BIN)/python tests/browser/check_book.py _build/html --screenshots _build/screenshots
 
+pdf: $(READY) ## print the built book into one PDF in _build/release, by a headless Chromium
+	$(BIN)/python -m tools.pdf
+
+archive: $(READY) ## pack the built book for a release, with checksums, in _build/release
+	$(BIN)/python -m tools.archive
+
 evidence: $(READY) ## write down what the book's sentences rest on, after results were published
 	$(BIN)/python -m seqrec_lib.report.chapters
 
 readme: $(READY) ## rewrite the README's table of results from published records
 	$(BIN)/python -m seqrec_lib.report.readme
 
-lab: $(READY) ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+lab: $(READY) ## open JupyterLab on the page that says which notebook answers which question
+	$(BIN)/jupyter lab notebooks --LabApp.app_settings_dir="$(CURDIR)/notebooks/lab" --LabApp.default_url=/lab/tree/README.md
 
 lint: $(READY) ## check format, style and types
 	$(BIN)/ruff format --check .

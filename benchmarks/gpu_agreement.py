@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.conditions import keep
-from seqrec_lib.report.statistics import metric_values, paired_difference
+from seqrec_lib.evaluate.statistics import metric_values, paired_difference
 from seqrec_lib.results import RunRecord, RunStore
 from seqrec_lib.results.transfer import import_runs
 

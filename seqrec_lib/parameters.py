@@ -108,7 +108,8 @@ def check(
     Args:
         values: parameter -> value; need not be all of them.
         choices: further limits on text values (or on the elements of a list, the keys of a mapping), by parameter; a
-            model id may carry a suffix (``llamarec+orpo``).
+            model id may carry a suffix (``llamarec+orpo``), and a data set be a reader's own (``file:mine.csv``), of
+            which the id is returned.
         where: names the origin of the values in errors.
 
     Raises:
@@ -194,11 +195,32 @@ def _checked(value: Any, parameter: Parameter, choices: Collection[str], where: 
         kind = Annotated[kind, Field(min_length=1)]
     types = adapters({name: kind | None if parameter.optional else kind})
     value = checked({name: value}, types, where)[name]
+    if name in {"dataset", "datasets"}:
+        value = [_dataset(one) for one in value] if isinstance(value, list) else _dataset(value)
     allowed = parameter.choices or choices
     given = [one for one in (value if isinstance(value, (list, dict)) else [value]) if isinstance(one, str)]
     if allowed:
-        refuse_unknown([one.partition("+")[0] for one in given], allowed, f"value of {name}", where)
+        ours = [one.partition("+")[0] for one in given if not _of_reader(name, one)]
+        refuse_unknown(ours, allowed, f"value of {name}", where)
     return value
+
+
+def _dataset(name: Any) -> Any:
+    """A data set as runs name it: the address of a reader's file becomes the id of its content."""
+    if isinstance(name, str) and name.startswith("file:"):
+        from seqrec_lib.data.own import resolve
+
+        return resolve(name)
+    return name
+
+
+def _of_reader(parameter: str, value: str) -> bool:
+    """Whether a value is the id of a reader's data, of which something is known here."""
+    if parameter not in {"dataset", "datasets"} or not value.startswith("file-"):
+        return False
+    from seqrec_lib.data.own import is_own, registered
+
+    return is_own(value) and bool(registered(value))
 
 
 def _injected(namespace: Mapping[str, Any]) -> list[str]:

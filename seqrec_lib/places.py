@@ -27,6 +27,26 @@ def from_user(text: str | Path) -> Path:
         raise SeqRecError(f"path {str(text)!r}: {error}; write it out") from None
 
 
+def place(name: str | Path) -> Path:
+    """A place as a person names it; a relative one starts at the project's folder, wherever a notebook or shell is."""
+    return project_root() / from_user(name)
+
+
+def cache_folder() -> Path:
+    """``SEQREC_CACHE``, or ``.cache`` in the project folder. Not created here."""
+    return place(os.environ.get("SEQREC_CACHE") or ".cache")
+
+
+def make_cache(name: str) -> Path:
+    """A folder of the cache, created; the cache itself is hidden from git."""
+    folder = cache_folder() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    ignore = cache_folder() / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+    return folder
+
+
 def give_numba_a_cache() -> None:
     """A folder of this process for numba's compiled kernels, where numba finds none: it would not compile then.
 

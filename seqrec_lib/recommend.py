@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, check, load_class
 from seqrec_lib.progress import duration
 from seqrec_lib.results import RunStore
-from seqrec_lib.results.record import plain
+from seqrec_lib.results.record import RunRecord, plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.evaluate.ranking import Recommender
 
@@ -64,37 +66,68 @@ def recommend(
     model: str,
     k: int = 10,
     *,
+    user: str | None = None,
     train: bool = False,
     store: RunStore | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[str, float]]:
     """The ``k`` best next items for a history of ``titles`` (oldest first), with scores; the history is left out.
 
+    ``user``: an id of the source; the history begins with all that this user had. Items without a title go by their id.
     ``train``: train the model where no weights are kept, as published records come without; what there is to ``report``
     meanwhile comes line by line.
 
     Raises:
-        SeqRecError: an unknown title, model or data set, an empty history, k < 1, or no trained weights.
+        SeqRecError: an unknown title, user, model or data set, an empty history, k < 1, or no trained weights.
     """
     from seqrec_lib.data import load
     from seqrec_lib.serving import serve
 
     check(model)
-    if not titles:
-        raise SeqRecError("an empty history; type at least one title")
+    if not titles and user is None:
+        raise SeqRecError("an empty history; type at least one title, or name a user by --user")
     if k < 1:
         raise SeqRecError(f"k is {k}; ask for at least one recommendation")
     sequences = load(dataset)
-    history = [find_item(title, sequences.titles) for title in titles]
+    names = [title or label for title, label in zip(sequences.titles, sequences.item_labels, strict=True)]
+    history = [] if user is None else history_of(user, sequences)
+    history += [find_item(title, names) for title in titles]
     recommender = _recommender(dataset, model, sequences, store, train or dataset == "demo", report)
     found = min(k, sequences.n_items - len(set(history)))
     if not found:
         return []
     ids, scores = serve(recommender, sequences.n_items).recommend([history], found)
     return [
-        (sequences.titles[item] or f"item {sequences.item_labels[item]}", score)
+        (sequences.titles[item] or f"item {names[item]}", score)
         for item, score in zip(map(int, ids[0]), map(float, scores[0]), strict=True)
     ]
+
+
+def history_of(user: str, sequences: Sequences) -> list[int]:
+    """The items of the catalogue that a user had, in the data set's order; the user may be one that the k-core drops.
+
+    Args:
+        user: an id of the source, as text.
+
+    Raises:
+        SeqRecError: there is no such user, or none of their items is in the catalogue.
+    """
+    import numpy as np
+
+    from seqrec_lib.data import get, read
+    from seqrec_lib.data.interactions import time_order
+
+    rows = read(sequences.name)
+    mine = rows.select(np.array([str(label) == user for label in rows.users.tolist()], bool))
+    if not len(mine):
+        raise SeqRecError(f"no user {user!r} in {get(sequences.name).title}; use an id of the source")
+    _, ranks = np.unique(mine.items, return_inverse=True)
+    order = time_order(np.zeros(len(mine), np.int64), ranks, mine.timestamps, get(sequences.name).order)
+    ids = {label: item for item, label in enumerate(sequences.item_labels) if item}
+    found = [ids[str(label)] for label in mine.items[order].tolist() if str(label) in ids]
+    if not found:
+        raise SeqRecError(f"user {user!r} has no item that is left after the 5-core; type titles")
+    return found
 
 
 def _recommender(
@@ -108,30 +141,49 @@ def _recommender(
     if model in COUNTED:
         return load_class(model)(sequences)
     from seqrec_lib.experiments import accuracy
-    from seqrec_lib.experiments.weights import ensure_weights, load_recommender, other_data_store
+    from seqrec_lib.experiments.weights import ensure_weights, load_recommender
 
     store = store or RunStore()
-    # The same data set from another source may number its items otherwise: its weights have a place of their own.
-    runs = [
-        (r, own)
-        for own in (store, other_data_store(store, sequences.split_hash))
-        for r in own.records("accuracy", dataset)
-        if r.complete and r.config.get("model") == model
-    ]
-    mine = [(r, own) for r, own in runs if r.dataset.get("split_sha256") == sequences.split_hash]
     damaged: list[str] = []
-    here = [(r.finished, r.config, folder) for r, own in mine if (folder := own.kept(r.run_id, damaged.append))]
-    if here:
+    newest = newest_weights(dataset, model, sequences.split_hash, store, damaged.append)
+    if newest is not None:
         for line in damaged:
             report(line)
-        _, config, folder = max(here, key=lambda found: found[0])
+        config, folder = newest
     elif train:
         (planned,) = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
         folder = ensure_weights(accuracy, planned, sequences.split_hash, store, progress=True, report=report)
         config = plain(planned)
     else:
+        runs = _complete_runs(dataset, model, sequences.split_hash, store)
         took = max((float(r.cost["wall_seconds"]) for r, _ in runs), default=None)
         record = "" if took is None else f", which took {duration(took)} by its record"
         why = f" ({damaged[0]})" if damaged else ""
         raise SeqRecError(f"no weights of {model} on {dataset} are kept here{why}; add --train to train it{record}")
     return load_recommender(folder, config, sequences.n_items)
+
+
+def newest_weights(
+    dataset: str, model: str, split_hash: str, store: RunStore, damaged: Callable[[str], None]
+) -> tuple[Mapping[str, Any], Path] | None:
+    """Configuration and folder of the newest complete accuracy run on the data of ``split_hash`` that kept its weights;
+    ``damaged`` is told of weights that are not whole."""
+    here = [
+        (record.finished, record.config, folder)
+        for record, own in _complete_runs(dataset, model, split_hash, store)
+        if record.dataset.get("split_sha256") == split_hash and (folder := own.kept(record.run_id, damaged))
+    ]
+    return max(here, key=lambda run: run[0])[1:] if here else None
+
+
+def _complete_runs(dataset: str, model: str, split_hash: str, store: RunStore) -> list[tuple[RunRecord, RunStore]]:
+    """Accuracy runs of a data set of this name, each with its store: the same data set from another source may number
+    its items otherwise, and its weights have a place of their own."""
+    from seqrec_lib.experiments.weights import other_data_store
+
+    return [
+        (record, own)
+        for own in (store, other_data_store(store, split_hash))
+        for record in own.records("accuracy", dataset)
+        if record.complete and record.config.get("model") == model
+    ]

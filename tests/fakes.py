@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.experiments.base import Context, Outcome
@@ -107,3 +110,15 @@ def make_project(folder: Path, notebooks: Mapping[str, list[str]], study: str = 
         notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
         nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
     return folder
+
+
+def run_node(program: str, given: Any) -> Any:
+    """What a program for Node writes as JSON; ``given`` is its global of that name. Skips the test without Node."""
+    if shutil.which("node") is None:
+        pytest.skip("no Node")
+    head = "const given = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+    done = subprocess.run(
+        ["node", "-e", head + program], input=json.dumps(given), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -34,7 +34,6 @@ KNOWN = {
     "language.ranker_training": "language.candidates",
     "language.ranking": "language.orpo",
     "latency.worker": "latency.clock",
-    "report.ablation": "experiments.accuracy experiments.base",
     "study.book": "study.runner results",
     "study.budget": "experiments results results.provenance",
     "study.diagnosis": "results",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -48,11 +49,16 @@ def declared() -> dict[str, Requirement]:
     return requirements([*PROJECT["dependencies"], *(line for extra in extras.values() for line in extra)])
 
 
-def environment() -> list[str]:
-    """environment.yml's specifications, conda's and pip's."""
-    entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+ENVIRONMENTS = ("environment.yml", "environment-gpu.yml")
+KERNELS = ("mamba-ssm", "causal-conv1d")
+NEED_TORCH = {"accelerate", "peft", "trl", "transformers"}  # on conda-forge they bring or expect its pytorch
+
+
+def environment(name: str) -> tuple[list[str], list[str]]:
+    """The specifications of an environment file, conda's and pip's."""
+    entries = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["dependencies"]
     conda = [entry for entry in entries if isinstance(entry, str)]
-    return conda + [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
+    return conda, [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
 
 
 def lock(name: str) -> dict[str, str]:
@@ -74,27 +80,66 @@ def test_every_dependency_says_why_it_is_there() -> None:
         assert len(line.partition("#")[2].strip()) > 4, f"{requirement} has no comment"
 
 
-def test_environment_and_pyproject_name_the_same_packages_with_the_same_bounds() -> None:
-    conda = requirements([line for line in environment() if line.split(">")[0] not in {"python", "pip"}])
-    conda = {CONDA_NAMES.get(name, name): requirement for name, requirement in conda.items()}
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_environment_and_pyproject_name_the_same_packages_with_the_same_bounds(name: str) -> None:
+    conda, pip = environment(name)
+    listed = requirements([line for line in [*conda, *pip] if line.split(">")[0] not in {"python", "pip"}])
+    listed = {CONDA_NAMES.get(package, package): requirement for package, requirement in listed.items()}
     own = declared()
-    assert conda.keys() == own.keys()
-    assert {n: r.specifier for n, r in conda.items()} == {n: r.specifier for n, r in own.items()}
-    assert f"python{PROJECT['requires-python']}" in environment()
+    if name == "environment.yml":
+        own = {package: requirement for package, requirement in own.items() if package not in KERNELS}
+    assert listed.keys() == own.keys()
+    assert {n: r.specifier for n, r in listed.items()} == {n: r.specifier for n, r in own.items()}
+    assert f"python{PROJECT['requires-python']}" in conda
 
 
-def test_environment_names_the_packages_that_the_study_is_about() -> None:
-    names = {CONDA_NAMES.get(name, name) for name in requirements(environment())}
+def test_the_kernels_have_an_environment_of_their_own_with_pips_torch() -> None:
+    """Their wheels are built against the torch of PyPI, and no machine without CUDA has to solve for them."""
+    conda, pip = (requirements(lines) for lines in environment("environment-gpu.yml"))
+    assert {*KERNELS, "torch"} <= pip.keys()
+    assert not {"pytorch", *NEED_TORCH} & conda.keys()
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    comments = " ".join(line for line in text.splitlines() if line.startswith("#"))
+    assert all(word in comments for word in ("environment-gpu.yml", *KERNELS))
+    assert yaml.safe_load(text)["name"] != "seqrec-gpu"
+
+
+def test_environments_name_the_packages_that_the_study_is_about() -> None:
+    lines = [line for file in ENVIRONMENTS for part in environment(file) for line in part]
+    names = {CONDA_NAMES.get(name, name) for name in requirements(lines)}
     assert names.issuperset(NAMED_BY_THE_STUDY)
 
 
-def test_conda_can_read_every_specification() -> None:
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_conda_can_read_every_specification(name: str) -> None:
     rattler = pytest.importorskip("rattler", reason="py-rattler reads conda's specifications")
-    entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    for entry in entries:
-        if isinstance(entry, str):
-            spec = rattler.MatchSpec(entry, strict=True)
-            assert (spec.version is None) == (re.search("[<>=]", entry) is None), entry
+    for entry in environment(name)[0]:
+        spec = rattler.MatchSpec(entry, strict=True)
+        assert (spec.version is None) == (re.search("[<>=]", entry) is None), entry
+
+
+def test_solving_says_what_it_could_not_do(tmp_path: Path) -> None:
+    """On a channel on the disk that has all but one package."""
+    pytest.importorskip("rattler", reason="py-rattler solves as conda does")
+    conda, _ = environment("environment.yml")
+    packages = {re.split("[<>=]", line)[0] for line in conda}
+    entry = {"version": "999.0", "build": "0", "build_number": 0, "depends": [], "subdir": "noarch"}
+    exact = {"jupyter-book": "1.0.4.post1"}
+    for folder, missing, expected in (("all", set(), "solved, "), ("less", {"scipy"}, "not solved: ")):
+        files = {
+            f"{name}-{exact.get(name, '999.0')}-0.tar.bz2": entry | {"name": name, "version": exact.get(name, "999.0")}
+            for name in packages - missing
+        }
+        for subdir, listed in (("noarch", files), ("linux-64", {})):
+            place = tmp_path / folder / subdir
+            place.mkdir(parents=True)
+            (place / "repodata.json").write_text(json.dumps({"info": {"subdir": subdir}, "packages": listed}))
+        done = subprocess.run(
+            [sys.executable, ROOT / "tools" / "solve.py", "--channel", (tmp_path / folder).as_uri()],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert f"environment.yml: {expected}" in done.stdout, done.stdout + done.stderr
+        assert done.returncode == (1 if missing else 0)
 
 
 @pytest.mark.parametrize(("name", "torch"), [("requirements-cpu.lock", "2.13.0"), ("requirements-cuda.lock", "2.11.0")])

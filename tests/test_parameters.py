@@ -206,3 +206,18 @@ def test_a_device_is_one_that_the_notebook_knows(notebook: str, wrong: str) -> N
     assert check({"device": "cuda"}, known, known_values(known))
     with pytest.raises(SeqRecError, match=f"'{wrong}'.*cpu"):
         check({"device": wrong}, known, known_values(known))
+
+
+def test_a_readers_file_becomes_the_id_of_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("user,item,timestamp\na,b,1600000000\n")
+    for notebook in ("accuracy", "datasets", "latency", "scaling", "which_model", "generative", "optimizers"):
+        known = schema(ROOT / "notebooks" / f"{notebook}.ipynb")
+        name = check({"dataset": "file:mine.csv"}, known, known_values(known))["dataset"]
+        assert name.startswith("file-mine-")
+        assert check({"dataset": name}, known, known_values(known)) == {"dataset": name}
+        with pytest.raises(SeqRecError, match="'who'"):
+            check({"dataset": "file:mine.csv?user=who"}, known, known_values(known))
+        with pytest.raises(SeqRecError, match="is not known here"):
+            check({"dataset": "file-mine-0123456789ab"}, known, known_values(known))

@@ -2,20 +2,32 @@
 
 Jupyter Book adds thebe (which runs code on a public server) to every page although it is switched off, and loads
 every script below ``_static`` on every page, so that the vendored MathJax would run twice where there are formulae and
-once where there are none. Sphinx itself adds MathJax to the pages that need it. The toggles of the side bar get names.
+once where there are none. Sphinx itself adds MathJax to the pages that need it, and the page *Try it* names its
+scripts. The toggles of the side bar get names. The search page gets the text of all pages, so that its results show
+where a page says what was asked.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
+OF_SOME_PAGES = ("mathjax/", "live/", "search/")  # folders of _static
+UNREAD = re.compile(r"<(table|pre|script|style|svg|nav)\b.*?</\1>|<a class=\"headerlink\".*?</a>", re.S)
+TEXTS: dict[str, str] = {}  # page -> what stands on it, for the search
+
 
 def drop_vendored_scripts(app: Sphinx, config: Any) -> None:
-    """Leaves MathJax to Sphinx: it must not be among the scripts of every page."""
-    config.html_js_files = [entry for entry in config.html_js_files if "mathjax/" not in str(entry)]
+    """Takes scripts of some pages from those of every page."""
+    config.html_js_files = [
+        entry for entry in config.html_js_files if not any(folder in str(entry) for folder in OF_SOME_PAGES)
+    ]
 
 
 def drop_thebe(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -59,10 +71,31 @@ def drop_thebe_settings(app: Sphinx, doctree: nodes.document, docname: str) -> N
             node.parent.remove(node)
 
 
+def keep_text(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Collects a page's text without its tables and code; the search page loads all of them, and what shows them."""
+    if pagename == "search":
+        for name in ("texts.js", "search.js"):
+            app.add_js_file(f"search/{name}", loading_method="defer")
+    elif doctree is not None:
+        plain = unescape(re.sub(r"<[^>]*>", " ", UNREAD.sub(" ", context["body"])))
+        TEXTS[pagename] = re.sub(r"\s+(?=[.,;:!?)])", "", " ".join(plain.split()))
+
+
+def write_texts(app: Sphinx, exception: Exception | None) -> None:
+    """Writes the pages' texts as a script: browsers refuse to fetch a page from the disk."""
+    if exception is None and app.builder.name == "html":
+        folder = Path(app.outdir) / "_static" / "search"
+        folder.mkdir(parents=True, exist_ok=True)
+        content = f"globalThis.SearchTexts = {json.dumps(TEXTS, ensure_ascii=False)};\n"
+        (folder / "texts.js").write_text(content, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", drop_vendored_scripts)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", mend_reference_list, priority=900)
     app.connect("html-page-context", name_the_toggles, priority=900)
+    app.connect("html-page-context", keep_text)  # before the scripts are looked through
     app.connect("doctree-resolved", drop_thebe_settings, priority=900)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("build-finished", write_texts)
+    return {"parallel_read_safe": True, "parallel_write_safe": False}

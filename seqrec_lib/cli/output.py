@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,13 @@ from seqrec_lib.terminal import escape, one_line
 
 INTERRUPTED = "interrupted: finished runs are kept; the same command goes on from here"
 
+Data = Annotated[Path | None, typer.Option("--data", help="Your own interactions: a csv or Parquet file.")]
+Titles = Annotated[Path | None, typer.Option("--titles", help="With --data: a csv file of items and their titles.")]
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", help="With --data: user=NAME,item=NAME,timestamp=NAME,unit=ms, what is unclear."),
+]
+Lenient = Annotated[bool, typer.Option("--lenient", help="With --data: skip bad lines, count and show them.")]
 Dataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Only this data set.")]
 Experiment = Annotated[str | None, typer.Option("--experiment", "-e", help="Only this experiment.")]
 

@@ -77,11 +77,12 @@ def publish_command(
     failed: Annotated[bool, typer.Option(help="Runs that failed as well, where that is the result.")] = False,
 ) -> None:
     """Copy complete runs of committed code on real data to results/, to be committed."""
+    from seqrec_lib.experiments.base import code_here
     from seqrec_lib.results import RunStore
     from seqrec_lib.results.transfer import publish_runs
 
     check_filters(experiment, dataset)
-    _report(publish_runs(RunStore(), experiment=experiment, dataset=dataset, failed=failed))
+    _report(publish_runs(RunStore(), experiment=experiment, dataset=dataset, failed=failed, code_here=code_here))
 
 
 @app.command("recheck")

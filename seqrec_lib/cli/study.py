@@ -7,7 +7,19 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from seqrec_lib.cli.output import Dataset, check_filters, complain, escaped_table, name_bad, print_table, say
+from seqrec_lib.cli.output import (
+    Columns,
+    Data,
+    Dataset,
+    Lenient,
+    Titles,
+    check_filters,
+    complain,
+    escaped_table,
+    name_bad,
+    print_table,
+    say,
+)
 from seqrec_lib.errors import SeqRecError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -24,13 +36,30 @@ def study(
         str | None, typer.Option(help="Such as 9m: only missing runs that fit, no notebooks, no book.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="With --time-budget: the tar that takes the new runs.")] = None,
+    data: Data = None,
+    titles: Titles = None,
+    columns: Columns = None,
+    lenient: Lenient = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="With --data: train for at most so many epochs.")] = None,
 ) -> None:
-    """Execute the notebooks of a profile by papermill, then build the book."""
+    """Execute the notebooks of a profile, or of your own data (--data), by papermill, then build the book."""
     from seqrec_lib.study import run_missing, run_study
 
+    own_id = _register(data, titles, columns, lenient)
     for option, value, allowed in (("--missing", missing, ("run", "skip")), ("--device", device, DEVICES)):
         if value not in allowed:
             raise SeqRecError(f"{option} is {value!r}; use {' or '.join(allowed)}")
+    if own_id is not None:
+        from seqrec_lib.study.own import run_own
+
+        if dataset or notebook or time_budget or out or profile != "demo":
+            raise SeqRecError(
+                "--data has pages of its own; leave out --profile, --dataset, --notebook and --time-budget"
+            )
+        _finish(run_own(own_id, missing, epochs=epochs, build=book, device=device, say=say))
+        return
+    if epochs is not None:
+        raise SeqRecError("--epochs goes with --data; study.yml has the other data sets' settings")
     if time_budget is None:
         if out is not None:
             raise SeqRecError("--out goes with --time-budget; `seqrec results export` packs runs at any time")
@@ -56,6 +85,19 @@ def study(
         complain(f"failed: {line}")
     if report.failed:
         raise typer.Exit(1)
+
+
+def _register(data: Path | None, titles: Path | None, columns: str | None, lenient: bool) -> str | None:
+    """The id of the reader's own data; None where no file is named."""
+    if data is None:
+        if titles or columns or lenient:
+            raise SeqRecError("--titles, --columns and --lenient go with --data; name your file by --data")
+        return None
+    from seqrec_lib.data.own import last_named, options_of, register
+
+    given = {"titles": str(titles)} if titles else {}
+    given |= ({"lenient": "1"} if lenient else {}) | options_of(columns or "", ",", "--columns")
+    return register(data, given) if given else last_named(data)
 
 
 def book() -> None:
@@ -132,18 +174,27 @@ def doctor() -> None:
 
 
 def recommend(
-    titles: Annotated[list[str], typer.Argument(help="Titles of the history, oldest first, each in quotes.")],
+    titles: Annotated[
+        list[str] | None, typer.Argument(help="Titles of the history, oldest first, each in quotes.")
+    ] = None,
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Data set that the titles are from.")] = "demo",
     model: Annotated[str, typer.Option("--model", "-m", help="Model id.")] = "sasrec",
     k: Annotated[int, typer.Option("-k", min=1, help="How many to recommend.")] = 10,
     train: Annotated[bool, typer.Option("--train", help="Train the model where no weights are kept here.")] = False,
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", help="Begin with the history of this user, by id.")
+    ] = None,
+    data: Data = None,
+    columns: Columns = None,
+    lenient: Lenient = False,
 ) -> None:
     """Type a few titles, get the next ten."""
     from seqrec_lib.progress import Reporter
     from seqrec_lib.recommend import recommend as next_items
 
+    source = _register(data, None, columns, lenient) or dataset
     with Reporter() as reporter:
-        found = next_items(titles, dataset, model, k, train=train, report=reporter.line)
+        found = next_items(titles or (), source, model, k, user=user, train=train, report=reporter.line)
     table = escaped_table("", "title", "score")
     for place, (title, score) in enumerate(found, 1):
         table.add_row(str(place), title, f"{score:.3f}")

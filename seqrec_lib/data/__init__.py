@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from seqrec_lib.data import files, interactions, readers, simulate, tables
-from seqrec_lib.data.download import cache_folder, fetch, locate, make_cache, missing
+from seqrec_lib.data import files, interactions, own, own_table, readers, simulate, tables, times
+from seqrec_lib.data.download import fetch, locate, missing
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import (
     Interactions,
@@ -31,6 +31,7 @@ from seqrec_lib.data.interactions import (
 from seqrec_lib.data.registry import DATASETS, DatasetSpec, Source, get, verification
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.places import cache_folder, make_cache
 
 __all__ = [
     "DATASETS",
@@ -67,7 +68,7 @@ def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool =
     rows = _read(spec, source, raw, strict)
     sequences = process(spec, rows)
     _warn_if_untitled(sequences, raw)
-    if cache and not rows.skipped:
+    if cache and (strict or not rows.skipped):  # else another load, a strict one, would take up what this one skipped
         _store(sequences, stored)
     return sequences
 
@@ -85,7 +86,7 @@ def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
         rows = drop_untitled(rows)
     if spec.drop_duplicates:
         rows = drop_duplicates(rows)
-    return k_core(rows, spec.k)
+    return k_core(rows, spec.k, spec.least)
 
 
 def process(spec: DatasetSpec, rows: Interactions) -> Sequences:
@@ -120,7 +121,7 @@ def _titles_label(raw: dict[str, RawFile]) -> str:
 
 
 def _warn_if_untitled(sequences: Sequences, raw: dict[str, RawFile]) -> None:
-    if not any(sequences.titles):
+    if not any(sequences.titles) and not own.is_own(sequences.name):  # of a reader's file, its facts count the titles
         warnings.warn(
             f"{sequences.name}: {_titles_label(raw)} holds no title for any of the {sequences.n_items:,} items; "
             "they go by their ids",
@@ -133,10 +134,10 @@ def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
     digest = hashlib.sha256()
     for role in sorted(raw):
         digest.update(f"{role} {raw[role].checksum()} {raw[role].member}\n".encode())
-    for module in (files, interactions, readers, simulate, tables):
+    for module in (files, interactions, own, own_table, readers, simulate, tables, times):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(Path(__file__).read_bytes())  # cleans, and writes the cache itself
-    digest.update(f"{spec.k} {spec.drop_untitled} {spec.drop_duplicates} {spec.order}".encode())
+    digest.update(f"{spec.k} {spec.least} {spec.drop_untitled} {spec.drop_duplicates} {spec.order}".encode())
     return digest.hexdigest()[:16]
 
 

@@ -7,8 +7,7 @@ Where it looks, in order:
    with ``.gz``, or inside the source's zip archive;
 2. the cache's ``downloads/<data set>/``.
 
-The cache folder is ``SEQREC_CACHE``, default ``.cache`` in the project folder
-(:func:`seqrec_lib.places.project_root`).
+The cache folder is :func:`seqrec_lib.places.cache_folder`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 from seqrec_lib.data.files import RawFile, open_archive
 from seqrec_lib.data.registry import DatasetSpec, RemoteFile, Source
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.places import from_user, project_root
+from seqrec_lib.places import cache_folder, make_cache, place
 
 _ATTEMPTS = 4
 _TIMEOUT = 60.0  # seconds without a byte
@@ -37,27 +36,7 @@ class ChecksumError(SeqRecError):
 def data_folders() -> list[Path]:
     """The folders of ``SEQREC_DATA``, or ``data`` in the project folder."""
     listed = [part for part in os.environ.get("SEQREC_DATA", "").split(os.pathsep) if part]
-    return [_place(part) for part in listed or ["data"]]
-
-
-def cache_folder() -> Path:
-    """``SEQREC_CACHE``, or ``.cache`` in the project folder. Not created here."""
-    return _place(os.environ.get("SEQREC_CACHE") or ".cache")
-
-
-def _place(name: str) -> Path:
-    """A relative place starts at the project's folder, wherever a notebook or a shell is."""
-    return project_root() / from_user(name)
-
-
-def make_cache(name: str) -> Path:
-    """A folder of the cache, created; the cache itself is hidden from git."""
-    folder = cache_folder() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    ignore = cache_folder() / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
-    return folder
+    return [place(part) for part in listed or ["data"]]
 
 
 def locate(spec: DatasetSpec) -> tuple[Source, dict[str, RawFile]] | None:

@@ -67,43 +67,55 @@ class Interactions:
         )
 
 
-def k_core(interactions: Interactions, k: int = 5) -> Interactions:
+def k_core(interactions: Interactions, k: int = 5, least: int = 1) -> Interactions:
     """Drop users and items with fewer than k interactions, again and again until all have k.
 
     Repeated (user, item) pairs count each time. The result does not depend on the order of removal; rows keep
-    theirs. Raises SeqRecError when nothing is left.
+    theirs. Raises SeqRecError, with the counts of each round, when fewer than ``least`` users or items are left.
     """
-    users, _ = _encode(interactions.users)
-    items, _ = _encode(interactions.items)
-    keep = np.arange(len(interactions))
-    while len(keep):
-        enough_users = np.bincount(users[keep]) >= k
-        enough_items = np.bincount(items[keep]) >= k
-        passed = enough_users[users[keep]] & enough_items[items[keep]]
-        if passed.all():
-            break
-        keep = keep[passed]
-    if not len(keep):
+    keep, rounds = _core(interactions, k)
+    if min(rounds[-1][1:]) < least:
+        counts = "; ".join(f"{rows:,} of {users:,} users and {items:,} items" for rows, users, items in rounds)
+        few = f"fewer than {least} users or items" if len(keep) else "no interactions"
         raise SeqRecError(
-            f"no interactions are left of {len(interactions):,} after {k}-core filtering; "
-            "use more data (or a smaller k)"
+            f"{few} are left of {len(interactions):,} after {k}-core filtering (before it and after each round: "
+            f"{counts}); use more data (or a smaller k)"
         )
     mask = np.zeros(len(interactions), dtype=bool)
     mask[keep] = True
     return interactions.select(mask)
 
 
+def core_rounds(interactions: Interactions, k: int = 5) -> list[tuple[int, int, int]]:
+    """(interactions, users, items): at first, and after each round of :func:`k_core`."""
+    return _core(interactions, k)[1]
+
+
+def _core(interactions: Interactions, k: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """The rows of the k-core, and the counts at first and after each round that removed something."""
+    users, _ = encode(interactions.users)
+    items, _ = encode(interactions.items)
+    keep, rounds = np.arange(len(interactions)), []
+    while True:
+        of_users, of_items = np.bincount(users[keep]), np.bincount(items[keep])
+        rounds.append((len(keep), int((of_users > 0).sum()), int((of_items > 0).sum())))
+        passed = (of_users >= k)[users[keep]] & (of_items >= k)[items[keep]]
+        if passed.all():
+            return keep, rounds
+        keep = keep[passed]
+
+
 def drop_untitled(interactions: Interactions) -> Interactions:
     """Drop the interactions whose item has no title (missing, empty or blank)."""
-    codes, labels = _encode(interactions.items)
+    codes, labels = encode(interactions.items)
     titled = np.array([bool(interactions.titles.get(label, "").strip()) for label in labels.tolist()], dtype=bool)
     return interactions.select(titled[codes]) if len(codes) else interactions
 
 
 def drop_duplicates(interactions: Interactions) -> Interactions:
     """Drop exact repetitions of (user, item, timestamp), keeping the first; other repeated pairs stay."""
-    users, _ = _encode(interactions.users)
-    items, _ = _encode(interactions.items)
+    users, _ = encode(interactions.users)
+    items, _ = encode(interactions.items)
     times = interactions.timestamps
     order = np.lexsort((times, items, users))  # stable: the first of equal rows in file order comes first
     same = np.zeros(len(order), dtype=bool)
@@ -232,7 +244,7 @@ def gini(counts: np.ndarray) -> float:
     return float(2 * (ranks * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
 
 
-def _encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(codes, distinct labels in order of appearance), by hashing: much faster than sorting strings."""
     kind = pa.large_string() if labels.dtype == object else None
     array = pa.array(labels, type=kind)
@@ -245,7 +257,7 @@ def _encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _sorted_encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(ranks of the labels in sorted order, the distinct labels sorted)."""
-    codes, distinct = _encode(labels)
+    codes, distinct = encode(labels)
     order = np.argsort(distinct, kind="stable")
     ranks = np.empty(len(order), dtype=np.int64)
     ranks[order] = np.arange(len(order))

@@ -110,13 +110,13 @@ def _delimited_titles(raw: RawFile, separator: str, bad: BadLines, most: int | N
     return titles
 
 
-def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines) -> Titles:
+def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines, separator: str = ",") -> Titles:
     """Titles of a csv file with a header; a quoted title may hold commas and line breaks.
 
     Texts are taken as they are: "NA", "null" or "nan" are titles, not missing values.
     """
     titles: Titles = {}
-    rows = csv.reader(io.StringIO(raw.text(), newline=""), strict=True)
+    rows = csv.reader(io.StringIO(raw.text(), newline=""), delimiter=separator, strict=True)
     names: list[str] | None = None
     while True:
         row: list[str] | None = []  # shown if the parser itself fails

@@ -32,7 +32,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from seqrec_lib.data import readers
+from seqrec_lib.data import own, readers
 from seqrec_lib.data.interactions import Order
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
@@ -82,7 +82,7 @@ class DatasetSpec:
         downloaded; none: the data set is simulated
     folders: further names of the folder that may hold the files, besides ``folder``
     drop_untitled, drop_duplicates: cleaning before the k-core (see ``interactions``)
-    k: every user and item keeps at least k interactions
+    k: every user and item keeps at least k interactions; least: users and items that must be left then
     counts: (users, items, interactions) after the k-core, where known
     split_hash: ``Sequences.split_hash`` of what the study's results rest on; None: not known to us
     paper: the name in the paper's Table 4, for the data sets that it lists
@@ -101,6 +101,7 @@ class DatasetSpec:
     drop_untitled: bool = False
     drop_duplicates: bool = False
     k: int = 5
+    least: int = 1
     counts: tuple[int, int, int] | None = None
     split_hash: str | None = None
     paper: str | None = None
@@ -380,13 +381,38 @@ DATASETS: dict[str, DatasetSpec] = {
 
 
 def get(name: str) -> DatasetSpec:
-    """The data set of this name. Raises SeqRecError naming close matches for an unknown one."""
+    """The data set of this name, or of the id of a reader's own file (`own`).
+
+    Raises SeqRecError naming close matches for an unknown one.
+    """
     if name in DATASETS:
         return DATASETS[name]
+    if own.is_own(name):
+        return _of_reader(own.registered(name))
     close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASETS, n=3, cutoff=0.5)
     known = ", ".join(spec.name for spec in DATASETS.values() if spec.base is None)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known ones: {known}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known ones: {known}, {own.SCHEME}YOUR.csv"
     raise SeqRecError(f"unknown data set {name!r}; {hint}")
+
+
+def find(name: str) -> DatasetSpec | None:
+    """The data set of this name; None where there is none here."""
+    try:
+        return get(name)
+    except SeqRecError:
+        return None
+
+
+def _of_reader(file: own.OwnFile) -> DatasetSpec:
+    return DatasetSpec(
+        name=file.name,
+        title=file.title,
+        homepage="",
+        licence="The reader's own data.",
+        citation="",
+        sources=(Source(file.read, {role: RemoteFile(path) for role, path in file.files.items()}),),
+        least=own.LEAST,
+    )
 
 
 def base_name(name: str) -> str:

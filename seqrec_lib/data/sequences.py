@@ -220,6 +220,20 @@ def bucketed_batches(lengths: np.ndarray, tokens: int, rng: np.random.Generator 
     return batches
 
 
+def batches_by_step(
+    lengths: np.ndarray, samples: int, tokens: int, rng: np.random.Generator
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Random groups of ``samples`` windows, each group in batches of similar length (see `bucketed_batches`).
+
+    Returns:
+        the batches of all groups one after another, and (n_groups,) the number of batches up to the end of each group.
+    """
+    order = rng.permutation(len(lengths))
+    groups = [order[begin : begin + samples] for begin in range(0, len(order), samples)]
+    parts = [[group[batch] for batch in bucketed_batches(lengths[group], tokens)] for group in groups]
+    return [batch for part in parts for batch in part], np.cumsum([len(part) for part in parts])
+
+
 def padding_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
     """The share of padded positions in rectangular batches: 1 - real / (rows x longest row)."""
     padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)

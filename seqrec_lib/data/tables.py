@@ -1,18 +1,19 @@
 """Delimited ratings tables, read as a stream, and the one grammar of what stands in them.
 
-What a line, a cell and a number may be is said by `_cells`, `INTEGER`, `REAL` and `read_line`, which read line by line.
-Blocks of whole lines go through pyarrow first, for speed: it only takes blocks apart that the grammar splits in the
-same way, its cells must match the same expressions, and any other block is read line by line. So a bad line is always
-found there: an error with file, line number and content, or (``strict=False``) skipped and counted. Blank lines are no
-lines.
+What a line, a cell and a number may be is said by `split_line`, `INTEGER`, `REAL` and `read_line`, which read line by
+line. Blocks of whole lines go through pyarrow first, for speed: it only takes blocks apart that the grammar splits in
+the same way, its cells must match the same expressions, and any other block is read line by line. So a bad line is
+always found there: an error with file, line number and content, or (``strict=False``) skipped and counted. Blank lines
+are no lines.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,39 +28,48 @@ from seqrec_lib.errors import SeqRecError
 INTEGER = "(-?)0*([0-9]{1,19})"  # plain decimal digits; 64 bits must hold their value
 REAL = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _INTEGER, _REAL = re.compile(INTEGER), re.compile(REAL)
+SHOWN = 5  # complaints that are kept of a file whose bad lines are skipped
 TOO_LARGE = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
-_FIELD = re.compile(rb'"([^"]*(?:""[^"]*)*)"(?=,|\Z)|([^",][^,]*|)(?=,|\Z)')  # quoted as a whole, or not at its start
-_QUOTED = re.compile(rb'(?<![^,\n])"[^"\n]*(?:""[^"\n]*)*"(?![^,\r\n])')  # such a quoted field within a block
 Row = tuple[Any, Any, int, float]  # user, item, timestamp, rating (nan where the source has none)
+
+
+def shown(text: str) -> str:
+    """``repr`` of a line's text, cut to what a message can hold."""
+    return repr(text if len(text) <= 120 else text[:117] + "...")
 
 
 @dataclass
 class BadLines:
-    """What to do with a bad line: raise (strict), or count it."""
+    """What to do with a bad line: raise (strict), or count it and keep the first few complaints.
+
+    place: what a file's rows are called; remedy: how each complaint ends.
+    """
 
     strict: bool
     count: int = 0
+    place: str = "line"
+    remedy: str = "repair the file, or load with strict=False to skip bad lines"
+    first: list[str] = field(default_factory=list)
 
     def report(self, raw: RawFile, line: int, content: bytes | str, problem: str) -> None:
         """Count the line; raise SeqRecError in strict mode."""
         self.count += 1
-        if self.strict:
+        if self.strict or len(self.first) < SHOWN:
             text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
-            shown = text if len(text) <= 120 else text[:117] + "..."
-            raise SeqRecError(
-                f"{raw.label}, line {line}: {problem} in {shown!r}; repair the file, or load with "
-                "strict=False to skip bad lines"
-            )
+            self.first.append(f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}")
+        if self.strict:
+            raise SeqRecError(f"{self.first[-1]}; {self.remedy}")
 
 
 @dataclass(frozen=True)
 class Table:
     """Layout of a delimited ratings table.
 
-    separator: one or more characters; "," also means csv quoting
+    separator: one or more characters
     user, item, timestamp, rating: names of the columns (rating None: the source has none)
     columns: names of all columns in order, for a file without a header line; None: the first line has them
     labels: int or str, the type of the user and item labels
+    quotes: whether cells may stand in quotes, as csv has it; those of a file with commas always may
     """
 
     separator: str
@@ -69,6 +79,12 @@ class Table:
     rating: str | None = None
     columns: tuple[str, ...] | None = None
     labels: type = int
+    quotes: bool = False
+
+    @property
+    def quoted(self) -> bool:
+        """Whether cells may stand in quotes."""
+        return self.quotes or self.separator == ","
 
 
 @dataclass
@@ -154,7 +170,7 @@ def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...],
 
 def _header(raw: RawFile, line: bytes, table: Table) -> list[str]:
     try:
-        names = [cell.decode("utf-8", "backslashreplace") for cell in _cells(line.rstrip(b"\r"), table)]
+        names = [cell.decode("utf-8", "backslashreplace") for cell in split_cells(line.rstrip(b"\r"), table)]
     except ValueError as error:
         raise SeqRecError(f"{raw.label}, line 1: {error} in the header; repair the file") from None
     check_header(raw, names, (table.user, table.item, table.timestamp, table.rating))
@@ -163,29 +179,8 @@ def _header(raw: RawFile, line: bytes, table: Table) -> list[str]:
 
 def _parse_fast(block: bytes, table: Table, names: list[str]) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """Parse whole lines with pyarrow. Raises where anything is unusual: `read_line` then decides."""
-    separator = table.separator
-    if block.count(b"\r") != block.count(b"\r\n"):  # pyarrow ends a line there
-        raise ValueError("a carriage return in the midst of a line")
-    if MARK in block:  # pyarrow drops it at the beginning of a block
-        raise ValueError("a byte-order mark")
-    if separator == "," and b'"' in block and b'"' in _QUOTED.sub(b"", block):
-        raise ValueError("a quote that does not enclose a whole field")
-    if len(separator) > 1:
-        if b"\t" in block:
-            raise ValueError("a tab in a block whose separator is replaced by tabs")
-        block, separator = block.replace(separator.encode(), b"\t"), "\t"
     wanted = [name for name in (table.user, table.item, table.timestamp, table.rating) if name is not None]
-    parsed = pacsv.read_csv(
-        pa.BufferReader(block),
-        read_options=pacsv.ReadOptions(column_names=names),
-        parse_options=pacsv.ParseOptions(delimiter=separator, quote_char='"' if separator == "," else False),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(wanted, pa.string()),
-            include_columns=wanted,
-            null_values=[],
-            strings_can_be_null=False,
-        ),
-    )
+    parsed = split_block(block, table, names, wanted)
     users, items = (_fast_labels(parsed[name], table) for name in (table.user, table.item))
     times = _matching(parsed[table.timestamp], INTEGER).cast(pa.int64()).to_numpy()
     if table.rating is None:
@@ -194,6 +189,44 @@ def _parse_fast(block: bytes, table: Table, names: list[str]) -> tuple[Any, Any,
     if (np.abs(ratings) >= TOO_LARGE).any():
         raise ValueError("a rating that float32 cannot hold")
     return users, items, times, ratings.astype(np.float32)
+
+
+def split_block(block: bytes, table: Table, names: list[str], wanted: Sequence[str]) -> pa.Table:
+    """The ``wanted`` columns of whole lines as text, as `split_line` splits each of them.
+
+    Raises ValueError or ArrowException where anything is unusual: `split_line` then decides.
+    """
+    separator = table.separator
+    if block.count(b"\r") != block.count(b"\r\n"):  # pyarrow ends a line there
+        raise ValueError("a carriage return in the midst of a line")
+    if MARK in block:  # pyarrow drops it at the beginning of a block
+        raise ValueError("a byte-order mark")
+    if table.quoted and b'"' in block and b'"' in _quoting(separator)[1].sub(b"", block):
+        raise ValueError("a quote that does not enclose a whole field")
+    if len(separator) > 1:
+        if b"\t" in block:
+            raise ValueError("a tab in a block whose separator is replaced by tabs")
+        block, separator = block.replace(separator.encode(), b"\t"), "\t"
+    return pacsv.read_csv(
+        pa.BufferReader(block),
+        read_options=pacsv.ReadOptions(column_names=names),
+        parse_options=pacsv.ParseOptions(delimiter=separator, quote_char='"' if table.quoted else False),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict.fromkeys(wanted, pa.string()),
+            include_columns=wanted,
+            null_values=[],
+            strings_can_be_null=False,
+        ),
+    )
+
+
+@cache
+def _quoting(separator: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What matches a field of a line, quoted as a whole or not at its start; and such a quoted field within a block."""
+    sep = re.escape(separator).encode()
+    field = rb'"([^"]*(?:""[^"]*)*)"(?=SEP|\Z)|([^"SEP][^SEP]*|)(?=SEP|\Z)'
+    quoted = rb'(?<![^SEP\n])"[^"\n]*(?:""[^"\n]*)*"(?![^SEP\r\n])'
+    return re.compile(field.replace(b"SEP", sep)), re.compile(quoted.replace(b"SEP", sep))
 
 
 def _fast_labels(column: pa.ChunkedArray, table: Table) -> Any:
@@ -227,13 +260,7 @@ def _parse_lines(
 
 def read_line(line: bytes, table: Table, names: list[str]) -> Row:
     """One line, without its end, as (user, item, timestamp, rating). Raises ValueError saying what is wrong."""
-    if line.startswith(MARK):
-        raise ValueError("a byte-order mark in the midst of the file")
-    if b"\r" in line:
-        raise ValueError("a carriage return in the midst of the line")
-    cells = _cells(line, table)
-    if len(cells) != len(names):
-        raise ValueError(f"{len(cells)} fields, not {len(names)},")
+    cells = split_line(line, table, names)
 
     def cell(column: str) -> str:
         return cells[names.index(column)].decode("utf-8")
@@ -243,13 +270,26 @@ def read_line(line: bytes, table: Table, names: list[str]) -> Row:
     return user, item, time, real(cell(table.rating), table.rating) if table.rating else math.nan
 
 
-def _cells(line: bytes, table: Table) -> list[bytes]:
-    """The cells of a line; in csv, one may stand in quotes, in which quotes are doubled."""
-    if table.separator != "," or b'"' not in line:
+def split_line(line: bytes, table: Table, names: Sequence[str]) -> list[bytes]:
+    """The cells of one line, without its end, one for each of ``names``. Raises ValueError saying what is wrong."""
+    if line.startswith(MARK):
+        raise ValueError("a byte-order mark in the midst of the file")
+    if b"\r" in line:
+        raise ValueError("a carriage return in the midst of the line")
+    cells = split_cells(line, table)
+    if len(cells) != len(names):
+        raise ValueError(f"{len(cells)} fields, not {len(names)},")
+    return cells
+
+
+def split_cells(line: bytes, table: Table) -> list[bytes]:
+    """The cells of a line; in csv, one may stand in quotes, in which quotes are doubled. Raises ValueError."""
+    if not table.quoted or b'"' not in line:
         return line.split(table.separator.encode())
+    field = _quoting(table.separator)[0]
     cells, end = [], -1
     while end < len(line):
-        match = _FIELD.match(line, end + 1)
+        match = field.match(line, end + 1)
         if match is None:
             raise ValueError("a quote that does not enclose a whole field")
         cells.append(match[2] if match[1] is None else match[1].replace(b'""', b'"'))

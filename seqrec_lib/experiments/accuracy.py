@@ -17,7 +17,8 @@ from seqrec_lib.checksums import seal
 from seqrec_lib.data import registry
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.models import build, load_class
-from seqrec_lib.train.recipes import TrainingConfig, overrides_by_model, resolve
+from seqrec_lib.progress import duration
+from seqrec_lib.train.recipes import Recipe, TrainingConfig, overrides_by_model, resolve
 from seqrec_lib.validation import Checked, Names, Seed, Seeds, Settings, plans
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
     "residual-heads": tiny("2mamba4rec+residual", "hydra4rec+residual", d_model=32),
     "repeats": tiny("sasrec+repeats", "mamba4rec+repeats"),
     "repeats-heads": tiny("2mamba4rec+repeats", "hydra4rec+repeats", d_model=32),
+    "public-recipe": tiny("sasrec", "mamba4rec", samples_per_step=256, epochs=1, average=0.0) | {"recipe": "public"},
     "residual-and-repeats": tiny("2mamba4rec+residual+repeats", d_model=32),
 }
 
@@ -87,21 +89,22 @@ class Config(Checked):
     training: TrainingConfig | None = None
 
 
-@plans(dataset=str, models=Names, seeds=Seeds, overrides=Settings)
+@plans(dataset=str, models=Names, seeds=Seeds, recipe=Recipe, overrides=Settings)
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
-    """Runs for ``dataset``, each of ``models`` and each of ``seeds``, with those ``overrides`` that its recipe has.
+    """Runs for ``dataset``, each of ``models`` and each of ``seeds``, by a ``recipe`` ("study" or "public") with those
+    ``overrides`` that it has.
 
     Counting models are deterministic: they run once, whatever the seeds.
 
     Raises:
         SeqRecError: an unknown data set or model, an override that no model has, or a value that is not allowed.
     """
-    dataset = parameters["dataset"]
+    dataset, recipe = parameters["dataset"], parameters.get("recipe", "study")
     registry.get(dataset)
     configs = []
     for model, overrides in overrides_by_model(parameters["models"], parameters.get("overrides", {})).items():
         for seed in parameters["seeds"]:
-            architecture, training = resolve(dataset, model, seed, overrides)
+            architecture, training = resolve(dataset, model, seed, overrides, recipe)
             configs.append(Config(dataset, model, seed if training else 0, architecture, training))
     return configs
 
@@ -187,6 +190,7 @@ def _report(context: Context, progress: Progress) -> None:
         f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
         + (f", valid NDCG@10 {valid:.4f}" if valid is not None else "")
         + f", {entry['samples_per_second']:,.0f} targets/s, {entry['matmul_fraction']:.0%} of the matmul rate"
+        + f", at most {duration((progress.epochs - progress.epoch) * entry['seconds'])} left"
     )
 
 

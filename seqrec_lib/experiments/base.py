@@ -142,6 +142,18 @@ def modules_of(experiment: Experiment, config: Any) -> list[str]:
     return [home, *map(module_of, names)] if home.startswith("seqrec_lib.") else [*map(module_of, names)]
 
 
+def code_here(record: RunRecord) -> str:
+    """Hash of the code that would carry out the run of ``record`` here.
+
+    Raises:
+        SeqRecError: its configuration is none of its experiment.
+    """
+    # Imported here: experiments import this module.
+    from seqrec_lib.experiments import get
+
+    return code_of(modules_of(get(record.experiment), config_of(record)))
+
+
 def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_data: bool = False) -> Planned:
     """Where the run of ``config`` by today's code is, and its record if there is one.
 
@@ -194,13 +206,12 @@ def config_of(record: RunRecord) -> Any:
 
 def installed_split(name: str) -> str | None:
     """Split hash of the data set ``name`` as it is here, or None: it is not here. Read anew when its files change."""
-    from seqrec_lib.data import DATASETS
     from seqrec_lib.data.download import locate
+    from seqrec_lib.data.registry import find
 
-    if name not in DATASETS:
-        return None
-    found = locate(DATASETS[name])
-    if found is None and DATASETS[name].sources:
+    spec = find(name)
+    found = None if spec is None else locate(spec)
+    if spec is None or (found is None and spec.sources):
         return None
     files = [raw.path for raw in found[1].values()] if found else []
     return _split_of(name, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))

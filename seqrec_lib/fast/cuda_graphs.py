@@ -221,7 +221,8 @@ class ResidentTraining:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
             loss = self.step_module(batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
         factor, share = self._numbers.index_select(1, cursor).squeeze(1).unbind()
         for rate, base in zip(self.rates, self.base_rates, strict=True):
             torch.mul(factor, base, out=rate)

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqrec_lib.data.download import cache_folder, make_cache
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import gguf_files
+from seqrec_lib.places import cache_folder, make_cache
 from seqrec_lib.validation import refuse_unknown
 
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_lib.checksums import damage, seal
-from seqrec_lib.data.download import ChecksumError, make_cache
+from seqrec_lib.data.download import ChecksumError
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.hub_format import quiet, readable
-from seqrec_lib.places import from_user
+from seqrec_lib.places import from_user, make_cache
 
 PREFIX = "gguf:"
 ORIGIN = "origin.json"  # in a converted folder: name, gguf_sha256, gguf_types (tensors of each kind of number)

@@ -128,7 +128,7 @@ class Module:
         if self.path == "compiled":
             torch._dynamo.config.recompile_limit = PROGRAMS
             self._encode = torch.compile(self.net.encode, dynamic=False)
-            longest = int(self.net.max_length)
+            longest = int(self.net.window)
             self._rooms = (*(n for n in ROOMS if n < longest), longest)
             with torch.inference_mode():
                 for room in self._rooms:
@@ -140,7 +140,7 @@ class Module:
     @torch.inference_mode()
     def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
         start = clock.mark()
-        encoded = self._read(prepared[-self.net.max_length :])
+        encoded = self._read(prepared[-self.net.window :])
         middle = clock.mark()
         scores = self.net.scores(encoded)[0]
         scored = clock.mark()

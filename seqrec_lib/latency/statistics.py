@@ -9,30 +9,15 @@ where both served the same users within a second of each other.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-RESAMPLES = 4_999
-FEW = 30  # values
+from seqrec_lib.evaluate.statistics import Interval, interval
+
 FEWEST_PROCESSES = 8
 Statistic = Callable[..., np.ndarray]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its 95 % interval; ``low`` and ``high`` are None where there is nothing to resample."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    def excludes(self, number: float) -> bool:
-        """Whether the interval exists and leaves ``number`` out."""
-        return self.low is not None and self.high is not None and not self.low <= number <= self.high
 
 
 @dataclass(frozen=True)
@@ -42,8 +27,8 @@ class PaperEstimate:
     ``removed`` is the share of calls that its rule drops.
     """
 
-    trimmed: Estimate
-    untrimmed: Estimate
+    trimmed: Interval
+    untrimmed: Interval
     removed: float
 
 
@@ -74,40 +59,6 @@ def without_outliers(values: np.ndarray) -> np.ndarray:
     """The values within Tukey's fences (1.5 interquartile ranges)."""
     low, high = fences(values)
     return values[(values >= low) & (values <= high)]
-
-
-def interval(
-    values: np.ndarray, statistic: Statistic = np.mean, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """``statistic`` of values (n,) with its bootstrap interval; without one where fewer than 3 values differ.
-
-    BCa; of a mean of fewer than `FEW` values the studentised bootstrap, as BCa's intervals of ten values are a fifth
-    too narrow.
-    """
-    value = float(statistic(values))
-    if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():
-        return Estimate(value)
-    if statistic is np.mean and len(values) < FEW:
-        return _studentised(values, resamples, seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            (values,), statistic, n_resamples=resamples, method="BCa", rng=np.random.default_rng(seed), vectorized=True
-        ).confidence_interval
-    if not np.isfinite([found.low, found.high]).all():
-        return Estimate(value)
-    return Estimate(value, float(found.low), float(found.high))
-
-
-def _studentised(values: np.ndarray, resamples: int, seed: int) -> Estimate:
-    """The mean, with quantiles of (mean of a resample - mean) in units of the resample's own standard error."""
-    n, mean = len(values), float(values.mean())
-    drawn = values[np.random.default_rng(seed).integers(n, size=(resamples, n))]
-    errors = drawn.std(axis=1, ddof=1) / np.sqrt(n)
-    usable = errors > 1e-9 * np.abs(values).max()  # else one value was drawn n times
-    high, low = np.quantile((drawn.mean(axis=1)[usable] - mean) / errors[usable], (0.975, 0.025))
-    error = values.std(ddof=1) / np.sqrt(n)
-    return Estimate(mean, float(mean - high * error), float(mean - low * error))
 
 
 def paper_protocol(samples: list[np.ndarray]) -> PaperEstimate:
@@ -144,17 +95,6 @@ def units(values: np.ndarray, process: np.ndarray, block: np.ndarray) -> np.ndar
 def unit_name(process: np.ndarray) -> str:
     """What `units` resamples: "process" or "block"."""
     return "process" if len(np.unique(process)) >= FEWEST_PROCESSES else "block"
-
-
-def ratio(a: np.ndarray, b: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """How many times as long a takes as b: the geometric mean over units of a / b, paired by unit, with its interval.
-
-    >>> ratio(np.array([2.0, 8.0]), np.array([1.0, 1.0])).value
-    4.0
-    """
-    found = interval(np.log(a) - np.log(b), resamples=resamples, seed=seed)
-    low, high = (None if end is None else float(np.exp(end)) for end in (found.low, found.high))
-    return Estimate(float(np.exp(found.value)), low, high)
 
 
 def false_difference_rate(a: np.ndarray, b: np.ndarray, *, trials: int = 400, seed: int = 0) -> float:

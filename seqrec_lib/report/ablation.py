@@ -1,182 +1,69 @@
-"""Tables of the ablation: each model as the study runs it beside the same with one decision changed."""
+"""The frame of the ablation: each model as the study runs it beside the same with one decision changed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from statistics import fmean
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from seqrec_lib.experiments.ablation import Question, Variant, configs_of
+from seqrec_lib.evaluate.statistics import compare_pairs
+from seqrec_lib.experiments.ablation import Variant, configs_of, questions
 from seqrec_lib.report.footer import precision_of
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, stacked, table
-from seqrec_lib.report.paper import dataset_name
-from seqrec_lib.report.runs import ModelRuns, gather
-from seqrec_lib.report.statistics import PairedTest, compare_pairs
-from seqrec_lib.report.tables import format_interval, format_p, metric_name
-from seqrec_lib.results import RunRecord, RunStore
-
-Found = Mapping[str, RunRecord | None]  # by run id
+from seqrec_lib.report.frames import COMPLETE, frame, users
+from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
 
 
-def question_table(question: Question, found: Found, store: RunStore, parameters: Mapping[str, Any]) -> Html:
-    """One row for each pair: the base, the variant, and their difference over users (seeds averaged), Holm-corrected,
-    with that of the ranks among unseen items beside it.
+def changes(
+    parameters: Mapping[str, Any], configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore
+) -> pd.DataFrame:
+    """One row for each pair of a base and its variant, of the seeds that both have: question, variant, the metric of
+    both sides, difference (variant minus base, paired by user), low, high and p (Holm's correction over the pairs of a
+    question), the same with seen items left out, epochs, seeds, and each side's precision.
 
     Args:
-        found: the records of the plan, by run id.
-        parameters: of the notebook: dataset, seeds, epochs, metric.
+        parameters: of the notebook: dataset, questions, seeds, epochs, metric.
+        configs, records: the plan and what became of it.
     """
     metric = str(parameters["metric"])
-    pairs = _matched_pairs(question, found, store, parameters)
-    tests, masked = paired(pairs, metric), paired(pairs, f"masked_{metric}")
-    if not any(variant.complete or variant.failed for _, variant in pairs):
-        return not_run(question.title)
-    body: list[list[str | Html]] = []
-    for (_, changed), (base, variant), test, unseen in zip(question.pairs, pairs, tests, masked, strict=True):
-        values = [_value(base, metric), _value(variant, metric)]
-        p = NONE if test is None else format_p(test.p_holm)
-        body.append([changed.label, *values, _gain(test), p, _gain(unseen), _epochs(base, variant)])
-    return table(
-        ["Variant", "Unchanged", "Changed", "Difference", "p (Holm)", "Seen masked", "Epochs"],
-        body,
-        caption=f"{question.title}: {metric_name(metric)} on {dataset_name(str(parameters['dataset']))}",
-        notes=_unequal(question, pairs),
-        wrap=(0,),
-    )
+    known = {canonical_json(plain(config)): record for config, record in zip(configs, records, strict=True)}
+    rows: list[dict[str, Any]] = []
+    for question in questions(parameters["questions"]):
+        own: list[dict[str, Any]] = []
+        sides = [tuple(_runs(side, parameters, known) for side in pair) for pair in question.pairs]
+        for (_, variant), (before, after) in zip(question.pairs, sides, strict=True):
+            both = set(before["seed"]) & set(after["seed"])
+            if both:
+                before, after = (side[side["seed"].isin(both)] for side in (before, after))
+            values = {"unchanged": before, "changed": after}
+            row: dict[str, Any] = {"question": question.title, "variant": variant.label, "seeds": len(both)}
+            for name, side in values.items():
+                row |= {name: side[metric].mean() if metric in side else np.nan}
+                row |= {f"{name} epochs": side["epochs"].mean() if "epochs" in side else np.nan}
+                row |= {f"{name} precision": " and ".join(sorted(set(side["precision"])))}
+            row["arrays"] = [
+                (users(after, name, store), users(before, name, store)) if both else (None, None)
+                for name in (metric, f"masked_{metric}")
+            ]
+            own.append(row)
+        for place, prefix in enumerate(("", "masked ")):
+            arrays = [row["arrays"][place] for row in own]
+            there = [i for i, (a, b) in enumerate(arrays) if a is not None and b is not None]
+            tests = compare_pairs([("after", arrays[i][0], "before", arrays[i][1]) for i in there])
+            for row in own:
+                row |= {f"{prefix}{name}": np.nan for name in ("difference", "low", "high", "p")}
+            for i, test in zip(there, tests, strict=True):
+                own[i] |= {f"{prefix}difference": test.difference.estimate, f"{prefix}p": test.p_holm}
+                own[i] |= {f"{prefix}low": test.difference.low, f"{prefix}high": test.difference.high}
+        rows += own
+    return pd.DataFrame(rows).drop(columns="arrays")
 
 
-def paired(pairs: Sequence[tuple[ModelRuns, ModelRuns]], metric: str) -> list[PairedTest | None]:
-    """The paired bootstrap of each (base, variant), variant minus base; None where one of them has no runs."""
-    tested: dict[int, tuple[str, np.ndarray, str, np.ndarray]] = {}
-    for place, (base, variant) in enumerate(pairs):
-        a, b = variant.user_means(metric), base.user_means(metric)
-        if a is not None and b is not None:
-            tested[place] = (variant.label, a, base.label, b)
-    found = dict(zip(tested, compare_pairs(list(tested.values())), strict=True))
-    return [found.get(place) for place in range(len(pairs))]
-
-
-def readings(
-    question: Question, found: Found, store: RunStore, parameters: Mapping[str, Any], alpha: float = 0.05
-) -> Html:
-    """What the table says, a sentence for each pair."""
-    metric = str(parameters["metric"])
-    pairs = _matched_pairs(question, found, store, parameters)
-    if not any(variant.complete or variant.failed for _, variant in pairs):
-        return not_run(question.title)
-    sentences, missing = [], []
-    tests, masked = paired(pairs, metric), paired(pairs, f"masked_{metric}")
-    for (_, changed), test, unseen in zip(question.pairs, tests, masked, strict=True):
-        if test is None:
-            missing.append(changed.label)
-            continue
-        word = _word(test, alpha)
-        other = word if unseen is None else _word(unseen, alpha)
-        sentences.append(
-            f"{changed.label}: {word}."
-            if word == other
-            else f"{changed.label}: {word}; with seen items masked, {other}."
-        )
-    if question.id == "precision":
-        ran = {
-            v.label: pair for (_, v), pair in zip(question.pairs, pairs, strict=True) if all(p.complete for p in pair)
-        }
-        compared: dict[str, list[str]] = {}
-        for name, (before, after) in ran.items():
-            compared.setdefault(f"{_precisions(after)} against {_precisions(before)}", []).append(name)
-        sentences += [f"{_listed(names, ran)}: {words}." for words, names in compared.items()]
-    if missing:
-        sentences.append(f"Not run: {'; '.join(missing)}.")
-    return bullets(sentences)
-
-
-def _word(test: PairedTest, alpha: float) -> str:
-    if test.p_holm > alpha:
-        return "not told apart from the unchanged model"
-    return "better" if test.difference.estimate > 0 else "worse"
-
-
-def _unequal(question: Question, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> list[str]:
-    """Notes on pairs whose two sides also differ in the precision that they were computed in."""
-    ran = {v.label: pair for (_, v), pair in zip(question.pairs, pairs, strict=True) if all(p.complete for p in pair)}
-    precisions: dict[str, list[str]] = {}
-    for label, (before, after) in ran.items():
-        if _precisions(after) != _precisions(before):
-            precisions.setdefault(f"{_precisions(after)} against {_precisions(before)}", []).append(label)
-    notes = []
-    if precisions and question.id != "precision":
-        parts = [f"{_listed(labels, ran)}: {words}" for words, labels in precisions.items()]
-        notes.append(f"The two sides differ in precision as well. {'. '.join(parts)}.")
-    return notes
-
-
-def _listed(labels: Sequence[str], every: Collection[str]) -> str:
-    return "Each pair" if len(labels) == len(every) > 1 else "; ".join(labels)
-
-
-def _precisions(runs: ModelRuns) -> str:
-    """What the runs were computed in: a processor without bfloat16 takes float32 in its place."""
-    return " and ".join(sorted({precision_of(record) or "a precision not on record" for record in runs.complete}))
-
-
-def _runs(variant: Variant, found: Found, store: RunStore, parameters: Mapping[str, Any]) -> ModelRuns:
-    from seqrec_lib.experiments import accuracy
-    from seqrec_lib.experiments.base import key
-
-    configs = configs_of(variant, parameters)
-    (runs,) = gather(configs, [found.get(key(accuracy, config)) for config in configs], store)
-    return runs
-
-
-def _matched_pairs(
-    question: Question, found: Found, store: RunStore, parameters: Mapping[str, Any]
-) -> list[tuple[ModelRuns, ModelRuns]]:
-    """Each pair's runs: where both sides ran, of the seeds that both have."""
-    pairs = [(_runs(a, found, store, parameters), _runs(b, found, store, parameters)) for a, b in question.pairs]
-    return [
-        matched(base, variant) if base.complete and variant.complete else (base, variant) for base, variant in pairs
-    ]
-
-
-def matched(base: ModelRuns, variant: ModelRuns) -> tuple[ModelRuns, ModelRuns]:
-    """Both with the seeds that both completed: a seed that one side lacks would count as a difference."""
-    seeds = [
-        {seed for seed, record in zip(own.seeds, own.records, strict=True) if record is not None and record.complete}
-        for own in (base, variant)
-    ]
-    return _of_seeds(base, seeds[0] & seeds[1]), _of_seeds(variant, seeds[0] & seeds[1])
-
-
-def _of_seeds(own: ModelRuns, seeds: set[int]) -> ModelRuns:
-    kept = [place for place, seed in enumerate(own.seeds) if seed in seeds]
-    return replace(
-        own,
-        seeds=tuple(own.seeds[place] for place in kept),
-        records=tuple(own.records[place] for place in kept),
-        ranks=tuple(own.ranks[place] for place in kept),
-        masked_ranks=tuple(own.masked_ranks[place] for place in kept),
-    )
-
-
-def _gain(test: PairedTest | None) -> str | Html:
-    """A difference, its interval below it."""
-    if test is None:
-        return NONE
-    return stacked(f"{test.difference.estimate:+.4f}", format_interval(test.difference, signed=True))
-
-
-def _value(runs: ModelRuns, metric: str) -> str | Html:
-    """A mean over seeds, their spread and number below it."""
-    mean = runs.mean(metric)
-    if mean is None:
-        return "failed" if runs.failed else "not run"
-    spread, seeds = runs.spread(metric), f"({len(runs.complete)})"
-    return stacked(f"{mean:.4f}", seeds if spread is None else f"± {spread:.4f} {seeds}")
-
-
-def _epochs(base: ModelRuns, variant: ModelRuns) -> str:
-    counts = [[run.cost["epochs"] for run in own.complete if "epochs" in run.cost] for own in (base, variant)]
-    return f"{fmean(counts[0]):.0f} → {fmean(counts[1]):.0f}" if all(counts) else NONE
+def _runs(variant: Variant, parameters: Mapping[str, Any], known: Mapping[str, RunRecord | None]) -> pd.DataFrame:
+    """The complete runs of a variant, with the precision that each was computed in."""
+    records = [known.get(canonical_json(plain(config))) for config in configs_of(variant, parameters)]
+    done = [record for record in records if record is not None and record.complete]
+    runs = frame(done)
+    assert set(runs["status"]) <= {COMPLETE}
+    return runs.assign(precision=[precision_of(record) or "not on record" for record in done])

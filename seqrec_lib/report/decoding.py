@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from seqrec_lib.latency.statistics import Estimate, interval, ratio
+from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.report.benchmarks import conditions, missing, versions
 from seqrec_lib.report.figures import canvas, style
 from seqrec_lib.report.html import NONE, Html, not_run, paragraph, table
@@ -272,7 +272,7 @@ def _blocks(part: Record, model: str, path: str) -> np.ndarray | None:
     return np.array(found[0]["block_milliseconds"]) if found else None
 
 
-def latency_ratio(record: Record | None, dataset: str, slow: tuple[str, str], fast: tuple[str, str]) -> Estimate | None:
+def latency_ratio(record: Record | None, dataset: str, slow: tuple[str, str], fast: tuple[str, str]) -> Interval | None:
     """How many times as long ``slow`` (model, path) takes as ``fast`` on the same users, block by block; None: it
     was not run."""
     part = _part(record, dataset)
@@ -285,7 +285,7 @@ def latency_ratio(record: Record | None, dataset: str, slow: tuple[str, str], fa
     return ratio(a[:both], b[:both])
 
 
-def in_units_of_sasrec(record: Record | None, dataset: str) -> dict[str, Estimate]:
+def in_units_of_sasrec(record: Record | None, dataset: str) -> dict[str, Interval]:
     """By model id, latency over that of SASRec as served: of the served models, and of language models at this
     study's own size."""
     part, found = _part(record, dataset), {}
@@ -363,9 +363,9 @@ def _user_row(record: Record | None, dataset: str, model: str, own: Record | Non
         model_name(model),
         f"{made}, {weights(own['parameters'])}",
         WAYS[own["path"]],
-        _milliseconds(found.value),
+        _milliseconds(found.estimate),
         span(found, _milliseconds),
-        NONE if over is None else times(over.value),
+        NONE if over is None else times(over.estimate),
         NONE if own["tokens_per_second"] is None else f"{own['tokens_per_second']:,.0f}",
         paper,
     ]

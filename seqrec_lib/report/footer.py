@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from html import escape
 
-from seqrec_lib.report.html import NONE, Html, bullets, details, paragraph, stack, table
+from seqrec_lib.report.html import NONE, Html, bullets, details, entries, not_run, paragraph
 from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.results import RunRecord
+from seqrec_lib.results import RunRecord, RunStore
 from seqrec_lib.results.rechecks import Recheck, rechecks_of
 
 
@@ -36,43 +37,48 @@ def failures(runs: Sequence[ModelRuns], what: str = "run") -> Html:
     return paragraph("Failed runs:") + bullets(lines) if lines else paragraph(f"No {what} failed.")
 
 
+RECORDS = "../_static/records"
+"""Where the records behind a page lie in the built book, counted from the page."""
+
+
 def provenance(records: Sequence[RunRecord | None]) -> Html:
-    """The footer of a results page: how many runs, made by which code, when, on what; every run id unfolds."""
+    """The footer of a results page: how many runs, made by which code, when, on what; and each run with a link to its
+    record and the command that makes it again."""
     present = [record for record in records if record is not None]
     if not present:
-        planned = f"{len(records)} run{'' if len(records) == 1 else 's'}"
-        return paragraph(f"Planned: {planned}; none has a record yet: not run.")
-    commits = sorted({_commit(record) for record in present})
-    devices = sorted({hardware_name(record) for record in present})
-    days = sorted({record.finished[:10] for record in present})
-    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    sentence = (
-        f"Runs with a record: {len(present)} of {len(records)}, made {span} at commit {', '.join(commits)} "
-        f"on {'; '.join(devices)}."
-    )
-    sentence += _precisions(present)
-    body = [
-        [
-            record.run_id,
-            what(record),
-            str(record.config.get("seed", NONE)),
-            record.status,
-            record.finished[:16].replace("T", " "),
-            _commit(record),
-            hardware_name(record),
-        ]
-        for record in present
-    ]
-    headers = ["Run", "What", "Seed", "Status", "Finished (UTC)", "Commit", "Hardware"]
-    runs = table(headers, body, caption="Runs behind this page", left=tuple(range(7)))
-    again = bullets([_run_again(one) for one in rechecks_of(record.run_id for record in present)])
-    parts = [paragraph("Run again with later code:"), again] if rechecks_of(r.run_id for r in present) else []
-    return stack([paragraph(sentence), *parts, details("The runs behind this page, one by one", runs)])
+        return not_run("The runs of this page")
+    failed = [record for record in present if not record.complete]
+    trained = [record for record in present if record.complete and "train_seconds" in record.cost]
+    precisions = Counter(precision_of(record) or "not on record" for record in trained)
+    facts: dict[str, Sequence[str | Html]] = {
+        "Runs with a record": [f"{len(present)} of {len(records)}"],
+        "Failed": [f"{record.run_id}: {record.error}" for record in failed],
+        "Made on": [" to ".join(sorted({min(days), max(days)})) for days in [[r.finished[:10] for r in present]]],
+        "At commit": [", ".join(sorted({_commit(record) for record in present}))],
+        "On": sorted({hardware_name(record) for record in present}),
+        "Precision of training": [f"{name}: {count} runs" for name, count in precisions.most_common()],
+        "Made again by later code": [_run_again(one) for one in rechecks_of(record.run_id for record in present)],
+    }
+    store = RunStore()
+    runs = "".join(f"<li>{_run(record, store)}</li>" for record in present)
+    text = "\n".join(f"{record.run_id} {what(record)}" for record in present)
+    shown = entries([(name, parts) for name, parts in facts.items() if parts])
+    return shown + details("Every run: its record, and how it is made again", Html(f"<ul>{runs}</ul>", text))
+
+
+def _run(record: RunRecord, store: RunStore) -> str:
+    seed = record.config.get("seed")
+    again = "<code>rerun: True</code> among the parameters"
+    if store.is_published(record):
+        again = f"<code>seqrec results recheck --run {record.run_id}</code>"
+    link = f'<a class="record" href="{RECORDS}/{record.run_id}.json"><code>{record.run_id}</code></a>'
+    seeded = "" if seed is None else f", seed {seed}"
+    return f"{link} {escape(what(record) + seeded)}; {record.finished[:10]}, {_commit(record)}; again: {again}"
 
 
 def _run_again(recheck: Recheck) -> str:
     numbers = ", ".join(f"{name} {old:.4f} before, {new:.4f} then" for name, (old, new) in recheck.metrics.items())
-    return f"{recheck.run_id} on {recheck.finished[:10]} at commit {recheck.git_commit[:9]}: {numbers}."
+    return f"{recheck.run_id} on {recheck.finished[:10]} at commit {recheck.git_commit[:9]}: {numbers}"
 
 
 _PRECISIONS = {
@@ -89,16 +95,6 @@ def precision_of(record: RunRecord) -> str | None:
     """
     given = record.environment.get("precision") or (record.config.get("training") or {}).get("precision")
     return None if given is None else _PRECISIONS.get(str(given), str(given))
-
-
-def _precisions(records: Sequence[RunRecord]) -> str:
-    """That the runs of a page were not all trained in one precision, where they were not."""
-    trained = [record for record in records if record.complete and "train_seconds" in record.cost]
-    counts = Counter(precision_of(record) or "a precision that is not on record" for record in trained)
-    if len(counts) < 2:
-        return ""
-    parts = ", ".join(f"{count} in {name}" for name, count in counts.most_common())
-    return f" They were not all trained in one precision, as not every processor has bfloat16: {parts}."
 
 
 def what(record: RunRecord) -> str:

@@ -1,25 +1,30 @@
 """Runs as pages ask for them: tidy frames with one row for each run, and every user's metric behind a row.
 
-A page asks by data set, model and seeds and means the run of today's recipe (`seqrec_lib.train.recipes`); variants that
-an experimenter made stay rows of the frame and answer no such question. What has no complete run raises `NotRun`,
-which the pages turn into "not run".
+A notebook has configurations and what became of them: `frame` makes them rows, `means` one row for each model and
+metric, `users` each user's metric. A chapter asks the published runs by data set, model and seeds (`Runs`) and means
+the run of today's recipe (`seqrec_lib.train.recipes`); variants that an experimenter made stay rows of the frame and
+answer no such question. What has no complete run raises `NotRun`, which the pages turn into "not run".
 
 order: the rule by which interactions with (nearly) equal times are put in order; a part of a data set's identity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.report.statistics import average_over_seeds, metric_values
-from seqrec_lib.results import RunRecord, RunStore, plain
+from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interval, metric_values, seed_interval
+from seqrec_lib.language.quantized import base, is_quantized
+from seqrec_lib.report.paper import model_name
+from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
+from seqrec_lib.train.recipes import PUBLIC_CODE, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +36,224 @@ ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 
 class NotRun(Exception):
     """There is no complete run for what was asked; the text says which."""
+
+
+# One row for each run
+
+COMPLETE, FAILED, NO_RUN = "complete", "failed", "not run"
+MEANS = ["dataset", "label", "model", "metric", "mean", "sd", "low", "high", "seeds", "planned", "failed"]
+
+
+def frame(
+    records: Sequence[RunRecord | None], configs: Sequence[Any] | None = None, store: RunStore | None = None
+) -> pd.DataFrame:
+    """One row for each run, in the order given: what it is, its settings, its cost and its metrics.
+
+    Columns: run_id, experiment, dataset, collection, order, model, label, origin (of a language model), seed, status
+    ("complete", "failed", "not run"), error, edited, recipe (whether today's recipe gives this configuration), device,
+    users, finished; each other setting under its path in the record ("training.epochs"); then each number of the cost
+    ("train_seconds") and of the metrics ("ndcg@10", "masked_ndcg@10"). ``label`` is the model's name with whatever
+    tells apart models that were run with several settings.
+
+    Args:
+        records: as `execute` returns them, or from a store.
+        configs: the configuration of each record; without them, None among the records has no row.
+        store: with it, the published run stands before that of edited code, which is labelled "edited".
+    """
+    import pandas as pd
+
+    pairs = [(record.config, record) for record in records if record is not None]
+    planned = pairs if configs is None else zip(map(plain, configs), records, strict=True)
+    kept: dict[str, tuple[Mapping[str, Any], RunRecord | None]] = {}
+    for values, record in planned:
+        for one in _published_and_edited(record, store):
+            kept[one.run_id if one else f"planned: {values}"] = (values, one)  # planned twice, it counts once
+    rows = [_row(values, record) for values, record in kept.values()]
+    for row, label in zip(rows, labels([values for values, _ in kept.values()], rows), strict=True):
+        row["label"] = f"{label}, edited" if row["edited"] else label
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(_row({"dataset": ""}, None)))
+
+
+def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = None) -> pd.DataFrame:
+    """One row for each data set, model (``label``) and metric of a `frame`: mean, sd (over seeds, divisor n - 1), low
+    and high (95 %, over users, each with the mean over seeds), seeds, planned, failed.
+
+    What was not run has NaN. Without a store, or where a run has no ranks of its users, low and high are NaN.
+    """
+    import pandas as pd
+
+    rows = []
+    for (dataset, label), mine in runs.groupby(["dataset", "label"], sort=False):
+        for metric in metrics:
+            done = mine[mine[metric].notna()] if metric in mine else mine.iloc[:0]
+            values = None if store is None or done.empty else users(done, metric, store)
+            interval = None if values is None or len(values) < 2 else bootstrap_interval(values)
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "label": label,
+                    "model": mine["model"].iloc[0],
+                    "metric": metric,
+                    "mean": done[metric].mean() if len(done) else np.nan,
+                    "sd": done[metric].std() if len(done) > 1 else np.nan,
+                    "low": interval.low if interval else np.nan,
+                    "high": interval.high if interval else np.nan,
+                    "seeds": len(done),
+                    "planned": len(mine),
+                    "failed": int((mine["status"] == FAILED).sum()),
+                }
+            )
+    return pd.DataFrame(rows, columns=MEANS)
+
+
+def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") -> pd.DataFrame:
+    """One row for each value of ``by``: each column's mean over seeds, the ends of its 95 % t interval ("<column> low",
+    "<column> high"), and seeds, the number of complete runs. What was not run has NaN."""
+    import pandas as pd
+
+    rows = []
+    for name, mine in runs.groupby(by, sort=False) if len(runs) else ():
+        row: dict[str, Any] = {by: name, "seeds": int((mine["status"] == COMPLETE).sum())}
+        for column in columns:
+            values = mine[column].dropna().to_numpy(dtype=float) if column in mine else np.array([])
+            row |= interval_columns(column, values)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def interval_columns(column: str, values: np.ndarray) -> dict[str, float]:
+    """Mean over seeds and its t interval under three names: column, "<column> low", "<column> high"."""
+    return dict(zip((column, f"{column} low", f"{column} high"), seed_interval(values), strict=True))
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """`means` with one row for each model: for each metric its mean under its own name, and "ndcg@10 low", "ndcg@10
+    high", "ndcg@10 sd"; seeds are those of the first metric."""
+    import pandas as pd
+
+    rows = []
+    for (dataset, label), mine in table.groupby(["dataset", "label"], sort=False):
+        first = mine.iloc[0]
+        row = {name: first[name] for name in ("model", "seeds", "planned", "failed")}
+        for one in mine.to_dict("records"):
+            metric = one["metric"]
+            row |= {metric: one["mean"], **{f"{metric} {part}": one[part] for part in ("low", "high", "sd")}}
+        rows.append({"dataset": dataset, "label": label} | row)
+    return pd.DataFrame(rows)
+
+
+def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None:
+    """Each user's metric, averaged over the complete runs of a `frame`, shape (n_users,); None where one has no ranks.
+
+    A metric of another list of a run ("masked_ndcg@10", "trie_masked_ht@10") is taken from the ranks of that list.
+    """
+    complete = [store.find(run_id) for run_id in runs.loc[runs["status"] == COMPLETE, "run_id"]]
+    prefix, _, name = metric.rpartition("_")
+    column = f"{prefix}_rank" if prefix else "rank"
+    arrays = []
+    for record in complete:
+        if record is None or column not in record.tables.get("ranks", {}).get("columns", {}):
+            return None
+        arrays.append(metric_values(store.table(record, "ranks")[column].to_numpy(), name))
+    return average_over_seeds(arrays) if arrays else None
+
+
+def _row(values: Mapping[str, Any], record: RunRecord | None) -> dict[str, Any]:
+    dataset = record.dataset["name"] if record else values["dataset"]
+    collection, order = split_order(dataset)
+    complete = record is not None and record.complete
+    facts = {
+        "run_id": record.run_id if record else None,
+        "experiment": record.experiment if record else None,
+        "dataset": dataset,
+        "collection": collection,
+        "order": order,
+        "model": values.get("model"),
+        "label": None,
+        "origin": _origin(values, record),
+        "seed": values.get("seed"),
+        "status": COMPLETE if complete else FAILED if record else NO_RUN,
+        "error": record.error if record else None,
+        "edited": record is not None and record.edited is not None,
+        "recipe": complete and record is not None and _by_recipe(record),
+        "device": _device(record) if record else None,
+        "users": record.dataset.get("n_users") if record else None,
+        "finished": record.finished if record else None,
+    }
+    settings = {path: value for path, value in _settings(values).items() if path not in facts}
+    numbers = record.cost | record.metrics if record else {}
+    return facts | settings | {name: number for name, number in numbers.items() if isinstance(number, int | float)}
+
+
+def _settings(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """The configuration as one flat mapping: {"training": {"epochs": 3}} -> {"training.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _settings(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value}
+    return flat
+
+
+def _published_and_edited(record: RunRecord | None, store: RunStore | None) -> Iterator[RunRecord | None]:
+    """The record; before a record of edited code the published one of the same configuration, where there is one."""
+    if record is not None and record.edited is not None and store is not None:
+        published = store.find_published(
+            run_key(record.experiment, record.config, record.revision, record.parents, record.hardware)
+        )
+        if published is not None:
+            yield published
+    yield record
+
+
+def labels(configs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A name for each configuration: its model, and in parentheses what language model it is and the settings that
+    differ among those of its name.
+
+    Two runs of one name and data set: "SASRec (dropout 0.0)" and "SASRec (dropout 0.1)"; seeds make no difference.
+    """
+    names = [(row["dataset"], row["origin"], _name(config, row)) for config, row in zip(configs, rows, strict=True)]
+    settings = [
+        {path: value for path, value in _settings(without_seed(config)).items() if path not in {"dataset", "model"}}
+        for config in configs
+    ]
+    kinds: dict[Any, dict[str, Counter[str]]] = {}
+    for name, own in zip(names, settings, strict=True):
+        for path, value in own.items():
+            kinds.setdefault(name, {}).setdefault(path, Counter())[repr(value)] += 1
+    members = Counter(names)
+    texts = []
+    for name, own, row in zip(names, settings, rows, strict=True):
+        differing = [
+            f"{path.rpartition('.')[2]} {value}"
+            for path, value in own.items()
+            if kinds[name][path][repr(value)] < members[name]
+        ]
+        details = ([row["origin"]] if row["origin"] else []) + differing
+        texts.append(name[-1] + (f" ({', '.join(details)})" if details else ""))
+    return texts
+
+
+def _name(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    name = model_name(row["model"] or row["experiment"] or "")
+    samples = (config.get("training") or {}).get("samples_per_step")
+    name += ", public recipe" if samples == PUBLIC_CODE["samples_per_step"] else ""
+    over = config.get("retriever", {}).get("model")
+    return f"{name} on {model_name(over)}" if over else name
+
+
+def _origin(values: Mapping[str, Any], record: RunRecord | None) -> str | None:
+    """Where a language model comes from and how large it is: "from scratch, 0.41 M weights"; None of another model."""
+    source = str(values.get("source") or "")
+    if not source:
+        return None
+    made = record.environment.get("language_model", {}) if record else {}
+    name = "from scratch" if source.startswith("scratch:") else str(made.get("name", base(source)))
+    name = name.rstrip("/").rpartition("/")[2] + (" in four bits" if is_quantized(source) else "")
+    millions = made.get("parameters", 0) / 1e6
+    size = f"{millions:.2g}" if millions < 10 else f"{millions:,.0f}"
+    return f"{name}, {size} M weights" if millions else name
+
+
+# Published runs, by data set, model and seeds
 
 
 @dataclass(frozen=True)
@@ -91,28 +314,8 @@ class Runs:
         ]
 
     def frame(self, experiment: str = "accuracy") -> pd.DataFrame:
-        """One row for each complete run: run_id, dataset, collection, order, model, seed, recipe, device, users, its
-        cost and its metrics. ``recipe`` says whether it was made by today's recipe for its model and data."""
-        import pandas as pd
-
-        rows = []
-        for record in self.records(experiment):
-            collection, order = split_order(record.dataset["name"])
-            facts = {
-                "run_id": record.run_id,
-                "dataset": record.dataset["name"],
-                "collection": collection,
-                "order": order,
-                "model": record.config.get("model"),
-                "seed": record.config.get("seed"),
-                "recipe": _by_recipe(record),
-                "device": _device(record),
-                "users": record.dataset.get("n_users"),
-                "finished": record.finished,
-            }
-            numbers = {k: v for k, v in (record.cost | record.metrics).items() if isinstance(v, int | float)}
-            rows.append(facts | numbers)
-        return pd.DataFrame(rows)
+        """One row for each complete run within the scope: see `frame`."""
+        return frame(self.records(experiment))
 
     def seeds(self, dataset: str, model: str) -> list[RunRecord]:
         """The runs of a model by today's recipe, one for each seed: the newest, where a reader has made one again.
@@ -178,8 +381,6 @@ def _trained(record: RunRecord) -> bool:
 
 def _by_recipe(record: RunRecord) -> bool:
     """Whether today's recipe gives just this configuration. An order of time has the recipe of its collection."""
-    from seqrec_lib.train.recipes import resolve
-
     config = record.config
     if record.experiment != "accuracy":
         return True

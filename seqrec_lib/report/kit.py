@@ -36,19 +36,39 @@ class Column:
     missing: str = "not run"
 
 
-def table(frame: pd.DataFrame, columns: Sequence[Column], *, caption: str) -> Html:
-    """The frame's rows; text to the left, numbers to the right, an interval below its number; and a CSV of them."""
+def table(
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    *,
+    caption: str,
+    filters: Sequence[str] = (),
+    csv: Sequence[str] = (),
+) -> Html:
+    """The frame's rows; text to the left, numbers to the right, an interval below its number; and a CSV of them.
+
+    Args:
+        filters: keys of columns whose values a reader may choose from; then each column can also be sorted by. The page
+            loads ``_static/tables.js``; without it the table is as it is.
+        csv: keys that stand in the CSV only.
+    """
     if frame.empty:
         return html.not_run(caption)
     rows = [[_cell(row, column) for column in columns] for row in frame.to_dict("records")]
-    texts = {i for i, column in enumerate(columns) if frame[column.key].map(lambda cell: isinstance(cell, str)).any()}
+    texts = {
+        i for i, column in enumerate(columns) if frame[column.key].map(lambda cell: isinstance(cell, str | Html)).any()
+    }
     keys = [key for column in columns for key in (column.key, *(column.interval or ()))]
 
-    shown = _grid([column.title for column in columns], rows, texts, caption)
-    return Html(shown + download(frame[keys]), f"{caption}\n{frame[keys].to_string(index=False)}")
+    chosen = " ".join(str(i) for i, column in enumerate(columns) if column.key in filters)
+    shown = _grid(
+        [column.title for column in columns], rows, texts, caption, f' data-filters="{chosen}"' * bool(filters)
+    )
+    return Html(shown + download(frame[[*keys, *csv]]), f"{caption}\n{frame[keys].to_string(index=False)}")
 
 
-def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[int], caption: str) -> str:
+def _grid(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[int], caption: str, attributes: str = ""
+) -> str:
     """A table of cells that are HTML already; those of the columns ``texts`` stand to the left."""
 
     def line(cells: Sequence[str], scopes: Sequence[str]) -> str:
@@ -61,7 +81,8 @@ def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]], texts: Collectio
     body = "\n".join(line(row, ["row", *[""] * (len(titles) - 1)]) for row in rows)
     name = escape(caption)
     return (
-        f'<div class="table-scroll kit" role="region" tabindex="0" aria-label="{name}">\n<table class="dataframe">\n'
+        f'<div class="table-scroll kit" role="region" tabindex="0" aria-label="{name}">\n'
+        f'<table class="dataframe"{attributes}>\n'
         f"<caption>{name}</caption>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n"
     )
 

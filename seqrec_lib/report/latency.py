@@ -1,325 +1,261 @@
-"""Tables and figures of the latency page, from one timing run (`timings.Timings`)."""
+"""Frames of the latency page, from one timing run (`timings.Timings`); milliseconds unless a name says otherwise.
+
+Within a frame every ratio has one denominator: SASRec by the same program, timed in the same blocks of the same record.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from seqrec_lib.data.registry import base_name
-from seqrec_lib.latency.statistics import Coverage, false_difference_rate, outlier_shares
-from seqrec_lib.report.figures import canvas, style
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, paragraph, stack, table
-from seqrec_lib.report.paper import MOVIELENS, comparable, dataset_name, paper_row
-from seqrec_lib.report.timings import PATHS, STAGES, Timings, label, milliseconds, span, times
+from seqrec_lib.evaluate.statistics import Interval, interval, ratio
+from seqrec_lib.latency.statistics import false_difference_rate, outlier_shares
+from seqrec_lib.report.benchmarks import Record
+from seqrec_lib.report.footer import hardware_name
+from seqrec_lib.report.frames import means, wide
+from seqrec_lib.report.paper import model_name, paper_row
+from seqrec_lib.report.timings import PROGRAMS, STAGES, Timings
+from seqrec_lib.results import RunStore
+
+BASE = "sasrec"
+LANGUAGE_PATHS = {
+    "served": "list of items",
+    "free": "queries, then BM25",
+    "held": "queries held to titles",
+    "paper": "queries, the paper's size",
+    "ranker": "one pass over candidates",
+    "paper-ranker": "one pass, the paper's size",
+}
+"""The path of a contestant of the benchmark `query_latency` -> what it does for a request."""
 
 
-def setting(timings: Timings | None) -> Html:
-    """What was timed, on what, in a sentence or two."""
-    if timings is None:
-        return not_run("Timings")
-    config, calls = timings.record.config, timings.calls
-    threads = config["threads"]
-    lengths = timings.of(*timings.rows[0])["length"]
-    return paragraph(
-        f"{config['processes']} processes, one after another, each with {config['blocks']} random blocks of "
-        f"{config['block_users']} users; {len(calls) // len(timings.rows):,} calls for each row. The catalogue has "
-        f"{timings.record.dataset['n_items']:,} items; every model reads the same latest items of a history, at most "
-        f"{config['max_length']}, here {lengths.median():.0f} in the median and {lengths.min()} at least. On the "
-        f"CPU with "
-        f"{threads} thread{'' if threads == 1 else 's'}, float32, batch 1, weights random."
+def _of_a_run(function: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Where there is no run, the frame is empty."""
+
+    @wraps(function)
+    def read(timings: Timings | None, *arguments: Any) -> pd.DataFrame:
+        return pd.DataFrame() if timings is None else function(timings, *arguments)
+
+    return read
+
+
+def _ends(name: str, found: Interval | None, scale: float = 1.0) -> dict[str, float]:
+    """An interval as columns: name, "name low", "name high"."""
+    if found is None:
+        return {name: np.nan, f"{name} low": np.nan, f"{name} high": np.nan}
+    return {name: found.estimate / scale, f"{name} low": found.low / scale, f"{name} high": found.high / scale}
+
+
+@_of_a_run
+def setting(timings: Timings) -> pd.DataFrame:
+    """What was timed, on what: what and value."""
+    config, lengths = timings.record.config, timings.of(*timings.rows[0])["length"]
+    facts = {
+        "Machine": hardware_name(timings.record),
+        "Processes, one after another": config["processes"],
+        "Blocks of each, in random order": config["blocks"],
+        "Users of a block": config["block_users"],
+        "Calls of each model and program": len(timings.calls) // len(timings.rows),
+        "Items of the catalogue": timings.record.dataset["n_items"],
+        "Items of a history, median": round(float(lengths.median())),
+        "Items of a history, at most": config["max_length"],
+    }
+    return pd.DataFrame(
+        {"what": facts.keys(), "value": [f"{v:,}" if isinstance(v, int) else v for v in facts.values()]}
     )
 
 
-def service_table(timings: Timings | None, *paths: str) -> Html:
-    """Median with interval, mean, p95, p99 and outliers of the whole request, at batch 1."""
-    if timings is None:
-        return not_run("Service times")
-    body: list[list[str | Html]] = []
+@_of_a_run
+def requests(timings: Timings, *paths: str) -> pd.DataFrame:
+    """The whole request at batch 1: model, program, ms (median, see `Timings.median`), times (that of SASRec's), both
+    with intervals, p95, p99, and outliers (share of calls beyond Tukey's fences: counted, none removed)."""
+    rows = []
     for model, path in timings.ordered(*paths):
         values = timings.of(model, path)["total"].to_numpy()
-        estimate = timings.median(model, path)
-        mild, severe = outlier_shares(values)
-        p95, p99 = np.quantile(values, [0.95, 0.99])
-        body.append(
-            [
-                label(model, path),
-                milliseconds(estimate.value),
-                span(estimate),
-                *(milliseconds(x) for x in (values.mean(), p95, p99)),
-                f"{mild:.1%}",
-                f"{severe:.1%}",
-            ]
+        row = {"model": model_name(model), "program": PROGRAMS[path], "id": model}
+        row |= _ends("ms", timings.median(model, path), 1e3) | _ends(
+            "times", timings.ratio((model, path), (BASE, path))
         )
-    headers = ["Model and path", "Median, ms", "95 % interval", "Mean", "p95", "p99", "Mild outliers", "Severe"]
-    return table(
-        headers,
-        body,
-        caption=f"Time of one request at batch 1 on {_where(timings)}, milliseconds",
-        notes=[
-            f"Median: the mean of the blocks' medians, with its BCa interval by {timings.unit}; mean, p95 and p99 "
-            "are of all calls together. Outliers by Tukey's fences (1.5 and 3 interquartile ranges), counted, none "
-            "removed. No request waits for another here: these are service times.",
-        ],
-    )
+        row |= dict(zip(("p95", "p99"), np.quantile(values, [0.95, 0.99]) / 1e3, strict=True))
+        rows.append(row | {"outliers": sum(outlier_shares(values))})
+    return pd.DataFrame(rows)
 
 
-def stage_table(timings: Timings | None, *paths: str) -> Html:
-    """Medians of encoding, scoring and selecting, and the part that encoding has."""
-    if timings is None:
-        return not_run("Stages")
-    body = []
+@_of_a_run
+def fastest(timings: Timings, *paths: str) -> pd.DataFrame:
+    """`requests` by the faster program of each model: what a comparison of two architectures compares."""
+    rows = requests(timings, *paths)
+    return rows.loc[rows.groupby("id", sort=False)["ms"].idxmin()].reset_index(drop=True) if len(rows) else rows
+
+
+@_of_a_run
+def stages(timings: Timings, *paths: str) -> pd.DataFrame:
+    """Medians of reading the history, scoring all items and selecting ten, and the share of reading."""
+    rows = []
     for model, path in timings.ordered(*paths):
-        medians = [timings.median(model, path, stage).value for stage in STAGES]
-        body.append([label(model, path), *(milliseconds(m) for m in medians), f"{medians[0] / sum(medians):.0%}"])
-    headers = ["Model and path", "Encode", "Score all items", "Top 10", "Encoding's part"]
-    return table(headers, body, caption=f"The stages of a request on {_where(timings)}, median milliseconds")
+        medians = [timings.median(model, path, stage).estimate / 1e3 for stage in STAGES]
+        named = dict(zip(STAGES, medians, strict=True))
+        rows.append(
+            {"model": model_name(model), "program": PROGRAMS[path], **named, "share": medians[0] / sum(medians)}
+        )
+    return pd.DataFrame(rows)
 
 
-def paper_table(timings: Timings | None, dataset: str) -> Html:
-    """The paper's protocol: its estimand, what its removal of outliers takes away, and its own numbers as ratios."""
-    if timings is None:
-        return not_run("The paper's protocol")
-    body: list[list[str | Html]] = []
-    for model, path in timings.ordered("module", "served"):
-        estimate = timings.paper_estimate(model, path)
+@_of_a_run
+def paper_protocol(timings: Timings, dataset: str) -> pd.DataFrame:
+    """The paper's estimand (ms, outliers removed) with its interval, the mean that keeps them, the share removed, and
+    the estimand in units of SASRec's beside the paper's own."""
+    rows = []
+    for model, path in timings.ordered("served", "module"):
+        estimate, base = timings.paper_estimate(model, path), timings.paper_estimate(BASE, path)
         if estimate is None:
             continue
         trimmed, mean, removed = estimate
-        base = timings.paper_estimate("sasrec", path)
-        body.append(
-            [
-                label(model, path),
-                milliseconds(trimmed.value),
-                span(trimmed),
-                milliseconds(mean.value),
-                f"{removed:.1%}",
-                NONE if base is None else times(trimmed.value / base[0].value),
-                _paper_ratio(dataset, model),
-            ]
-        )
-    config = timings.record.config
-    headers = ["Model and path", "Paper's estimand, ms", "95 % interval", "Outliers kept", "Removed"]
-    headers += ["In units of SASRec", "The paper's"]
-    notes = [
-        f"{config['samples']} samples of {config['sample_users']} users, with replacement where the data set has "
-        f"fewer. "
-        "Paper's estimand: mean time of a user, calls beyond 1.5 interquartile ranges removed within each sample. "
-        "“Outliers "
-        "kept”: the same mean over all calls.",
-    ]
-    if not comparable(dataset):
-        notes.append("The paper's numbers are about other data.")
-    return table(headers, body, caption=f"The paper's protocol on {_where(timings)}", notes=notes)
+        row = {"model": model_name(model), "program": PROGRAMS[path]} | _ends("ms", trimmed, 1e3)
+        row |= {"kept": mean.estimate / 1e3, "removed": removed}
+        row |= {
+            "times": trimmed.estimate / base[0].estimate if base else np.nan,
+            "paper": printed_times(dataset, model),
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _paper_ratio(dataset: str, model: str) -> str:
-    own, base = paper_row(dataset, model), paper_row(dataset, "sasrec")
-    if own is None or base is None or own.latency is None or base.latency is None:
-        return NONE
-    return times(own.latency.value / base.latency.value)
+def printed_times(dataset: str, model: str) -> float:
+    """The paper's latency of a model in units of its SASRec's; NaN where it does not print both."""
+    own, base = paper_row(dataset, model), paper_row(dataset, BASE)
+    printed = own and base and own.latency and base.latency
+    return own.latency.value / base.latency.value if printed else np.nan  # type: ignore[union-attr]
 
 
-def ratio_table(timings: Timings | None, dataset: str) -> Html:
-    """SASRec in units of every other model, and Mamba4Rec of Hydra4Rec, paired; the paper's ratio beside it."""
-    if timings is None:
-        return not_run("Ratios")
-    pairs = [("sasrec", other) for other in ("mamba4rec", "2mamba4rec", "hydra4rec")] + [("mamba4rec", "hydra4rec")]
-    body: list[list[str | Html]] = []
-    for slow, fast in pairs:
-        cells: list[str | Html] = [f"{label(slow)} over {label(fast)}"]
-        for path in ("served", "module", "step"):
-            found = timings.ratio((slow, path), (fast, path))
-            cells.append(NONE if found is None else f"{times(found.value)} ({span(found, times)})")
-        printed = _paper_ratio(dataset, slow), _paper_ratio(dataset, fast)
-        both = None if NONE in printed else _printed(dataset, slow) / _printed(dataset, fast)
-        body.append([*cells, NONE if both is None else times(both)])
-    headers = ["How many times as long", *(PATHS[p].capitalize() for p in ("served", "module", "step")), "The paper's"]
-    return table(
-        headers, body, caption=f"Ratios of service times on {_where(timings)}, with 95 % intervals",
-        notes=[f"Paired: the same users in the same block; geometric means by {timings.unit}."],
-    )  # fmt: skip
+@_of_a_run
+def control(timings: Timings) -> pd.DataFrame:
+    """The A/A control: the model that was timed twice, the ratio of the two, and how often the procedure calls it
+    different from itself when labels are swapped at random."""
+    rows = []
+    for model in (model for model, path in timings.rows if path == "again"):
+        a, b = (timings.units(model, path) for path in ("served", "again"))
+        row = {"model": model_name(model)} | _ends("times", timings.ratio((model, "served"), (model, "again")))
+        rows.append(row | {"called_different": false_difference_rate(a, b), "units": len(a), "unit": timings.unit})
+    return pd.DataFrame(rows)
 
 
-def _printed(dataset: str, model: str) -> float:
-    row = paper_row(dataset, model)
-    assert row is not None and row.latency is not None
-    return row.latency.value
-
-
-def control(timings: Timings | None) -> Html:
-    """The A/A control in sentences: one model timed twice."""
-    if timings is None:
-        return not_run("The A/A control")
-    twins = [model for model, path in timings.rows if path == "again"]
-    if not twins:
-        return paragraph("No model was timed twice in this run.")
-    a, b = (timings.units(twins[0], path) for path in ("served", "again"))
-    found = timings.ratio((twins[0], "served"), (twins[0], "again"))
-    assert found is not None
-    rate = false_difference_rate(a, b)
-    return paragraph(
-        f"{label(twins[0])} was entered twice. The ratio of the two is {times(found.value)}, with an interval of "
-        f"{span(found, times)}. Swapping the two labels at random within each {timings.unit}, the procedure calls "
-        f"the model "
-        f"different from itself in {rate:.1%} of 400 trials; 5 % is what a 95 % interval promises ({len(a)} units)."
-    )
-
-
-def batch_table(timings: Timings | None) -> Html:
-    """Milliseconds per user of the models' own pass by batch size, the best one named."""
-    if timings is None or timings.batches.empty:
-        return not_run("Batches")
-    data = timings.batches
-    sizes = sorted(data["size"].unique().tolist())
-    body = []
-    for model in dict.fromkeys(data["model"]):
-        medians = [float(data[(data["model"] == model) & (data["size"] == s)]["user"].median()) for s in sizes]
-        best = int(np.argmin(medians))
-        body.append([label(model), *map(milliseconds, medians), str(sizes[best]), f"{1e6 / medians[best]:,.0f}"])
-    headers = ["Model", *(f"Batch {size}" for size in sizes), "Best batch", "Users/s there"]
-    return table(
-        headers, body, caption=f"Milliseconds per user by batch on {_where(timings)}, from ids to the top 10",
-        notes=["The models' own pass (“module”); histories of a batch are padded to its longest. Medians over calls."],
-    )  # fmt: skip
-
-
-def warm_up_table(timings: Timings | None) -> Html:
-    """What comes before the first timed call, and memory: first call, calls until steady, working memory."""
-    if timings is None:
-        return not_run("Warm-up")
-    facts, body = timings.record.metrics, []
-    for model, path in timings.ordered("served", "module", "step"):
-        own = {name: facts.get(f"{path}/{model}/{name}") for name in ("first_call_ms", "warm_up_calls")}
-        peak = facts.get(f"{path}/{model}/peak_memory_bytes")
-        held = facts.get(f"{path}/{model}/held_bytes")
-        body.append(
-            [
-                label(model, path),
-                f"{own['first_call_ms']:,.1f}",
-                f"{own['warm_up_calls']}",
-                *(NONE if size is None else f"{size / 2**20:,.1f}" for size in (held, peak)),
-            ]
-        )
-    headers = ["Model and path", "First call, ms", "Calls to warm up", "Weights and tables, MiB", "Working memory, MiB"]
-    return table(
-        headers, body, caption="Before the clock starts, and memory",
-        notes=[
-            "First call: the slowest over processes; it loads compiled loops, or compiles them where no cache is "
-            "found. "
-            "Working memory: growth of the process's peak while the longest history is served.",
-        ],
-    )  # fmt: skip
-
-
-def cuda_table(timings: Timings | None) -> Html:
-    """GPU columns: eager, compiled, CUDA graph; wall clock and the device's own."""
-    if timings is None:
-        return not_run("On a GPU")
-    body: list[list[str | Html]] = []
-    for model in timings.record.config["architectures"]:
-        cells: list[str | Html] = [label(model)]
-        for path in ("eager", "compiled", "graph"):
-            if (model, path) not in timings.rows:
-                cells.append("not run")
-                continue
-            cells.append(f"{milliseconds(timings.median(model, path).value)} ({_device_time(timings, model, path)})")
-        body.append(cells)
-    headers = ["Model", "Eager", "torch.compile", "CUDA graph"]
-    return table(
-        headers, body, caption="On a GPU: median milliseconds at batch 1, by the wall clock (by CUDA events)",
-        notes=[
-            f"{timings.record.environment['device']}, {len(timings.calls) // len(timings.rows):,} requests for each. A "
-            "request goes from ids on the host to the ten best on the host, which waits for the GPU before it reads "
-            "the clock."
-        ],
-    )  # fmt: skip
-
-
-def _device_time(timings: Timings, model: str, path: str) -> str:
-    return milliseconds(float(timings.of(model, path)["device"].median()))
-
-
-def coverage_table(coverage: Coverage) -> Html:
-    """The simulation: how often a 95 % interval holds the truth."""
-    rows = [
-        ["Mean of all calls", f"{coverage.mean:.0%}"],
-        ["Mean after outliers are removed, against the mean", f"{coverage.mean_without_outliers:.0%}"],
-        ["Median of all calls", f"{coverage.median:.0%}"],
-    ]
-    return table(
-        ["Estimate", "Intervals that hold the truth"], rows,
-        caption=f"{coverage.repetitions} simulated studies of {coverage.calls} calls, nominal coverage 95 %",
-    )  # fmt: skip
-
-
-def ecdf_figure(timings: Timings | None, path: str = "served") -> Figure | None:
-    """Share of requests that took at most so long, a line per model; the tail is where outliers stand."""
-    if timings is None:
-        return None
-    figure, axes = canvas(1, 1, 6.8, 3.6)
-    axis: Axes = axes.flat[0]
-    for number, (model, _) in enumerate(timings.ordered(path)):
-        values = np.sort(timings.of(model, path)["total"].to_numpy()) / 1e3
-        share = np.arange(1, len(values) + 1) / len(values)
-        colour, marker = style(model)
-        every = max(1, len(values) // 8)
-        dashes = ("-", "--", ":", "-.")[number % 4]
-        axis.plot(values, share, dashes, color=colour, marker=marker, markevery=every, ms=5, lw=1.5, label=label(model))
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set(xlabel="Milliseconds for one request", ylabel="Share of requests", ylim=(0, 1.02))
-    axis.legend(frameon=False, fontsize=9)
-    return figure
-
-
-def ecdf_numbers(timings: Timings | None, path: str = "served") -> pd.DataFrame:
-    """Quantiles behind `ecdf_figure`, in milliseconds."""
-    if timings is None:
+@_of_a_run
+def batches(timings: Timings) -> pd.DataFrame:
+    """Milliseconds per user of the models' own pass by batch: model, a column for each size, best, users_per_second."""
+    if timings.batches.empty:
         return pd.DataFrame()
-    shares = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-    return pd.DataFrame(
-        [
-            {"model": label(model)}
-            | {
-                f"{s:.0%}": v / 1e3
-                for s, v in zip(shares, np.quantile(timings.of(model, path)["total"], shares), strict=True)
-            }
-            for model, _ in timings.ordered(path)
-        ]
+    medians = timings.batches.groupby(["model", "size"], sort=False)["user"].median().unstack() / 1e3
+    order = [model for model in timings.record.config["models"] if model in medians.index]
+    medians = medians.loc[order, sorted(medians.columns)]
+    table = medians.rename(columns=str).assign(
+        best=medians.idxmin(axis=1).astype(str), users_per_second=1e3 / medians.min(axis=1)
     )
+    return table.rename(index=model_name).rename_axis("model").reset_index()
 
 
-def ecdf_alt(timings: Timings | None, path: str = "served") -> str:
-    """What `ecdf_figure` shows, in words."""
+@_of_a_run
+def warm_up(timings: Timings) -> pd.DataFrame:
+    """Before the first timed call: first_ms, calls until times were steady, MiB held and MiB of work at the peak."""
+    facts, rows = timings.record.metrics, []
+    for model, path in timings.ordered("served", "module", "step"):
+        first, calls, held, peak = (
+            facts.get(f"{path}/{model}/{name}")
+            for name in ("first_call_ms", "warm_up_calls", "held_bytes", "peak_memory_bytes")
+        )
+        sizes = {name: None if size is None else size / 2**20 for name, size in (("held", held), ("peak", peak))}
+        row = {"model": model_name(model), "program": PROGRAMS[path], "first_ms": first, "calls": calls}
+        rows.append(row | sizes)
+    return pd.DataFrame(rows)
+
+
+@_of_a_run
+def gpu(timings: Timings) -> pd.DataFrame:
+    """On a GPU: median milliseconds by the wall clock for each way to launch kernels."""
+    rows = []
+    for model in timings.record.config["architectures"]:
+        row: dict[str, Any] = {"model": model_name(model)}
+        for path in ("eager", "compiled", "graph"):
+            there = (model, path) in timings.rows
+            row[path] = timings.median(model, path).estimate / 1e3 if there else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def calls(timings: Timings | None) -> pd.DataFrame:
+    """One row for each call: model, path, process, block, length (items of the history), ms."""
+    columns = ["model", "path", "process", "block", "length"]
     if timings is None:
-        return "No timings."
-    parts = [
-        f"{label(model)} median {milliseconds(float(values.median()))} ms, slowest "
-        f"{milliseconds(float(values.max()))} ms"
-        for model, values in ((m, timings.of(m, path)["total"]) for m, _ in timings.ordered(path))
-    ]
-    return "Cumulative shares of requests by time on a log axis: " + "; ".join(parts)
+        return pd.DataFrame(columns=[*columns, "ms"]).astype({"length": float, "ms": float})
+    table = timings.calls
+    return table[columns].assign(model=table["model"].map(model_name), ms=table["total"] / 1e3)
 
 
-def goals(timings: Timings | None) -> Html:
-    """What this study aims at for its state space models at MovieLens 1M's size, and whether it got there."""
-    if timings is None:
-        return not_run("Goals")
-    if base_name(timings.record.dataset["name"]) != MOVIELENS:
-        return paragraph(f"This study's goals for such times are set at {dataset_name(MOVIELENS)}'s size.")
-    lines = []
-    for path, limit, what in (("served", 1500.0, "a recommendation at batch 1"), ("step", 200.0, "one more event")):
-        for model in ("mamba4rec", "2mamba4rec", "hydra4rec"):
-            if (model, path) in timings.rows:
-                got = timings.median(model, path, "total").value
-                word = "reached" if got <= limit else "missed"
-                lines.append(f"{label(model)}, {what}: {milliseconds(got)} ms; the goal is {limit / 1e3:g} ms: {word}.")
-    return stack(
-        [note("Goals.", "At most these medians, at MovieLens 1M's size on a machine of two cores."), bullets(lines)]
+def appendix_b(runs: pd.DataFrame, timings: Timings | None, dataset: str, store: RunStore) -> pd.DataFrame:
+    """The paper's Appendix B: each model's HT@10 against its latency in units of SASRec's, ours with intervals and the
+    paper's. The latency is that of histories as long as those that the accuracy was measured with (its window).
+
+    Args:
+        runs: of `frames.frame`, the accuracy runs of one data set.
+    """
+    if timings is None or runs.empty:
+        return pd.DataFrame()
+    windows = runs.groupby("model")["training.max_length"].max() if "training.max_length" in runs else {}
+    table = wide(means(runs[runs["recipe"]], ["ht@10"], store))
+    rows = []
+    for own in table.to_dict("records"):
+        model = str(own["model"])
+        if (model, "served") not in timings.rows or own["ht@10"] != own["ht@10"]:
+            continue
+        window, base = (_window(windows, name, timings) for name in (model, BASE))
+        a, b = timings.at_length(model, "served", window), timings.at_length(BASE, "served", base)
+        row = paper_row(dataset, model)
+        rows.append(
+            {"model": own["label"], "window": window}
+            | _ends("ms", interval(a), 1e3)
+            | _ends("latency", Interval(1.0) if model == BASE else _over(a, b))
+            | {name: own[name] for name in ("ht@10", "ht@10 low", "ht@10 high")}
+            | {"paper latency": printed_times(dataset, model), "paper": row.ht.value if row and row.ht else np.nan}
+        )
+    return pd.DataFrame(rows)
+
+
+def _over(a: np.ndarray, b: np.ndarray) -> Interval:
+    """The paired ratio; without an interval where the two have units of different kinds."""
+    return ratio(a, b) if len(a) == len(b) else Interval(float(np.median(a) / np.median(b)))
+
+
+def _window(windows: Any, model: str, timings: Timings) -> int:
+    """How many items a model read when its accuracy was measured; a counting model reads what it is given."""
+    longest = int(timings.record.config["max_length"])
+    window = windows.get(model, longest)
+    return longest if window != window else min(int(window), longest)
+
+
+def benchmark(record: Record | None, dataset: str) -> pd.DataFrame:
+    """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does, weights,
+    ms, times (those of SASRec as served in that record), both with intervals over blocks, tokens per second, the
+    paper's times."""
+    part = None if record is None else record["datasets"].get(dataset)
+    if part is None:
+        return pd.DataFrame()
+    blocks = {(own["model"], own["path"]): np.array(own["block_milliseconds"]) for own in part["contestants"]}
+    base = next(
+        (values for (model, path), values in blocks.items() if model == BASE and path in ("served", "graph")), None
     )
-
-
-def _where(timings: Timings) -> str:
-    return dataset_name(timings.record.dataset["name"])
+    rows = []
+    for own in part["contestants"]:
+        values = blocks[own["model"], own["path"]]
+        both = (
+            0 if base is None else min(len(values), len(base))
+        )  # the paper's sizes take part in the first blocks only
+        itself = base is values
+        over = Interval(1.0) if itself else ratio(values[:both], base[:both]) if both else None  # type: ignore[index]
+        row = {"model": model_name(own["model"]), "does": LANGUAGE_PATHS.get(own["path"], own["path"])}
+        row |= {"weights": own["parameters"]} | _ends("ms", interval(values, np.median)) | _ends("times", over)
+        rows.append(row | {"tokens": own["tokens_per_second"], "paper": printed_times(dataset, own["model"])})
+    return pd.DataFrame(rows)

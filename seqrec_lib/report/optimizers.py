@@ -1,286 +1,314 @@
-"""Tables of the optimizer page: arms beside each other, how they were tuned, how robust they are, and the verdicts.
+"""Frames of the optimizer page: its runs, arms paired by seed, what the methods adapted, the batch, and the grids.
 
-All numbers come from records. A difference between two arms is taken seed by seed, as both start from the same weights
-and see the same batches; its interval is Student's t over seeds.
+Both arms of a pair start from the same weights and see the same batches, so that a difference is taken seed by seed;
+intervals over seeds are Student's t. A grid is one seed, and has none.
+
+H: inverse rate of USGM; D: its distance; m: batches in a step; c1, c2, signal, noise: see `optim.adaptive_batching`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+import pandas as pd
 
-from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED_AND_FREE, Cell
-from seqrec_lib.report import tables
-from seqrec_lib.report.html import NONE, Html, bullets, not_run, note, table
-from seqrec_lib.report.paper import OPTIMIZER_STUDY, dataset_name
-from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.results import RunRecord
+from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING, Cell
+from seqrec_lib.report import frames
+from seqrec_lib.report.frames import COMPLETE, FAILED, interval_columns
+from seqrec_lib.report.paper import model_name
+from seqrec_lib.results import RunRecord, RunStore
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LOSS = "best_valid_loss"
 REFERENCE = "adam"  # the better of the two tuned Adams, so the harder yardstick
-PAPER_ARM = "usgm-paper"  # what the paper's Figure 3 shows
-Point = tuple[tuple[float, ...], RunRecord | None]
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """The page's runs: ``arms`` of the page's model with one record per seed, ``grids`` by name, the measurement of
-    beta, ``others``: arms that train another model and so stand in no figure beside them, and ``failed``: the error by
-    grid and values of points that ran and failed; no other error than divergence is published."""
+def gather(
+    cells: Sequence[Cell], configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore
+) -> pd.DataFrame:
+    """`frames.frame` with one row for each place on the page, an arm's seed or a grid's point; two may be one run.
 
-    arms: list[ModelRuns]
-    grids: dict[str, list[Point]]
-    beta: RunRecord | None
-    others: list[ModelRuns] = field(default_factory=list)
-    failed: dict[tuple[str, tuple[float, ...]], str] = field(default_factory=dict)
-
-    def arm(self, name: str) -> ModelRuns | None:
-        """The runs of an arm, None where the page does not have it."""
-        return next((own for own in (*self.arms, *self.others) if own.model == name), None)
-
-
-def first_arm(found: Gathered, names: Sequence[str]) -> ModelRuns | None:
-    """The runs of the first of these arms that the page has."""
-    return next((runs for name in names if (runs := found.arm(name)) is not None), None)
-
-
-def data_note(dataset: str) -> Html:
-    """The remark that opens the page: how the data relate to the paper's Figure 3."""
-    if dataset == "demo":
-        return tables.data_note(dataset)
-    if dataset != OPTIMIZER_STUDY:
-        text = f"Its study of the optimizer is on {dataset_name(OPTIMIZER_STUDY)}; nothing here is compared with it."
-        return note("Other data than the paper's Figure 3.", text)
-    text = f"It shows curves on {dataset_name(dataset)}, and prints none of their numbers."
-    return note("The data of the paper's Figure 3.", text)
-
-
-def gather(cells: Sequence[Cell], configs: Sequence[Any], records: Sequence[RunRecord | None]) -> Gathered:
-    """Put what `execute` returned for ``configs`` where ``cells`` says it belongs."""
-
-    def record(cell: Cell) -> RunRecord | None:
-        return records[configs.index(cell.config)]
-
-    arms: dict[str, list[Cell]] = {}
-    grids: dict[str, list[Point]] = {}
-    failed: dict[tuple[str, tuple[float, ...]], str] = {}
-    beta = None
+    Further columns: arm, grid (an id, or ""), title (of the grid), axis (the settings that vary), at (the value of the
+    last of them), lr0 (of the first, where two vary), H_first, H_last, H_change (relative), D_last.
+    """
+    made = iter(frames.frame(records, configs, store).to_dict("records"))
+    places = []  # the rows of each configuration
+    for record in records:
+        own = [next(made)]
+        if record is not None and own[0]["run_id"] != record.run_id:  # the published run stands before edited code's
+            own.append(next(made))
+        places.append([row | _adapted(row, store) for row in own])
+    rows = []
     for cell in cells:
-        if cell.arm:
-            arms.setdefault(cell.arm, []).append(cell)
-        elif cell.grid:
-            found = record(cell)
-            grids.setdefault(cell.grid, []).append((cell.values, found if found and found.complete else None))
-            if found and not found.complete:
-                failed[cell.grid, cell.values] = found.error or "failed"
-        else:
-            found = record(cell)
-            beta = found if found and found.complete else None
-    runs = [
-        ModelRuns(
-            dataset=own[0].config.dataset,
-            model=name,
-            label=ARMS[name].label,
-            seeds=tuple(cell.config.seed for cell in own),
-            records=tuple(record(cell) for cell in own),
-            ranks=(None,) * len(own),
-            masked_ranks=(None,) * len(own),
+        for row in places[configs.index(cell.config)] if cell.arm or cell.grid else ():
+            edited = ", edited" if row["edited"] else ""
+            row = {**row, "arm": cell.arm, "grid": cell.grid, LOSS: row.get(LOSS)}
+            if cell.arm:
+                row["label"] = ARMS[cell.arm].label + edited
+            else:
+                grid = GRIDS[cell.grid]
+                row |= {"title": grid_title(cell.grid) + edited, "axis": " and ".join(grid.axes)}
+                row |= {"at": cell.values[-1], "lr0": cell.values[0] if len(cell.values) > 1 else None}
+            rows.append(row)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["arm", "grid", "label", "status", "seed", LOSS])
+
+
+def _adapted(row: Mapping[str, Any], store: RunStore) -> dict[str, float]:
+    """How far H moved in a run, where it has one."""
+    record = store.find(row["run_id"]) if row["status"] == COMPLETE else None
+    if record is None or "H" not in record.tables.get("trace", {}).get("columns", {}):
+        return {}
+    trace = store.table(record, "trace")
+    first, last = (float(trace["H"][place].as_py()) for place in (0, -1))
+    return {"H_first": first, "H_last": last, "H_change": last / first - 1, "D_last": float(trace["D"][-1].as_py())}
+
+
+def grid_title(name: str) -> str:
+    """A grid as a reader calls it, with its model where that is not the page's own."""
+    grid = GRIDS[name]
+    return grid.title + (f" ({model_name(grid.model)})" if grid.model else "")
+
+
+def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[str]) -> pd.DataFrame:
+    """Arm minus arm, seed by seed: as `frames.over_seeds`, a row for each pair of ids whose arms are on the page."""
+    rows = []
+    for a, b in of:
+        first, second = (
+            runs[runs["arm"] == arm].drop_duplicates("seed", keep="last").set_index("seed") for arm in (a, b)
         )
-        for name, own in arms.items()
-    ]
-    here, others = ([own for own in runs if bool(ARMS[own.model].model) == other] for other in (False, True))
-    return Gathered(here, grids, beta, others, failed)
+        if first.empty or second.empty:
+            continue
+        row: dict[str, Any] = {"pair": f"{ARMS[a].label} minus {ARMS[b].label}", "seeds": 0}
+        for column in columns:
+            gaps = (first[column] - second[column]).dropna() if column in runs else pd.Series(dtype=float)
+            row |= {"seeds": len(gaps)} | interval_columns(column, gaps.to_numpy(dtype=float))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
+    """One row for each arm, seed and epoch: loss, valid_loss, and steps, samples and seconds up to there."""
+    rows = []
+    for row in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].to_dict("records"):
+        record = store.find(row["run_id"])
+        assert record is not None
+        done = dict.fromkeys(("steps", "samples", "seconds"), 0.0)
+        for entry in record.history:
+            done = {name: total + entry[name] for name, total in done.items()}
+            rows.append(
+                {name: row[name] for name in ("arm", "label", "model", "seed")}
+                | {name: entry[name] for name in ("epoch", "loss", "valid_loss")}
+                | done
+            )
+    return pd.DataFrame(rows)
+
+
+def beside(curves: pd.DataFrame, metrics: Mapping[str, str], reference: str, x: str = "epoch") -> pd.DataFrame:
+    """What a panel for each arm shows: ``metrics`` (column -> name of its line) by ``x``, mean and range over seeds,
+    and the last of them for the arm ``reference``, which trains the same model."""
+    if curves.empty:
+        return curves
+    long = curves.melt(["arm", "label", "model", "epoch", x] if x != "epoch" else ["arm", "label", "model", "epoch"],
+                       list(metrics), "line", "value")  # fmt: skip
+    keys = ["arm", "label", "model", "line", "epoch"]
+    means = {x: (x, "mean")} if x != "epoch" else {}
+    found = long.groupby(keys, sort=False).agg(
+        mean=("value", "mean"), low=("value", "min"), high=("value", "max"), **means
+    ).reset_index()  # fmt: skip
+    found["line"] = found["line"].map(metrics)
+    last = list(metrics.values())[-1]
+    if reference not in set(found["arm"]):
+        return found
+    other = found[(found["arm"] == reference) & (found["line"] == last)]
+    shown = [found]
+    for arm, own in found[found["model"] == other["model"].iloc[0]].groupby("arm", sort=False):
+        if arm != reference:
+            name = f"{last} of {ARMS[reference].label}"
+            shown.append(other.assign(arm=arm, label=own["label"].iloc[0], line=name))
+    return pd.concat(shown, ignore_index=True)
+
+
+# The batch
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Mean over common seeds of one arm's metric minus another's, with its 95 % interval (None for one seed)."""
+class Fit:
+    """beta = intercept + slope * axis through the mean at each m; r2: weighted; crossing: the B of c1 = c2 * axis, None
+    where there is none."""
 
-    estimate: float
-    low: float | None
-    high: float | None
-    seeds: int
+    step: str
+    axis: str
+    intercept: float
+    slope: float
+    r2: float
 
     @property
-    def word(self) -> str:
-        """lower | higher | not told apart | one seed."""
-        if self.low is None or self.high is None:
-            return "one seed"
-        return "lower" if self.high < 0 else "higher" if self.low > 0 else "not told apart"
+    def crossing(self) -> float | None:
+        if self.slope <= 0 or self.intercept <= 0:
+            return None
+        ratio = self.slope / self.intercept
+        return ratio if self.axis == "1/m" else ratio**2
 
 
-def difference(a: ModelRuns, b: ModelRuns, metric: str) -> Difference | None:
-    """a - b over the seeds that both have; None without one."""
-    other = {s: r for s, r in zip(b.seeds, b.records, strict=True) if r is not None and r.complete}
-    values = np.array(
-        [
-            r.metrics[metric] - other[s].metrics[metric]
-            for s, r in zip(a.seeds, a.records, strict=True)
-            if r is not None and r.complete and s in other
-        ]
+AXIS = {"1/m": lambda m: 1 / m, "1/sqrt(m)": lambda m: 1 / np.sqrt(m)}
+STEPS = {"real": "Real step, d = -g / H", "fixed": "Steps of one length"}
+LINES = {"1/m": "c1 + c2 / B", "1/sqrt(m)": "c1 + c2 / √B"}
+
+
+def beta_means(noise: pa.Table) -> pd.DataFrame:
+    """step, m, mean and standard error of beta, mean r."""
+    grouped = noise.to_pandas().groupby(["step", "m"], sort=True)
+    return pd.DataFrame(
+        {"beta": grouped["beta"].mean(), "error": grouped["beta"].sem(), "r": grouped["r"].mean()}
+    ).reset_index()
+
+
+def beta_fits(noise: pa.Table) -> dict[tuple[str, str], Fit]:
+    """Least squares, weighted by the inverse variance of each mean, for both kinds of step and both axes."""
+    means = beta_means(noise)
+    fits = {}
+    for step in STEPS:
+        rows = means[means["step"] == step]
+        y, weight = rows["beta"].to_numpy(), 1 / np.maximum(rows["error"].to_numpy(), 1e-30) ** 2
+        for axis, transform in AXIS.items():
+            x = transform(rows["m"].to_numpy(dtype=float))
+            slope, intercept = np.polyfit(x, y, 1, w=np.sqrt(weight))
+            centre = np.average(y, weights=weight)
+            r2 = 1 - np.sum(weight * (y - intercept - slope * x) ** 2) / np.sum(weight * (y - centre) ** 2)
+            fits[step, axis] = Fit(step, axis, float(intercept), float(slope), float(r2))
+    return fits
+
+
+def beta(record: RunRecord | None, store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(measured means with two standard errors and both curves, the fits), empty where beta was not measured."""
+    if record is None or not record.complete:
+        return pd.DataFrame(), pd.DataFrame()
+    noise = store.table(record, "noise")
+    means, fits = beta_means(noise), beta_fits(noise)
+    measured = means.assign(
+        line="measured", low=means["beta"] - 2 * means["error"], high=means["beta"] + 2 * means["error"]
     )
-    if not len(values):
-        return None
-    if len(values) == 1:
-        return Difference(float(values[0]), None, None, 1)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-    mean = float(values.mean())
-    return Difference(mean, mean - half, mean + half, len(values))
-
-
-def arms_table(found: Gathered) -> Html:
-    """Every arm that ran: losses, the difference to the reference in validation loss, and test metrics."""
-    shown = [own for own in found.arms if own.complete or own.failed]
-    if not shown:
-        return not_run("The arms")
-    reference = found.arm(REFERENCE)
-    body: list[list[str | Html]] = []
-    for own in shown:
-        compared = None if reference is None or own is reference else difference(own, reference, "best_valid_loss")
-        body.append(
-            [
-                own.label,
-                spread_of(own, "loss", 3) if own.complete else "failed",
-                spread_of(own, "best_valid_loss", 3),
-                NONE if compared is None else signed(compared),
-                NONE if compared is None else compared.word,
-                spread_of(own, "test_loss", 3),
-                spread_of(own, "ndcg@10", 4),
-                spread_of(own, "ht@10", 4),
-                f"{len(own.complete)} of {len(own.records)}",
-            ]
+    parts = [measured[["step", "line", "m", "beta", "low", "high"]]]
+    m = np.geomspace(1, means["m"].max(), 40)
+    for (step, axis), fit in fits.items():
+        values = fit.intercept + fit.slope * AXIS[axis](m)
+        parts.append(
+            pd.DataFrame({"step": step, "line": LINES[axis], "m": m, "beta": values, "low": values, "high": values})
         )
-    label = ARMS[REFERENCE].label
-    headers = ["Arm", "Training loss", "Best validation loss", f"Minus {label}", "Reading", "Test loss"]
-    headers += ["NDCG@10", "HT@10", "Runs"]
-    waiting = [own.label for own in found.arms if own not in shown]
-    return table(
-        headers,
-        body,
-        caption="The arms after the same number of epochs: mean ± standard deviation over seeds",
-        notes=[
-            "Training loss: mean over the last epoch, dropout on. Best validation loss: the least over epochs, of the "
-            "averaged weights. Test loss and metrics: of the weights with the best validation NDCG@10. Differences are "
-            "taken seed by seed, with a 95 % t interval.",
-            *waiting_note(waiting),
-        ],
-        left=(0, 4),
-    )
-
-
-def waiting_note(names: Sequence[str]) -> list[str]:
-    """The note below a table about what was planned for it and not run; none where all was."""
-    return [f"Not run: {'; '.join(dict.fromkeys(names))}."] if names else []
-
-
-def cost_table(found: Gathered) -> Html:
-    """What training cost each arm that ran: steps, seconds by the clock, and seconds of the processor where records
-    have them."""
-    keys = ("steps", "train_seconds", "cpu_seconds")
-    body = []
-    for own in found.arms:
-        costs = [[r.cost[key] for r in own.complete if r.cost.get(key) is not None] for key in keys]
-        if own.complete:
-            body.append([own.label, *(f"{np.mean(values):,.0f}" if values else NONE for values in costs)])
-    if not body:
-        return not_run("What the arms cost")
-    return table(
-        ["Arm", "Steps", "Seconds", "CPU seconds"],
-        body,
-        caption="What the arms cost, means over seeds",
-        notes=[
-            "Seconds: of training alone, by the clock of a machine that has other jobs, so that they compare loosely. "
-            "CPU seconds: what the process computed in training and validation, whatever other jobs did. A dash: the "
-            "record is older than this measurement, or its run was resumed."
-        ],
-    )
-
-
-def spread_of(runs: ModelRuns, metric: str, digits: int) -> str:
-    """Mean and standard deviation over seeds."""
-    mean, spread = runs.mean(metric), runs.spread(metric)
-    if mean is None:
-        return NONE
-    return f"{mean:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
-
-
-def signed(value: Difference, digits: int = 3) -> str:
-    """A difference with its interval."""
-    numbers = (value.estimate, value.low, value.high)
-    estimate, low, high = ("" if number is None else f"{number:+.{digits}f}" for number in numbers)
-    return f"{estimate} ({low} to {high})" if low and high else estimate
-
-
-def least(found: Gathered, grid: str) -> float | None:
-    """The least validation loss of the page's runs of the grid's model and as many epochs; None where none has run."""
-    model, full = GRIDS[grid].model, GRIDS[grid].full
-    arms = [own for own in (*found.arms, *found.others) if full and ARMS[own.model].model == model]
-    losses = [own.mean("best_valid_loss") for own in arms]
-    losses += [
-        record.metrics["best_valid_loss"]
-        for name, points in found.grids.items()
-        if (GRIDS[name].model, GRIDS[name].full) == (model, full)
-        for _, record in points
-        if record is not None
+    shown = pd.concat(parts, ignore_index=True).sort_values("step", key=lambda step: step.map(list(STEPS).index))
+    table = [
+        {"step": STEPS[f.step], "line": LINES[f.axis], "c1": f.intercept, "c2": f.slope, "r2": f.r2, "B": f.crossing}
+        for f in fits.values()
     ]
-    return min((loss for loss in losses if loss is not None), default=None)
+    return shown.assign(step=shown["step"].map(STEPS)), pd.DataFrame(table)
 
 
-def summary(found: Gathered, dataset: str) -> Html:
-    """In sentences: who is best, what the paper's rule did, and what the variant without a rate reaches."""
-    lines = []
-    ran = [own for own in found.arms if own.complete]
-    if ran:
-        best = min(ran, key=lambda own: own.mean("best_valid_loss") or math.inf)
-        train = min(ran, key=lambda own: own.mean("loss") or math.inf)
-        lines.append(f"Least validation loss: {best.label}, {spread_of(best, 'best_valid_loss', 3)}.")
-        lines.append(f"Least training loss: {train.label}, {spread_of(train, 'loss', 3)}.")
-    reference = found.arm(REFERENCE)
-    for name in ("usgm", PAPER_ARM, "usgm-noise", "probing", "probing-noise"):
-        own = found.arm(name)
-        compared = None if own is None or reference is None else difference(own, reference, "best_valid_loss")
-        if own is not None and compared is not None:
-            lines.append(
-                f"{own.label} against {ARMS[REFERENCE].label}, validation loss: {signed(compared)}, {compared.word}."
-            )
-    for peers, free in TUNED_AND_FREE.values():
-        own, other = found.arm(free), first_arm(found, peers)
-        compared = None if own is None or other in (None, reference) else difference(own, other, "best_valid_loss")
-        if own is not None and other is not None and compared is not None:
-            lines.append(
-                f"{own.label} against {other.label}, validation loss: {signed(compared)}, {compared.word}"
-                + ("." if dataset == OPTIMIZER_STUDY else f", at the rate tuned on {dataset_name(OPTIMIZER_STUDY)}.")
-            )
-    waiting = [own.label for own in (*found.arms, *found.others) if not own.complete]
-    if waiting:
-        lines.append(f"Not run: {', '.join(waiting)}.")
-    return bullets(lines) if ran else not_run("The arms")
+def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(traces, ends) of the arms with a rule for the batch.
+
+    traces, of each arm's first run: label, what ("Batches in a step" or "The two sides"), line, epoch, value. ends, one
+    row for each arm: in how many epochs both sides had met by the last step on record (the paper's c1 >= c2 / sqrt(B) >
+    0, or share times the signal >= noise / B), of how many, the batches in the last step, runs.
+    """
+    traces, ends = [], []
+    for arm, own in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].groupby("arm", sort=False):
+        batching = ARMS[str(arm)].batching
+        if batching.get("rule") not in {"paper", "noise"}:
+            continue
+        met, last = [], []
+        for number, run_id in enumerate(own["run_id"]):
+            record = store.find(run_id)
+            assert record is not None
+            trace = store.table(record, "trace").to_pandas()
+            sides = _sides(trace, batching)
+            closing = sides.groupby(trace["epoch"].loc[sides.index]).tail(1)
+            met += [] if closing.empty else list((closing.iloc[:, 0] >= closing.iloc[:, 1]) & (closing.iloc[:, 1] > 0))
+            last.append(int(trace["m"].iloc[-1]))
+            if number == 0:
+                epoch = trace["epoch"] - 1 + trace["step"] / max(trace["step"].max(), 1)
+                for what, part in (
+                    ("batches in a step", trace[["m"]].set_axis(["B"], axis=1)),
+                    ("the two sides", sides),
+                ):
+                    for line in part:
+                        traces.append(pd.DataFrame({"panel": f"{own['label'].iloc[0]}: {what}", "line": line,
+                                                    "epoch": epoch.loc[part.index], "value": part[line]}))  # fmt: skip
+        row = {"label": own["label"].iloc[0], "met": sum(met), "epochs": len(met), "B": np.mean(last), "runs": len(own)}
+        ends.append(row)
+    return (pd.concat(traces, ignore_index=True) if traces else pd.DataFrame()), pd.DataFrame(ends)
 
 
-def beta_table(fits: Mapping[str, Any] | None) -> Html:
-    """The fits of beta at one point, both kinds of step, both axes."""
-    if fits is None:
-        return not_run("beta at one point")
-    rows = [
-        [
-            {"real": "d = -g / H, as USGM steps", "fixed": "length held fixed"}[fit.step],
-            {"1/m": "1 / B", "1/sqrt(m)": "1 / sqrt(B)"}[fit.axis],
-            f"{fit.intercept:.3g}",
-            f"{fit.slope:.3g}",
-            f"{fit.r2:.4f}",
-            fit.crossing,
-        ]
-        for fit in fits.values()
-    ]
-    headers = ["Step", "Axis", "c1 (intercept)", "c2 (slope)", "R²", "c1 = c2 times axis at B ="]
-    return table(
-        headers,
-        rows,
-        caption="Least squares through the mean beta at each batch size, at one point of training",
-        notes=["Weighted by the inverse variance of each mean. B in batches of the step's own size B_0."],
-        left=(0, 1),
-    )
+def _sides(trace: pd.DataFrame, batching: Mapping[str, Any]) -> pd.DataFrame:
+    """What a rule compares, in each row of a trace that has it; the batch grows while the second is larger."""
+    wanted = ("c1", "c2") if batching["rule"] == "paper" else ("signal", "noise")
+    if not set(wanted) <= set(trace):
+        return pd.DataFrame()
+    if batching["rule"] == "paper":
+        sides = {"c1": trace["c1"], "c2 / √B": trace["c2"] / np.sqrt(trace["m"])}
+    else:
+        sides = {"share × signal": batching["share"] * trace["signal"], "noise / B": trace["noise"] / trace["m"]}
+    return pd.DataFrame(sides).dropna()
+
+
+# Grids
+
+
+def points(runs: pd.DataFrame) -> pd.DataFrame:
+    """The grids as lines: panel (title and setting), line (epochs, and lr0 where two vary), at, loss, steps."""
+    grid = runs[runs["grid"] != ""].copy()
+    if grid.empty:
+        return pd.DataFrame(columns=["panel", "line", "at", "loss", "steps"])
+    epochs = grid["training.epochs"].map("{:g} epochs".format)
+    grid["line"] = epochs + grid["lr0"].map(lambda lr0: "" if pd.isna(lr0) else f", lr0 = {lr0:g}")
+    grid["panel"] = grid["title"].str.replace(", short runs", "") + ": " + grid["axis"].str.split(" and ").str[-1]
+    grid["loss"] = grid[LOSS]
+    return grid.reindex(columns=["panel", "line", "at", "loss", "steps"])
+
+
+def grids(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each grid: its range, runs, where its loss is least, the least and the largest, and where the grid
+    tunes an arm, the value that the arm uses and by how much that is worse than the best."""
+    rows = []
+    for name, own in runs[runs["grid"] != ""].groupby("grid", sort=False):
+        done = own[own[LOSS].notna()]
+        best = done.loc[done[LOSS].astype(float).idxmin()] if len(done) else None
+        used = TUNED.get(GRIDS[str(name)].tunes)
+        at_used = done.loc[done["at"] == used, LOSS] if used is not None else done[LOSS].iloc[:0]
+        rows.append(
+            {
+                "title": own["title"].iloc[0], "axis": own["axis"].iloc[0],
+                "range": f"{own['at'].min():g} to {own['at'].max():g}", "epochs": own["training.epochs"].iloc[0],
+                "done": len(done), "planned": len(own), "failed": int((own["status"] == FAILED).sum()),
+                "best_at": None if best is None else best["at"],
+                "least": done[LOSS].min() if len(done) else None, "largest": done[LOSS].max() if len(done) else None,
+                "used": used, "excess": float(at_used.iloc[0] - done[LOSS].min()) if len(at_used) else None,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def without_tuning(runs: pd.DataFrame) -> pd.DataFrame:
+    """The worst start of the variant that has no rate to tune, beside the best rate of a tuned Adam for the same model;
+    sd: of that Adam over the seeds of its arm."""
+    rows = []
+    for name, peers in WITHOUT_TUNING.items():
+        own = runs[runs["grid"] == name]
+        peer = next((peer for peer in peers if (runs["grid"] == peer).any()), None)
+        if own.empty or peer is None:
+            continue
+        other = runs[runs["grid"] == peer]
+        tuned = runs.loc[(runs["arm"] == GRIDS[peer].tunes) & (runs["arm"] != ""), LOSS]
+        rows.append(
+            {
+                "title": grid_title(name), "starts": int(own[LOSS].notna().sum()), "planned": len(own),
+                "least": own[LOSS].min(), "largest": own[LOSS].max(), "peer": grid_title(peer),
+                "rates": int(other[LOSS].notna().sum()), "best": other[LOSS].min(),
+                "gap": own[LOSS].max() - other[LOSS].min(), "sd": tuned.std(),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)

@@ -9,13 +9,18 @@ hide. Data sets and models have this study's ids.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from seqrec_lib.data.registry import DATASETS, base_name
+from seqrec_lib.data.registry import base_name, find
+from seqrec_lib.evaluate.statistics import Interval
 
 _MULTIPLIERS = {"k": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
 METRICS = ("ht@10", "ndcg@10", "mrr@10")
 """The metrics that the paper's Tables 1 to 3 print, in their order."""
+
+
+Verdict = Literal["matches", "ours higher", "ours lower", "not run", "other data", "not in the paper"]
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,8 @@ def model_name(model: str) -> str:
 
 def dataset_name(dataset: str) -> str:
     """A data set's title in the registry; an id without one is returned as it is."""
-    return DATASETS[dataset].title if dataset in DATASETS else dataset
+    spec = find(dataset)
+    return dataset if spec is None else spec.title
 
 
 def paper_name(dataset: str) -> str:
@@ -235,3 +241,39 @@ def paper_row(dataset: str, model: str) -> PaperRow | None:
     """The paper's row to show beside ``model`` on ``dataset`` (a stand-in gets its original's), or None."""
     wanted = paper_dataset(dataset)
     return next((row for row in PAPER if row.dataset == wanted and row.model == model), None)
+
+
+def verdict(
+    paper: Printed | None, ours: float | None, interval: Interval | None = None, *, comparable: bool = True
+) -> Verdict:
+    """One word on our number beside the paper's, by these rules, the first that holds:
+
+    1. "not run": there is no number of ours;
+    2. "not in the paper": the paper prints no number for this model and metric;
+    3. "other data": the paper's number is about another collection (``comparable`` is False);
+    4. "matches": our interval and the numbers that round to the paper's (half a unit of its last place each
+    way)
+       have a point in common; without an interval (None or degenerate), our number itself stands for it;
+    5. "ours higher" or "ours lower": our whole interval lies above or below them.
+
+    "matches" means: not told apart, which a wide interval makes easy. The paper gives no seeds and no
+    interval of its own, so that its side of the uncertainty is missing from the rule.
+
+    >>> verdict(Printed("0.224"), 0.230, Interval(0.230, 0.2244, 0.236))
+    'matches'
+    >>> verdict(Printed("0.224"), 0.230, Interval(0.230, 0.2246, 0.236))
+    'ours higher'
+    """
+    if ours is None:
+        return "not run"
+    if paper is None:
+        return "not in the paper"
+    if not comparable:
+        return "other data"
+    low, high = (ours, ours) if interval is None or interval.low != interval.low else (interval.low, interval.high)
+    paper_low, paper_high = paper.range(0.5)
+    if low > paper_high + 1e-12:
+        return "ours higher"
+    if high < paper_low - 1e-12:
+        return "ours lower"
+    return "matches"

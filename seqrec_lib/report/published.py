@@ -12,10 +12,8 @@ from typing import Literal
 
 import pandas as pd
 
-from seqrec_lib.data.registry import DATASETS, base_name
-from seqrec_lib.report.claims import SSM
-from seqrec_lib.report.html import NONE, Html, link, paragraph, stack, table
-from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.data.registry import base_name
+from seqrec_lib.report.html import link
 
 KLENITSKIY = ("Klenitskiy and Vasilev 2023", "https://arxiv.org/abs/2309.07602")
 MODULAR = ("eSASRec's benchmark", "https://github.com/blondered/transformer_benchmark")
@@ -75,55 +73,19 @@ REPORTED: dict[str, tuple[Reported, ...]] = {
 """By data set; first those that rank seen items too, then those that do not, by HT@10."""
 
 
-def reported_table(dataset: str, frame: pd.DataFrame) -> Html | None:
-    """The rows of others; with a sentence that sets ours beside them, of those that have the data set's order of time.
-    None where no rows are known.
-
-    Args:
-        frame: of `tables.accuracy_frame`, with HT@10 among its metrics for the sentence.
-    """
-    base = base_name(dataset)
-    rows = REPORTED.get(base)
-    if rows is None:
-        return None
-    body: list[list[str | Html]] = [
+def reported(dataset: str) -> pd.DataFrame:
+    """What others report on the collection behind ``dataset``: model, seen items, order of time, HT@10, NDCG@10,
+    source; empty where none are known."""
+    return pd.DataFrame(
         [
-            *(row.model, "left out" if row.masked else "ranked", ORDER_NAMES[row.order], row.ht, row.ndcg or NONE),
-            link(*row.source),
+            {
+                "model": row.model,
+                "seen": "left out" if row.masked else "ranked",
+                "order": ORDER_NAMES[row.order],
+                "ht": float(row.ht),
+                "ndcg": None if row.ndcg is None else float(row.ndcg),
+                "source": link(*row.source),
+            }
+            for row in REPORTED.get(base_name(dataset), ())
         ]
-        for row in rows
-    ]
-    listed = table(
-        ["Model", "Seen items", "Order of time", "HT@10", "NDCG@10", "Source"],
-        body,
-        caption=f"What others report on {dataset_name(base)}: leave one out, all items ranked",
-        notes=(
-            "Order of time: of the published code; whether a printed number comes from that very code is not known.",
-            "The sources also differ in the filter of rare items and in tuning.",
-        ),
-        left=(0, 1, 2, 5),
     )
-    order = DATASETS[dataset].order if dataset in DATASETS else "true"
-    alike = tuple(row for row in rows if row.order == order)
-    sentences = [sentence for masked in (False, True) if (sentence := _beside(alike, frame, masked))]
-    return stack([listed, *(paragraph(sentence) for sentence in sentences)])
-
-
-def _beside(rows: tuple[Reported, ...], frame: pd.DataFrame, masked: bool) -> str:
-    """The ranges of others and of SASRec and the state space models here, with seen items ranked or not."""
-    others = [float(row.ht) for row in rows if row.masked == masked]
-    column = "masked_mean" if masked else "mean"
-    trained = frame["model"].str.split("+").str[0].isin(("sasrec", *SSM))
-    own = frame[(frame["metric"] == "ht@10") & frame[column].notna() & trained]
-    if own.empty or not others:
-        return ""
-    told = own["model"].str.endswith("+repeats")
-    parts = [f"{_range(own[~told][column])} here"] if not told.all() else []
-    parts += [f"{_range(own[told][column])} with a repeat bias"] if told.any() else []
-    where = "Without seen items" if masked else "Among all items"
-    return f"{where} and in the same order of time, HT@10 is {_range(others)} there, {' and '.join(parts)}."
-
-
-def _range(values: pd.Series | list[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.4f}" if f"{low:.4f}" == f"{high:.4f}" else f"{low:.4f} to {high:.4f}"

@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import bootstrap_interval
 from seqrec_lib.places import project_root
-from seqrec_lib.report import language, rankers
-from seqrec_lib.report.paper import comparable, dataset_name, paper_dataset
-from seqrec_lib.report.runs import gather
-from seqrec_lib.report.tables import accuracy_frame, mean_and_spread, metric_name
+from seqrec_lib.report import floors
+from seqrec_lib.report.frames import COMPLETE, frame, users
+from seqrec_lib.report.html import NONE
+from seqrec_lib.report.paper import Printed, comparable, dataset_name, paper_row, verdict
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
 from seqrec_lib.study.plans import page_runs
@@ -24,6 +27,12 @@ BEGIN = "<!-- results: begin (written by make readme; do not edit) -->"
 END = "<!-- results: end -->"
 METRICS = ("ht@10", "ndcg@10")
 PUBLISHED = "results"
+RANKER = "llamarec"  # an experiment
+NOTE = """Ours: mean ± standard deviation over seeds, all items ranked. The book has intervals, tests, costs and the \
+run ids behind each number.
+Where the verdict is “other data”, the paper's number is about another collection of the same kind.
+A model *from scratch* is no pretrained one of that name: it has read this data set's titles only.
+LlamaRec orders candidates without seen items: hold it against the others' column of masked ranks."""
 
 
 def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -> str:
@@ -36,46 +45,51 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
     store = RunStore(new=published, published=published)
     lines = []
     for page in study.pages():
-        if page.notebook != "accuracy":
-            continue
-        runs = gather(*page_runs(page, store), store)
-        for other in study.pages():
-            if (other.notebook, other.dataset) == ("generative", page.dataset):
-                runs += language.rows(*page_runs(other, store), store)
-            if (other.notebook, other.dataset) == ("llamarec", page.dataset):
-                runs += rankers.beside(*page_runs(other, store), store)[0]
-        frame = accuracy_frame([own for own in runs if own.complete], METRICS)
-        for label in dict.fromkeys(frame["label"]) if len(frame) else ():
-            by_metric = {row.metric: row for row in frame[frame["label"] == label].itertuples()}
-            cells = [dataset_name(str(page.dataset)), str(label)]
-            for metric in METRICS:
-                row = by_metric[metric]
-                cells += ["–" if row.paper is None else str(row.paper), mean_and_spread(row.mean, row.sd)]
-            first = by_metric[METRICS[0]]
-            cells += [mean_and_spread(by_metric[METRICS[-1]].masked_mean, by_metric[METRICS[-1]].masked_sd)]
-            cells += [str(first.done), first.verdict]
-            lines.append(cells)
+        if page.notebook == "accuracy":
+            parts = [frame(records, configs, store) for configs, records in [page_runs(page, store)]]
+            parts += [
+                floors.gather(other.notebook, *page_runs(other, store), store)[0]
+                for other in study.pages()
+                if other.dataset == page.dataset and other.notebook in {"generative", RANKER}
+            ]
+            lines += _rows(str(page.dataset), pd.concat(parts, ignore_index=True), store)
     if not lines:
         return "No run has been published yet.\n"
     headers = ["Data", "Model"]
     for metric in METRICS:
-        headers += [f"{metric_name(metric)}, paper", f"{metric_name(metric)}, ours"]
-    headers += [f"{metric_name(METRICS[-1])}, seen masked", "Runs", f"Verdict on {metric_name(METRICS[0])}"]
+        headers += [f"{metric.upper()}, paper", f"{metric.upper()}, ours"]
+    headers += [f"{METRICS[-1].upper()}, seen masked", "Runs", f"Verdict on {METRICS[0].upper()}"]
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *lines))
-    stand_in = any(
-        paper_dataset(name) and not comparable(name) for name in {str(page.dataset) for page in study.pages()}
-    )
-    note = (
-        "\nOurs: mean ± standard deviation over seeds, all items ranked. The book has intervals, tests, costs and the "
-        "run ids behind each number.\n"
-    )
-    if stand_in:
-        note += "Where the verdict is “other data”, the paper's number is about another collection of the same kind.\n"
-    if any("from scratch" in cells[1] for cells in lines):
-        note += "A model *from scratch* is no pretrained one of that name: it has read this data set's titles only.\n"
-    if any(cells[1].startswith("LlamaRec") for cells in lines):
-        note += "LlamaRec orders candidates without seen items: hold it against the others' column of masked ranks.\n"
-    return text + "\n" + note
+    return f"{text}\n\n{NOTE}\n"
+
+
+def _rows(dataset: str, runs: pd.DataFrame, store: RunStore) -> list[list[str]]:
+    """The cells of each model of one data set."""
+    rows = []
+    for label, own in runs[runs["status"] == COMPLETE].groupby("label", sort=False):
+        first = own.iloc[0]
+        ranker = first["experiment"] == RANKER  # which leaves out what a user has seen, and has masked numbers alone
+        row = paper_row(dataset, str(first["model"]))
+        printed = {metric: None if row is None else row.metric(metric) for metric in METRICS}
+        cells = [dataset_name(dataset), str(label)]
+        for metric in METRICS:
+            number = NONE if printed[metric] is None else str(printed[metric])
+            cells += [number, NONE if ranker else _mean_and_spread(own[metric])]
+        cells.append(_mean_and_spread(own[METRICS[-1] if ranker else f"masked_{METRICS[-1]}"]))
+        rows.append([*cells, str(len(own)), "masked only" if ranker else _verdict(own, printed[METRICS[0]], store)])
+    return rows
+
+
+def _mean_and_spread(values: pd.Series) -> str:
+    return f"{values.mean():.4f}" + (f" ± {values.std():.4f}" if len(values) > 1 else "")
+
+
+def _verdict(own: pd.DataFrame, printed: Printed | None, store: RunStore) -> str:
+    if printed is not None and own.iloc[0].get("made") == floors.MADE[0] and own.iloc[0]["source"]:
+        return "other model"
+    values = users(own, METRICS[0], store)
+    found = None if values is None else bootstrap_interval(values)
+    return verdict(printed, float(own[METRICS[0]].mean()), found, comparable=comparable(str(own.iloc[0]["dataset"])))
 
 
 def updated(text: str, table: str) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import average_over_seeds, metric_values
 from seqrec_lib.report.paper import model_name
-from seqrec_lib.report.statistics import average_over_seeds, metric_values
 from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain, run_key, without_seed
 
 _IDENTITY = ("dataset", "model")

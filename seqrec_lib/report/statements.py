@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import holm, paired_difference
 from seqrec_lib.report.frames import NotRun, Runs, Scope
-from seqrec_lib.report.statistics import holm, paired_difference
 
 ALPHA = 0.05  # of tests, after Holm's correction
 
@@ -126,13 +126,11 @@ def none_told_apart(runs: Runs, models: Sequence[Model], metric: str) -> Evidenc
 
 
 def change_of_lead(runs: Runs, first: tuple[Model, Model], second: tuple[Model, Model], metric: str) -> Evidence:
-    """(a - b) of the first pair minus (a - b) of the second, by user; held where the interval contains 0."""
+    """(a - b) of the first pair minus (a - b) of the second, by user; held where the interval lies above 0."""
     (a, b), (c, d) = first, second
     leads = [runs.users(*x, metric) - runs.users(*y, metric) for x, y in ((a, b), (c, d))]
     found, _ = paired_difference(*leads)
-    return Evidence(
-        found.low <= 0 <= found.high, found.estimate, found.low, found.high, len(leads[0]), runs.ids([a, b, c, d])
-    )
+    return Evidence(found.low > 0, found.estimate, found.low, found.high, len(leads[0]), runs.ids([a, b, c, d]))
 
 
 # The estimates that the book's sentences had when somebody last read them

@@ -38,22 +38,27 @@ def dots(
     high: str = "high",
     series: str | None = None,
     hollow: Sequence[str] = (),
+    ring: str | None = None,
     form: str = ".3f",
     missing: str = "not run",
 ) -> str:
     """Rows in groups: a mark at ``value`` with its interval, its name to the left and its number to the right. The axis
     starts at 0 unless all values lie in its upper half.
 
-    ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. Without a value, a
-    row says ``missing``.
+    ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. ``ring`` names a
+    column with another number for the same row, drawn as a ring on its line. Without a value, a row says ``missing``.
     """
     head = 25
     names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
     left = min(0.42 * width, max(len(str(name)) for name in frame[label]) * TEXT * LETTER + 14)
     right = width - 5 * TEXT
-    numbers = frame[[value, low, high]].to_numpy(dtype=float)
-    largest, least = float(np.nanmax(numbers, initial=0.01)), float(np.nanmin(numbers, initial=np.inf))
-    place, ticks = _scale(0.0 if least < 0.5 * largest else least, largest, left + 8, right - 14, width)
+    frame = frame.assign(**{side: np.nan for side in (low, high) if side not in frame})
+    numbers = frame[[value, low, high, *([ring] if ring else [])]].to_numpy(dtype=float)
+    largest, least = float(np.nanmax(numbers, initial=-np.inf)), float(np.nanmin(numbers, initial=np.inf))
+    if not np.isfinite(largest) or largest == least == 0:
+        largest, least = 0.01, 0.0
+    start = least if least < 0 or least >= 0.5 * largest else 0.0
+    place, ticks = _scale(start, max(largest, 0.0), left + 8, right - 14, width)
     parts, y = [], 0.0
     for name, rows in frame.groupby(group, sort=False):
         parts.append(_text(0, y + 17, str(name), weight="600"))
@@ -62,18 +67,22 @@ def dots(
             words = textwrap.wrap(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
             row_height = 21 + LINE * (len(words) - 1)
             middle = y + row_height / 2
-            ring = row[series or label] in hollow
-            colour = MUTED if ring else COLOURS[names.index(row[series]) % len(COLOURS) if series else 0]
+            empty = row[series or label] in hollow
+            colour = MUTED if empty else COLOURS[names.index(row[series]) % len(COLOURS) if series else 0]
             first = middle + 4 - LINE * (len(words) - 1) / 2
             parts += [_text(left - 6, first + LINE * i, line, anchor="end") for i, line in enumerate(words)]
             if _absent(row[value]):
                 parts.append(_text(right, middle + 4, missing, colour=MUTED))
             else:
-                parts += _mark(row, value, low, high, middle, place, colour, ring)
+                parts += _mark(row, value, low, high, middle, place, colour, empty)
                 parts.append(_text(right, middle + 4, format(row[value], form)))
+            if ring and not _absent(row[ring]):
+                parts.append(_circle(place(row[ring]), middle, 6, INK, hollow=True))
             y += row_height
         y += 5
     grid = [_line(place(tick), head, place(tick), y, GRID) for tick in ticks]
+    if least < 0:
+        grid.append(_line(place(0), head, place(0), y, MUTED, 2))
     below = [_text(place(tick), y + 15, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks]
     title = textwrap.wrap(axis, int(width / (TEXT * LETTER)))
     below += [
@@ -97,13 +106,13 @@ def _mark(
         a, b = place(row[low]), place(row[high])
         parts.append(_line(a, y, b, y, colour, 2))
         parts += [_line(x, y - 5, x, y + 5, colour, 2) for x in (a, b)]  # ends that the mark can't hide
-    fill = "none" if hollow else colour
-    radius = 5 if hollow else 3.5
-    parts.append(
-        f'<circle cx="{place(row[value]):.1f}" cy="{y:.1f}" r="{radius}" stroke-width="2" '
-        f'style="fill:{fill};stroke:{colour}"/>'
-    )
+    parts.append(_circle(place(row[value]), y, 5 if hollow else 3.5, colour, hollow=hollow))
     return parts
+
+
+def _circle(x: float, y: float, radius: float, colour: str, *, hollow: bool = False) -> str:
+    fill = "none" if hollow else colour
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" stroke-width="2" style="fill:{fill};stroke:{colour}"/>'
 
 
 def lines(
@@ -117,8 +126,12 @@ def lines(
     y_axis: str,
     low: str = "low",
     high: str = "high",
+    log_x: bool = True,
+    log_y: bool = True,
+    form: str = ",.0f",
 ) -> str:
-    """One line for each of ``series`` (six at most) on log axes, its interval as a band, its name at its end.
+    """One line for each of ``series`` (six at most), on log axes unless told otherwise, its name at its end; its
+    interval is a band where the frame has ``low`` and ``high``. ``form``: of the numbers on the x axis.
 
     Raises:
         ValueError: more than six lines; draw two figures.
@@ -126,33 +139,120 @@ def lines(
     names = list(dict.fromkeys(frame[series]))
     if len(names) > len(COLOURS):
         raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
+    low, high = (side if side in frame else y for side in (low, high))
     height, left, top, bottom = round(0.55 * width + 60), 48.0, 30.0, 44.0
     right = width - max(len(name) for name in names) * TEXT * BOLD - 10
     spans = frame[[y, low, high]].to_numpy(dtype=float)
-    place_x, ticks_x = _log_scale(float(frame[x].min()), float(frame[x].max()), left, right, width)
-    place_y, ticks_y = _log_scale(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width)
+    place_x, ticks_x = _axis(float(frame[x].min()), float(frame[x].max()), left, right, width, log_x)
+    place_y, ticks_y = _axis(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width, log_y)
     parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
     parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
     parts += [
-        _text(place_x(tick), height - bottom + 16, f"{tick:,.0f}", anchor="middle", colour=MUTED) for tick in ticks_x
+        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
+        for tick in ticks_x
     ]
     parts.append(_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED))
     parts.append(_text(0, 14, y_axis, colour=MUTED))
     ends = []
     for colour, name in zip(COLOURS, names, strict=False):
-        own = frame[frame[series] == name].sort_values(x)
+        own = frame[(frame[series] == name) & frame[y].notna()].sort_values(x)
+        if own.empty:
+            continue
         xs = [place_x(number) for number in own[x]]
-        tops, floors = ([place_y(number) for number in own[side]] for side in (high, low))
-        band = " ".join(
-            f"{a:.1f},{b:.1f}" for a, b in [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
-        )
-        parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
+        if low != y and own[[low, high]].notna().all(axis=None):
+            tops, floors = ([place_y(number) for number in own[side]] for side in (high, low))
+            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
+            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
+            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
         path = " ".join(f"{a:.1f},{place_y(b):.1f}" for a, b in zip(xs, own[y], strict=True))
         parts.append(f'<polyline points="{path}" stroke-width="2" style="fill:none;stroke:{colour}"/>')
         ends.append((place_y(float(own[y].iloc[-1])), name, colour))
-    for height_of, name, colour in _apart(ends, TEXT + 3):
-        parts.append(_text(right + 8, height_of + 4, name, colour=colour, weight="600"))
+    placed = _apart(ends, TEXT + 3)
+    lift = max(0.0, placed[-1][0] - (height - bottom)) if placed else 0.0  # names below the axis move up together
+    for height_of, name, colour in placed:
+        parts.append(_text(right + 8, height_of + 4 - lift, name, colour=colour, weight="600"))
     return _canvas(width, height, parts)
+
+
+def _axis(
+    low: float, high: float, start: float, stop: float, width: float, log: bool
+) -> tuple[Callable[[float], float], list[float]]:
+    if low == high:
+        low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
+    if not log:
+        return _scale(low, high, start, stop, width)
+    place, ticks = _log_scale(low, high, start, stop, width)
+    return (place, ticks) if len(ticks) > 2 else _log_scale(low, high, start, stop, width, range(1, 10))
+
+
+def scatter(
+    frame: pd.DataFrame,
+    width: int,
+    *,
+    label: str,
+    x: str,
+    y: str,
+    x_axis: str,
+    y_axis: str,
+    ring_x: str = "ring x",
+    ring_y: str = "ring y",
+    form: str = "g",
+) -> str:
+    """A mark for each row at ``x`` (log axis) and ``y``, with the intervals ``x low`` to ``y high`` where the frame has
+    them, and its name beside it; a ring at ``ring_x``, ``ring_y``, where it has those, joined to the mark by a line."""
+    height, left, top, bottom = round(0.5 * width + 110), 48.0, 30.0, 44.0
+    right = width - 12.0
+    sides = [side for name in (x, y) for side in (f"{name} low", f"{name} high")]
+    own = frame.assign(**{side: np.nan for side in (*sides, ring_x, ring_y) if side not in frame})
+    spans = [own[[*names]].to_numpy(dtype=float) for names in ((x, ring_x, *sides[:2]), (y, ring_y, *sides[2:]))]
+    place_x, ticks_x = _axis(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
+    place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)
+    parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
+    parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
+    parts += [
+        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
+        for tick in ticks_x
+    ]
+    parts += [_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED)]
+    parts.append(_text(0, 14, y_axis, colour=MUTED))
+    marks = []
+    for number, row in enumerate(own.to_dict("records")):
+        colour = COLOURS[number % len(COLOURS)]
+        at = [(place_x(row[a]), place_y(row[b])) for a, b in ((x, y), (ring_x, ring_y)) if not _absent(row[a] + row[b])]
+        if len(at) == 2:
+            parts.append(_line(*at[0], *at[1], colour, 0.7))
+        if not _absent(row[ring_x] + row[ring_y]):
+            parts.append(_circle(*at[-1], 5, colour, hollow=True))
+        if not _absent(row[x] + row[y]):
+            if not _absent(row[sides[0]]):
+                parts.append(_line(place_x(row[sides[0]]), at[0][1], place_x(row[sides[1]]), at[0][1], colour, 2))
+            if not _absent(row[sides[2]]):
+                parts.append(_line(at[0][0], place_y(row[sides[2]]), at[0][0], place_y(row[sides[3]]), colour, 2))
+            parts.append(_circle(*at[0], 4, colour))
+        marks += [(*point, str(row[label]), colour) for point in at[:1]]
+    return _canvas(width, height, [*parts, *_beside(marks, width, top, height - bottom)])
+
+
+def _beside(marks: Sequence[tuple[float, float, str, str]], width: float, top: float, floor: float) -> list[str]:
+    """A name for each mark, to its right or left, moved up or down until it covers no other name or mark."""
+    taken = [(x - 5, x + 5, y) for x, y, _, _ in marks]
+    parts = []
+    for x, y, name, colour in sorted(marks, key=lambda mark: mark[1]):
+        if len(name) * TEXT * BOLD > width - 100:
+            name = name.partition(" (")[0]
+        long = len(name) * TEXT * BOLD
+        start = x + 9 if x + 9 + long < width else max(0.0, x - 9 - long)
+        tries = [y + step * sign * 4.0 for step in range(80) for sign in (1, -1)]
+        for at in tries:
+            free = all(abs(at - other) >= LINE or start + long < a or start > b for a, b, other in taken)
+            if free and top <= at <= floor:
+                break
+        taken.append((start, start + long, at))
+        if abs(at - y) > LINE / 2:
+            parts.append(_line(x, y, start if start > x else start + long, at, colour, 0.7))
+        side = ("start", start) if start > x else ("end", start + long)
+        parts.append(_text(side[1], at + 4, name, anchor=side[0], colour=colour, weight="600"))
+    return parts
 
 
 def lanes(frame: pd.DataFrame, width: int, *, lane: str, name: str, tie: str, last: str) -> str:
@@ -180,7 +280,137 @@ def lanes(frame: pd.DataFrame, width: int, *, lane: str, name: str, tie: str, la
     return _canvas(width, y, parts)
 
 
-KINDS: dict[str, Callable[..., str]] = {"dots": dots, "lines": lines, "lanes": lanes}
+_DASHES = ("", "6 4", "2 3", "8 3 2 3")
+
+
+def panels(
+    frame: pd.DataFrame,
+    width: int,
+    *,
+    panel: str,
+    x: str,
+    y: str,
+    series: str | None = None,
+    low: str = "low",
+    high: str = "high",
+    marks: Sequence[str] = (),
+    x_axis: str = "",
+    log_x: bool = False,
+    share_x: bool = False,
+    free_y: bool = False,
+    top: float = math.inf,
+    columns: tuple[int, int] = (4, 2),
+) -> str:
+    """Small multiples: one panel for each of ``panel``, with up to six lines of ``series``, whose names stand once,
+    above all panels. Intervals are bands, or whiskers where a series is named in ``marks``: points without a line.
+
+    ``share_x``: all panels have one scale of x; ``free_y``: each has a scale of its own for y; ``top``: what lies above
+    is drawn hollow, at the upper edge; ``columns``: panels side by side, on a wide page and on a phone.
+
+    Raises:
+        ValueError: more than six lines in a panel.
+    """
+    frame = frame[frame[y].notna() & frame[x].notna()]
+    names = list(dict.fromkeys(frame[series])) if series else [""]
+    titles = list(dict.fromkeys(frame[panel]))
+    if len(names) > len(COLOURS):
+        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
+    across = columns[0] if width > 500 else columns[1]
+    step, left, gap = width / across, 46.0, 16.0
+    words = {title: textwrap.wrap(str(title), int((step - gap) / (TEXT * 0.62))) for title in titles}
+    head, body = LINE * max(map(len, words.values())) + 4, 120.0
+    parts, y0 = _key(names, width) if series else ([], 0.0)
+    low, high = (name if name in frame else y for name in (low, high))
+    shared = _span(frame, y, low, high, top)
+    for index, title in enumerate(titles):
+        own = frame[frame[panel] == title]
+        x0, upper = (index % across) * step, y0 + (index // across) * (head + body + 30)
+        lower, start, stop = upper + head + body, x0 + left, x0 + step - gap
+        parts += [_text(x0, upper + 12 + LINE * i, line, weight="600") for i, line in enumerate(words[title])]
+        floor, ceiling = _span(own, y, low, high, top) if free_y else shared
+        place_y, ticks_y = _inner_scale(floor, ceiling, lower - 4, upper + head + 6)
+        across_all = frame if share_x else own
+        first, last = float(across_all[x].min()), float(across_all[x].max())
+        if first == last:
+            first, last = (first / 1.5, last * 1.5) if log_x else (first - 0.5, last + 0.5)
+        ends = (first, last, start + 6, stop - 6)
+        place_x, ticks_x = (
+            _log_scale(*ends, 0, (1,) if last >= 100 * first else (1, 2, 5)) if log_x else _inner_scale(*ends)
+        )
+        parts += [_line(start, place_y(tick), stop, place_y(tick), GRID) for tick in ticks_y]
+        parts += [_text(start - 5, place_y(tick) + 4, f"{tick:.5g}", anchor="end", colour=MUTED) for tick in ticks_y]
+        parts += [_text(place_x(tick), lower + 14, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks_x]
+        for number, name in enumerate(names):
+            rows = own[own[series] == name] if series else own
+            if len(rows):
+                parts += _panel_line(
+                    rows.sort_values(x), (x, y, low, high), place_x, place_y, number, name in marks, top
+                )
+    bottom = y0 + -(-len(titles) // across) * (head + body + 30)
+    if x_axis:
+        parts.append(_text(width / 2, bottom + 6, x_axis, anchor="middle", colour=MUTED))
+    return _canvas(width, bottom + (12 if x_axis else 0), parts)
+
+
+def _panel_line(
+    rows: pd.DataFrame,
+    columns: tuple[str, str, str, str],
+    place_x: Callable[[float], float],
+    place_y: Callable[[float], float],
+    number: int,
+    marks: bool,
+    top: float,
+) -> list[str]:
+    colour, dash = COLOURS[number], _DASHES[number % len(_DASHES)]
+    xs = [place_x(value) for value in rows[columns[0]]]
+    ys, floors, tops = ([place_y(min(value, top)) for value in rows[name]] for name in columns[1:])
+    parts = []
+    if marks:
+        parts += [_line(a, b, a, c, colour, 2) for a, b, c in zip(xs, floors, tops, strict=True)]
+    else:
+        if columns[2] != columns[1]:
+            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
+            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
+            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, ys, strict=True))
+        parts.append(
+            f'<polyline points="{path}" stroke-width="2" stroke-dasharray="{dash}" style="fill:none;stroke:{colour}"/>'
+        )
+    if len(rows) <= 12:
+        for a, b, value in zip(xs, ys, rows[columns[1]], strict=True):
+            fill = "var(--chart-ground,#fff)" if value > top else colour
+            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" style="fill:{fill};stroke:{colour}"/>')
+    return parts
+
+
+def _key(names: Sequence[str], width: float) -> tuple[list[str], float]:
+    """A sample of each line with its name, above the panels; and how high that is."""
+    parts, x, y = [], 0.0, 12.0
+    for number, name in enumerate(names):
+        long = 34 + len(name) * TEXT * 0.62
+        if x and x + long > width:
+            x, y = 0.0, y + LINE + 3
+        dash = _DASHES[number % len(_DASHES)]
+        sample = _line(x, y - 4, x + 24, y - 4, COLOURS[number], 3)
+        parts.append(sample.replace("<line ", f'<line stroke-dasharray="{dash}" ', 1))
+        parts.append(_text(x + 30, y, name, colour=COLOURS[number], weight="600"))
+        x += long + 16
+    return parts, y + 14
+
+
+def _span(frame: pd.DataFrame, y: str, low: str, high: str, top: float) -> tuple[float, float]:
+    numbers = np.minimum(frame[[y, low, high]].to_numpy(dtype=float), top)
+    floor, ceiling = float(np.nanmin(numbers)), float(np.nanmax(numbers))
+    return (floor, ceiling) if ceiling > floor else (floor - 0.5, ceiling + 0.5)
+
+
+KINDS: dict[str, Callable[..., str]] = {
+    "dots": dots,
+    "lines": lines,
+    "scatter": scatter,
+    "lanes": lanes,
+    "panels": panels,
+}
 
 
 def _canvas(width: float, height: float, parts: Sequence[str]) -> str:
@@ -208,6 +438,8 @@ def _scale(
     low: float, high: float, left: float, right: float, width: float
 ) -> tuple[Callable[[float], float], list[float]]:
     """A linear scale, and ticks at round numbers; fewer where there is less room."""
+    if high <= low:
+        high = low + (abs(low) or 1.0)
     rough = max((high - low) / (6 if width > 500 else 3), 1e-9)
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -216,12 +448,21 @@ def _scale(
     return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
 
 
+def _inner_scale(low: float, high: float, start: float, stop: float) -> tuple[Callable[[float], float], list[float]]:
+    """A linear scale from ``low`` at ``start`` to ``high`` at ``stop``, with two to five ticks at round numbers."""
+    rough = (high - low) / 2.5
+    power = 10 ** math.floor(math.log10(rough))
+    step = max(factor * power for factor in (0.5, 1, 2, 5) if factor * power <= rough * (1 + 1e-9))
+    ticks = [float(f"{i * step:.10g}") for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return (lambda number: start + (number - low) / (high - low) * (stop - start)), ticks
+
+
 def _log_scale(
-    low: float, high: float, start: float, stop: float, width: float
+    low: float, high: float, start: float, stop: float, width: float, digits: Sequence[int] = (1, 2, 5)
 ) -> tuple[Callable[[float], float], list[float]]:
     """A log scale from ``low`` at ``start`` to ``high`` at ``stop``, and its ticks, some 40 pixels apart at least."""
     a, b = math.log10(low), math.log10(high)
-    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in (1, 2, 5)]
+    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in digits]
     inside = [tick for tick in candidates if low * 0.999 <= tick <= high * 1.001]
 
     def place(number: float) -> float:

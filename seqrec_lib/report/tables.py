@@ -13,16 +13,23 @@ from html import escape
 
 import pandas as pd
 
-from seqrec_lib.report.html import NONE, Html, bullets, details, not_run, note, paragraph, stack, stacked, table
-from seqrec_lib.report.paper import METRICS, OPTIMIZER_STUDY, comparable, dataset_name, paper_dataset, paper_row
-from seqrec_lib.report.runs import ModelRuns
-from seqrec_lib.report.statistics import (
+from seqrec_lib.evaluate.statistics import (
     Interval,
     PairedTest,
     bootstrap_interval,
     compare_models,
+)
+from seqrec_lib.report.html import NONE, Html, bullets, details, not_run, note, paragraph, stack, stacked, table
+from seqrec_lib.report.paper import (
+    METRICS,
+    OPTIMIZER_STUDY,
+    comparable,
+    dataset_name,
+    paper_dataset,
+    paper_row,
     verdict,
 )
+from seqrec_lib.report.runs import ModelRuns
 
 METRIC_NAMES = {"ht": "HT", "ndcg": "NDCG", "mrr": "MRR"}
 _SIGNS = {

@@ -15,19 +15,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.latency.statistics import Estimate, interval, ratio, unit_name, units
-from seqrec_lib.report.paper import model_name
+from seqrec_lib.evaluate.statistics import Interval, interval, ratio
+from seqrec_lib.latency.statistics import unit_name, units
 from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
 
-PATHS = {
-    "served": "as served",
-    "module": "module",
+PROGRAMS = {
+    "served": "compiled for serving",
+    "module": "PyTorch module",
     "step": "one more event",
-    "again": "as served, again",
+    "again": "compiled for serving, again",
     "eager": "GPU, eager",
     "compiled": "GPU, compiled",
     "graph": "GPU, CUDA graph",
 }
+"""The path of a contestant -> the program that a reader knows it by."""
+BAND = 0.2  # how far a history's length may be from a window, as a part of it
 STAGES = ("encode", "score", "top_k")
 
 
@@ -90,33 +92,39 @@ class Timings:
         mine = self.of(model, path)
         return units(mine[column].to_numpy(np.float64), mine["process"].to_numpy(), mine["block"].to_numpy())
 
+    def at_length(self, model: str, path: str, window: int) -> np.ndarray:
+        """`units` of the median request of a model that reads ``window`` items: of all calls where the median history
+        fits into the window, else of those whose history is about as long as it (within `BAND`)."""
+        mine = self.of(model, path)
+        if mine["length"].median() > window:
+            near = mine["length"].between((1 - BAND) * window, (1 + BAND) * window)
+            counts = mine[near].groupby("process").size()
+            if len(counts) == mine["process"].nunique():
+                mine = mine[near].assign(block=0)  # a median for each process: a block has few such histories
+        return units(mine["total"].to_numpy(np.float64), mine["process"].to_numpy(), mine["block"].to_numpy())
+
     @property
     def unit(self) -> str:
         """ "process" or "block"."""
         return unit_name(self.calls["process"].to_numpy())
 
-    def median(self, model: str, path: str, column: str = "total") -> Estimate:
+    def median(self, model: str, path: str, column: str = "total") -> Interval:
         """Mean over units of the blocks' medians, with its interval, in microseconds."""
         return interval(self.units(model, path, column))
 
-    def ratio(self, slow: tuple[str, str], fast: tuple[str, str]) -> Estimate | None:
+    def ratio(self, slow: tuple[str, str], fast: tuple[str, str]) -> Interval | None:
         """How many times as long ``slow`` (model, path) takes as ``fast``, paired; None where one is missing."""
         if slow not in self.rows or fast not in self.rows:
             return None
         return ratio(self.units(*slow), self.units(*fast))
 
-    def paper_estimate(self, model: str, path: str) -> tuple[Estimate, Estimate, float] | None:
+    def paper_estimate(self, model: str, path: str) -> tuple[Interval, Interval, float] | None:
         """The paper's estimand: mean over samples without outliers, with them, and the share removed."""
         mine = self.paper[(self.paper["model"] == model) & (self.paper["path"] == path)]
         if mine.empty:
             return None
         trimmed, mean = (interval(mine[name].to_numpy(np.float64)) for name in ("trimmed_mean", "mean"))
         return trimmed, mean, float(mine["removed"].mean())
-
-
-def label(model: str, path: str | None = None) -> str:
-    """A contestant as a reader writes it: "Mamba4Rec, as served"."""
-    return model_name(model) + (f", {PATHS.get(path, path)}" if path else "")
 
 
 def milliseconds(value: float | None, digits: int = 3) -> str:
@@ -128,13 +136,13 @@ def milliseconds(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else _significant(value / 1e3, digits)
 
 
-def span(estimate: Estimate | None, form: Any = milliseconds) -> str:
+def span(estimate: Interval | None, form: Any = milliseconds) -> str:
     """The ends of an interval; a dash where there is none.
 
-    >>> span(Estimate(2000.0, 1000.0, 4000.0))
+    >>> span(Interval(2000.0, 1000.0, 4000.0))
     '1.00 to 4.00'
     """
-    if estimate is None or estimate.low is None or estimate.high is None:
+    if estimate is None or estimate.low != estimate.low:
         return "–"
     return f"{form(estimate.low)} to {form(estimate.high)}"
 

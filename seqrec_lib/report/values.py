@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import bootstrap_interval
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import METRICS, paper_row
 from seqrec_lib.report.statements import STATEMENTS, Evidence, Statement
-from seqrec_lib.report.statistics import bootstrap_interval
 
 Value = float | int | str
 VALUES: dict[str, Callable[[Runs], Value]] = {}

@@ -30,9 +30,12 @@ STAMP = ROOT / "tests" / "golden" / "code.json"
 SETTINGS = (
     "seqrec_lib.data.download",
     "seqrec_lib.data.files",
+    "seqrec_lib.data.own",
+    "seqrec_lib.data.own_table",
     "seqrec_lib.data.readers",
     "seqrec_lib.data.registry",
     "seqrec_lib.data.tables",
+    "seqrec_lib.data.times",
     "seqrec_lib.experiments.arms",
     "seqrec_lib.language.ranker_recipes",
     "seqrec_lib.language.recipes",

@@ -10,12 +10,13 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seqrec_lib.data.own import is_own
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import RunRecord, parse_record
@@ -52,11 +53,16 @@ def publish_runs(
     dataset: str | None = None,
     limit: int = PUBLISHED_LIMIT,
     failed: bool = False,
+    code_here: Callable[[RunRecord], str] | None = None,
 ) -> Report:
     """Copy complete runs from the new to the published folder; repeating it changes nothing.
 
-    Runs on demo data and runs of uncommitted code are refused one by one, the others are copied. ``failed``: so are
-    runs that failed, for failures that are results, as when an optimizer diverges.
+    Runs on demo data, on a reader's own file and of uncommitted code are refused one by one, the others are copied.
+
+    Args:
+        failed: so are runs that failed, for failures that are results, as when an optimizer diverges.
+        code_here: hash of the code that would carry out a record's run here. A run that began beside uncommitted files
+            was of committed code all the same if its hash is that of this clean tree.
 
     Raises:
         SeqRecError: no git checkout, one with uncommitted changes (results/ aside), or the folder would pass
@@ -73,7 +79,7 @@ def publish_runs(
     copies: list[tuple[str, Path, str, dict[str, bytes]]] = []
     for record in _records_in(store.new, experiment, dataset):
         target = store.published / relative_path(record)
-        reason = _unpublishable(record, failed)
+        reason = _unpublishable(record, failed, code_here)
         if target.is_file() and read_at(target).complete >= record.complete:
             report.known.append(record.run_id)
         elif reason:
@@ -100,17 +106,20 @@ def publish_runs(
     return report
 
 
-def _unpublishable(record: RunRecord, failed: bool) -> str | None:
+def _unpublishable(record: RunRecord, failed: bool, code_here: Callable[[RunRecord], str] | None) -> str | None:
     if not record.complete and not failed:
         return "the run failed; run it again, or publish failures too (--failed) if that it fails is the result"
     if record.edited is not None:
         return "it ran on edited code, unlike that of the goldens; run `make goldens`, commit, then run it again"
     if record.dataset["name"] == "demo":
         return "it ran on the demo data, which is never published"
+    if is_own(record.dataset["name"]) or is_own(str(record.config.get("dataset"))):
+        return "it ran on a reader's own file, which is never published"
     if record.environment.get("git_commit") is None:
         return "it names no commit; run it again in a git checkout"
-    if record.environment.get("git_dirty") is not False:
-        return "it ran on uncommitted code; commit, then run it again"
+    committed = record.environment.get("git_dirty") is False
+    if not committed and (code_here is None or record.code != code_here(record)):
+        return "it ran on code that is not the committed one; commit, then run it again"
     return None
 
 

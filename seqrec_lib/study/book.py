@@ -12,13 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.study.sections import without_empty_sections
+from seqrec_lib.study.weight import slim
 from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ LABELS = (
     re.compile(r"\$\$[ \t]*\((?P<label>[\w:.-]+)\)[ \t]*$", re.M),  # $$ ... $$ (label)
     re.compile(r"\{[^{}\n]*#(?P<label>[\w:.-]+)[^{}\n]*\}"),  # {#label} of an attribute block
 )
+RECORD_LINK = re.compile(r"_static/records/([0-9a-f]{16})\.json")
 # without a grammar that takes seconds to compile (see papermill_job)
 BUILD = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; sys.exit(main())"
 
@@ -80,6 +82,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         old = f"; {final} is still the previous book" if final.exists() else ""
         raise SeqRecError(f"the book was not built: {problems[0]}{rest}; see {log}{old}")
+    slim(html)
     _check(html, documents)
     old_book = root / "_build" / "html.old"
     shutil.rmtree(old_book, ignore_errors=True)
@@ -101,7 +104,8 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
-    _render_chapters(root, source)
+    run_ids = _render_chapters(root, source)
+    _export_models(source)
     # Methods chapters quote the library's own code.
     package = Path(__file__).resolve().parent.parent
     shutil.copytree(package, source / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -120,21 +124,36 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
         if not copy.is_file():
             raise SeqRecError(f"page {page.name} has no executed copy at {copy}; run `seqrec study` or `seqrec book`")
         notebook = read_json(copy, "run `seqrec book` again")
-        (folder / copy.name).write_text(json.dumps(fill(notebook, page.dataset), indent=1), encoding="utf-8")
+        text = json.dumps(fill(notebook, page.dataset), indent=1)
+        run_ids += RECORD_LINK.findall(text)
+        (folder / copy.name).write_text(text, encoding="utf-8")
+    _copy_records(run_ids, source)
     return documents(toc)
 
 
-def _render_chapters(root: Path, source: Path) -> None:
-    """Put values, exhibits and evidence into the chapters, and beside them the records that they cite."""
+def _render_chapters(root: Path, source: Path) -> list[str]:
+    """Put values, exhibits and evidence into the chapters; returns the ids of the runs that they cite."""
     from seqrec_lib.report.chapters import Book, render_folder
-    from seqrec_lib.report.evidence import copy_records
     from seqrec_lib.report.frames import Runs
     from seqrec_lib.results import RunStore
 
-    book = Book.read(root, Runs(RunStore()))
-    cited = render_folder(book, source)
-    run_ids = [run_id for evidence in cited.values() for run_id in evidence.run_ids]
-    copy_records(run_ids, book.published.runs.store, source)
+    cited = render_folder(Book.read(root, Runs(RunStore())), source)
+    return [run_id for evidence in cited.values() for run_id in evidence.run_ids]
+
+
+def _copy_records(run_ids: Iterable[str], source: Path) -> None:
+    """Put the records behind chapters and pages where these link to them."""
+    from seqrec_lib.report.evidence import copy_records
+    from seqrec_lib.results import RunStore
+
+    copy_records(run_ids, RunStore(), source)
+
+
+def _export_models(source: Path) -> None:
+    """Put the weights that the page *Try it* runs beside its scripts."""
+    from seqrec_lib.study.live_model import export
+
+    export(source)
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
@@ -270,9 +289,9 @@ def _words(dataset: str | None) -> dict[str, str]:
     """What stands for each placeholder on the page of a data set."""
     if dataset is None:
         return {"dataset": "", "dataset_title": ""}
-    from seqrec_lib.data.registry import DATASETS
+    from seqrec_lib.report.paper import dataset_name
 
-    return {"dataset": dataset, "dataset_title": DATASETS[dataset].title if dataset in DATASETS else dataset}
+    return {"dataset": dataset, "dataset_title": dataset_name(dataset)}
 
 
 def _source(cell: Mapping[str, Any]) -> str:

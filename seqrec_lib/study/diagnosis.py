@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from seqrec_lib.places import project_root
+from seqrec_lib.places import cache_folder, project_root
 from seqrec_lib.results.provenance import environment
 
 Row = tuple[str, str, str]  # what, its value, advice
@@ -72,7 +72,6 @@ def _data() -> list[Row]:
 
 
 def _disk() -> list[Row]:
-    from seqrec_lib.data.download import cache_folder
     from seqrec_lib.results import RunStore
 
     store = RunStore()

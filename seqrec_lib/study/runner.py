@@ -143,7 +143,7 @@ def _pages(root: Path, where: str, entry: Any) -> Iterator[Page]:
     for dataset, special in (datasets or {None: None}).items():
         own = {"dataset": dataset} if dataset is not None else {}
         values = parameters.check({**given, **(special or {}), **own}, schema, choices, where)
-        yield Page(notebook, dataset, values)
+        yield Page(notebook, values.get("dataset", dataset), values)
 
 
 def _is_mapping(value: Any) -> bool:
@@ -218,7 +218,15 @@ def run_study(
             not be built. A notebook that fails is no exception but an entry of the result.
     """
     study = load_study()
-    chosen = [_on_device(page, device, study.root) for page in study.select(profile, datasets, notebooks)]
+    chosen = study.select(profile, datasets, notebooks)
+    return execute_and_build(study, chosen, missing, build=build, device=device, say=say)
+
+
+def execute_and_build(
+    study: Study, pages: Sequence[Page], missing: str = "run", *, build: bool = True, device: str = "auto", say: Say
+) -> Result:
+    """`run_study` for some pages, which need not be study.yml's."""
+    chosen = [_on_device(page, device, study.root) for page in pages]
     others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
     _plan_all(chosen)
     result = Result()
@@ -227,7 +235,7 @@ def run_study(
     if missing == "run":
         result.failed_runs = _failed_runs(chosen)
     if build:
-        result.index = _build(study, result, say)
+        result.index = _build(study, chosen + others, result, say)
     return result
 
 
@@ -292,14 +300,14 @@ def build_book(*, say: Say = print) -> Result:
     with tempfile.TemporaryDirectory(prefix="seqrec-") as empty:
         jobs = [Job(page, "skip", {} if page.dataset == "demo" else {"SEQREC_RUNS": empty}) for page in study.pages()]
         result.failures = execute_pages(study.root, jobs, say)
-        result.index = _build(study, result, say)
+        result.index = _build(study, study.pages(), result, say)
     return result
 
 
-def _build(study: Study, result: Result, say: Say) -> Path:
+def _build(study: Study, pages: Sequence[Page], result: Result, say: Say) -> Path:
     from seqrec_lib.study.book import build
 
-    return build(study.root, study.pages(), {f.page.name: f.reason for f in result.failures}, say)
+    return build(study.root, pages, {f.page.name: f.reason for f in result.failures}, say)
 
 
 def _failed_runs(pages: Sequence[Page]) -> list[str]:

@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from seqrec_lib.data.sequences import (
     Sequences,
     Windows,
+    batches_by_step,
     bucketed_batches,
     cut_windows,
     padding_share,
@@ -66,8 +67,13 @@ class _Batches:
             self.windows = prefixes(self.sequences, config.max_length)
         else:
             self.windows = cut_windows(self.sequences, config.max_length, stride=config.stride or None, rng=rng)
-        batches = bucketed_batches(self.windows.lengths, config.tokens_per_batch, rng)
-        self.padding = padding_share(self.windows.lengths, batches)
+        lengths = self.windows.lengths
+        self.step_ends: np.ndarray | None = None
+        if config.samples_per_step:
+            batches, self.step_ends = batches_by_step(lengths, config.samples_per_step, config.tokens_per_batch, rng)
+        else:
+            batches = bucketed_batches(lengths, config.tokens_per_batch, rng)
+        self.padding = padding_share(lengths, batches)
         rank, world = self.share  # every process takes each world-th batch; all take equally many
         self.batches = batches[rank : len(batches) - len(batches) % world : world]
         if self.resident is not None:
@@ -76,8 +82,14 @@ class _Batches:
     def __len__(self) -> int:
         return len(self.batches)
 
+    def end_of_step(self, first: int, batches: int) -> int:
+        """The batch after the last one of the optimizer step that begins with batch ``first``."""
+        if self.step_ends is not None:
+            return int(self.step_ends[np.searchsorted(self.step_ends, first, side="right")])
+        return min(first + batches, len(self))
+
     def load(self, step: int) -> Batch:
-        """The windows of a step, and their fresh positions with the targets."""
+        """The windows of a batch, and their fresh positions with the targets."""
         if self.resident is not None:
             return self.resident.load(step)
         chosen = self.batches[step]
@@ -90,21 +102,26 @@ class _Batches:
         return Batch(items, lengths, trained.flatten().nonzero().squeeze(1), targets, None, len(targets))
 
 
-def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool) -> Loop:
+def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool, samples_per_step: int = 0) -> Loop:
     """The loop that trains: "ordinary", "resident" (fixed shapes, no graphs) or "graphs".
 
     Args:
         asked: "auto" takes graphs on a GPU where they can be had, and the ordinary loop elsewhere.
         processes: that train together. own: whether optimizer and batches are the loop's own.
+        samples_per_step: as in `TrainingConfig`.
 
     Raises:
         SeqRecError: what is asked for cannot be had for this run.
     """
+    if samples_per_step and processes > 1:
+        raise SeqRecError(f"samples_per_step is {samples_per_step}; {processes} processes need it to be 0")
     if asked == "ordinary":
         return asked
     reason = None
     if processes > 1:
         reason = f"{processes} processes train together"
+    elif samples_per_step:
+        reason = "a step sums over several batches"
     elif not own:
         reason = "another optimizer or rule of batches decides on the host"
     elif asked == "graphs" and device.type != "cuda":
@@ -204,7 +221,8 @@ def train(
         report: takes a line where the newest checkpoint is damaged and the one before is used.
         make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``. Warm-up and
             schedule scale the ``lr`` of its parameter groups.
-        batch_rule: decides how many batches a step sums over; one each if there is none.
+        batch_rule: decides how many batches a step sums over; one each if there is none. It goes without
+            ``samples_per_step``.
         checkpoint_seconds: at most about this much work is lost to a kill; an epoch's end always saves.
         loop: see `choose_loop`.
 
@@ -215,10 +233,12 @@ def train(
     """
     if config.objective == "all-positions" and not model.causal:
         raise ValueError(f"{type(model).__name__} is not causal: train it with objective='prefixes'")
+    if batch_rule is not None and config.samples_per_step:
+        raise ValueError("samples_per_step and a batch_rule both decide what a step sums over")
     accelerator = accelerator or make_accelerator()
     device = accelerator.device
     own = make_optimizer is None and batch_rule is None
-    loop = choose_loop(loop, device, accelerator.num_processes, own)
+    loop = choose_loop(loop, device, accelerator.num_processes, own, config.samples_per_step)
     torch.manual_seed(config.seed)
     model.to(device)
     precision = usable_precision(config.precision, device)
@@ -274,7 +294,7 @@ def train(
         if resident is not None:
             batches.padding = resident.train_epoch(state, look)
         while state.step < len(batches):
-            stop = min(state.step + (batch_rule.micro_batches if batch_rule else 1), len(batches))
+            stop = batches.end_of_step(state.step, batch_rule.micro_batches if batch_rule else 1)
             parts = [batches.load(step) for step in range(state.step, stop)]
             n_targets = sum(len(part.targets) for part in parts)
             factor = _rate_factor(config, state.total_steps, state.epoch + state.step / len(batches))
@@ -290,7 +310,8 @@ def train(
                     state.flops = counter.get_total_flops() / part.items.numel()
                 state.loss_sum = state.loss_sum + loss.detach().double() * len(part.targets)
                 state.positions += part.items.numel()
-            accelerator.clip_grad_norm_(model.parameters(), config.clip)
+            if config.clip:
+                accelerator.clip_grad_norm_(model.parameters(), config.clip)
             if batch_rule is not None:
                 batch_rule.before_step(optimizer)
             optimizer.step()

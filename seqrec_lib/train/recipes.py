@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from seqrec_lib.data.own import is_own
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import COUNTED, MODELS, check, check_architecture
@@ -29,12 +30,15 @@ class TrainingConfig(Checked):
             of its own and takes the loss at its end (the paper's way, and needed for models that are not causal).
         max_length: inputs of a window; histories are cut to it in evaluation too.
         stride: fresh targets of a window, 0 for max_length (see ``cut_windows``).
-        tokens_per_batch: padded positions of an optimizer step of one process.
+        tokens_per_batch: padded positions of a batch of windows of similar length, which is an optimizer step of one
+            process.
+        samples_per_step: windows of an optimizer step, drawn at random whatever their length; they are computed in
+            batches of similar length, and their gradients are summed. 0: a step is one batch.
         epochs, patience: training stops after ``epochs``, or after ``patience`` validations without a better NDCG@10.
         validate_every: epochs between validations.
         learning_rate, weight_decay, warmup_steps: of AdamW; the rate rises linearly over the warm-up.
         schedule: of the rate after it, over ``epochs``: "constant", or "cosine" down to zero.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; 0: any.
         average: decay of the exponential moving average of the weights that is validated and kept; 0: none.
         precision: "softmax-bf16" takes the item softmax's products in bfloat16, "bf16" also the model's, each where the
             processor has instructions for it (elsewhere it is many times slower; the record says which it was).
@@ -51,11 +55,12 @@ class TrainingConfig(Checked):
     learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 0.0
     warmup_steps: CountOrNone = 0
-    clip: Positive = 5.0
+    clip: NotNegative = 5.0
     average: Part = 0.999
     precision: Precision = "fp32"
     seed: Seed = 0
     schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
+    samples_per_step: CountOrNone = field(default=0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +77,7 @@ FEW_EPOCHS: dict[str, Any] = {  # where the item softmax makes an epoch long, th
     "epochs": 20,
 }
 AMAZON = FEW_EPOCHS | {"max_length": 50}
+OWN = "file:"  # every data set that is a reader's own file
 
 DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "demo": {
@@ -89,6 +95,15 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
     "amazon-2018-video-games": AMAZON,
     "amazon-2023-video-games": AMAZON,
     "amazon-2023-beauty-and-personal-care": AMAZON | {"epochs": 5},
+    OWN: {  # of any size: as long as validation gains, by an average that a few hundred steps fill
+        "precision": "softmax-bf16",
+        "max_length": 100,
+        "tokens_per_batch": 1600,
+        "learning_rate": 2e-3,
+        "average": 0.99,
+        "epochs": 40,
+        "patience": 4,
+    },
 }
 
 MODEL_TRAINING: dict[str, dict[str, Any]] = {
@@ -109,23 +124,46 @@ DATASET_ARCHITECTURE: dict[str, dict[str, Any]] = {
     "amazon-2018-video-games": {"dropout": 0.4},
     "amazon-2023-video-games": {"dropout": 0.4},
     "amazon-2023-beauty-and-personal-care": {"dropout": 0.4},
+    OWN: {"dropout": 0.3},
 }
+
+Recipe = Literal["study", "public"]
+
+# How the public code of Mamba4Rec (commit 44a0c84), which runs in RecBole, trains every model: each prefix is a sample.
+PUBLIC_CODE: dict[str, Any] = {
+    "objective": "prefixes",
+    "max_length": 200,
+    "samples_per_step": 2048,
+    "tokens_per_batch": 25_600,  # what is computed at once: 128 samples of 200 items
+    "epochs": 300,
+    "patience": 10,
+    "clip": 0.0,
+    "average": 0.0,
+    "dropout": 0.2,
+    "initialisation": "blanket",
+    "d_state": 32,
+}
+PUBLIC_CODE_AMAZON = {"max_length": 50, "tokens_per_batch": 12_800, "dropout": 0.4}
 
 
 def resolve(
-    dataset: str, model: str, seed: int, overrides: Mapping[str, Any] | None = None
+    dataset: str, model: str, seed: int, overrides: Mapping[str, Any] | None = None, recipe: Recipe = "study"
 ) -> tuple[dict[str, Any], TrainingConfig | None]:
     """(architecture, training) of a run; counting models have neither.
 
-    ``overrides`` names fields of :class:`TrainingConfig` or arguments of the model's class.
+    Args:
+        overrides: fields of :class:`TrainingConfig` or arguments of the model's class.
+        recipe: "study" is the study's own; "public" is that of Mamba4Rec's public code, for every model.
 
     Raises:
         SeqRecError: an override fits neither, a value is not allowed, or the model is unknown.
     """
     own = overrides_by_model([model], overrides or {})[model]
+    if recipe == "public" and model not in COUNTED:
+        return _by_public_code(dataset, model, seed, own)
     if model in COUNTED:
         return {}, None
-    dataset = base_name(dataset)
+    dataset = OWN if is_own(dataset) else base_name(dataset)
     defaults = MODELS[model].architecture
     chosen = {**defaults, **{k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}}
     training = dict(DATASET_TRAINING.get(dataset, {}))
@@ -136,6 +174,16 @@ def resolve(
     if not MODELS[model].causal(architecture):
         training["objective"] = "prefixes"
     return architecture, TrainingConfig(**training, seed=seed)
+
+
+def _by_public_code(
+    dataset: str, model: str, seed: int, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], TrainingConfig]:
+    settings = PUBLIC_CODE | (PUBLIC_CODE_AMAZON if dataset.startswith("amazon") else {}) | dict(overrides)
+    defaults = MODELS[model].architecture
+    training = {field.name for field in fields(TrainingConfig)}
+    architecture = check_architecture(model, {**defaults, **{k: v for k, v in settings.items() if k in defaults}})
+    return architecture, TrainingConfig(**{k: v for k, v in settings.items() if k in training}, seed=seed)
 
 
 def overrides_by_model(models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -5,9 +5,9 @@
 For each page, at 1280 and 390 pixels, light and dark: no console error, no failed request, no request to another
 machine, nothing wider than the window, no text of a chart that leaves its canvas, covers another or is smaller than
 10 pixels, no table of the kit wider than its box at 1280, no serious finding of axe-core (WCAG 2.1 A and AA). Then
-the search is used once. The Chromium is the system's (``CHROMIUM``, or the first of chromium, chromium-browser,
-google-chrome on the PATH); playwright drives it through the Node that its own wheel carries, so that no Node has to
-be installed."""
+the search is used, the page *Try it* is clicked through, and the book is weighed. The Chromium is the system's
+(``CHROMIUM``, or the first of chromium, chromium-browser, google-chrome on the PATH); playwright drives it through the
+Node that its own wheel carries, so that no Node has to be installed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from typing import Literal
 
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
+from seqrec_lib.study.weight import too_heavy
+
 WIDTHS = (1280, 390)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SEARCH_FIELDS = ".search-button__button, main form.bd-search, article form.bd-search"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 180_000  # milliseconds for one step of the browser: a busy machine is no finding
 TALLEST = 12_000  # pixels of a screenshot; longer pages are cut there
+OTHER_SPELLINGS = ("license", "normalized")  # the book is written in British English
 AXE_RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
     "resultTypes": ["violations"],
@@ -38,10 +41,19 @@ GRAVE = {"serious", "critical"}
 OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) return null;
-  const boxes = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > width + 1);
+  const scrolls = e => e && e !== document.body &&
+    (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
+  const texts = e => [...e.childNodes].filter(n => n.nodeType === 3);
+  const right = e => Math.max(e.getBoundingClientRect().right, ...texts(e).map(n => {
+    const range = document.createRange();  // a long word stands out of its box
+    range.selectNodeContents(n);
+    return range.getBoundingClientRect().right;
+  }));
+  const boxes = [...document.querySelectorAll('main *')].filter(e => right(e) > width + 1 && !scrolls(e.parentElement));
   const box = boxes.find(e => ![...e.children].some(c => boxes.includes(c))) || document.documentElement;
   const tag = `<${box.tagName.toLowerCase()} class="${box.className}">`;
-  return `${document.documentElement.scrollWidth} px of ${width}, for example ${tag}`;
+  const words = box.textContent.trim().slice(0, 40);
+  return `${document.documentElement.scrollWidth} px of ${width}, for example ${tag} ${words}`;
 }"""
 
 
@@ -146,15 +158,85 @@ def accessibility(page: Page, axe: str) -> Iterator[str]:
             yield f"axe {violation['id']} ({violation['impact']}, {len(nodes)} places): {nodes[0]['html'][:160]}"
 
 
-def check_search(browser: Browser, folder: Path, word: str) -> Iterator[str]:
-    """The search, from the disk: ``word`` must lead to at least one page."""
+def check_search(browser: Browser, folder: Path, word: str, patience: float = 60_000) -> Iterator[str]:
+    """The search, from the disk: ``word`` must lead to at least one page, and a result must show where it says it."""
     view = View(browser, WIDTHS[0], "light")
     view.page.goto(f"{(folder / 'search.html').as_uri()}?q={word}", wait_until="load")
-    try:
-        view.page.wait_for_selector("#search-results li a", timeout=60_000)
-    except Error:
-        yield f"search.html: no result for {word!r}"
+    for what, selector in (("result", "#search-results li a"), ("snippet", "#search-results li .context mark")):
+        try:
+            view.page.wait_for_selector(selector, timeout=patience)
+        except Error:
+            yield f"search.html: no {what} for {word!r}"
+            break
     yield from (f"search.html: {problem}" for problem in view.problems)
+
+
+def check_try(browser: Browser, path: Path) -> Iterator[str]:
+    """The page *Try it*, with the keyboard and on a phone: a title gives ten more from each model, the bias and the
+    measurement change what is shown, and a moved row gives RecBole another test item."""
+    for theme, width in zip(THEMES, WIDTHS, strict=True):
+        view = View(browser, width, theme)
+        try:
+            view.page.goto(path.as_uri(), wait_until="load")
+            yield from _use_evening(view.page)
+            if view.page.locator("#live-models [data-part=missing]").is_hidden():
+                yield from _use_models(view.page)
+        except Error as error:
+            yield f"{path.name}: the browser gave up: {error.message.splitlines()[0]}"
+        yield from (f"{path.name} ({width} px, {theme}): {problem}" for problem in view.problems)
+
+
+def _use_models(page: Page) -> Iterator[str]:
+    part = page.locator("#live-models")
+    page.wait_for_selector("#live-models [data-part=controls]:not([hidden])")
+    part.locator("input[list]").fill(part.locator("datalist option").first.get_attribute("value") or "")
+    page.keyboard.press("Enter")
+    if (found := part.locator(".live-next").count()) != 20:
+        yield f"{found} titles appear for a history of one, expected ten from each of two models"
+    seen = part.locator("[data-part=answers] em")
+    before = part.locator("[data-part=answers]").inner_text()
+    part.locator("[data-part=bias]").press("Space")
+    if before == part.locator("[data-part=answers]").inner_text() and not seen.count():
+        yield "the switch of the repeat bias changes nothing"
+    part.locator(".live-next").nth(1).press("Enter")
+    if "2 in the history" not in part.locator("[role=status]").inner_text():
+        yield "the status does not say that the history has two titles"
+    part.locator("[data-part=measure]").click()
+    page.wait_for_selector("#live-models [data-part=measure]:not([disabled])")
+    if part.locator("polyline[points*=' ']").count() != 4:
+        yield "the charts do not show both models after the measurement"
+    yield from (f"after the measurement, a chart: {what}" for what in page.evaluate(CHARTS))
+    if overflow := page.evaluate(OVERFLOW):
+        yield f"in use, wider than the window: {overflow}"
+
+
+def _use_evening(page: Page) -> Iterator[str]:
+    panel = page.locator("#evening")
+    rows, tests = panel.locator("[data-part=file] > li"), panel.locator("[data-part=orders] .test")
+
+    def items() -> list[str]:
+        return [text[0] for text in tests.all_inner_texts()]
+
+    before = items()
+    letter = before[1]  # RecBole's test item: the last of its ties in the file
+    panel.locator(f"li[data-letter={letter}] button[data-by='-1']").focus()
+    for _ in range(rows.count()):
+        if rows.first.get_attribute("data-letter") != letter:
+            page.keyboard.press("Enter")  # the focus stays on the button of the row that moves
+    if items()[1] == letter:
+        yield f"row {letter} was moved to the top with the keyboard, and is still RecBole's test item"
+    rows.first.scroll_into_view_if_needed()
+    top, bottom = rows.first.bounding_box(), rows.last.bounding_box()
+    assert top is not None and bottom is not None
+    page.mouse.move(top["x"] + 20, top["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(bottom["x"] + 20, bottom["y"] + bottom["height"] / 2, steps=5)
+    page.mouse.up()
+    if rows.last.get_attribute("data-letter") != letter or items()[1] != letter:
+        yield f"row {letter} was dragged to the end and is not RecBole's test item"
+    panel.locator("[data-part=reset]").click()
+    if items() != before:
+        yield "the evening is not as it was after the reset"
 
 
 def main() -> int:
@@ -185,7 +267,12 @@ def main() -> int:
                 shot = arguments.screenshots / picture if arguments.screenshots else None
                 findings += [f"{name} ({view.width} px, {view.theme}): {what}" for what in view.check(path, shot, axe)]
             print(f"  {'ok      ' if len(findings) == before else 'FINDINGS'} {name}")
-        findings += check_search(browser, folder, arguments.search)
+        for word in (arguments.search, *OTHER_SPELLINGS):
+            findings += check_search(browser, folder, word)
+        if (path := folder / "try.html") in pages:
+            findings += check_try(browser, path)
+        if weight := too_heavy(folder):
+            findings.append(weight)
         browser.close()
     for finding in findings:
         print(finding)

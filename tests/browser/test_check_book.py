@@ -50,6 +50,7 @@ def browser() -> Iterator[Browser]:
         ('<img src="missing.png" alt="x">', "request failed"),
         ('<img src="http://127.0.0.1:9/x.png" alt="x">', "request to another machine"),
         ('<div style="width: 3000px">wide</div>', "wider than the window"),
+        (f"<main><p>{'9' * 400}</p></main>", 'example <p class=""> 999'),
         ('<button class="search-button__button">Search</button>', "2 search fields"),
         (chart(200, ("all is well", 5, 50)), None),
         (chart(200, ("a long text that needs room", 150, 50)), "leaves the canvas"),

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from seqrec_lib.data import readers
-from seqrec_lib.data.download import cache_folder, data_folders, download, fetch, locate, missing
+from seqrec_lib.data.download import data_folders, download, fetch, locate, missing
 from seqrec_lib.data.registry import DatasetSpec, RemoteFile, Source, get
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.places import cache_folder
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
 

@@ -9,9 +9,9 @@ import pytest
 
 from seqrec_lib import data as library
 from seqrec_lib.data import available, load, readers, statistics
-from seqrec_lib.data.download import cache_folder
 from seqrec_lib.data.registry import DATASETS, DatasetSpec, RemoteFile, Source, verification
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.places import cache_folder
 
 MOVIES = "".join(f"{movie}::Film {movie} (1990)::Drama\n" for movie in range(1, 8))
 

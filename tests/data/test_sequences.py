@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from seqrec_lib.data.sequences import (
     WindowDataset,
+    batches_by_step,
     bucketed_batches,
     cut_windows,
     padding_share,
@@ -99,6 +100,30 @@ def test_batches_hold_each_window_once_within_the_budget(lengths: list[int], tok
         assert len(batch) == 1 or len(batch) * array[batch].max() <= tokens
     padded = sum(len(batch) * array[batch].max() for batch in batches)
     assert padding_share(array, batches) == pytest.approx(1 - array.sum() / padded)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=80),
+    samples=st.integers(1, 90),
+    tokens=st.integers(1, 600),
+)
+def test_steps_of_random_samples_hold_each_window_once(lengths: list[int], samples: int, tokens: int) -> None:
+    array = np.array(lengths)
+    batches, ends = batches_by_step(array, samples, tokens, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * array[batch].max() <= tokens for batch in batches)
+    steps = [np.concatenate(batches[first:end]) for first, end in zip([0, *ends[:-1]], ends, strict=True)]
+    assert [len(step) for step in steps[:-1]] == [samples] * (len(steps) - 1)
+    assert 1 <= len(steps[-1]) <= samples and ends[-1] == len(batches)
+
+
+def test_a_step_of_random_samples_has_windows_of_all_lengths() -> None:
+    lengths = np.arange(1, 1001)
+    batches, ends = batches_by_step(lengths, 100, 2000, np.random.default_rng(0))
+    first = lengths[np.concatenate(batches[: ends[0]])]
+    assert first.max() - first.min() > 800
+    assert not np.array_equal(first, lengths[np.concatenate(batches[ends[0] : ends[1]])])
 
 
 def test_padding_of_realistic_lengths_is_small() -> None:

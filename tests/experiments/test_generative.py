@@ -11,7 +11,7 @@ from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.experiments import generative
 from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.language.pretrained import Size, from_scratch
-from seqrec_lib.report import language
+from seqrec_lib.report import floors, frames, writers
 from seqrec_lib.results import RunStore, plain
 from tests.conftest import random_sequences
 
@@ -55,18 +55,17 @@ def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_pat
         for prefix in prefixes:
             own = ranks[f"{prefix}rank"].to_numpy()
             assert len(own) == small.n_users and set(own) <= {*range(1, 11), small.n_items + 1}
-    runs = language.rows(configs, records, store)
-    assert [own.other_model for own in runs] == [False, False, True, True]
-    assert "from scratch" in runs[2].label and "from scratch" in runs[3].label
-    parts = language.lists(runs[2], store)
-    assert len(parts) == 3
-    for part in parts.values():
-        values = part.user_means("ht@10")
-        assert values is not None and values.mean() == pytest.approx(part.mean("ht@10"))
+    runs, _ = floors.gather("generative", configs, records, store)
+    assert ["from scratch" in label for label in runs["label"]] == [False, False, True, True]
+    own = runs[runs["model"] == "gpt4rec"]
+    lists = writers.lists(own)
+    assert len(lists) == 3 and lists["ht@10"].notna().all()
+    for prefix in ("", "m5_", "trie_"):
+        values = frames.users(own, f"{prefix}ht@10", store)
+        assert values is not None and values.mean() == pytest.approx(records[2].metrics[f"{prefix}ht@10"])
     made = [record.environment["language_model"] for record in records[2:] if record is not None]
     assert made[0]["kind"] == "scratch"
     assert abs(made[1]["parameters"] / made[0]["parameters"] - 1) < 0.1  # one layer: few sizes to choose from
-    assert "MamRec" in str(language.writing_table(runs, "demo"))
     again = execute(generative, configs, store=store, missing="skip", progress=False)
     assert [record and record.run_id for record in again] == [record and record.run_id for record in records]
 
@@ -115,7 +114,7 @@ def test_a_checkpoint_in_a_folder_is_tuned_and_writes(tmp_path: Path, small: Seq
     (record,) = execute(generative, configs, store=store, progress=False, device="cpu")
     assert record is not None and record.error is None
     assert record.environment["language_model"]["kind"] == "folder"
-    (own,) = language.rows(configs, [record], store)
-    assert own.label.startswith(f"GPT4Rec (tiny-{architecture}") and not own.other_model
+    (own,) = floors.gather("generative", configs, [record], store)[0].to_dict("records")
+    assert own["label"].startswith(f"GPT4Rec (tiny-{architecture}") and own["made"] == "pretrained"
     assert record.environment["language_model"]["architecture"] == architecture
     assert store.kept(record.run_id) is not None

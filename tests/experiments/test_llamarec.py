@@ -14,7 +14,7 @@ from seqrec_lib.experiments import accuracy, llamarec, orpo
 from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language.pretrained import Size, from_scratch
-from seqrec_lib.report import rankers
+from seqrec_lib.report import floors, rankers
 from seqrec_lib.results import RunStore
 from tests.conftest import make_sequences, random_sequences
 from tests.language import gguf
@@ -84,8 +84,8 @@ def test_a_run_ranks_beside_its_floors_and_builds_on_its_retrievers_weights(stor
         assert (own[place < 0] == retrieved[place < 0]).all() and set(own[place >= 0]) <= set(range(1, 6))
     assert [entry["epoch"] for entry in record.history] == [0, 1]
     assert record.environment["language_model"]["kind"] == "scratch"
-    runs = rankers.rows([config], [record], store)
-    assert "from scratch" in runs[0].label and runs[0].other_model
+    (row,) = floors.gather("llamarec", [config], [record], store)[0].to_dict("records")
+    assert "from scratch" in row["label"] and row["made"] == "from scratch"
     again = execute(llamarec, [config], store=store, missing="skip", progress=False)
     assert again[0] is not None and again[0].run_id == record.run_id
 
@@ -182,8 +182,8 @@ def test_a_checkpoint_in_a_folder_takes_adapters_and_ranks(tmp_path: Path, store
     (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
     assert record is not None and record.error is None
     assert record.environment["language_model"]["kind"] == "folder"
-    (own,) = rankers.rows([config], [record], store)
-    assert "tiny-llama" in own.label and not own.other_model
+    (row,) = floors.gather("llamarec", [config], [record], store)[0].to_dict("records")
+    assert "tiny-llama" in row["label"] and row["made"] == "pretrained"
     assert np.isfinite(list(record.metrics.values())).all()
 
 
@@ -216,8 +216,8 @@ def test_in_four_bits_a_ranker_is_tuned_kept_and_tuned_further(
     names = {path.name for path in (kept / llamarec.KEPT).iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "base.json"} <= names
     assert "model.safetensors" not in names
-    (own,) = rankers.rows([config.base], [record], store)
-    assert "tiny-llama in four bits" in own.label and not own.other_model
+    (row,) = floors.gather("llamarec", [config.base], [record], store)[0].to_dict("records")
+    assert "tiny-llama in four bits" in row["label"] and row["made"] == "pretrained"
 
 
 def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
@@ -241,10 +241,10 @@ def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
     found = store.table(zero, "ranks")["place"].to_numpy() >= 0
     assert 0 < found.sum() < len(found)  # it was asked about these users alone
     assert zero.cost["prompt_tokens"] > 100 and zero.metrics["recall@5"] == found.mean()
-    labels = [own.label for own in rankers.rows(configs, records, store)]
-    assert [label.partition("tiny.gguf, ")[2].partition(", ")[2].rstrip(")") for label in labels] == [
-        "zero-shot", "", "titles shuffled",
-    ]  # fmt: skip
+    labels = floors.gather("llamarec", configs, records, store)[0]["label"].tolist()
+    assert all("tiny.gguf" in label for label in labels)
+    assert "prompts 0" in labels[0] and "prompts 0" not in labels[1] and "titles shuffled" in labels[2]
+    assert [own.label.count("zero-shot") for own in rankers.rows(configs, records, store)] == [1, 0, 0]
     assert other.metrics["retriever_ndcg@10"] == tuned.metrics["retriever_ndcg@10"]
     (config,) = orpo.plan(
         {"dataset": "demo", "retriever": "sasrec", "arms": ["dpo"], "seeds": [0], "source": source, "overrides": quick,

@@ -13,7 +13,7 @@ from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language.objectives import OBJECTIVES
 from seqrec_lib.language.pairings import KINDS
-from seqrec_lib.report import preferences
+from seqrec_lib.report import floors, preferences
 from seqrec_lib.results import RunStore
 from tests.conftest import make_sequences, random_sequences
 from tests.experiments.test_llamarec import QUICK
@@ -89,9 +89,9 @@ def test_arms_share_what_they_start_from_and_a_missing_part_fails_that_arm_alone
         assert record.metrics["before_ndcg@10"] == pytest.approx(fine.metrics["ndcg@10"])
         assert record.cost["steps"] == 2
     assert paper.metrics["kl"] < sft.metrics["kl"]  # a rate of 5e-6, in its warm-up
-    runs = preferences.rows(configs, records, store)
-    changes = preferences.compare(runs, store)
-    assert [c.difference is None for c in changes] == [False, False, True, True]
+    runs = preferences.named(floors.gather("orpo", configs, records, store)[0])
+    changes = preferences.changes(runs, store).set_index("label")
+    assert changes.loc[list(runs["label"]), "gap"].isna().tolist() == [False, False, True, True]
 
 
 def test_changes_by_hand() -> None:

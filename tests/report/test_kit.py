@@ -86,3 +86,49 @@ def test_marks_stand_where_the_scale_says() -> None:
 def test_labels_at_the_ends_of_lines_do_not_cover_each_other() -> None:
     placed = svg._apart([(10.0, "a", ""), (11.0, "b", ""), (60.0, "c", "")], 15)
     assert [y for y, _, _ in placed] == [10.0, 25.0, 60.0]
+
+
+def marks_of(picture: ElementTree.Element) -> list[tuple[float, float]]:
+    return [
+        (float(mark.get("cx", 0)), float(mark.get("cy", 0))) for mark in picture.iter() if mark.tag.endswith("circle")
+    ]
+
+
+def test_values_below_zero_stand_left_of_a_line_at_zero() -> None:
+    frame = pd.DataFrame({"m": ["A", "B"], "g": "", "mean": [-0.2, 0.1], "low": [-0.3, 0.0], "high": [-0.1, 0.2]})
+    for picture in pictures(
+        kit.figure(frame, "dots", alt="A.", caption="C.", group="g", label="m", value="mean", axis="").html
+    ):
+        (left, _), (right, _) = marks_of(picture)
+        zero = [float(text.get("x", 0)) for text in picture.iter() if text.text in {"0", "-0"}]
+        assert len(zero) == 1 and left < zero[0] < right
+
+
+PANELS = pd.DataFrame({"p": ["a", "a", "b", "b"], "x": [1, 10, 1, 10], "y": [1.0, 2.0, 3.0, 30.0]})
+
+
+def test_panels_share_a_scale_unless_they_are_free() -> None:
+    options = {"alt": "A.", "caption": "C.", "panel": "p", "x": "x", "y": "y"}
+    for free in (False, True):
+        for picture in pictures(kit.figure(PANELS, "panels", free_y=free, **options).html):
+            places = [y for _, y in marks_of(picture)]
+            assert (abs(places[2] - places[0]) < 1) == free  # side by side: the least of each panel
+
+
+def test_what_lies_above_a_panel_is_hollow_at_its_edge() -> None:
+    html = kit.figure(PANELS, "panels", alt="A.", caption="C.", panel="p", x="x", y="y", top=3.0).html
+    for picture in pictures(html):
+        filled = [
+            mark.get("style", "").startswith("fill:var(--chart-1")
+            for mark in picture.iter()
+            if mark.tag.endswith("circle")
+        ]
+        assert filled == [True, True, True, False]
+        places = [y for _, y in marks_of(picture)]
+        assert places[2] == places[3]
+
+
+def test_a_panel_of_many_lines_is_refused() -> None:
+    many = pd.DataFrame({"p": "a", "s": list("abcdefg"), "x": 1, "y": 1.0})
+    with pytest.raises(ValueError, match="7 lines"):
+        svg.panels(many, 700, panel="p", series="s", x="x", y="y")

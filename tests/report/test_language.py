@@ -1,10 +1,9 @@
-"""Models that write queries on other pages: labels, which runs are shown, and the verdict on the pair."""
+"""Models that write queries on other pages: labels, and which runs are shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 
 from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.report import language
-from seqrec_lib.report.runs import ModelRuns
 from seqrec_lib.results import RunRecord, RunStore
 from tests.fakes import make_record
 
@@ -74,17 +72,3 @@ def test_other_pages_show_complete_runs_a_missing_model_once_and_pretrained_ones
     ]  # fmt: skip
     assert [record is None for record in behind] == [False, False, True, True, False]
     assert found[2].label.startswith("MamRec (mamba")
-
-
-def pair(store: RunStore, save: Any, shares: dict[str, list[float]], dataset: str = "ml-100k") -> list[ModelRuns]:
-    configs = [config(m, s, dataset=dataset) for m, own in shares.items() for s in range(len(own))]
-    records = [save(c, hits(shares[c["model"]][c["seed"]])) for c in configs]
-    return language.rows(configs, records, store)
-
-
-@pytest.mark.parametrize(("steps", "said"), [(24, True), (32, True), (33, False)])  # the end of text takes a step too
-def test_free_queries_shorter_than_a_title_are_said(steps: int, said: bool) -> None:
-    config = {"tuning": {"title_tokens": 32}, "writing": {"steps": steps}}
-    runs = [SimpleNamespace(complete=[]), SimpleNamespace(complete=[SimpleNamespace(config=config)])]
-    notes = language._cut_titles(runs)  # type: ignore[arg-type]
-    assert bool(notes) == said and (not said or f"after {steps} tokens" in notes[0])

@@ -1,22 +1,26 @@
-"""The optimizer page's tables and figures, from made-up records with known answers."""
+"""The optimizer page's frames, from made-up records with known answers."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from seqrec_lib.experiments import optimizers
-from seqrec_lib.report import batch_figures, optimizer_grids
-from seqrec_lib.report import optimizer_figures as drawing
 from seqrec_lib.report import optimizers as report
-from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.frames import over_seeds
+from seqrec_lib.results import RunRecord, RunStore, plain
+from tests.fakes import make_record
 
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "dataset": "demo",
     "model": "sasrec",
     "arms": ["adam-default", "adam", "adamw-cosine", "usgm-paper"],
-    "grids": ["adam", "adam-wide", "usgm", "usgm-lr0", "usgm-wide", "plane-usgm"],
+    "grids": ["adam", "adam-wide", "usgm", "plane-usgm"],
     "seeds": [0, 1, 2],
     "epochs": 2,
     "grid_epochs": 1,
@@ -25,284 +29,154 @@ PARAMETERS = {
     "beta_epochs": 1,
     "overrides": {},
 }
-
-
-class Record:
-    """As much of a `RunRecord` as a page reads."""
-
-    complete = True
-    run_id = "0" * 16
-    error = ""
-
-    def __init__(self, loss: float, seed: int) -> None:
-        wobble = 0.01 * seed
-        self.metrics = {"loss": loss + wobble, "best_valid_loss": loss + wobble, "test_loss": loss}
-        self.metrics |= {"ndcg@10": 0.1, "ht@10": 0.2}
-        self.cost = {"train_seconds": 10.0, "steps": 40}
-        entry = {"loss": loss, "valid_loss": loss, "samples": 1000, "steps": 20, "seconds": 5.0}
-        self.history = [entry, entry]
+TRACE = pa.table({"epoch": [1, 1, 2, 2], "step": [1, 2, 1, 2], "m": [1, 4, 1, 4]})
+Made = tuple[list[Any], list[Any], list[RunRecord | None]]
 
 
 @pytest.fixture
-def found() -> report.Gathered:
-    cells, configs = optimizers.cells(PARAMETERS), optimizers.plan(PARAMETERS)
-    losses = {"adam-default": 6.2, "adam": 6.0, "adamw-cosine": 5.9, "usgm-paper": 6.1}
-    records: list = [None] * len(configs)
-    for cell in reversed(cells):  # a run shown twice keeps its arm's loss
-        if cell.arm:
-            value = losses[cell.arm]
-        elif cell.grid == "adam":
-            value = 6.3
-        elif cell.grid == "adam-wide":
-            value = 6.3 + 0.1 * abs(np.log10(cell.values[0] / 1e-2))  # best in the middle
-        else:
-            value = 7.0 + np.log10(cell.values[-1])
-        records[configs.index(cell.config)] = Record(value, cell.config.seed)
-    return report.gather(cells, configs, records)
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "new", tmp_path / "published")
 
 
-def test_differences_are_paired_by_seed(found: report.Gathered) -> None:
-    a, b = found.arm("adam"), found.arm("adamw-cosine")
-    assert a is not None and b is not None
-    value = report.difference(a, b, "best_valid_loss")
-    assert value is not None and value.seeds == 3
-    assert value.estimate == pytest.approx(0.1) and value.low == pytest.approx(0.1)  # the seeds' wobble cancels
-    assert value.word == "higher"
+def save(store: RunStore, config: Any, loss: float, trace: pa.Table = TRACE) -> RunRecord:
+    entry = {"loss": loss, "valid_loss": loss, "samples": 1000, "steps": 20, "seconds": 5.0}
+    metrics = {"loss": loss, "best_valid_loss": loss, "test_loss": loss, "ndcg@10": 0.1, "ht@10": 0.2}
+    record = make_record(
+        experiment="optimizers", config=plain(config), dataset={"name": config.dataset}, metrics=metrics,
+        cost={"steps": 40, "wall_seconds": 1.0}, history=[entry | {"epoch": number} for number in (1, 2)],
+    )  # fmt: skip
+    return store.save(record, {"trace": trace})
 
 
-def test_the_interval_is_students() -> None:
-    from scipy import stats
-
-    from seqrec_lib.report.runs import ModelRuns
-
-    def runs(losses: list[float]) -> ModelRuns:
-        records = tuple(Record(loss, 0) for loss in losses)
-        return ModelRuns("demo", "x", "x", (0, 1, 2, 3), records, (None,) * 4, (None,) * 4)  # type: ignore[arg-type]
-
-    value = report.difference(runs([1.0, 1.3, 0.9, 1.1]), runs([1.0] * 4), "loss")
-    expected = stats.ttest_1samp([0.0, 0.3, -0.1, 0.1], 0.0).confidence_interval(0.95)
-    assert value is not None and (value.low, value.high) == pytest.approx((expected.low, expected.high))
-    assert value.word == "not told apart"
-
-
-class Tables:
-    """A store that has one table for every record."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-
-    def table(self, record: Record, name: str) -> pa.Table:
-        return self._table
-
-
-def trace(c1: list[float]) -> pa.Table:
-    """Four steps in two epochs with c2 / sqrt(B) = 1."""
-    return pa.table({"epoch": [1, 1, 2, 2], "step": [1, 2, 1, 2], "m": [1, 4, 1, 4], "c1": c1, "c2": [1.0, 2.0] * 2})
-
-
-def of_losses(losses: dict[str, float], **changes: object) -> report.Gathered:
-    """A page of arms with these losses and no grids."""
-    asked = PARAMETERS | {"arms": list(losses), "grids": []} | changes
+def page(store: RunStore, loss: Any, trace: pa.Table = TRACE, **changes: Any) -> pd.DataFrame:
+    """The page's runs, where ``loss`` of a cell is a number, "failed", or None: not run. An arm's cell comes last, so
+    that a run which stands in two places has the arm's."""
+    asked = PARAMETERS | changes
     cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    records: list = [None] * len(configs)
-    for cell in cells:
-        records[configs.index(cell.config)] = Record(losses[cell.arm], cell.config.seed)
-    return report.gather(cells, configs, records)
+    records: list[RunRecord | None] = [None] * len(configs)
+    for cell in reversed(cells):
+        value = loss(cell)
+        if value == "failed":
+            failed = {"status": "failed", "error": "not finite", "dataset": {"name": "demo"}, "metrics": {}}
+            made = make_record(experiment="optimizers", config=plain(cell.config), **failed)
+        else:
+            made = None if value is None else save(store, cell.config, value, trace)
+        records[configs.index(cell.config)] = made
+    return report.gather(cells, configs, records, store)
 
 
-def test_only_the_data_of_figure_3_are_compared_with_it() -> None:
-    assert "curves on MovieLens 100K" in report.data_note("ml-100k").text
-    assert "nothing here is compared" in report.data_note("ml-1m").text
-    assert "Simulated" in report.data_note("demo").text
+def wobbly(**losses: float) -> Any:
+    """Losses by arm, whose seeds differ by 0.01; grids at 6.3."""
+    named = {name.replace("_", "-"): loss for name, loss in losses.items()}
+    return lambda cell: named.get(cell.arm, 6.3) + 0.01 * cell.config.seed if cell.arm else 6.3
+
+
+def test_a_run_has_a_row_wherever_it_stands(store: RunStore) -> None:
+    runs = page(store, wobbly(adam=6.0))
+    assert len(runs) == 4 * 3 + 5 + 5 + 5 + 12
+    (tuned,) = runs.loc[(runs["grid"] == "adam") & (runs["at"] == 3e-3), "run_id"]  # is the arm's run at the first seed
+    assert tuned == runs.loc[(runs["arm"] == "adam") & (runs["seed"] == 0), "run_id"].iloc[0]
+    plane = runs[runs["grid"] == "plane-usgm"]
+    assert set(plane["lr0"]) == {1e-4, 1e-2, 1.0} and set(plane["at"]) == {0.1, 1.0, 10.0, 100.0}
+
+
+def test_differences_are_paired_by_seed(store: RunStore) -> None:
+    runs = page(store, wobbly(adam=6.0, adamw_cosine=5.9))
+    table = report.pairs(runs, [("adam", "adamw-cosine"), ("adam", "sgd")], ["best_valid_loss", "ndcg@10"])
+    (row,) = table.to_dict("records")  # SGD is not on the page
+    assert row["best_valid_loss"] == pytest.approx(0.1)
+    assert row["best_valid_loss low"] == pytest.approx(0.1)  # what the seeds have in common cancels
+    assert row["seeds"] == 3
+
+
+def test_how_far_h_moved_is_relative_to_its_first_value(store: RunStore) -> None:
+    trace = pa.table({"H": [2.0, 2.5, 3.0], "D": [10.0] * 3})
+    table = over_seeds(page(store, lambda cell: 6.0, trace, arms=["usgm"], grids=[]), ["H_change", "D_last"])
+    assert table["H_change"].iloc[0] == pytest.approx(0.5) and table["D_last"].iloc[0] == 10
+
+
+def test_curves_add_up_costs_and_stand_beside_the_reference(store: RunStore) -> None:
+    runs = page(store, wobbly(adam=6.0, usgm_paper=7.0), grids=[])
+    curves = report.curves(runs, store)
+    last = curves[(curves["arm"] == "adam") & (curves["epoch"] == 2) & (curves["seed"] == 0)].iloc[0]
+    assert (last["samples"], last["steps"], last["seconds"]) == (2000, 40, 10.0)
+    shown = report.beside(curves, {"loss": "training", "valid_loss": "validation"}, "adam")
+    by_line = shown[shown["arm"] == "usgm-paper"].groupby("line")
+    assert by_line["mean"].first()["validation"] == pytest.approx(7.01)
+    assert by_line[["low", "high"]].first().loc["validation of Adam, tuned"].tolist() == pytest.approx([6.0, 6.02])
+    assert set(shown.loc[shown["arm"] == "adam", "line"]) == {"training", "validation"}
+
+
+def test_a_reference_stands_beside_arms_of_its_own_model_only(store: RunStore) -> None:
+    runs = page(store, lambda cell: 6.0, model="2mamba4rec", arms=["adam", "probing", "sasrec-probing"], grids=[])
+    shown = report.beside(report.curves(runs, store), {"valid_loss": "validation"}, "adam")
+    assert shown.groupby("arm")["line"].nunique().to_dict() == {"adam": 1, "probing": 2, "sasrec-probing": 1}
 
 
 @pytest.mark.parametrize(
-    ("rule", "sides", "met"),
+    ("arm", "columns", "met"),
     [
-        ("usgm-paper", {"c1": [0.0, 1.0, 2.0, 0.9], "c2": [1.0, 2.0] * 2}, "3 of 6"),
-        ("usgm-noise", {"signal": [0.0, 1.0, 2.0, 1.0], "noise": [1.0, 32.0, 1.0, 33.0]}, "3 of 6"),
-        ("usgm-noise", {"signal": [9.0, -1.0, 9.0, -1.0], "noise": [1.0, 4.0] * 2}, "0 of 6"),
+        ("usgm-paper", {"c1": [0.0, 0.5, 0.0, 1.5], "c2": [1.0, 2.0, 1.0, 2.0]}, 1),  # c2 / sqrt(4) = 1 at the ends
+        ("usgm-paper", {"c1": [9.0, 9.0, 9.0, 9.0], "c2": [1.0, -2.0, 1.0, -2.0]}, 0),  # a negative slope never meets
+        ("usgm-noise", {"signal": [0.0, 1.0, 0.0, 1.0], "noise": [9.0, 33.0, 9.0, 31.0]}, 1),  # 8 x signal, noise / 4
     ],
 )
-def test_the_sides_of_a_rule_meet_at_an_epochs_last_step(rule: str, sides: dict, met: str) -> None:
-    asked = PARAMETERS | {"arms": [rule], "grids": []}
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    found = report.gather(cells, configs, [Record(6.0, seed) for seed in range(3)])  # type: ignore[arg-type]
-    table = pa.table({"epoch": [1, 1, 2, 2], "step": [1, 2, 1, 2], "m": [1, 4, 1, 4]} | sides)
-    assert met in batch_figures.met_table(found, Tables(table)).text  # type: ignore[arg-type]
+def test_growth_stops_by_the_rule_where_both_sides_meet(
+    store: RunStore, arm: str, columns: dict[str, list[float]], met: int
+) -> None:
+    trace = TRACE
+    for name, values in columns.items():
+        trace = trace.append_column(name, [values])
+    traces, ends = report.batch(page(store, lambda cell: 6.0, trace, arms=[arm], grids=[], seeds=[0]), store)
+    assert (ends["met"].iloc[0], ends["epochs"].iloc[0], ends["B"].iloc[0]) == (met, 2, 4)
+    assert set(traces["panel"].str.partition(": ")[2]) == {"batches in a step", "the two sides"}
+    assert traces["line"].nunique() == 3
 
 
-def test_without_runs_everything_says_so() -> None:
-    cells, configs = optimizers.cells(PARAMETERS), optimizers.plan(PARAMETERS)
-    empty = report.gather(cells, configs, [None] * len(configs))
-    assert "not run" in report.arms_table(empty).text and "not run" in optimizer_grids.tuning_table(empty).text
-    assert "not run" in report.summary(empty, "demo").text
-    assert "not run" in batch_figures.met_table(empty, Tables(trace([0.0] * 4))).text  # type: ignore[arg-type]
-    assert drawing.curves(empty, "loss", "Training loss") is None
-    assert drawing.sensitivity(empty, {"x": ["adam"]}) is None
-    assert drawing.plane(empty.grids["plane-usgm"], "x", None) is None
-    assert report.beta_table(None).text == "beta at one point: not run."
+def test_grids_say_what_was_tried_what_failed_and_what_an_arm_uses(store: RunStore) -> None:
+    def loss(cell: Any) -> Any:
+        return {3e-3: 6.1, 1e-2: 6.0, 3e-2: "failed", 1e-3: None}.get(cell.values[-1] if cell.values else 0, 6.5)
+
+    runs = page(store, loss, arms=[], grids=["adam", "probing-lr0"], seeds=[0])
+    first, second = report.grids(runs).to_dict("records")
+    assert (first["done"], first["planned"], first["failed"]) == (3, 5, 1)
+    assert (first["best_at"], first["least"], first["largest"]) == (1e-2, 6.0, 6.5)
+    assert first["used"] == 3e-3 and first["excess"] == pytest.approx(0.1)
+    assert second["used"] is None or np.isnan(second["used"])
+    assert set(report.points(runs)["panel"]) == {"Adam: lr", "Probing USGM: lr0"}
 
 
-def test_what_was_not_run_is_named_below_the_tables(found: report.Gathered) -> None:
-    arms = [*found.arms, ModelRuns("demo", "sgd", "SGD", (0,), (None,), (None,), (None,))]
-    some = report.Gathered(arms, found.grids | {"sgd": [((0.1,), None), ((1.0,), None)]}, None)
-    for piece in (report.arms_table(some), optimizer_grids.tuning_table(some), optimizer_grids.robustness_table(some)):
-        rows, _, note = piece.text.partition("Not run: ")
-        assert "SGD" in note and "not run" not in rows
+def test_without_tuning_asks_for_the_worst_start(store: RunStore) -> None:
+    def loss(cell: Any) -> float | None:
+        if cell.grid == "sasrec-adamw-near":
+            return None
+        return (5.95 if cell.values == (1e-8,) else 5.9) + 0.01 * cell.config.seed
+
+    asked = {
+        "model": "2mamba4rec",
+        "arms": ["adam"],
+        "grids": ["adam", "probing-lr0", "sasrec-probing", "sasrec-adamw-near"],
+    }
+    own, other = report.without_tuning(page(store, loss, **asked)).to_dict("records")
+    assert (own["largest"], own["best"]) == (5.95, 5.9) and own["gap"] == pytest.approx(0.05)
+    assert own["sd"] == pytest.approx(0.01)
+    assert other["rates"] == 0 and np.isnan(other["gap"]) and np.isnan(other["sd"])
 
 
-def test_the_cost_has_the_processors_seconds_where_records_have_them(found: report.Gathered) -> None:
-    own = found.arms[0]
-    assert report.cost_table(found).text.splitlines()[2].split()[-1] == "–"
-    for seed, record in enumerate(own.records):
-        record.cost["cpu_seconds"] = 60.0 + 2 * seed  # type: ignore[union-attr]
-    assert report.cost_table(found).text.splitlines()[2].split()[-1] == "62"  # the mean of 60, 62 and 64
-
-
-def test_the_tuning_table_says_whether_the_value_in_use_is_best(found: report.Gathered) -> None:
-    text = optimizer_grids.tuning_table(found).text
-    assert "yes" in text and "no" in text  # Adam's used rate has the arm's lower loss; USGM's best D is the smallest
-
-
-def test_a_point_that_failed_is_told_from_one_that_was_not_run() -> None:
-    asked = PARAMETERS | {"arms": [], "grids": ["usgm-adam", "plane-adam-norm"], "model": "2mamba4rec", "epochs": 3}
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    records: list = [Record(6.0, 0) for _ in configs]
-    for cell in cells:
-        if cell.values in ((1.0,), (1.0, 100.0)):
-            failure = Record(0.0, 0)
-            failure.complete, failure.error = False, "the gradient of parameter x is not finite; clip"
-            records[configs.index(cell.config)] = failure
-        elif cell.values == (0.1,):
-            records[configs.index(cell.config)] = None
-    found = report.gather(cells, configs, records)
-    text = optimizer_grids.tuning_table(found).text
-    assert "0.1: not run, 1: failed" in text and "grid incomplete" in text
-    assert "at lr0 = 1: the gradient of parameter x is not finite." in text
-    text = optimizer_grids.robustness_table(found).text
-    assert "11 of 12, 1 failed" in text and "lr0 = 1, D = 100: the gradient of parameter x is not finite" in text
-    figure = drawing.plane(found.grids["plane-adam-norm"], "x", None, [v for n, v in found.failed if "plane" in n])
-    assert figure is not None
-    assert [t.get_text() for t in figure.axes[0].texts if not t.get_text().startswith("6")] == ["failed"]
-
-
-def test_without_tuning_asks_for_the_worst_start_within_the_seeds_spread() -> None:
-    asked = PARAMETERS | {"model": "2mamba4rec", "arms": ["adam", "adamw-cosine"]}
-    asked["grids"] = ["adam", "probing-lr0", "sasrec-probing", "sasrec-adamw-near"]
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-
-    def gathered(worst: float) -> report.Gathered:
-        records: list = [None] * len(configs)
-        for cell in cells:
-            if cell.grid != "sasrec-adamw-near":
-                loss = worst if cell.values == (1e-8,) else 5.9
-                records[configs.index(cell.config)] = Record(loss, cell.config.seed)  # seeds differ by 0.01
-        return report.gather(cells, configs, records)
-
-    for worst, word in ((5.919, "yes"), (5.921, "no")):
-        text = optimizer_grids.without_tuning(gathered(worst), "demo").text
-        row = next(line for line in text.splitlines() if line.startswith("Probing USGM  "))
-        assert "Adam, 5 of 5 rates" in row
-        assert f"5.900 to {worst:.3f}" in row and row.rstrip().endswith(word)
-        assert row.split()[-2] == "0.010"
-        row = next(line for line in text.splitlines() if line.startswith("Probing USGM (SASRec)"))
-        assert "2 of 2" in row and "0 of 3 rates" in row and "not run" in row and row.rstrip().endswith("–")
-        assert (
-            "no test of it" not in text
-            and "no test of it" in optimizer_grids.without_tuning(gathered(worst), "ml-100k").text
-        )
-    assert "no grid of the probing variant" in optimizer_grids.without_tuning(report.gather([], [], []), "demo").text
-
-
-@pytest.mark.parametrize(("worst", "word"), [(5.9, "yes"), (5.91, "–")])
-def test_without_seeds_only_a_worst_start_that_is_no_worse_is_within_noise(worst: float, word: str) -> None:
-    asked = PARAMETERS | {"arms": [], "grids": ["sasrec-probing", "sasrec-adamw-near"], "seeds": [0]}
-    asked["model"] = "2mamba4rec"
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    records: list = [None] * len(configs)
-    for cell in cells:
-        loss = 5.9 if cell.grid.endswith("near") else worst
-        records[configs.index(cell.config)] = Record(loss, 0)
-    row = optimizer_grids.without_tuning(report.gather(cells, configs, records), "demo").text.splitlines()[2]
-    assert row.startswith("Probing USGM (SASRec)") and row.split()[-1] == word
-
-
-def test_arms_of_another_model_stand_beside_their_own_reference_and_in_no_figure() -> None:
-    losses = {"adamw-cosine": 6.0, "probing": 6.1, "sasrec-adamw": 5.0, "sasrec-probing": 4.75}
-    asked = PARAMETERS | {"model": "2mamba4rec", "arms": list(losses), "grids": []}
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    found = of_losses(losses, model="2mamba4rec")
-    assert {own.model for own in found.arms} == {"adamw-cosine", "probing"}
-    assert {cell.config.model for cell in cells if cell.arm.startswith("sasrec")} == {"sasrec"}
-    assert set(drawing.curve_numbers(found, "loss")["arm"]) == {"adamw-cosine", "probing"}
-    text = optimizer_grids.over_seeds(found, "ml-1m").text
-    assert "tuned on MovieLens 100K" in text
-    rows = [line for line in text.splitlines() if "Best validation loss" in line]
-    assert "+0.100 (+0.100 to +0.100)" in rows[0] and "higher" in rows[0]
-    assert rows[1].startswith("Probing USGM (SASRec)") and "-0.250" in rows[1] and "lower" in rows[1]
-    none = report.gather(cells, configs, [None] * len(configs))
-    assert "not run" in optimizer_grids.over_seeds(none, "demo").text
-    assert "not planned" in optimizer_grids.over_seeds(report.gather([], [], []), "demo").text
-
-
-def test_the_frontier_has_the_arms_with_their_range_and_the_grid_over_share() -> None:
-    asked = PARAMETERS | {"arms": ["adamw-cosine", "probing", "probing-noise"], "grids": ["share"]}
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    records: list = [None] * len(configs)
-    for cell in cells:
-        records[configs.index(cell.config)] = Record(6.0 + (cell.values[0] if cell.values else 0.0), cell.config.seed)
-    numbers = drawing.frontier_numbers(report.gather(cells, configs, records))
-    arm = numbers[numbers["arm"] == "probing"].iloc[0]
-    assert (arm["steps"], arm["low"]) == (40, 6.0) and arm["high"] == pytest.approx(6.02)
-    grid = numbers[numbers["arm"] == ""]
-    assert list(grid["share"]) == [2, 8, 32, 128] and list(grid["best_valid_loss"]) == [8.0, 14.0, 38.0, 134.0]
-    assert drawing.frontier(numbers) is not None and "share 32 38.000 in 40" in drawing.frontier_alt(numbers)
-    assert drawing.frontier(numbers[:0]) is None and drawing.frontier_alt(numbers[:0]) == "No run"
-
-
-def test_a_plane_is_framed_by_runs_of_its_model_and_epochs(found: report.Gathered) -> None:
-    assert report.least(found, "plane-usgm") == pytest.approx(3.0)  # usgm-lr0 is as short, the arms are not
-    assert report.least(found, "adam") == pytest.approx(5.91)  # AdamW's mean over seeds
-    assert report.least(found, "sasrec-adamw") is None
-
-
-def test_the_working_rules_trace_has_what_it_compares() -> None:
-    asked = PARAMETERS | {"arms": ["usgm-paper", "usgm-noise"], "grids": []}
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    found = report.gather(cells, configs, [Record(6.0, config.seed) for config in configs])  # type: ignore[misc]
-    table = trace([0.0, 0.5, 0.0, 0.5]).append_column("signal", [[1.0] * 4]).append_column("noise", [[12.0] * 4])
-    figure = batch_figures.batch_traces(found, Tables(table))  # type: ignore[arg-type]
-    assert figure is not None
-    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[3].lines}
-    assert lines["8 × signal"] == [8.0] * 4 and lines["noise / B"] == [12.0, 3.0, 12.0, 3.0]
-
-
-def test_the_step_table_says_how_far_h_moved() -> None:
-    asked = PARAMETERS | {"arms": ["adam", "usgm"], "grids": ["usgm"]}
-    cells, configs = optimizers.cells(asked), optimizers.plan(asked)
-    found = report.gather(cells, configs, [Record(6.0, config.seed) for config in configs])  # type: ignore[misc]
-    store = Tables(pa.table({"H": [2.0, 2.5, 3.0], "D": [10.0] * 3}))
-    rows = optimizer_grids.step_table(found, store).text.splitlines()[2:]  # type: ignore[arg-type]
-    assert rows[0].split()[-5:] == ["10", "2", "3", "1.5", "3"] and rows[0].startswith("USGM ")
-    assert rows[1].startswith("USGM, lr0 = 1, D = 10 ") and sum("D = " in row for row in rows) == 5
-    empty = report.gather(cells, configs, [None] * len(configs))
-    assert "not run" in optimizer_grids.step_table(empty, store).text  # type: ignore[arg-type]
-
-
-def test_figures_draw_what_ran(found: report.Gathered) -> None:
-    figure = drawing.curves(found, "valid_loss", "Validation loss")
-    assert figure is not None
-    assert [len(axis.lines) for axis in figure.axes] == [4] * 4
-    numbers = drawing.curve_numbers(found, "loss")
-    last = numbers[numbers["arm"] == "adam"].iloc[-1]
-    assert (last["samples"], last["steps"], last["seconds"]) == (2.0, 40, 10.0)
-    figure = drawing.sensitivity(found, {"Adam": ["adam"], "USGM": ["usgm-lr0"]})
-    assert figure is not None
-    high = [axis.get_ylim()[1] for axis in figure.axes]
-    assert high[0] < 6.4 and high[1] == pytest.approx(3.0 + drawing.CUT)  # what is far above the least is cut off
-    plane = drawing.plane(found.grids["plane-usgm"], "USGM", 5.9)
-    assert plane is not None and len(plane.axes[0].texts) == 12
+def test_where_nothing_was_run_frames_are_empty_or_say_so(store: RunStore) -> None:
+    runs = page(store, lambda cell: None)
+    assert report.curves(runs, store).empty
+    assert all(frame.empty for frame in report.batch(runs, store))
+    assert report.grids(runs)["least"].isna().all()
+    assert all(frame.empty for frame in report.beta(None, store))
+    nothing = page(store, lambda cell: None, arms=[], grids=[])
+    for frame in (
+        over_seeds(nothing, []),
+        report.grids(nothing),
+        report.points(nothing),
+        report.without_tuning(nothing),
+    ):
+        assert frame.empty
 
 
 def noise_table(power: float, intercept: float) -> pa.Table:
@@ -317,11 +191,20 @@ def noise_table(power: float, intercept: float) -> pa.Table:
 
 
 def test_the_fits_find_the_axis_and_the_crossing() -> None:
-    fits = batch_figures.beta_fits(noise_table(1.0, 0.1))
+    fits = report.beta_fits(noise_table(1.0, 0.1))
     right, wrong = fits["real", "1/m"], fits["real", "1/sqrt(m)"]
     assert right.r2 > 0.999 > wrong.r2
-    assert (right.intercept, right.slope) == pytest.approx((0.1, 1.0), abs=1e-2) and right.crossing == "10"
-    assert wrong.intercept < 0 and wrong.crossing.startswith("never")
-    root = batch_figures.beta_fits(noise_table(0.5, 0.1))["fixed", "1/sqrt(m)"]
-    assert root.r2 > 0.999 and root.crossing in {"98", "99", "100", "101", "102"}
-    assert batch_figures.beta_figure(noise_table(1.0, 0.1)).axes[0].get_title().startswith("Real step")
+    assert (right.intercept, right.slope) == pytest.approx((0.1, 1.0), abs=1e-2)
+    assert right.crossing == pytest.approx(10, abs=0.5)
+    assert wrong.intercept < 0 and wrong.crossing is None
+    root = report.beta_fits(noise_table(0.5, 0.1))["fixed", "1/sqrt(m)"]
+    assert root.r2 > 0.999 and root.crossing == pytest.approx(100, abs=2)
+
+
+def test_measured_beta_has_two_standard_errors_beside_both_curves(store: RunStore) -> None:
+    record = store.save(make_record(experiment="optimizers"), {"noise": noise_table(1.0, 0.1)})
+    shown, fits = report.beta(record, store)
+    measured = shown[shown["line"] == "measured"]
+    assert len(measured) == 2 * 5 and (measured["high"] > measured["beta"]).all()
+    assert shown.groupby("step", sort=False)["line"].nunique().to_dict() == dict.fromkeys(report.STEPS.values(), 3)
+    assert fits["B"].notna().sum() == 2

@@ -1,12 +1,12 @@
-"""The pages of rankers and of tuning on preferences, from made-up runs; and what shows where nothing was run."""
+"""The pages of rankers and of tuning on preferences, from made-up runs: orders, floors, changes; and nothing run."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -16,8 +16,7 @@ from seqrec_lib.experiments import llamarec, orpo
 from seqrec_lib.experiments.base import key
 from seqrec_lib.language.assessment import Assessment, position_bias
 from seqrec_lib.language.candidates import Pools
-from seqrec_lib.report import preference_figures, preferences, rankers, tables
-from seqrec_lib.report.statistics import Interval
+from seqrec_lib.report import floors, kit, preferences, rankers, tables
 from seqrec_lib.results import RunRecord, RunStore, plain
 
 USERS, K = 300, 20
@@ -43,14 +42,16 @@ def assessment(skill: float, seed: int) -> tuple[Assessment, np.ndarray]:
     return found, logits
 
 
-def save(store: RunStore, experiment: Any, config: Any, metrics: Any, columns: Any, letters: Any = None) -> RunRecord:
+def save(
+    store: RunStore, experiment: Any, config: Any, metrics: Any, columns: Any, letters: Any = None, **cost: float
+) -> RunRecord:
     made = {"ranks": pa.table(columns)} | ({"letters": pa.table(letters)} if letters else {})
     record = RunRecord(
         run_id=key(experiment, config), experiment=experiment.NAME, config=plain(config),
         revision=experiment.revision(config), parents=experiment.parents(config), dataset={"name": config.dataset},
         environment={"device": "Test CPU", "language_model": {"kind": "scratch", "parameters": 180_000}},
         status="complete", code="0" * 16, started="2026-11-20T10:00:00.000+00:00",
-        finished="2026-11-20T10:05:00.000+00:00", metrics=metrics, history=[], cost=COST,
+        finished="2026-11-20T10:05:00.000+00:00", metrics=metrics, history=[], cost=COST | cost,
     )  # fmt: skip
     return store.save(record, made)
 
@@ -97,25 +98,54 @@ def test_other_pages_show_what_was_run_among_the_masked_numbers_alone(store: Run
     assert "leads" not in tables.summary(frame, "ml-1m").text
 
 
-def test_floors_are_rows_beside_the_ranker_with_their_own_numbers(store: RunStore) -> None:
-    _, records, (own,) = ranker_runs(store, 0.0)
-    assert own.label == "LlamaRec on SASRec (from scratch, 0.18 M weights)"
-    shown = rankers.with_floors([own], store)
-    assert [part.label for part in shown] == [
-        own.label, "LlamaRec on SASRec, blended (from scratch, 0.18 M weights)",
-        "SASRec: retriever's order", "SASRec: by popularity",
-    ]  # fmt: skip
-    for part, prefix in zip(shown[1:], ("blend", "retriever", "popularity"), strict=True):
-        assert part.mean("ndcg@10") == np.mean([r.metrics[f"{prefix}_ndcg@10"] for r in records])
-        values = part.user_means("ndcg@10")
-        assert values is not None and values.mean() == pytest.approx(part.mean("ndcg@10"))
-    text = str(rankers.candidates_table([own], store, "ml-1m"))
-    assert text.count("at random") == 1 and "0.2272" in text
-    frame = tables.accuracy_frame(shown)
-    by_label = frame[frame["metric"] == "ht@10"].set_index("label")
-    assert by_label.loc[own.label, "verdict"] == "other model"  # the paper's is pretrained
-    assert set(by_label["verdict"].iloc[1:]) == {"not in the paper"}  # SASRec's row is no number for its order
-    assert "6,738,415,616" in str(rankers.cost_table([own], "ml-1m"))
+def orders_of(store: RunStore, skill: float) -> pd.DataFrame:
+    configs, records, _ = ranker_runs(store, skill)
+    runs, _ = floors.gather("llamarec", configs, records, store)
+    return rankers.orders(runs, store).set_index("label")
+
+
+def test_every_order_of_the_candidates_has_its_own_numbers(store: RunStore) -> None:
+    table = orders_of(store, 0.0)
+    own = "LlamaRec on SASRec (from scratch, 0.18 M weights)"
+    orders = [own, f"{own}, blended with its retriever", "SASRec: the retriever's order", "SASRec: by popularity"]
+    assert list(table.index) == [*orders, "SASRec: at random", "LlamaRec as the paper prints it"]
+    records = store.records("llamarec")
+    for label, prefix in zip(orders, ("", "blend_", "retriever_", "popularity_"), strict=True):
+        row = table.loc[label]
+        assert row["mean"] == pytest.approx(np.mean([record.metrics[f"{prefix}ndcg@10"] for record in records]))
+        assert row["low"] < row["mean"] < row["high"] and row["seeds"] == 2
+        assert row["found"] == pytest.approx(np.mean([record.metrics[f"{prefix}subset_ndcg@10"] for record in records]))
+    assert table.loc["SASRec: at random", "found"] == pytest.approx(0.2272, abs=1e-4)
+    assert table.loc["LlamaRec as the paper prints it", "mean"] == 0.067  # Table 3
+    gaps = table.loc[orders, "mean"] - table.loc["SASRec: the retriever's order", "mean"]
+    assert np.allclose(table.loc[orders, "gap"].drop("SASRec: the retriever's order"), gaps.drop(gaps.index[2]))
+    assert np.isnan(table.loc["SASRec: the retriever's order", "gap"])
+
+
+@pytest.mark.parametrize(("skill", "below"), [(9.0, "no"), (0.0, "the retriever's order"), (-9.0, "at random")])
+def test_a_ranker_below_a_floor_is_marked_by_the_table(store: RunStore, skill: float, below: str) -> None:
+    table = orders_of(store, skill)
+    assert below in table["below"].iloc[0]
+    assert table.loc[[label for label in table.index if label.startswith("SASRec: ")], "below"].isna().all()
+    columns = [kit.Column("label", "Order"), kit.Column("below", "Below a floor", missing="-")]
+    shown = floors.tables(table.reset_index(), columns, caption="Orders").text
+    assert shown.count("at random") >= 1 and "Orders, pretrained: not run" in shown
+
+
+def test_pretrained_rankers_stand_apart_with_floors_of_their_own(store: RunStore) -> None:
+    configs, records, _ = ranker_runs(store, 1.0)
+    quick = {"prompt": "llamarec", "lora_rank": 8}
+    (other,) = llamarec.plan(
+        {"dataset": "ml-1m", "retrievers": ["sasrec"], "seeds": [0], "source": "a/model", "overrides": quick}
+    )
+    found, _ = assessment(2.0, 5)
+    made = save(store, llamarec, other, found.metrics, found.columns)
+    runs, shown = floors.gather("llamarec", configs, records, store)
+    assert shown[-1] == made and len(shown) == 3
+    table = rankers.orders(runs, store)
+    assert table.groupby("made", sort=False).size().to_dict() == {"from scratch": 6, "pretrained": 6}
+    again, _ = floors.gather("llamarec", [*configs, other], [*records, made], store)
+    assert len(again) == 3  # a planned one counts once
 
 
 def test_memory_of_the_papers_ranker_is_computed_from_its_sizes() -> None:
@@ -126,36 +156,26 @@ def test_memory_of_the_papers_ranker_is_computed_from_its_sizes() -> None:
     assert sum(layer.weight.numel() for layer in layers.values()) == rankers.LLAMA_7B_LINEAR
     taken = [layer for name, layer in layers.items() if name.endswith(("q_proj", "v_proj"))]
     assert sum(8 * (m.in_features + m.out_features) for m in taken) == rankers.LLAMA_7B_ADAPTERS
-    text = str(rankers.memory_table())
-    for gigabytes in ("107.81", "26.95", "27.02", "4.39", "4.46"):  # 16 bytes of each; 4; with adapters; in four bits
-        assert f" {gigabytes}" in text
+    table = rankers.memory()  # 16 bytes of each; 4, and adapters; in four bits
+    assert table["frozen"].tolist() == pytest.approx([0, 26.95, 4.39], abs=0.005)
+    assert table["together"].tolist() == pytest.approx([107.81, 27.02, 4.46], abs=0.005)
 
 
-def test_an_order_that_no_seed_touches_is_one_run(store: RunStore) -> None:
-    _, _, (own,) = ranker_runs(store, 8.0)
-    twice = replace(
-        own, records=own.records[:1] * 3, ranks=own.ranks[:1] * 3, masked_ranks=(None,) * 3, seeds=(0, 1, 2)
-    )
-    by_label = {part.model: part for part in rankers.with_floors([twice], store)}
-    assert len(by_label["retriever"].complete) == 1 and by_label["retriever"].spread("ndcg@10") is None
-    assert len(by_label["llamarec"].complete) == 3
+def test_letters_are_shares_by_place_with_the_range_of_seeds(store: RunStore) -> None:
+    configs, records, _ = ranker_runs(store, 0.0)
+    runs, _ = floors.gather("llamarec", configs, records, store)
+    frame = rankers.letters(runs, store)
+    sums = frame.groupby(["panel", "line"])["mean"].sum()
+    assert len(sums) == 6 and np.allclose(sums, 1.0)
+    assert (frame["low"] <= frame["mean"] + 1e-12).all() and frame["place"].max() == K
 
 
-def test_position_bias_is_drawn_and_told(store: RunStore) -> None:
-    _, _, runs = ranker_runs(store, 0.0)
-    frame = rankers.letters_frame(runs, store)
-    assert list(frame["letter"]) == list("ABCDEFGHIJKLMNOPQRST")
-    assert rankers.letters_figure(frame) is not None
-    assert "the letter that is chosen most is" in rankers.letters_alt(frame)
-    assert "Less the mean logits" in str(rankers.bias_table(runs, "ml-1m"))
-
-
-def preference_runs(store: RunStore, gains: dict[str, float | tuple[float, float]]) -> Any:
-    """Two seeds of each arm, which gains as much with both, or as a pair says."""
+def preference_runs(store: RunStore, gains: dict[str, float | tuple[float, float]], **cost: float) -> pd.DataFrame:
+    """Two seeds of each arm, which gains as much with both, or as a pair says; DPO was not run."""
     configs = orpo.plan({"dataset": "ml-1m", "retriever": "sasrec", "arms": [*gains, "dpo"], "seeds": [0, 1]})
     records: list[RunRecord | None] = []
     for config in configs:
-        if config.arm == "dpo":  # not run
+        if config.arm == "dpo":
             records.append(None)
             continue
         _, before = assessment(1.0, config.seed)
@@ -163,67 +183,44 @@ def preference_runs(store: RunStore, gains: dict[str, float | tuple[float, float
         found, _ = assessment(1.0 + (gain[config.seed] if isinstance(gain, tuple) else gain), config.seed)
         found.add("before_", before)
         found.metrics |= {"kl": 0.01, "changed": 0.1, "popularity": 0.8, "before_popularity": 0.8}
-        found.metrics |= {"permuted_subset_ndcg@10": 0.3, "before_permuted_subset_ndcg@10": 0.25}
-        records.append(save(store, orpo, config, found.metrics, found.columns))
-    return configs, records, preferences.rows(configs, records, store)
+        records.append(save(store, orpo, config, found.metrics, found.columns, **cost))
+    return preferences.named(floors.gather("orpo", configs, records, store)[0])
 
 
-def test_arms_are_compared_with_what_they_started_from(store: RunStore) -> None:
-    _, _, runs = preference_runs(store, {"orpo-paper": 0.0, "orpo": 3.0, "orpo-leaky": -3.0})
-    changes = preferences.compare(runs, store)
-    assert [preferences.reading(c) for c in changes] == ["not told apart", "higher", "lower", "not run"]
-    assert changes[0].difference is not None and changes[0].difference.estimate == 0.0
-    text = str(preferences.changes_table(changes, "ml-1m"))
-    assert "+0.0500" in text and "not run" in text
-    summary = str(preferences.summary(changes))
-    assert "Against before, higher: ORPO." in summary
-    assert "Against before, lower: ORPO on the test items (a leak)." in summary
-    assert "Against before, not told apart: ORPO, the paper's" in summary
-    assert "Beside" not in summary  # more fine-tuning was not run
+def test_arms_are_compared_with_what_they_started_from_and_with_more_fine_tuning(store: RunStore) -> None:
+    runs = preference_runs(store, {"sft": 1.0, "orpo-paper": 0.0, "orpo": 3.0, "orpo-leaky": (9.0, -1.0)})
+    table = preferences.changes(runs, store).set_index("label")
+    assert list(table.index[:3]) == [preferences.BEFORE, "More fine-tuning", "ORPO, the paper's setting and pairs"]
+    paper, orpo_row, leak = (table.loc[preferences.LABELS[arm]] for arm in ("orpo-paper", "orpo", "orpo-leaky"))
+    assert (paper["gap"], paper["p"], paper["up"]) == (0.0, 1.0, 0)
+    assert orpo_row["gap low"] > 0 and orpo_row["p"] < 0.05 and orpo_row["up"] == 2
+    assert orpo_row["beside low"] > 0 > paper["beside high"]
+    assert leak["up"] == 1 and leak["seeds"] == 2  # its seeds disagree
+    assert np.isnan(table.loc["More fine-tuning", "beside"]) and np.isnan(table.loc["DPO", "mean"])
+    assert table.loc["Candidates: the retriever's order", "mean"] > 0
+    assert table.loc[preferences.BEFORE, "below"] == "no" and pd.isna(table.loc["DPO", "below"])
 
-    apart = [(0.01, 0.02), (-0.01, 0.02), (-0.02, -0.01)]
-    beside = [replace(c, against=Interval(0.0, *ends)) for c, ends in zip(changes, apart, strict=False)]
-    summary = str(preferences.summary(beside))
-    assert "Beside as many steps of more fine-tuning, higher: ORPO, the paper's" in summary
-    assert "Beside as many steps of more fine-tuning, lower: ORPO on the test items (a leak)." in summary
-    assert preference_figures.arms_figure(changes) is not None
-    assert "0.0100" in str(preferences.behaviour_table(runs, "ml-1m"))
-    bars = preference_figures.bars_frame(runs, store)
-    assert set(bars["arm"]) == {"ORPO, the paper's setting and pairs"}
+
+def test_the_papers_figures_have_its_number_beside_before(store: RunStore) -> None:
+    runs = preference_runs(store, {"orpo-paper": 0.0})
+    bars = preferences.figures(runs, store, "orpo-paper")
+    assert list(bars["when"]) == ["before", "after"] * 3
     assert bars[bars["when"] == "before"]["paper"].tolist()[:2] == [0.148, 0.067]  # Table 3; no MRR is printed
-    assert bars[bars["when"] == "after"]["paper"].isna().all()
-    assert preference_figures.bars(bars) is not None and "after" in preference_figures.bars_alt(bars)
-
-
-def test_an_arm_whose_seeds_disagree_is_neither_higher_nor_lower(store: RunStore) -> None:
-    _, _, runs = preference_runs(store, {"sft": 0.0, "orpo": 3.0, "orpo-leaky": (9.0, -1.0)})
-    changes = preferences.compare(runs, store)
-    assert [preferences.reading(c) for c in changes] == ["not told apart", "higher", "seeds differ", "not run"]
-    assert changes[1].against_agree and not changes[2].against_agree
-    summary = str(preferences.summary(changes))
-    assert "Against before, seeds differ: ORPO on the test items (a leak)." in summary
-    assert "more fine-tuning, higher: ORPO." in summary
-    assert "more fine-tuning, higher over users, with seeds that differ: ORPO on the test items" in summary
-    assert str(preferences.changes_table(changes, "ml-1m")).count(", seeds differ") == 1
+    assert bars[bars["when"] == "after"]["paper"].isna().all() and (bars["low"] < bars["high"]).all()
+    assert preferences.figures(runs, store, "simpo").empty
 
 
 @pytest.mark.parametrize(("pairs", "said"), [(7, False), (8, True)])
 def test_the_papers_pairs_without_ratings_are_called_so(store: RunStore, pairs: int, said: bool) -> None:
-    configs, records, _ = preference_runs(store, {"orpo-paper": 0.0})
-    changed = [
-        record and replace(record, cost=record.cost | {"pairs": pairs, "ties": 0}, dataset={"n_users": 8}, tables={})
-        for record in records
-    ]
-    assert ("no ratings" in preferences.rows(configs, changed, store)[0].label) == said
+    runs = preference_runs(store, {"orpo-paper": 0.0})
+    named = preferences.named(runs.assign(pairs=pairs, users=8))
+    assert ("no ratings" in named["label"].iloc[0]) == said
 
 
 def test_nothing_run_says_so(store: RunStore) -> None:
     configs = llamarec.plan({"dataset": "demo", "retrievers": ["sasrec"], "seeds": [0]})
-    runs = rankers.rows(configs, [None], store)
-    assert "not run" in str(rankers.candidates_table(runs, store, "demo"))
-    assert rankers.letters_figure(rankers.letters_frame(runs, store)) is None
+    runs, _ = floors.gather("llamarec", configs, [None], store)
+    assert rankers.orders(runs, store)["mean"].isna().all() and rankers.letters(runs, store).empty
     arms = orpo.plan({"dataset": "demo", "retriever": "sasrec", "arms": ["orpo"], "seeds": [0]})
-    rows = preferences.rows(arms, [None], store)
-    changes = preferences.compare(rows, store)
-    assert preference_figures.arms_figure(changes) is None
-    assert preference_figures.bars(preference_figures.bars_frame(rows, store)) is None
+    runs = preferences.named(floors.gather("orpo", arms, [None], store)[0])
+    assert preferences.changes(runs, store)["mean"].isna().all() and preferences.figures(runs, store, "orpo").empty

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.evaluate.statistics import metric_values
 from seqrec_lib.report.runs import gather
-from seqrec_lib.report.statistics import metric_values
 from seqrec_lib.results import run_key
 from tests.report.conftest import Made
 

@@ -4,11 +4,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from seqrec_lib.report import costs, figures, footer, tables
-from seqrec_lib.report.claims import CLAIMS, own_tables_table
+from seqrec_lib.evaluate.statistics import Interval, PairedTest, bootstrap_interval, metric_values
+from seqrec_lib.report import figures, footer, tables
 from seqrec_lib.report.html import details, note, table
-from seqrec_lib.report.statistics import Interval, PairedTest, bootstrap_interval, metric_values, verdict
-from seqrec_lib.results.rechecks import Recheck
+from seqrec_lib.report.paper import verdict
 
 VOID = {"img", "br", "hr"}
 
@@ -80,7 +79,6 @@ def test_accuracy_tables_show_what_was_not_run(make):
     piece = tables.accuracy_tables(tables.accuracy_frame(made.runs), "ml-1m")
     assert check(piece).tables == 4  # one for each metric, one for masked ranking
     assert piece.text.count("○ not run") == 3
-    assert row_of(piece, "SASRec")[-3:] == ["2", "of", "3"]
     assert "0.303" in piece.text  # the paper's Mamba4Rec shows although ours is missing
     assert "HT@10 on MovieLens 1M" in piece.text
     check(tables.summary(tables.accuracy_frame(made.runs), "ml-1m"))
@@ -176,34 +174,10 @@ def test_a_page_with_nothing_run_still_works(make):
     for piece in (
         tables.accuracy_tables(frame, "ml-1m"),
         tables.summary(frame, "ml-1m"),
-        costs.cost_table(runs, "ml-1m"),
-        costs.size_table(runs, "ml-1m"),
         tables.paired_table(tables.paired_tests(runs, "ht@10"), "ht@10", "ml-1m"),
         footer.failures(runs),
-        footer.provenance(nothing),
     ):
         check(piece)
-    assert "5 runs" in footer.provenance(nothing).text
-    assert "not run" in footer.provenance(nothing).text
-
-
-def row_of(piece, label):
-    return next(line for line in piece.text.splitlines() if line.startswith(label)).split()
-
-
-def test_size_table_has_the_papers_counts_beside_ours(make):
-    piece = costs.size_table(make().runs, "ml-1m")
-    check(piece)
-    assert row_of(piece, "SASRec") == ["SASRec", "321,984", "320k", "100,096", "100k"]
-    assert row_of(piece, "Mamba4Rec") == ["Mamba4Rec", "–", "300k", "–", "80k"]
-
-
-def test_cost_table_has_times_runs_and_hardware(make):
-    piece = costs.cost_table(make().runs, "ml-1m")
-    check(piece)
-    assert row_of(piece, "SASRec") == ["SASRec", "3", "2.0", "5.0", "–", "2", "of", "3"]
-    assert "Mamba4Rec" not in piece.text  # not run: the tables of accuracy say so once
-    assert "Test CPU, 2 threads" in piece.text
 
 
 def test_a_page_without_the_paper_has_no_empty_columns(make):
@@ -213,21 +187,6 @@ def test_a_page_without_the_paper_has_no_empty_columns(make):
     assert "Not run on Demo (simulated): Mamba4Rec." in piece.text
     assert "Verdict" not in piece.text and "Difference" not in piece.text  # nor in what explains the columns
     assert "paper" not in figures.metric_caption(tables.accuracy_frame(make("demo").runs, ["ht@10"]))
-
-
-def test_a_resumed_run_costs_its_epochs_at_least(make):
-    (own,) = [runs for runs in make().runs if runs.label == "SASRec"]
-    for record in own.complete:
-        record.cost["wall_seconds"] = 3.0  # the clock since the run went on; its three epochs took six seconds
-    assert row_of(costs.cost_table([own], "ml-1m"), "SASRec")[3] == "0.1"
-
-
-def test_the_cost_table_says_when_one_models_seconds_differ_from_run_to_run(make):
-    (own,) = [runs for runs in make().runs if runs.label == "SASRec"]
-    assert "By the clock" not in costs.cost_table([own], "ml-1m").text
-    for entry in own.complete[0].history:
-        entry["seconds"] *= 2.5
-    assert "differ by up to 2.5× from run to run" in costs.cost_table([own], "ml-1m").text
 
 
 def test_paired_table_reads_its_tests():
@@ -246,29 +205,11 @@ def test_paired_tests_see_that_sasrec_beats_popularity(make):
     assert test.difference.high < 0
 
 
-def test_provenance_names_runs_commit_dates_hardware_and_older_code(make, monkeypatch):
-    made = make()
-    done = [record for record in made.records if record is not None]
-    again = Recheck(done[0].run_id, "2026-11-30T00:00:00.000+00:00", "f" * 40, "a CPU", {"ndcg@10": (0.1, 0.2)}, {})
-    monkeypatch.setattr(footer, "rechecks_of", lambda runs: [again] if again.run_id in set(runs) else [])
-    piece = footer.provenance(made.records)
-    check(piece)
-    assert "Runs with a record: 4 of 5, made 2026-11-20 at commit 012345678 on Test CPU, 2 threads." in piece.text
-    assert all(record.run_id in piece.text for record in done)
-    assert f"{again.run_id} on 2026-11-30 at commit fffffffff: ndcg@10 0.1000 before, 0.2000 then" in piece.text
-
-
 def test_failures_show_their_error(make):
     made = make()
     assert "SASRec, seed 2" in footer.failures(made.runs).text
     assert "NaN" in footer.failures(made.runs).text
     assert footer.failures(made.runs[:1]).text == "No run failed."
-
-
-def test_the_papers_own_tables_are_accessible():
-    piece = own_tables_table()
-    check(piece)
-    assert "Mamba4Rec over Hydra4Rec: " in piece.text and CLAIMS[-1].statement not in piece.text
 
 
 def test_formats():
@@ -285,22 +226,3 @@ def test_what_stands_in_parentheses_goes_below_in_a_table_and_stays_in_text() ->
     assert cell.html.startswith("GPT4Rec<br>") and "epochs 2, from scratch, 0.3 M weights</span>" in cell.html
     assert cell.text == "GPT4Rec (epochs 2) (from scratch, 0.3 M weights)"
     assert tables.label_cell("SASRec") == "SASRec"
-
-
-def test_the_footer_says_where_runs_differ_in_precision(make):
-    records = [record for record in make().records if record is not None and record.complete]
-
-    def said(*precisions: str | None) -> str:
-        trained = [
-            replace(
-                record,
-                cost=record.cost | {"train_seconds": 1.0},
-                environment=record.environment | ({"precision": precision} if precision else {}),
-            )
-            for record, precision in zip(records[1:], precisions, strict=True)
-        ]
-        return footer.provenance([records[0], *trained]).text
-
-    assert "precision" not in said("fp32", "fp32") and "precision" not in said(None, None)
-    assert "bfloat16: 1 in float32, 1 in bfloat16 in the item softmax." in said("fp32", "softmax-bf16")
-    assert "1 in a precision that is not on record" in said("fp32", None)

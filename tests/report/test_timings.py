@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqrec_lib.latency.statistics import Estimate, simulate_coverage
-from seqrec_lib.report import appendix_b, latency, scaling
+from seqrec_lib.evaluate.statistics import Interval
+from seqrec_lib.report import latency, scaling
+from seqrec_lib.report.frames import frame
 from seqrec_lib.report.timings import Timings, on_gpu
 from seqrec_lib.results import RunStore
 from tests.fakes import make_record
@@ -68,43 +69,46 @@ def test_ratios_and_medians_come_out_as_they_went_in() -> None:
     timings = make_timings()
     assert timings.unit == "process"
     found = timings.ratio(("sasrec", "served"), ("hydra4rec", "served"))
-    assert found is not None and found.low is not None and found.high is not None
-    assert found.value == pytest.approx(10.0, rel=0.05)
-    assert found.low < found.value < found.high < 1.1 * found.value  # the drift of 30 % is not in it
+    assert found is not None
+    assert found.estimate == pytest.approx(10.0, rel=0.05)
+    assert found.low < found.estimate < found.high < 1.1 * found.estimate  # the drift of 30 % is not in it
     assert timings.ratio(("llamarec", "served"), ("sasrec", "served")) is None
-    text = latency.ratio_table(timings, "ml-1m").text
-    assert "SASRec over Hydra4Rec" in text and "64.0" in text and "256" in text  # the paper's 0.128 / 0.002, / 0.0005
-    service = latency.service_table(timings, "served").text
-    assert "none removed" in service and "by process" in service
 
 
-def test_the_papers_column_stands_beside_the_mean_of_all_calls() -> None:
-    text = latency.paper_table(make_timings(), "ml-1m").text
-    row = next(line for line in text.splitlines() if line.startswith("Hydra4Rec, as served"))
-    assert "0.115" in row and "0.135" in row and "5.0%" in row and "0.00391" in row  # 0.0005 / 0.128
+def test_a_request_is_compared_with_sasrecs_by_the_same_program() -> None:
+    timings = make_timings()
+    rows = latency.requests(timings, "served", "module").set_index(["id", "program"])
+    assert len(rows) == 8
+    hydra = rows.loc["hydra4rec", "compiled for serving"]
+    assert hydra["times"] == pytest.approx(0.1, rel=0.05) and hydra["times low"] < hydra["times"] < hydra["times high"]
+    assert rows.loc["sasrec", "PyTorch module"]["times"] == 1.0
+    assert hydra["ms"] == pytest.approx(timings.median("hydra4rec", "served").estimate / 1e3)
+    assert hydra["p95"] < hydra["p99"]
 
 
-def test_goals_are_judged_at_their_size_only() -> None:
-    assert latency.goals(make_timings()).text.count("reached") == 6
-    assert "missed" in latency.goals(make_timings(factor=10.0)).text
-    assert "MovieLens 1M" in latency.goals(make_timings(dataset="demo")).text
-    assert "reached" not in latency.goals(make_timings(dataset="demo")).text
+def test_the_faster_program_of_each_model_stands_for_it() -> None:
+    rows = latency.fastest(make_timings(hydra4rec=10.0), "served", "module").set_index("id")["program"]
+    assert rows["hydra4rec"] == "PyTorch module" and rows["sasrec"] == "compiled for serving" and len(rows) == 4
 
 
-def test_without_a_run_everything_says_so() -> None:
-    for piece in (
-        latency.setting(None), latency.service_table(None, "served"), latency.stage_table(None, "served"),
-        latency.paper_table(None, "ml-1m"), latency.ratio_table(None, "ml-1m"), latency.control(None),
-        latency.batch_table(None), latency.warm_up_table(None), latency.goals(None),
-        latency.cuda_table(None),
-        scaling.exponent_table(None), scaling.crossing_table(None), scaling.gpu_setting(None),
-        scaling.crossing_table(None, scaling.GPU_WAYS),
-        scaling.state_table(None), scaling.state_paragraph(None), scaling.paper_catalogues(None),
-        scaling.selection_share(None), scaling.sasrec_test(None),
+def test_the_papers_estimand_stands_beside_the_mean_of_all_calls() -> None:
+    rows = latency.paper_protocol(make_timings(), "ml-1m").set_index(["model", "program"])
+    hydra = rows.loc["Hydra4Rec", "compiled for serving"]
+    assert (hydra["ms"], hydra["kept"], hydra["removed"]) == pytest.approx((0.1145, 0.1345, 0.05))
+    assert hydra["paper"] == pytest.approx(0.0005 / 0.128)
+    assert np.isnan(latency.printed_times("demo", "hydra4rec"))
+
+
+def test_without_a_run_every_frame_is_empty() -> None:
+    for found in (
+        latency.setting(None), latency.requests(None, "served"), latency.fastest(None, "served"), latency.calls(None),
+        latency.stages(None, "served"), latency.paper_protocol(None, "ml-1m"), latency.control(None),
+        latency.batches(None), latency.warm_up(None), latency.gpu(None), latency.benchmark(None, "ml-1m"),
+        latency.appendix_b(pd.DataFrame(), None, "ml-1m", RunStore()), scaling.times(None),
+        scaling.growth(None, "length", "served"), scaling.ratios(None), scaling.exponents(None),
+        scaling.crossings(None, scaling.WAYS), scaling.states(None), scaling.catalogues(None), scaling.selection(None),
     ):  # fmt: skip
-        assert "not run" in piece.text
-    assert latency.ecdf_figure(None) is None and scaling.growth_figure(None, []) is None
-    assert appendix_b.figure(appendix_b.points([], None, "ml-1m")) is None
+        assert found.empty
 
 
 def test_a_gpus_timings_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
@@ -123,63 +127,58 @@ def test_a_gpus_timings_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
         store.save(record)
     found = on_gpu(store, "latency", "ml-1m")
     assert found is not None and found.config["blocks"] == 2
-    text = latency.cuda_table(replace(timings, record=found, calls=calls)).text
-    assert "a GPU, 90 requests for each" in text and "0.0070" in text and text.count("not run") == 4
+    rows = latency.gpu(replace(timings, record=found, calls=calls)).set_index("model")
+    assert rows.loc["SASRec", "graph"] == pytest.approx(timings.median("sasrec", "served").estimate / 1e3)
+    assert rows[["eager", "compiled"]].isna().all(axis=None)
 
 
-def test_the_other_pieces_show_what_they_are_about() -> None:
+def test_the_other_frames_show_what_they_are_about() -> None:
     timings = make_timings()
-    assert "entered twice" in latency.control(timings).text
-    assert "8" in latency.batch_table(timings).text and "8,000" in latency.batch_table(timings).text
-    assert "80%" in latency.stage_table(timings, "served").text
-    assert "Hydra4Rec median" in latency.ecdf_alt(timings)
-    assert latency.ecdf_figure(timings) is not None
-    assert len(latency.ecdf_numbers(timings)) == 4
-    assert "First call" in latency.warm_up_table(timings).text
-    assert "nominal coverage 95" in latency.coverage_table(simulate_coverage(repetitions=3)).text
+    (twice,) = latency.control(timings).to_dict("records")
+    assert twice["model"] == "2Mamba4Rec" and twice["times low"] < 1 < twice["times high"] and twice["units"] == 9
+    (batch,) = latency.batches(timings).to_dict("records")
+    assert (batch["1"], batch["8"], batch["best"], batch["users_per_second"]) == (1.0, 0.125, "8", 8000.0)
+    assert latency.stages(timings, "served")["share"].tolist() == pytest.approx([0.8] * 4, rel=0.02)
+    assert latency.warm_up(timings)["first_ms"].tolist() == [1.0] * 12
+    assert len(latency.calls(timings)) == len(timings.calls)
+    assert latency.setting(timings).set_index("what").loc["Items of the catalogue", "value"] == "3,416"
 
 
-def test_appendix_b_shows_both_intervals_and_the_paper_hollow(make: Any) -> None:
-    points = appendix_b.points(make().runs, make_timings(), "ml-1m")
-    by_model = {p.model: p for p in points}
-    own = by_model["sasrec"]
-    assert own.latency is not None and own.latency.value == 1.0 and own.interval is not None
-    assert by_model["mamba4rec"].accuracy is None  # not run
-    assert by_model["mamba4rec"].paper_latency == pytest.approx(0.0020 / 0.128)
-    assert by_model["gpt4rec"].paper_accuracy == 0.212
-    assert appendix_b.figure(points) is not None
-    assert "GPT4Rec, MamRec, LlamaRec" in appendix_b.waiting(points).text.replace("Mamba4Rec, ", "")
-    assert "Mamba4Rec: not run (paper 0.0156, 0.303)" in appendix_b.alt(points)
-    alone = [replace(point, paper_latency=None, paper_accuracy=None) for point in points]
-    assert "hollow" in appendix_b.caption(points) and "hollow" not in appendix_b.caption(alone)
-    runs = [own for own in make().runs if own.model == "sasrec"]
-    assert "ranks with" not in appendix_b.caption(points, runs, make_timings())
-    for record in runs[0].complete:
-        record.config["training"]["max_length"] = 50
-    assert appendix_b.caption(points, runs, make_timings()).endswith("up to 200 items; SASRec ranks with the last 50.")
-    assert len(appendix_b.numbers(points)) == len(points)
+def accuracy_runs(make: Any, length: int) -> tuple[pd.DataFrame, RunStore]:
+    made = make()
+    runs = frame(made.records[:3], made.configs[:3], made.store).assign(recipe=True)
+    runs.loc[runs["model"] == "sasrec", "training.max_length"] = length
+    return runs, made.store
 
 
-def test_a_language_model_stands_in_appendix_b_with_both_intervals_or_as_not_run(make: Any) -> None:
-    runs = make().runs
-    writer = replace(runs[1], model="gpt4rec", label="GPT4Rec (from scratch, 0.3 M weights)", other_model=True)
-    pretrained = replace(writer, label="GPT4Rec (gpt2, 124 M weights)", other_model=False)
-    language = {"gpt4rec": Estimate(100.0, 90.0, 110.0), "sasrec": Estimate(1.0), "mamba4rec": Estimate(7.0)}
-    points = appendix_b.points([*runs, writer, pretrained], make_timings(), "ml-1m", benchmark=language)
-    by_label = {p.label: p for p in points}
-    own = by_label["GPT4Rec (from scratch, 0.3 M weights)"]
-    assert own.latency == language["gpt4rec"] and own.interval is not None
-    assert own.paper_latency == pytest.approx(3.23 / 0.128)
-    assert by_label["GPT4Rec (gpt2, 124 M weights)"].latency is None  # the time of another model is not its own
-    assert "GPT4Rec" not in by_label and "MamRec" in by_label  # the paper's point stands once, with ours
-    assert "(from scratch, 0.3 M weights): 100 times SASRec's latency" in appendix_b.alt(points)
-    text = appendix_b.waiting(points).text
-    assert "GPT4Rec (gpt2, 124 M weights) (no latency)" in text and "0.3 M" not in text
-    assert appendix_b.figure(points) is not None
-    assert "Every model" in appendix_b.waiting([own]).text
-    alone = {p.model: p for p in appendix_b.points(runs, None, "ml-1m", benchmark=language)}  # without a latency run
-    assert alone["sasrec"].latency == Estimate(1.0) and alone["mamba4rec"].latency == Estimate(7.0)
-    assert by_label["Mamba4Rec"].latency.value == pytest.approx(0.5, rel=0.05)  # the run comes first
+def test_appendix_b_pairs_accuracy_with_the_latency_of_its_length(make: Any) -> None:
+    timings = make_timings()
+    served = timings.calls["path"] == "served"
+    long = timings.calls[served].assign(length=200, total=3 * timings.calls.loc[served, "total"])
+    timings = replace(timings, calls=pd.concat([timings.calls, long, long]))
+    short, whole = (
+        latency.appendix_b(*(lambda runs, store: (runs, timings, "ml-1m", store))(*accuracy_runs(make, length)))
+        for length in (40, 200)
+    )
+    sasrec = [rows.set_index("model").loc["SASRec"] for rows in (short, whole)]
+    assert sasrec[1]["ms"] == pytest.approx(3 * sasrec[0]["ms"], rel=0.05)
+    assert [own["latency"] for own in sasrec] == [1.0, 1.0]
+    assert sasrec[0]["ht@10 low"] < sasrec[0]["ht@10"] < sasrec[0]["ht@10 high"]
+    assert (sasrec[0]["paper latency"], sasrec[0]["paper"]) == (1.0, 0.224)
+    assert "Mamba4Rec" not in set(short["model"])  # its accuracy was not run
+
+
+def test_language_models_have_the_denominator_of_their_own_record() -> None:
+    contestants = [
+        {"model": "sasrec", "path": "served", "parameters": 3, "block_milliseconds": [1.0, 2.0, 4.0]},
+        {"model": "gpt4rec", "path": "free", "parameters": 9, "block_milliseconds": [100.0, 200.0, 400.0]},
+        {"model": "gpt4rec", "path": "paper", "parameters": 99, "block_milliseconds": [3000.0, 6000.0]},
+    ]
+    record = {"datasets": {"ml-1m": {"contestants": [own | {"tokens_per_second": None} for own in contestants]}}}
+    rows = latency.benchmark(record, "ml-1m")
+    assert rows["times"].tolist() == pytest.approx([1.0, 100.0, 3000.0])
+    assert rows["paper"].tolist() == pytest.approx([1.0, 3.23 / 0.128, 3.23 / 0.128])
+    assert latency.benchmark(record, "ml-100k").empty
 
 
 def make_scaling() -> scaling.Scaling:
@@ -218,13 +217,14 @@ def test_exponents_and_crossings_are_those_of_the_laws() -> None:
     square, line = scaling.exponent(run.curve("length", "sasrec", "module")), scaling.exponent(
         run.curve("length", "hydra4rec", "module")
     )  # fmt: skip
-    assert square is not None and square.value == pytest.approx(2.0)
-    assert line is not None and line.value == pytest.approx(1.0)
+    assert square is not None and square.estimate == pytest.approx(2.0)
+    assert line is not None and line.estimate == pytest.approx(1.0)
     crossing = scaling.crossing(run.curve("length", "sasrec", "module"), run.curve("length", "mamba4rec", "module"))
-    assert isinstance(crossing, Estimate) and crossing.value == pytest.approx(100.0, rel=0.01)
-    text = scaling.crossing_table(run).text
-    cache = next(line for line in text.splitlines() if line.startswith("One more event, SASRec with a cache"))
-    assert "200" in cache  # n / 10 = 20
+    assert isinstance(crossing, Interval) and crossing.estimate == pytest.approx(100.0, rel=0.01)
+    ways = scaling.crossings(run, scaling.WAYS)
+    cache = ways[ways["way"].str.contains("with a cache")]
+    assert cache["items"].tolist() == pytest.approx([200.0, 200.0])  # n / 10 = 20
+    assert set(ways["seen"]) == {"crosses"}
     again = scaling.crossing(run.curve("event", "mamba4rec", "step"), run.curve("length", "sasrec", "module"))
     assert again is None  # the other way round: never slower from there on
     assert scaling.exponent(run.curve("batch", "sasrec", "module")) is None
@@ -242,11 +242,10 @@ def test_the_faster_program_is_chosen_at_each_size() -> None:
     assert list(best.columns) == list(range(5))
     pd.testing.assert_frame_equal(best.loc[[1000]], run.curve("length", "sasrec", "module").loc[[1000]])
     assert run.curve("batch", "sasrec", scaling.BEST).empty
-    assert scaling.sasrec_ratios(run)[1000] == pytest.approx(10.0)  # both by modules: n^2 / 100 over n
-    line = next(
-        line for line in scaling.crossing_table(run).text.splitlines() if line.startswith("Read the history, the")
-    )
-    assert "100 (100 to 100)" in line, "by the served program alone SASRec would cross earlier"
+    ratios = scaling.ratios(run).set_index(["model", "size"])["times"]
+    assert ratios["Mamba4Rec", 1000] == pytest.approx(10.0)  # both by modules: n^2 / 100 over n
+    first = scaling.crossings(run, scaling.WAYS[:1]).iloc[0]
+    assert first[["items", "low", "high"]].tolist() == pytest.approx([100.0] * 3), "served alone would cross earlier"
 
 
 def test_an_exponent_is_of_the_upper_half_of_the_sizes_as_records_hold_them() -> None:
@@ -257,7 +256,7 @@ def test_an_exponent_is_of_the_upper_half_of_the_sizes_as_records_hold_them() ->
     found = scaling.exponent(pd.DataFrame(bent, index=pd.Index(sizes, dtype=np.int32)))
     upper = sizes[2:].astype(float)
     assert found is not None
-    assert found.value == pytest.approx(np.polyfit(np.log(upper), np.log(bent[2:, 0]), 1)[0])
+    assert found.estimate == pytest.approx(np.polyfit(np.log(upper), np.log(bent[2:, 0]), 1)[0])
 
 
 def test_a_crossing_lies_within_its_interval_also_where_some_rounds_do_not_cross() -> None:
@@ -268,42 +267,30 @@ def test_a_crossing_lies_within_its_interval_also_where_some_rounds_do_not_cross
     each = [scaling.crossing(rising[[i]], flat[[i]]) for i in rising.columns]
     found = scaling.crossing(rising, flat)
     assert any(one is None for one in each) and found is not None
-    assert found.low is not None and found.high is not None and found.low <= found.value <= found.high
+    assert found.low is not None and found.high is not None and found.low <= found.estimate <= found.high
 
 
 def test_a_hundred_million_states_are_counted_from_measured_sizes() -> None:
-    text = scaling.state_paragraph(make_scaling()).text
-    assert "Mamba4Rec 18.0 KiB, 1.7 TiB" in text  # 18,432 bytes x 10^8 / 2^40
-    assert "1,024 bytes for each item" in text
-    assert "93.1 TiB at 1,000 items" in text
-    assert "18 (Mamba4Rec), 21 (Hydra4Rec) items" in text
+    states = scaling.states(make_scaling()).set_index("model")
+    assert states.loc["Mamba4Rec", ["10", "1000"]].tolist() == [18.0, 18.0]
+    assert states.loc["Mamba4Rec", "all_users"] == pytest.approx(18_432e8 / 2**40)
+    assert states.loc["SASRec", "all_users"] == pytest.approx(1_024_000e8 / 2**40)
+    assert states["even"].tolist()[1:] == pytest.approx([18.0, 21.27], rel=0.01) and np.isnan(states["even"].iloc[0])
 
 
 def test_the_papers_catalogues_are_ratios_beside_the_papers() -> None:
-    text = scaling.paper_catalogues(make_scaling()).text
-    row = next(line for line in text.splitlines() if line.startswith("Hydra4Rec, 26,355"))
-    assert "0.728" in row  # (263.55 + 1) / (263.55 + 100)
-    assert "0.0287" in row  # 0.0037 / 0.129
-    assert "random weights" in text
-    assert "72%" in scaling.selection_share(make_scaling()).text  # 263.55 / 363.55
-    assert "14.7 to 64.0" in scaling.sasrec_test(make_scaling()).text
-    assert "does not reach the paper's least ratio up to 1,000" in scaling.sasrec_test(make_scaling()).text
+    rows = scaling.catalogues(make_scaling()).set_index(["model", "items"])
+    hydra = rows.loc["Hydra4Rec", 26_355]
+    assert hydra["module times"] == hydra["best times"] == pytest.approx((263.55 + 1) / (263.55 + 100))
+    assert hydra["paper"] == pytest.approx(0.0037 / 0.129)
+    shares = scaling.selection(make_scaling()).set_index("items")
+    assert shares.loc[26_355, "SASRec"] == pytest.approx(263.55 / 363.55)
 
 
-def test_figures_say_in_words_what_they_show() -> None:
-    panels = [("length", "module", "Read"), ("event", "step", "One more")]
-    run = make_scaling()
-    assert scaling.growth_figure(run, panels) is not None
-    assert len(scaling.growth_numbers(run, panels)) == 18
-    assert "SASRec 0.00102 ms at 10 to 10.2 ms at 1,000" in scaling.growth_alt(run, panels)
-
-
-def test_scaling_on_a_gpu_has_ways_of_its_own() -> None:
-    cpu = make_scaling()
-    times = cpu.times[cpu.times["path"].isin(["module", "served"])].replace({"path": {"served": "graph"}})
-    record = replace(cpu.record, config=cpu.record.config | {"rounds": 5}, environment={"device": "a GPU"})
-    gpu = replace(cpu, record=record, times=times)
-    text = scaling.crossing_table(gpu, scaling.GPU_WAYS).text
-    assert "100 (100 to 100)" in text and "200 (200 to 200)" in text  # n^2 / 100 against n and 2 n
-    assert "not run" not in text and "not run" in scaling.crossing_table(gpu).text
-    assert scaling.gpu_setting(gpu).text.startswith("a GPU, batch 1")
+def test_curves_are_medians_with_quartiles() -> None:
+    rows = scaling.growth(make_scaling(), "length", scaling.BEST)
+    last = rows[rows["model"] == "SASRec"].iloc[-1]
+    assert last[["size", "ms", "low", "high"]].tolist() == pytest.approx([1000, 10.2, 10.1, 10.3])
+    exponents = scaling.exponents(make_scaling()).set_index("model")
+    assert exponents.loc["SASRec", "read"] == pytest.approx(2.0)
+    assert len(scaling.times(make_scaling())) == len(make_scaling().times)

@@ -200,8 +200,9 @@ def test_publish_copies_byte_for_byte_and_once(checkout: Path) -> None:
 
 UNPUBLISHABLE = {
     "demo": ({"dataset": {"name": "demo"}}, "demo data"),
+    "a reader's own file": ({"dataset": {"name": "file-mine-0123456789ab"}}, "a reader's own file"),
     "failed": ({"status": "failed", "error": "boo"}, "the run failed"),
-    "dirty": ({"environment": {"git_commit": "c0ffee", "git_dirty": True}}, "uncommitted code"),
+    "dirty": ({"environment": {"git_commit": "c0ffee", "git_dirty": True}}, "not the committed one"),
     "edited": (
         {"edited": "0123456789abcdef", "run_id": run_key("accuracy", {"seed": 9}, 1, edited="0123456789abcdef")},
         "edited code",
@@ -221,6 +222,18 @@ def test_publish_refuses_a_run_with_its_reason_and_copies_the_others(checkout: P
     assert report.added == [good.run_id]
     assert [(run_id, reason in why) for run_id, why in report.refused] == [(bad.run_id, True)]
     assert not (store.published / relative_path(bad)).exists()
+
+
+@pytest.mark.parametrize(("code", "added"), [("0123456789abcdef", True), ("fedcba9876543210", False)])
+def test_a_run_beside_uncommitted_files_is_published_where_its_code_is_the_committed_one(
+    checkout: Path, code: str, added: bool
+) -> None:
+    """A script or a log of the reader's own beside the code made every run unpublishable."""
+    store = RunStore(checkout / ".runs", checkout / "results")
+    record = make_record(environment={"git_commit": "c0ffee", "git_dirty": True}, code="0123456789abcdef")
+    store.save(record)
+    report = publish_runs(store, code_here=lambda _: code)
+    assert report.added == [record.run_id] * added and len(report.refused) == (not added)
 
 
 def test_a_failure_is_published_when_asked_for_and_gives_way_to_a_complete_run(checkout: Path) -> None:

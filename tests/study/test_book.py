@@ -110,6 +110,11 @@ def test_table_of_contents_has_one_entry_per_page() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
+    """The project of `book_project`."""
+    return book_project(tmp_path)
+
+
+def book_project(tmp_path: Path) -> Path:
     """A project with this repository's own book configuration, two prose pages and two executed copies."""
     make_project(tmp_path, {"n": ["# Accuracy: {{ dataset_title }}", "x: int = 1"]})
     shutil.copy2(ROOT / "_config.yml", tmp_path)
@@ -137,6 +142,13 @@ def test_book_is_built_and_replaced_only_by_a_good_one(project: Path) -> None:
     html = project / "_build/html/notebooks"
     assert "Accuracy: Demo (simulated)" in (html / "n-demo.html").read_text()
     assert "the outcome" in (html / "n-ml-1m.html").read_text()
+
+    # what nobody opens is left out, and the search has the pages' text
+    assert "the outcome" not in (project / "_build/html/_sources/notebooks/n-ml-1m.ipynb").read_text()
+    assert list((project / "_build/html").rglob("*.map")) == []
+    texts = (project / "_build/html/_static/search/texts.js").read_text()
+    assert '"how": "How See Results."' in texts
+    assert "texts.js" not in index.read_text()
 
     # a warning fails the build, and the old book stays as it was
     (project / "book/how.md").write_text("# How\n\nSee {ref}`nowhere`.\n")

@@ -22,7 +22,7 @@ from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.train.checkpoint import WeightAverage
 from seqrec_lib.train.contracts import Progress
-from seqrec_lib.train.loop import CHECKPOINT, _Batches, _rate_factor, train, usable_precision
+from seqrec_lib.train.loop import CHECKPOINT, _Batches, _rate_factor, choose_loop, train, usable_precision
 from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import make_sequences, random_sequences
 
@@ -256,6 +256,48 @@ def test_prefixes_train_the_same_targets(tmp_path: Path) -> None:
     config = replace(CONFIG, objective="prefixes", epochs=1)
     result = train(small_model(), sequences, config, tmp_path)
     assert result.samples == int((sequences.lengths - 3).sum())
+
+
+def test_a_step_over_random_samples_is_adams_step_over_plain_padded_rows(tmp_path: Path) -> None:
+    """The public code's way: rows of prefixes as they come, one loss over them all, Adam, nothing clipped."""
+    sequences = random_sequences(0)
+    config = replace(
+        CONFIG, objective="prefixes", samples_per_step=70, epochs=1, average=0.0, clip=0.0, learning_rate=1e-2
+    )
+    batches = _Batches(sequences, config, torch.device("cpu"), (0, 1))
+    batches.start_epoch(0)
+    assert batches.step_ends is not None and len(batches) > len(batches.step_ends) > 2
+    model = small_model(dropout=0.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    first = 0
+    for end in batches.step_ends:
+        rows = np.concatenate(batches.batches[first:end])
+        assert len(rows) == 70 or end == len(batches)
+        windows = [slice(batches.windows.start[row], batches.windows.stop[row]) for row in rows]
+        padded = torch.zeros(len(rows), 12, dtype=torch.int64)
+        for row, window in enumerate(windows):
+            padded[row, : window.stop - window.start] = torch.from_numpy(sequences.items[window])
+        lengths = torch.tensor([window.stop - window.start for window in windows])
+        targets = torch.from_numpy(sequences.items[[window.stop for window in windows]]).long()
+        last = model.hidden(padded, lengths)[torch.arange(len(rows)), lengths - 1]
+        optimizer.zero_grad()
+        F.cross_entropy(last @ model.item_embedding.weight[1:].T, targets - 1).backward()
+        optimizer.step()
+        first = end
+
+    trained = small_model(dropout=0.0)
+    result = train(trained, sequences, config, tmp_path)
+    torch.testing.assert_close(weights(trained), weights(model), rtol=1e-3, atol=1e-4)
+    assert result.samples == int((sequences.lengths - 3).sum())
+
+
+def test_random_samples_go_neither_with_a_rule_of_batches_nor_over_processes(tmp_path: Path) -> None:
+    config = replace(CONFIG, samples_per_step=70)
+    with pytest.raises(ValueError, match="batch_rule"):
+        train(small_model(), random_sequences(0), config, tmp_path, batch_rule=ThreeAtATime())
+    with pytest.raises(SeqRecError, match="2 processes need it to be 0"):
+        choose_loop("auto", torch.device("cpu"), 2, True, 70)
+    assert choose_loop("auto", torch.device("cuda"), 1, True, 70) == "ordinary"
 
 
 def test_stops_early_and_keeps_the_best_weights(tmp_path: Path) -> None:

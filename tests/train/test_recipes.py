@@ -52,3 +52,28 @@ def test_overrides_win_over_the_data_sets_recipe_and_whole_numbers_pass_as_float
     assert isinstance(architecture["dropout"], float)
     assert training is not None
     assert training.max_length == 7
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_public_codes_recipe_is_the_same_for_every_model(model: str) -> None:
+    """Values of Mamba4Rec's config.yaml (commit 44a0c84) and RecBole's trainer, typed here once more."""
+    architecture, training = resolve("ml-1m-recbole", model, 2, {}, "public")
+    assert training is not None
+    assert (training.samples_per_step, training.learning_rate, training.max_length) == (2048, 1e-3, 200)
+    assert (training.clip, training.average, training.weight_decay, training.warmup_steps) == (0.0, 0.0, 0.0, 0)
+    assert (training.objective, training.schedule, training.epochs, training.patience) == (
+        "prefixes",
+        "constant",
+        300,
+        10,
+    )
+    assert architecture["dropout"] == 0.2
+    assert architecture.get("d_state", 32) == 32 and architecture.get("initialisation", "blanket") == "blanket"
+    build(model, 20, training.max_length, architecture)
+
+
+def test_the_public_codes_recipe_on_shop_data_and_with_a_readers_overrides() -> None:
+    architecture, training = resolve("amazon-2014-beauty", "mamba4rec", 0, {"epochs": 5}, "public")
+    assert training is not None
+    assert (architecture["dropout"], training.max_length, training.epochs) == (0.4, 50, 5)
+    assert resolve("ml-1m", "popularity", 0, {}, "public") == ({}, None)

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqrec_lib.latency.statistics import Estimate
+from seqrec_lib.evaluate.statistics import Interval, average_over_seeds, bootstrap_interval, metric_values
 from seqrec_lib.report import benchmarks, kit
-from seqrec_lib.report.batch_figures import beta_fits
 from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs
 from seqrec_lib.report.html import Html
+from seqrec_lib.report.optimizers import beta_fits
 from seqrec_lib.report.pages.findings import ADAM, SEEDS, gaps_of, over_seeds, trained
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.statements import Evidence, difference, statement
-from seqrec_lib.report.statistics import average_over_seeds, bootstrap_interval, metric_values
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import exhibit
 from seqrec_lib.results import RunRecord
@@ -43,14 +42,14 @@ def _timings(runs: Runs, dataset: str) -> Timings:
     return read
 
 
-def _ratio(timings: Timings, slow: str, fast: str, path: str) -> Estimate:
+def _ratio(timings: Timings, slow: str, fast: str, path: str) -> Interval:
     found = timings.ratio((slow, path), (fast, path))
     if found is None or found.low is None or found.high is None:
         raise NotRun(f"latency of {slow} and {fast}, {path}")
     return found
 
 
-def _ratios(runs: Runs, datasets: Sequence[str], path: str) -> tuple[list[Estimate], tuple[str, ...], int]:
+def _ratios(runs: Runs, datasets: Sequence[str], path: str) -> tuple[list[Interval], tuple[str, ...], int]:
     """SASRec in units of each state space model on each data set; the runs' ids; units of the interval."""
     read = [_timings(runs, dataset) for dataset in datasets]
     found = [_ratio(timings, "sasrec", model, path) for timings in read for model in SSM]
@@ -66,9 +65,9 @@ def _faster(runs: Runs) -> Evidence:
     """MovieLens 1M and 100K, every model reads at most 200 items, batch 1, one core: the 95 % interval of each of the
     six ratios lies above 2."""
     found, ids, units = _ratios(runs, FILMS, "served")
-    least = min(found, key=lambda ratio: ratio.value)
+    least = min(found, key=lambda ratio: ratio.estimate)
     held = all(own.low is not None and own.low > 2 for own in found)
-    return Evidence(held, least.value, least.low, least.high, units, ids, "processes")
+    return Evidence(held, least.estimate, least.low, least.high, units, ids, "processes")
 
 
 @statement(
@@ -80,8 +79,8 @@ def _hardly(runs: Runs) -> Evidence:
     """Beauty and Video Games, where the median history has five or six items, batch 1, one core: each of the six ratios
     lies below 1.5."""
     found, ids, units = _ratios(runs, SHOPS, "served")
-    most = max(found, key=lambda ratio: ratio.value)
-    return Evidence(most.value < 1.5, most.value, most.low, most.high, units, ids, "processes")
+    most = max(found, key=lambda ratio: ratio.estimate)
+    return Evidence(most.estimate < 1.5, most.estimate, most.low, most.high, units, ids, "processes")
 
 
 @statement(
@@ -92,9 +91,9 @@ def _hardly(runs: Runs) -> Evidence:
 def _slower(runs: Runs) -> Evidence:
     """All four data sets, batch 1, one core: the 95 % interval of each of the twelve ratios lies below 1."""
     found, ids, units = _ratios(runs, (*FILMS, *SHOPS), "module")
-    most = max(found, key=lambda ratio: ratio.value)
-    held = all(own.high is not None and own.high < 1 for own in found)
-    return Evidence(held, most.value, most.low, most.high, units, ids, "processes")
+    most = max(found, key=lambda ratio: ratio.estimate)
+    held = all(own.high < 1 for own in found)
+    return Evidence(held, most.estimate, most.low, most.high, units, ids, "processes")
 
 
 @statement(
@@ -107,10 +106,10 @@ def _hydra(runs: Runs) -> Evidence:
     eight 95 % intervals lies below 3."""
     read = [_timings(runs, dataset) for dataset in (*FILMS, *SHOPS)]
     found = [_ratio(own, "mamba4rec", "hydra4rec", path) for own in read for path in ("served", "module")]
-    most = max(found, key=lambda ratio: ratio.value)
+    most = max(found, key=lambda ratio: ratio.estimate)
     ids = tuple(own.record.run_id for own in read)
-    held = all(own.high is not None and own.high < 3 for own in found)
-    return Evidence(held, most.value, most.low, most.high, len(read[0].units("sasrec", "served")), ids, "processes")
+    held = all(own.high < 3 for own in found)
+    return Evidence(held, most.estimate, most.low, most.high, len(read[0].units("sasrec", "served")), ids, "processes")
 
 
 @exhibit("verdict-speed")
@@ -124,7 +123,7 @@ def _speed_table(runs: Runs) -> Callable[..., Html]:
             facts: dict[str, Any] = {"data": dataset_name(dataset), "model": model_name(model)}
             for path in ("served", "module"):
                 found = _ratio(timings, "sasrec", model, path)
-                facts |= {path: found.value, f"{path} low": found.low, f"{path} high": found.high}
+                facts |= {path: found.estimate, f"{path} low": found.low, f"{path} high": found.high}
             rows.append(facts)
     columns = [kit.Column("data", "Data"), kit.Column("model", "SASRec's time over that of")]
     for path, title in (("served", "compiled for serving"), ("module", "PyTorch module")):

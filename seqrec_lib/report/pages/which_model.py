@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqrec_lib.latency.statistics import Estimate, ratio
+from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, ratio
 from seqrec_lib.report import benchmarks, kit
 from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs
@@ -16,7 +16,6 @@ from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.report.scaling import BEST, Scaling
 from seqrec_lib.report.statements import Evidence, ahead, difference, statement
-from seqrec_lib.report.statistics import bootstrap_interval
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import exhibit, value
 
@@ -159,7 +158,7 @@ def _scaling(runs: Runs) -> Scaling:
     return read
 
 
-def length_ratio(runs: Runs, model: str, length: int) -> tuple[Estimate, int, str]:
+def length_ratio(runs: Runs, model: str, length: int) -> tuple[Interval, int, str]:
     """How many times as long SASRec reads a history of ``length`` items as ``model``, each by its faster program: the
     ratio with its interval over rounds, the number of rounds, the run's id.
 
@@ -203,11 +202,11 @@ def _request(runs: Runs) -> Evidence:
     timings = Timings.read(runs.newest("latency", FILMS), runs.store)
     assert timings is not None
     medians = [timings.median(model, "served") for model in PLAIN]
-    worst = max(medians, key=lambda own: own.value)
-    ends = [(own.high if own.high is not None else own.value) / 1e3 for own in medians]
-    low = None if worst.low is None else worst.low / 1e3
+    worst = max(medians, key=lambda own: own.estimate)
+    ends = [own.high / 1e3 for own in medians]
+    low = worst.low / 1e3
     units = len(timings.units("sasrec", "served"))
-    return Evidence(max(ends) < 1, worst.value / 1e3, low, max(ends), units, (timings.record.run_id,), "processes")
+    return Evidence(max(ends) < 1, worst.estimate / 1e3, low, max(ends), units, (timings.record.run_id,), "processes")
 
 
 @statement(
@@ -222,10 +221,10 @@ def _within_ten(runs: Runs) -> Evidence:
     timings = Timings.read(runs.newest("latency", FILMS), runs.store)
     assert timings is not None
     ratios = [timings.ratio(("sasrec", "served"), (model, "served")) for model in SSM]
-    largest = max((ratio for ratio in ratios if ratio is not None), key=lambda ratio: ratio.value)
+    largest = max((ratio for ratio in ratios if ratio is not None), key=lambda ratio: ratio.estimate)
     units = len(timings.units("sasrec", "served"))
-    held = all(ratio is not None and ratio.high is not None and ratio.high < 10 for ratio in ratios)
-    return Evidence(held, largest.value, largest.low, largest.high, units, (timings.record.run_id,), "processes")
+    held = all(ratio is not None and ratio.high < 10 for ratio in ratios)
+    return Evidence(held, largest.estimate, largest.low, largest.high, units, (timings.record.run_id,), "processes")
 
 
 def _curves(runs: Runs, kind: str) -> pd.DataFrame:
@@ -270,7 +269,7 @@ for _model in SSM:
 def _sasrec_request(runs: Runs) -> float:
     timings = Timings.read(runs.newest("latency", FILMS), runs.store)
     assert timings is not None
-    return timings.median("sasrec", "served").value / 1e3
+    return timings.median("sasrec", "served").estimate / 1e3
 
 
 def _writes(model: str) -> Callable[[Runs], float]:

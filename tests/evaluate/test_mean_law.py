@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from seqrec_lib.report.bootstrap import TOLERANCE, mean_law
-from seqrec_lib.report.statistics import metric_values
+from seqrec_lib.evaluate.statistics import TOLERANCE, mean_law, metric_values
 
 
 def means_and_probabilities(law):

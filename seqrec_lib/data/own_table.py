@@ -1,0 +1,408 @@
+"""A reader's csv or Parquet file as interactions: columns found, cells read by one grammar, bad lines named.
+
+Csv files are split as `tables` does, in blocks, so that memory grows with the interactions alone. Whatever a file's
+form, its cells then are text, which is read in one way: ids are any text, without the blanks around it; timestamps are
+those of `times`, ratings decimal numbers.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from seqrec_lib.data import interactions, tables
+from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.interactions import Interactions
+from seqrec_lib.data.readers import csv_titles
+from seqrec_lib.data.tables import BadLines, Columns, Table, shown
+from seqrec_lib.data.times import Clock
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.validation import refuse_unknown
+
+USUAL: dict[str, tuple[str, ...]] = {  # names of columns, in small letters and digits alone
+    "user": ("user", "userid", "uid", "reviewerid", "customer", "customerid", "visitorid"),
+    "item": (
+        *("item", "itemid", "iid", "movie", "movieid", "product", "productid", "asin", "parentasin"),
+        *("article", "articleid", "track", "trackid", "book", "bookid", "isbn", "sku"),
+    ),
+    "timestamp": (
+        *("timestamp", "timestamps", "time", "datetime", "date", "ts"),
+        *("unixreviewtime", "unixtime", "createdat"),
+    ),
+    "rating": ("rating", "ratings", "stars", "score", "overall"),
+    "title": ("title", "itemtitle", "movietitle", "producttitle", "itemname", "productname"),
+}
+NEEDED = ("user", "item", "timestamp")
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+PARQUET_ROWS = 1 << 17  # of a block
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # the one way to write a number: ids like 007 stay text
+Texts = dict[str, pa.Array]  # cells by role
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is laid out: all its names, the column of each role that it has, and what separates them ("": it is
+    Parquet)."""
+
+    names: list[str]
+    columns: dict[str, str]
+    separator: str = ""
+
+    @property
+    def table(self) -> Table:
+        """The layout as `tables` takes it."""
+        return _table(self.separator, *(self.columns[role] for role in NEEDED))
+
+
+def layout(raw: RawFile, options: Mapping[str, str]) -> Layout:
+    """Read a file's header and find its columns.
+
+    Args:
+        options: names of columns by role, and "separator", one of `SEPARATORS`; what is not given is found.
+
+    Raises:
+        SeqRecError: the file is empty, or neither csv nor Parquet, or a column is missing or not clear.
+    """
+    with raw.open() as stream:
+        begin = stream.read(4)
+    if begin == b"PAR1":
+        names = _parquet(raw).schema_arrow.names
+        tables.check_header(raw, names, ())
+        return Layout(names, find_columns(raw.label, names, options))
+    if begin[:2] == b"PK":
+        raise SeqRecError(f"{raw.label} is a zip archive or a spreadsheet; save its table as csv")
+    _, block = next(raw.blocks(), (1, b""))
+    header = block.partition(b"\n")[0].rstrip(b"\r")
+    if not header.strip():
+        raise SeqRecError(f"{raw.label}: line 1 is empty; give a csv file whose first line names the columns")
+    try:
+        text = header.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SeqRecError(
+            f"{raw.label}, line 1: byte {error.start} is no UTF-8 text; save it as csv in UTF-8"
+        ) from None
+    if "\0" in text:
+        raise SeqRecError(f"{raw.label} holds zero bytes, as no csv file does; give a csv or Parquet file")
+    names, separator = _header(raw, text, options)
+    return Layout(names, find_columns(raw.label, names, options), separator)
+
+
+def _header(raw: RawFile, text: str, options: Mapping[str, str]) -> tuple[list[str], str]:
+    """(names, separator) of a csv file's first line."""
+    if "separator" in options:
+        refuse_unknown([options["separator"]], SEPARATORS, "separator", raw.label)
+        there = [options["separator"]]
+    else:
+        there = [name for name, sign in SEPARATORS.items() if sign in re.sub(r'"[^"]*"', "", text)]
+    if len(there) != 1:
+        what = f"{' and '.join(there)} may" if there else f"none of {', '.join(SEPARATORS)} does"
+        choices = " or ".join(f"separator={name}" for name in there or SEPARATORS)
+        raise SeqRecError(
+            f"{raw.label}: {what} separate the columns that line 1, {shown(text)}, names; say {choices}, or write a "
+            "first line that names the columns"
+        )
+    separator = SEPARATORS[there[0]]
+    try:
+        cells = tables.split_cells(text.encode(), _table(separator))
+    except ValueError as error:
+        raise SeqRecError(f"{raw.label}, line 1: {error} in the header; repair the file") from None
+    names = [cell.decode().strip() for cell in cells]
+    tables.check_header(raw, names, ())
+    return names, separator
+
+
+def _table(separator: str, user: str = "", item: str = "", timestamp: str = "") -> Table:
+    return Table(separator, user, item, timestamp, labels=str, quotes=True)
+
+
+def find_columns(label: str, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """The column of each role: the one given, else the only one of a usual name. Optional roles may have none.
+
+    Raises:
+        SeqRecError: a column is given that is not there, two may be meant, or none is found for a role that is needed.
+
+    >>> find_columns("a.csv", ["userId", "movieId", "rating", "timestamp"], {})
+    {'user': 'userId', 'item': 'movieId', 'timestamp': 'timestamp', 'rating': 'rating'}
+    """
+    columns: dict[str, str] = {}
+    chosen = {role: given[role] for role in USUAL if role in given}
+    for role in USUAL:
+        if role in NEEDED or chosen.get(role) != "":  # "rating=": not to be read
+            refuse_unknown([chosen[role]] if role in chosen else [], names, f"column of the {role}", label)
+            usual = [name for name in names if _plain(name) in USUAL[role] and name not in chosen.values()]
+            found = [chosen[role]] if role in chosen else usual
+            if len(found) > 1 or (not found and role in NEEDED):
+                raise SeqRecError(f"{label}: {_which(label, role, found, names)}")
+            if found:
+                columns[role] = found[0]
+    for name in columns.values():
+        if len(roles := [role for role, other in columns.items() if other == name]) > 1:
+            raise SeqRecError(f"{label}: column {name!r} is given for {' and '.join(roles)}; name one for each")
+    return columns
+
+
+def _which(label: str, role: str, found: Sequence[str], names: Sequence[str]) -> str:
+    """The question to ask where no column, or several, may have a role."""
+    if not found:
+        return (
+            f"no column among {shown(', '.join(names))} has a usual name of the {role}; name it by --columns "
+            f"{role}=NAME (in a notebook file:{Path(label).name}?{role}=NAME)"
+        )
+    choices = " or ".join(f"{role}={name}" for name in found)
+    none = "" if role in NEEDED else f", or {role}= for none of them"
+    return f"{len(found)} columns may be the {role}; say which by --columns {choices}{none}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0])  # RecBole writes the type behind a colon
+
+
+def _parquet(raw: RawFile) -> pq.ParquetFile:
+    if raw.path.suffix == ".gz":
+        raise SeqRecError(f"{raw.label} is a gzipped Parquet file; unpack it")
+    try:
+        return pq.ParquetFile(raw.path)
+    except (pa.ArrowException, OSError) as error:
+        raise SeqRecError(_damaged(raw, error)) from None
+
+
+def _damaged(raw: RawFile, error: Exception) -> str:
+    return f"{raw.label} is no sound Parquet file ({' '.join(str(error).split())[:160]}); write it again"
+
+
+@dataclass
+class Reading:
+    """One file while it is read: its columns so far, block by block.
+
+    Attributes:
+        other_titles: rows whose title is another than the first of their item.
+    """
+
+    raw: RawFile
+    form: Layout
+    clock: Clock
+    bad: BadLines
+    columns: Columns = field(default_factory=lambda: Columns(str))
+    titles: dict[int | str, str] = field(default_factory=dict)
+    other_titles: int = 0
+
+    def read(self) -> Interactions:
+        """All rows, in the file's order.
+
+        Raises:
+            SeqRecError: a bad line that is not skipped, more bad lines than good ones, or no line at all.
+        """
+        if self.form.separator:
+            for first, block in self.raw.blocks():
+                self._take_lines(first, block)
+        else:
+            for before, texts in self._parquet_blocks():
+                self._take(texts, partial(operator.add, before + 1), partial(_shown_row, texts))
+        self.columns.timestamps = self.clock.finish(self.columns.timestamps)
+        rows = self.columns.finish(self.titles, "rating" in self.form.columns, self.bad.count)
+        if self.bad.count > len(rows):
+            complaint = self.bad.first[0]
+            raise SeqRecError(
+                f"more {self.bad.place}s are bad ({self.bad.count:,}) than good ({len(rows):,}): {complaint}"
+            )
+        if not len(rows):
+            raise SeqRecError(f"{self.raw.label} has no row below its header; give a file with interactions")
+        return _with_numbers(rows)
+
+    def facts(self, rows: Interactions) -> dict[str, Any]:
+        """What there is to say of the file; see `own.facts`."""
+        users, items = (interactions.encode(column)[0] for column in (rows.users, rows.items))
+        order = interactions.time_order(users, items, rows.timestamps)
+        same_user = users[order][1:] == users[order][:-1]
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(users))])
+        known = set(rows.items.tolist())
+        return {
+            "columns": self.form.columns,
+            "unit": self.clock.unit,
+            "form": self.clock.form,
+            "zoned": self.clock.zoned,
+            "first": self.clock.written(int(rows.timestamps.min())),
+            "last": self.clock.written(int(rows.timestamps.max())),
+            "interactions": len(rows),
+            "users": len(offsets) - 1,
+            "items": len(known),
+            "titled": sum(bool(rows.titles.get(label, "").strip()) for label in known),
+            "other_titles": self.other_titles,
+            "skipped": rows.skipped,
+            "complaints": self.bad.first,
+            "repeated": len(rows) - len(np.unique(users.astype(np.int64) * len(known) + items)),
+            "duplicates": len(rows) - len(interactions.drop_duplicates(rows)),
+            "in_order": bool((np.diff(order)[same_user] > 0).all()),
+            "ties": interactions.ties(offsets, rows.timestamps[order]),
+            "rounds": interactions.core_rounds(rows),
+        }
+
+    def _take_lines(self, first: int, block: bytes) -> None:
+        """Whole lines at once; one by one where a line is bad or unusual."""
+        if first == 1:
+            first, block = 2, block.partition(b"\n")[2]
+        if not block.strip():
+            return
+        try:
+            split = tables.split_block(block, self.form.table, self.form.names, list(self.form.columns.values()))
+            self._take({role: split[name].combine_chunks() for role, name in self.form.columns.items()})
+        except (pa.ArrowException, ValueError):
+            numbers, lines, texts = self._split(first, block)
+            self._take(texts, numbers.__getitem__, lines.__getitem__)
+
+    def _split(self, first: int, block: bytes) -> tuple[list[int], list[bytes], Texts]:
+        """(numbers, lines, cells by role) of the lines that can be split; the others are reported."""
+        wanted = {role: self.form.names.index(name) for role, name in self.form.columns.items()}
+        texts: dict[str, list[str]] = {role: [] for role in wanted}
+        numbers, lines = [], []
+        for number, line in enumerate(block.split(b"\n"), first):
+            line = line.rstrip(b"\r")
+            if not line.strip():
+                continue
+            try:
+                cells = tables.split_line(line, self.form.table, self.form.names)
+                row = {role: cells[place].decode("utf-8") for role, place in wanted.items()}
+            except ValueError as error:
+                problem = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+                self.bad.report(self.raw, number, line, problem)
+                continue
+            for role, text in row.items():
+                texts[role].append(text)
+            numbers.append(number)
+            lines.append(line)
+        return numbers, lines, {role: pa.array(column, pa.string()) for role, column in texts.items()}
+
+    def _parquet_blocks(self) -> Iterator[tuple[int, Texts]]:
+        """(rows before the block, its cells by role)."""
+        before = 0
+        try:
+            for batch in _parquet(self.raw).iter_batches(PARQUET_ROWS, columns=list(self.form.columns.values())):
+                yield (
+                    before,
+                    {role: self._as_text(batch.column(name), role) for role, name in self.form.columns.items()},
+                )
+                before += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise SeqRecError(_damaged(self.raw, error)) from None
+
+    def _as_text(self, column: pa.Array, role: str) -> pa.Array:
+        """A column of any plain type as the text that a csv file would have; missing values are empty."""
+        name = self.form.columns[role]
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_nested(column.type) or pa.types.is_boolean(column.type):
+            raise SeqRecError(
+                f"{self.raw.label}: column {name!r} holds {column.type}, which is no {role}; name another"
+            )
+        if pa.types.is_floating(column.type):
+            if role in {"user", "item"} and not pc.all(pc.equal(pc.floor(column), column)).as_py():
+                raise SeqRecError(f"{self.raw.label}: column {name!r} holds fractions, which are no ids; name another")
+            plain = [None if x is None else f"{x:.9f}".rstrip("0").rstrip(".") for x in column.to_pylist()]
+            column = pa.array(plain, pa.string())
+        return column.cast(pa.string()).fill_null("")
+
+    def _take(
+        self,
+        texts: Texts,
+        number: Callable[[int], int] | None = None,
+        content: Callable[[int], bytes | str] = lambda row: "",
+    ) -> None:
+        """Take up rows, and report those that are bad. Raises ValueError for a bad one where rows have no numbers."""
+        labels = {role: pc.utf8_trim(texts[role], " \t") for role in ("user", "item")}
+        times, micro, problems = self.clock.read(texts["timestamp"])
+        ratings, odd = _ratings(texts["rating"]) if "rating" in texts else (np.full(len(times), np.nan), {})
+        problems |= odd
+        for role, column in labels.items():
+            problems |= {int(row): f"an empty {role}" for row in np.flatnonzero(np.asarray(pc.equal(column, "")))}
+        keep = np.ones(len(times), bool)
+        for row in sorted(problems):
+            if number is None:
+                raise ValueError(problems[row])
+            keep[row] = False
+            self.bad.report(self.raw, number(row), content(row), problems[row])
+        users, items = (column.filter(pa.array(keep)) for column in labels.values())
+        self.columns.append(users, items, times[keep], ratings[keep])
+        self.clock.keep(micro)
+        if "title" in texts:
+            self._take_titles(items, texts["title"].filter(pa.array(keep)))
+
+    def _take_titles(self, items: pa.Array, titles: pa.Array) -> None:
+        """Keep each item's first title that is not empty."""
+        ours, theirs = items.dictionary_encode(), pc.utf8_trim_whitespace(titles).dictionary_encode()
+        names, texts = ours.dictionary.to_pylist(), theirs.dictionary.to_pylist()
+        pairs = ours.indices.to_numpy().astype(np.int64) * len(texts) + theirs.indices.to_numpy()
+        distinct, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+        for place in np.argsort(first):
+            name, text = names[distinct[place] // len(texts)], texts[distinct[place] % len(texts)]
+            if text and self.titles.setdefault(name, text) != text:
+                self.other_titles += int(counts[place])
+
+
+def _ratings(texts: pa.Array) -> tuple[np.ndarray, dict[int, str]]:
+    """((n,) ratings, what is wrong by row)."""
+    encoded = texts.dictionary_encode()
+    codes, values, problems = encoded.indices.to_numpy(), np.zeros(len(encoded.dictionary)), {}
+    for place, text in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            values[place] = tables.real(text, "rating")
+        except ValueError as error:
+            problems[place] = f"{error} (rating= leaves ratings out)"
+    wrong = np.flatnonzero(np.isin(codes, list(problems))) if problems else ()
+    return values[codes], {int(row): problems[int(codes[row])] for row in wrong}
+
+
+def _with_numbers(rows: Interactions) -> Interactions:
+    """Ids as int64 where each of a column is the one way to write its number, so that they sort as numbers do."""
+    items = _as_numbers(rows.items)
+    titles = {_as_label(str(label), items): title for label, title in rows.titles.items()}
+    return replace(rows, users=_as_numbers(rows.users), items=items, titles=titles)
+
+
+def _as_numbers(labels: np.ndarray) -> np.ndarray:
+    codes, distinct = interactions.encode(labels)
+    if not all(map(_NUMBER.fullmatch, distinct)):
+        return labels
+    return np.array([int(label) for label in distinct], np.int64)[codes]
+
+
+def _as_label(text: str, items: np.ndarray) -> int | str:
+    """An item's id as ``items`` has them; one that none of them can be stays text."""
+    return int(text) if items.dtype != object and _NUMBER.fullmatch(text) else text
+
+
+def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], bad: BadLines) -> Interactions:
+    """The rows with the titles of a csv file of its own, whose columns are found as those of the interactions.
+
+    Raises:
+        SeqRecError: no clear columns, a bad line that is not skipped, or none of its ids is one of an item.
+    """
+    names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), options)
+    columns = {}
+    for role in ("item", "title"):
+        given = [options[role]] if options.get(role) in names else []
+        found = given or [name for name in names if _plain(name) in USUAL[role]]
+        if len(found) != 1:
+            raise SeqRecError(f"{raw.label}: {_which(raw.label, role, found, names)}")
+        columns[role] = found[0]
+    texts = csv_titles(raw, columns["item"], columns["title"], str, bad, separator)
+    titles = {_as_label(str(label).strip(" \t"), rows.items): title for label, title in texts.items() if title.strip()}
+    if titles.keys().isdisjoint(rows.items.tolist()):
+        raise SeqRecError(
+            f"{raw.label}: of its {len(texts):,} ids in column {columns['item']!r} none is an item that has a title "
+            "there; check the column, or leave the titles out"
+        )
+    return replace(rows, titles=titles, skipped=bad.count)
+
+
+def _shown_row(texts: Texts, row: int) -> str:
+    return ",".join(str(column[row].as_py()) for column in texts.values())

@@ -1,0 +1,165 @@
+"""Timestamps of a reader's file, all in one form: whole numbers of a unit that their size shows, or dates (ISO 8601).
+
+What shows no unit, or another than the lines before, is a bad line whose complaint lists the choices.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seqrec_lib.data import tables
+
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
+ORDER = "order"  # the unit of numbers that order events and are no times
+EARLIEST, LATEST = 315_532_800, 4_102_444_800  # seconds: a unit is found where all times lie from 1980 to 2100
+_WHOLE = re.compile(rf"{tables.INTEGER}(?:\.0*)?")
+_FRACTION = re.compile(r"-?[0-9]{1,12}\.[0-9]{1,9}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CHOICES = f"say {', '.join(f'unit={unit}' for unit in UNITS)}, or unit={ORDER} for numbers that only order events"
+_NEITHER = "is neither a whole number nor a date in ISO 8601, such as 2024-01-31 or 2024-01-31T12:00:00Z"
+
+
+@dataclass
+class Clock:
+    """Reads the timestamps of one file, block by block.
+
+    Attributes:
+        given: the unit, where the reader says it; then numbers of any size are taken.
+        form: "number" or "date", and unit: of numbers, once known; zoned: whether dates have a time zone.
+    """
+
+    given: str | None = None
+    form: str = ""
+    unit: str = ""
+    zoned: bool | None = None
+    _micro: list[bool] = field(default_factory=list)  # of each block that was kept: whether it is in microseconds
+
+    def read(self, texts: pa.Array) -> tuple[np.ndarray, bool, dict[int, str]]:
+        """((n,) int64, whether they are microseconds and not the unit's, what is wrong by row)."""
+        encoded = texts.dictionary_encode()
+        distinct, codes = encoded.dictionary, encoded.indices.to_numpy()
+        if not self.form:
+            any(map(self._begin, distinct.to_pylist()))
+        problems: dict[int, str] = {}
+        values, micro = self._at_once(distinct), False
+        if values is None:
+            values, micro, problems = self._one_by_one(distinct.to_pylist())
+        elif (outside := self._outside(values)).any():
+            problems = {int(place): self._misfit() for place in np.flatnonzero(outside)}
+        wrong = np.flatnonzero(np.isin(codes, list(problems))) if problems else ()
+        rows = {int(row): f"timestamp {texts[int(row)].as_py()!r} {problems[int(codes[row])]}" for row in wrong}
+        return values[codes], micro, rows
+
+    def keep(self, micro: bool) -> None:
+        """A block was taken up; `finish` brings all blocks to one unit."""
+        self._micro.append(micro)
+
+    def finish(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """The blocks that were kept, in one unit: whole seconds where dates or fractions allow, else microseconds."""
+        if not any(self._micro):
+            return blocks
+        blocks = [own if micro else own * 10**6 for own, micro in zip(blocks, self._micro, strict=True)]
+        whole = not any((own % 10**6).any() for own in blocks)
+        self.unit = "s" if whole else "us"
+        return [own // 10**6 for own in blocks] if whole else blocks
+
+    def written(self, value: int) -> str:
+        """A time as people read it; a number that is no time stays one."""
+        try:
+            return (_EPOCH + timedelta(seconds=value // UNITS[self.unit])).strftime("%Y-%m-%d %H:%M:%S")
+        except (KeyError, OverflowError):
+            return str(value)
+
+    def _begin(self, text: str) -> bool:
+        """Find the form, and the unit of numbers, by one timestamp; False: it shows neither."""
+        plain = text.strip(" \t")
+        if _is_number(plain):
+            value = Decimal(plain)
+            fits = [unit for unit, factor in UNITS.items() if EARLIEST * factor <= value < LATEST * factor]
+            self.unit = self.given or (fits[0] if fits else "")
+            self.form = "number" if self.unit else ""
+        elif (date := _moment(plain)) is not None:
+            self.form, self.zoned = "date", date[1]
+        return bool(self.form)
+
+    def _at_once(self, distinct: pa.Array) -> np.ndarray | None:
+        """Whole numbers of 64 bits; None where anything else is among them: `_one` then decides."""
+        if self.form != "number" or not pc.all(pc.match_substring_regex(distinct, f"^(?:{_WHOLE.pattern})$")).as_py():
+            return None
+        try:
+            return np.asarray(pc.replace_substring_regex(distinct, r"\.0*$", "").cast(pa.int64()))
+        except pa.ArrowInvalid:
+            return None
+
+    def _one_by_one(self, distinct: list[str]) -> tuple[np.ndarray, bool, dict[int, str]]:
+        plain = [text.strip(" \t") for text in distinct]
+        fractions = self.unit == "s" and any(_is_number(text) and Decimal(text) % 1 for text in plain)
+        micro = self.form == "date" or fractions
+        values, problems = np.zeros(len(plain), np.int64), {}
+        for place, text in enumerate(plain):
+            try:
+                values[place] = self._one(text, micro)
+            except ValueError as error:
+                problems[place] = str(error)
+        return values, micro, problems
+
+    def _one(self, plain: str, micro: bool) -> int:
+        """One timestamp. Raises ValueError saying what is wrong."""
+        date = None if _is_number(plain) else _moment(plain)
+        if self.form == "date" or date is not None:
+            if date is None or self.form == "number":
+                known = _is_number(plain) or date is not None
+                raise ValueError(f"is no {self.form}, as other lines have" if known else _NEITHER)
+            if date[1] != self.zoned:
+                raise ValueError("has a time zone and others have none" if date[1] else "lacks the time zone of others")
+            return date[0]
+        if not _is_number(plain):
+            raise ValueError(_NEITHER)
+        exact = Decimal(plain)
+        if not self.form or self._outside(np.array([float(exact)]))[0]:
+            raise ValueError(self._misfit())
+        if exact % 1 and not micro:
+            raise ValueError(f"has a fraction, which only seconds may have; the unit is {self.unit}")
+        value = int(exact * 10**6 if micro else exact)
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("is too large a number")
+        return value
+
+    def _outside(self, values: np.ndarray) -> np.ndarray:
+        """Which values are no times of the unit that was found; a unit that was given takes all."""
+        if self.given:
+            return np.zeros(len(values), bool)
+        factor = UNITS[self.unit]
+        return (values < EARLIEST * factor) | (values >= LATEST * factor)
+
+    def _misfit(self) -> str:
+        unit = f"{self.unit}, the unit of other lines" if self.unit else f"any of {', '.join(UNITS)}"
+        return f"is no time from 1980 to 2100 in {unit} ({_CHOICES})"
+
+
+def _is_number(plain: str) -> bool:
+    return _WHOLE.fullmatch(plain) is not None or _FRACTION.fullmatch(plain) is not None
+
+
+def _moment(plain: str) -> tuple[int, bool] | None:
+    """(microseconds since 1970, whether a time zone is said) of a date in ISO 8601; without a zone it counts as UTC.
+
+    >>> _moment("1970-01-02"), _moment("1970-01-01T01:00:00+01:00"), _moment("31/01/1970")
+    ((86400000000, False), (0, True), None)
+    """
+    try:
+        moment = datetime.fromisoformat(plain) if plain.isascii() else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        return None
+    zoned = moment.tzinfo is not None
+    since = (moment if zoned else moment.replace(tzinfo=UTC)) - _EPOCH
+    return since // timedelta(microseconds=1), zoned

@@ -1,0 +1,204 @@
+"""*Which model should I use?* for one data set: candidates with intervals, times, state, and the one that a rule marks.
+
+The rule: of the candidates whose quality is at most a margin behind the best, the fastest is marked. A candidate is
+within the margin where the lower end of the 95 % interval of its difference from the best, paired by user, is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
+from seqrec_lib.report import kit
+from seqrec_lib.report.html import Html
+from seqrec_lib.report.kit import Column
+from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.scaling import Scaling
+from seqrec_lib.report.timings import Timings
+from seqrec_lib.results import RunRecord, RunStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARK = "recommended"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a recommendation is made: by which metric ("masked_ndcg@10": seen items left out), and what share of the best
+    model's value a faster model may lose."""
+
+    metric: str = "masked_ndcg@10"
+    margin: float = 0.05
+
+
+def compare(
+    runs: Sequence[ModelRuns], timings: Timings | None, scaling: Scaling | None, choice: Choice
+) -> pd.DataFrame:
+    """One row for each model that ran, best value first; None where something was not run.
+
+    Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and best,
+    whether it is that; allowed, how far behind a model may be, and within, whether this one is; request and event in
+    milliseconds (_low, _high); state_short and state_long in KiB, at the `measured_lengths`; parameters; training in
+    seconds; mark; run_ids.
+    """
+    import pandas as pd
+
+    ran = [(own, values) for own in runs if (values := own.user_means(choice.metric)) is not None]
+    if not ran:
+        return pd.DataFrame()
+    best, most = max(ran, key=lambda pair: float(pair[1].mean()))
+    allowed = choice.margin * float(most.mean())
+    rows: list[dict[str, Any]] = []
+    for own, values in ran:
+        found, (gap, _) = bootstrap_interval(values), paired_difference(values, most)
+        row = {
+            "model": own.label,
+            "value": found.estimate,
+            "low": found.low,
+            "high": found.high,
+            "best": own is best,
+            "behind": gap.estimate,
+            "behind_low": gap.low,
+            "behind_high": gap.high,
+            "allowed": allowed,
+            "within": own is best or gap.low >= -allowed,
+            "parameters": own.complete[0].cost.get("parameters"),
+            "training": own.complete[0].cost.get("train_seconds"),
+            "run_ids": ", ".join(record.run_id for record in own.complete),
+        }
+        rows.append(row | _times(timings, own.model) | _state(scaling, own.model))
+    fastest = min(
+        (row for row in rows if row["within"] and row["request"] is not None),
+        key=lambda row: row["request"],
+        default=None,
+    )
+    for row in rows:
+        row["mark"] = MARK if row is fastest else ""
+    return pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable", ignore_index=True)
+
+
+def _times(timings: Timings | None, model: str) -> dict[str, float | None]:
+    """Milliseconds of a request and of one more event, with intervals."""
+    found: dict[str, float | None] = {}
+    for name, path in (("request", "served"), ("event", "step")):
+        there = timings is not None and (model, path) in timings.rows
+        own = timings.median(model, path) if timings is not None and there else None
+        ends = (None, None, None) if own is None else (own.estimate, own.low, own.high)
+        keys = (name, f"{name}_low", f"{name}_high")
+        found |= {key: None if end is None else end / 1e3 for key, end in zip(keys, ends, strict=True)}
+    return found
+
+
+def _state(scaling: Scaling | None, model: str) -> dict[str, float | int | None]:
+    """Bytes of a user's state, at the shortest length that was measured and at the longest."""
+    if scaling is None:
+        return {"state_short": None, "state_long": None}
+    data = scaling.memory[(scaling.memory["path"] == "served") & (scaling.memory["model"] == model)]
+    data = data[data["state"] > 0].sort_values("length")
+    if data.empty:
+        return {"state_short": None, "state_long": None}
+    return {"state_short": float(data["state"].iloc[0]) / 1024, "state_long": float(data["state"].iloc[-1]) / 1024}
+
+
+def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], caption: str) -> Html:
+    """Quality, time and size of each candidate, and the mark. ``lengths``: the two at which states were measured."""
+    short, long = lengths or ("short", "long")
+    columns = [
+        Column("model", "Model"),
+        Column("value", metric, ".4f", ("low", "high")),
+        Column("request", "One request, ms", ".3g", ("request_low", "request_high")),
+        Column("event", "One more event, ms", ".3g", ("event_low", "event_high"), missing="–"),
+        Column("state_short", f"State after {short} items, KiB", ".1f", missing="–"),
+        Column("state_long", f"State after {long} items, KiB", ".1f", missing="–"),
+        Column("parameters", "Parameters", ",", missing="–"),
+        Column("training", "Training, s", ".0f", missing="–"),
+        Column("mark", "By the rule"),
+    ]
+    return kit.table(frame, columns, caption=caption)
+
+
+def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
+    """What the mark rests on: each candidate's distance from the best, the margin, the runs."""
+    if frame.empty:
+        return kit.table(frame, [], caption=caption)
+    shown = frame.assign(
+        judged=frame["within"].map({True: "yes", False: "no"}),
+        distance=frame["behind"].where(~frame["best"].astype(bool)),
+    )
+    columns = [
+        Column("model", "Model"),
+        Column(
+            "distance", f"{metric} minus the best model's", "+.4f", ("behind_low", "behind_high"), missing="the best"
+        ),
+        Column("allowed", "May be behind by", ".4f"),
+        Column("judged", "Within the margin"),
+        Column("request", "One request, ms", ".3g"),
+        Column("mark", "By the rule"),
+        Column("run_ids", "Runs"),
+    ]
+    return kit.table(shown, columns, caption=caption)
+
+
+def quality_figure(frame: pd.DataFrame, axis: str, *, alt: str, caption: str) -> Html:
+    """The candidates' values with their intervals."""
+    if frame.empty:
+        return kit.figure(frame, "dots", alt=alt, caption=caption)
+    shown = frame[["model", "value", "low", "high"]].assign(data="")
+    return kit.figure(shown, "dots", group="data", label="model", value="value", axis=axis, alt=alt, caption=caption)
+
+
+def newest_cpu(store: RunStore, experiment: str, dataset: str) -> RunRecord | None:
+    """The newest complete timing of a data set on a CPU, whatever its sizes; None: there is none."""
+    runs = [r for r in store.records(experiment, dataset) if r.complete and r.config.get("device", "cpu") == "cpu"]
+    return max(runs, key=lambda record: record.finished, default=None)
+
+
+def measured_lengths(scaling: Scaling | None) -> list[int]:
+    """The shortest and the longest history whose state was measured; [] where none was."""
+    if scaling is None:
+        return []
+    lengths = scaling.memory["length"]
+    return [int(lengths.min()), int(lengths.max())]
+
+
+def file_tables(facts: Mapping[str, Any]) -> Html:
+    """What was found in a reader's file (`seqrec_lib.data.own.facts`), and the rounds of the 5-core."""
+    import pandas as pd
+
+    pairs, last = facts["ties"]
+    rows: list[tuple[str, str | int | float, str]] = [
+        *((f"column of the {role}", name, "") for role, name in facts["columns"].items()),
+        ("form of timestamps", facts["form"], ""),
+        ("unit of timestamps", facts["unit"], ""),
+        ("first", facts["first"], ""),
+        ("last", facts["last"], ""),
+        ("each user's rows are in the order of time", "yes" if facts["in_order"] else "no", ""),
+        ("consecutive rows of a user with equal times", pairs, ".1%"),
+        ("users whose last two rows have equal times", last, ".1%"),
+        *((name, facts[key], ",") for name, key in _COUNTS.items()),
+    ]
+    found = pd.DataFrame([(name, kit.show(value, form)) for name, value, form in rows], columns=["what", "found"])
+    rounds = pd.DataFrame(facts["rounds"], columns=["interactions", "users", "items"])
+    rounds.insert(0, "round", [str(number) for number in rounds.index])
+    counts = [Column(name, name.capitalize(), ",") for name in ("interactions", "users", "items")]
+    parts = kit.table(found, [Column("what", "What"), Column("found", "Found")], caption="How the file was read")
+    parts += kit.table(rounds, [Column("round", "Round"), *counts], caption="The 5-core, round by round; 0 is the file")
+    if facts["complaints"]:
+        bad = pd.DataFrame({"line": facts["complaints"]})
+        parts += kit.table(bad, [Column("line", "Line")], caption="The first bad lines that were skipped")
+    return parts
+
+
+_COUNTS = {
+    "rows": "interactions",
+    "bad lines, skipped": "skipped",
+    "users": "users",
+    "items": "items",
+    "items with a title": "titled",
+    "rows with another title than their item's first": "other_titles",
+    "repeated pairs of user and item, kept": "repeated",
+    "of these at the same time": "duplicates",
+}

@@ -1,0 +1,135 @@
+"""Models beside their floors: what needs no language model, and must be beaten for a ranking to say anything.
+
+A *floor* is an order that costs next to nothing: random, popularity, what a retriever or a count gave. A model below a
+floor tests nothing. Models from scratch and pretrained ones stand apart, each with the floors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
+from seqrec_lib.report import frames, kit
+from seqrec_lib.report.html import Html, stack
+from seqrec_lib.report.paper import comparable, model_name, paper_row
+from seqrec_lib.results import RunRecord, RunStore
+
+MADE = ("from scratch", "pretrained")
+
+
+def gather(
+    experiment: str, configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore
+) -> tuple[pd.DataFrame, list[RunRecord | None]]:
+    """(`frames.frame` of planned runs of one data set, with the runs of pretrained models that the store has on it
+    besides, and the records behind them). Column made: one of `MADE`."""
+    shown, planned = list(records), list(configs)
+    done = {record.run_id for record in records if record is not None}
+    for other in store.records(experiment):
+        same = other.complete and other.config["dataset"] == configs[0].dataset and other.run_id not in done
+        if same and _pretrained(_source(other.config)):
+            planned.append(other.config)
+            shown.append(other)
+    runs = frames.frame(shown, planned, store)
+    sources = runs["source"] if "source" in runs else runs["base.source"]
+    runs["made"] = [MADE[_pretrained(str(source or ""))] for source in sources]
+    return runs, shown
+
+
+def _source(config: Mapping[str, object]) -> str:
+    base = config.get("base")
+    return str((base if isinstance(base, Mapping) else config).get("source") or "")
+
+
+def _pretrained(source: str) -> bool:
+    return bool(source) and not source.startswith("scratch:")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row to be: the runs behind it, its metric's column in them, and whether it is a floor for the others."""
+
+    label: str
+    runs: pd.DataFrame
+    column: str
+    kind: Literal["ranker", "floor"]
+
+
+def compare(entries: Sequence[Entry], store: RunStore, against: str) -> pd.DataFrame:
+    """One row for each entry: label, kind, mean, low and high (95 %, over users, each with the mean over seeds), seeds;
+    gap (mean minus that of the entry labelled ``against``, paired by user) with gap low and gap high; and below: the
+    floors that lie above a ranker ("no": none), by what their labels say after a colon. What was not run, and an
+    interval without ranks, is NaN."""
+    users = {entry.label: frames.users(entry.runs, entry.column, store) for entry in entries}
+    means = {entry.label: _mean(entry) for entry in entries}
+    over = {entry.label.rpartition(": ")[2]: means[entry.label] for entry in entries if entry.kind == "floor"}
+    rows = []
+    for entry in entries:
+        values, other, mean = users[entry.label], users.get(against), means[entry.label]
+        found = None if values is None else bootstrap_interval(values)
+        gap = None
+        if values is not None and other is not None and entry.label != against:
+            gap, _ = paired_difference(values, other)
+        rows.append(
+            {
+                "label": entry.label,
+                "kind": entry.kind,
+                "mean": mean,
+                "low": np.nan if found is None else found.low,
+                "high": np.nan if found is None else found.high,
+                "gap": mean - means[against]
+                if gap is None and entry.label != against
+                else getattr(gap, "estimate", np.nan),
+                "gap low": np.nan if gap is None else gap.low,
+                "gap high": np.nan if gap is None else gap.high,
+                "below": below(mean, over) if entry.kind == "ranker" else None,
+                "seeds": _seeds(entry) or np.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mean(entry: Entry) -> float:
+    return float(entry.runs[entry.column].mean()) if entry.column in entry.runs else float("nan")
+
+
+def _seeds(entry: Entry) -> int:
+    done = entry.runs[entry.column].notna() if entry.column in entry.runs else []
+    return int(entry.runs.loc[done, "seed"].nunique()) if len(done) else 0
+
+
+def below(mean: float, floors: Mapping[str, float]) -> str | None:
+    """The floors whose mean is larger, by name; "no" where there is none, None where the mean is not known.
+
+    >>> below(0.1342, {"retriever": 0.1994, "popularity": 0.1380, "random": 0.06})
+    'retriever; popularity'
+    """
+    if np.isnan(mean):
+        return None
+    return "; ".join(name for name, floor in floors.items() if floor > mean) or "no"
+
+
+def printed(dataset: str, models: Sequence[str], metric: str) -> pd.DataFrame:
+    """The paper's numbers on this data set, of models with pretrained weights: label, model, mean; empty where the data
+    are other ones."""
+    rows = []
+    for model in models if comparable(dataset) else ():
+        row = paper_row(dataset, model)
+        number = None if row is None else row.metric(metric)
+        if number is not None:
+            rows.append({"label": f"{model_name(model)} as the paper prints it", "kind": "paper", "mean": number.value})
+    return pd.DataFrame(rows)
+
+
+def tables(frame: pd.DataFrame, columns: Sequence[kit.Column], *, caption: str) -> Html:
+    """A `kit.table` for models from scratch and one for pretrained ones."""
+    return stack(
+        [
+            kit.table(frame[frame["made"] == made] if len(frame) else frame, columns, caption=f"{caption}, {made}")
+            for made in MADE
+        ]
+    )

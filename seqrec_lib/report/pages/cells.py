@@ -1,0 +1,224 @@
+"""Every number of the paper's Tables 1 to 4 beside ours (book/cells.md): one row for each cell.
+
+A cell is compared with a run on the data that it is about: MovieLens 1M in RecBole's order of time, which the code that
+the paper is built on gives, and Beauty 2014 for Hydra4Rec's row of Table 1, which its parameter count names. Counts of
+parameters are compared with the models' own, at the catalogues of Table 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval
+from seqrec_lib.report import kit
+from seqrec_lib.report.feasibility import audit
+from seqrec_lib.report.frames import NotRun, Runs
+from seqrec_lib.report.html import NONE, Html
+from seqrec_lib.report.paper import (
+    BEAUTY,
+    METRICS,
+    MOVIELENS,
+    PAPER,
+    STAND_INS,
+    TABLE_4,
+    PaperRow,
+    Printed,
+    model_name,
+    paper_name,
+    verdict,
+)
+from seqrec_lib.report.sizes import WIDTH, hydra_body, sasrec, table_4_ids
+from seqrec_lib.report.timings import Timings
+from seqrec_lib.report.values import exhibit, value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECBOLE = "ml-1m-recbole"
+WORDS = {"matches": "reproduced", "ours higher": "higher", "ours lower": "lower"}
+BASES = {  # data set that a run of ours is on -> what the table calls it
+    RECBOLE: "RecBole's order",
+    "amazon-2014-beauty": "Beauty 2014",
+    "amazon-2018-video-games": "Video Games 2018",
+}
+COUNTED, ONE_CORE = "counted", "one CPU core"
+TITLES = {"ht@10": "HT@10", "ndcg@10": "NDCG@10", "mrr@10": "MRR@10"}
+
+
+@lru_cache(maxsize=2)  # a page asks for it once for each of its numbers
+def cells(runs: Runs) -> pd.DataFrame:
+    """One row for each printed number: table, data, model, quantity, paper (as printed), ours with low and high (None
+    where there is none), basis (what ours is from), verdict and possible.
+
+    verdict: "reproduced", "higher", "lower" (ours beside the paper's, by `paper.verdict`); "other data", "other
+    hardware", "infeasible" (no list of recommendations has the three metrics of this row as printed) or "not run".
+    possible: whether one list of recommendations can have the row's metrics as printed; None for other cells.
+    """
+    import pandas as pd
+
+    possible = {(one.row.table, one.row.model): one.feasible() for one in audit()}
+    rows: list[dict[str, Any]] = []
+    for row in PAPER:
+        about = {"table": row.table, "data": paper_name(row.dataset), "model": model_name(row.model)}
+        feasible = possible.get((row.table, row.model))
+        rows += [about | cell for cell in _quality(runs, row, feasible is not False)]
+        rows += [about | {"possible": None} | cell for cell in (*_latency(runs, row), *_sizes(runs, row))]
+    rows += _counts(runs)
+    columns = ["table", "data", "model", "quantity", "paper", "ours", "low", "high", "basis", "verdict", "possible"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _quality(runs: Runs, row: PaperRow, feasible: bool) -> Iterator[dict[str, Any]]:
+    ours, same = _basis(row)
+    for metric in METRICS:
+        printed = row.metric(metric)
+        if printed is None:
+            continue
+        cell = {"quantity": TITLES[metric], "paper": str(printed), "possible": feasible, "verdict": "not run"}
+        try:
+            found = bootstrap_interval(runs.users(ours, row.model, metric))
+        except NotRun:
+            yield cell | ({} if feasible else {"verdict": "infeasible"})
+            continue
+        word: str = verdict(printed, found.estimate, found, comparable=same)
+        word = "infeasible" if word == "other data" and not feasible else word
+        mine = {"ours": found.estimate, "low": found.low, "high": found.high, "basis": BASES[ours]}
+        yield cell | mine | {"verdict": WORDS.get(word, word)}
+
+
+def _basis(row: PaperRow) -> tuple[str, bool]:
+    """The data set of ours to hold a row against, and whether it is the data that the row is about."""
+    if row.dataset == MOVIELENS:
+        return RECBOLE, True
+    ours = next(ours for ours, theirs in STAND_INS.items() if theirs == row.dataset)
+    return ours, row.model == "hydra4rec" and row.dataset == BEAUTY
+
+
+def _latency(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
+    if row.latency is None:
+        return
+    cell = {"quantity": "latency", "paper": str(row.latency), "verdict": "not run"}
+    ours = "ml-1m" if row.dataset == MOVIELENS else _basis(row)[0]
+    try:
+        timings = Timings.read(runs.newest("latency", ours), runs.store)
+    except NotRun:
+        timings = None
+    if timings is None or (row.model, "served") not in timings.rows:
+        yield cell
+        return
+    median = timings.median(row.model, "served")
+    seconds = [None if number is None else number / 1e6 for number in (median.estimate, median.low, median.high)]
+    yield (
+        cell
+        | dict(zip(("ours", "low", "high"), seconds, strict=True))
+        | {
+            "basis": ONE_CORE,
+            "verdict": "other hardware",
+        }
+    )
+
+
+def _sizes(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
+    """Parameters in all and, where the paper prints them, without the item embedding."""
+    try:
+        body = _body(runs, row.model)
+    except NotRun:
+        body = None
+    total = None if body is None else body + WIDTH * table_4_ids(row.dataset)
+    for quantity, printed, count in (("parameters", row.parameters, total), ("without embedding", row.body, body)):
+        if printed is not None:
+            yield {"quantity": quantity, "paper": str(printed)} | _counted(printed, count)
+
+
+def _body(runs: Runs, model: str) -> int | None:
+    """Parameters without the item embedding; None for language models, which ours stand in for."""
+    if model == "sasrec":
+        return sasrec(0, 50)
+    if model == "hydra4rec":
+        return hydra_body()
+    if model in {"gpt4rec", "mamrec", "llamarec"}:
+        return None
+    cost = runs.seeds("ml-1m", model)[0].cost
+    return int(cost["parameters_without_embeddings"])
+
+
+def _counted(printed: Printed, count: int | None) -> dict[str, Any]:
+    if count is None:
+        return {"verdict": "not run"}
+    word = verdict(printed, float(count), Interval(float(count), float("nan"), float("nan")))
+    return {"ours": float(count), "basis": COUNTED, "verdict": WORDS.get(word, word)}
+
+
+def _counts(runs: Runs) -> Iterator[dict[str, Any]]:
+    """Table 4: users, items and reviews after the 5-core."""
+    try:
+        counts = runs.seeds(RECBOLE, "popularity")[0].dataset
+    except NotRun:
+        counts = {}
+    for row in TABLE_4:
+        for quantity, attribute in (("users", "n_users"), ("items", "n_items"), ("reviews", "n_interactions")):
+            printed = getattr(row, quantity)
+            cell = {"table": 4, "data": row.name, "model": NONE, "quantity": quantity, "paper": f"{printed:,}"}
+            if row.dataset != MOVIELENS or not counts:
+                yield cell | {"verdict": "not run", "possible": None}
+                continue
+            ours = int(counts[attribute])
+            padding = 0 if quantity == "reviews" else 1  # RecBole counts the padding id among users and items
+            gap = ours + padding - printed
+            word = "reproduced" if gap == 0 else "lower" if gap < 0 else "higher"
+            yield cell | {"ours": float(ours), "basis": BASES[RECBOLE], "verdict": word, "possible": None}
+
+
+@exhibit("paper-cells")
+def _table(runs: Runs) -> Callable[..., Html]:
+    frame = cells(runs).copy()
+    frame["shown"] = [_show(row) for row in frame.to_dict("records")]
+    frame["basis"] = frame["basis"].fillna(NONE)
+    frame["row"] = frame["possible"].map({False: "infeasible", True: "possible"}).fillna(NONE)
+    frame = frame.astype({"table": str})
+    titles = {
+        "table": "Table",
+        "data": "Data",
+        "model": "Model",
+        "quantity": "Number",
+        "paper": "Paper",
+        "shown": "Ours",
+        "basis": "Ours is from",
+        "verdict": "Verdict",
+    }
+    columns = [kit.Column(key, title) for key, title in titles.items()]
+    filters = ("table", "data", "model", "quantity", "verdict")
+    return partial(kit.table, frame, columns, filters=filters, csv=("ours", "low", "high", "row"))
+
+
+def _show(row: dict[str, Any]) -> Html:
+    """Our number and its interval, in the precision of its kind."""
+    quantity = row["quantity"]
+    form = ".3f" if quantity in TITLES.values() else ".2g" if quantity == "latency" else ",.0f"
+    ours, low, high = (
+        "" if row[key] is None or np.isnan(row[key]) else format(row[key], form) for key in ("ours", "low", "high")
+    )
+    if not low:
+        return Html(ours or NONE, ours or NONE)
+    return Html(f"{ours}<br><small>{low} to {high}</small>", f"{ours} ({low} to {high})")
+
+
+def _number_with(*verdicts: str) -> Callable[[Runs], int]:
+    """How many printed numbers of quality have one of these verdicts; any, if none is named."""
+
+    def count(runs: Runs) -> int:
+        frame = cells(runs)
+        quality = frame[frame["quantity"].isin(TITLES.values())]
+        return int(quality["verdict"].isin(verdicts).sum()) if verdicts else len(quality)
+
+    return count
+
+
+value("cells/printed")(_number_with())
+value("cells/comparable")(_number_with(*WORDS.values()))
+for _word in WORDS.values():
+    value(f"cells/{_word}")(_number_with(_word))

@@ -1,0 +1,88 @@
+"""The study of a reader's own data: which pages a file gets, and what is said of the file before they are executed.
+
+The pages stand in the book beside those of study.yml. The candidates are compared on one page, `which_model`, which
+plans the same timings as the page of latencies does, so that both read one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from seqrec_lib.data import load, own
+from seqrec_lib.parameters import check, schema
+from seqrec_lib.places import project_root
+from seqrec_lib.study.runner import Page, Result, Say, execute_and_build, load_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CANDIDATES = ("popularity", "markov", "sasrec", "2mamba4rec+residual+repeats")
+TIMED = ("sasrec", "2mamba4rec+residual+repeats")  # of the candidates, those whose time grows with the history
+
+
+def pages(dataset: str, root: Path, epochs: int | None = None) -> list[Page]:
+    """The pages of a data set, in the order in which they are executed: the last reads the runs of those before.
+
+    epochs: at most so many; None: the recipe's.
+    """
+    overrides = {} if epochs is None else {"overrides": {"epochs": epochs}}
+    given: dict[str, dict[str, Any]] = {
+        "datasets": {},
+        "accuracy": {"models": list(CANDIDATES), "seeds": [0]} | overrides,
+        "latency": {"models": list(CANDIDATES)},
+        "scaling": {"models": list(TIMED)},
+        "which_model": {"models": list(CANDIDATES), "seeds": [0]} | overrides,
+    }
+    return [
+        Page(name, dataset, check({"dataset": dataset} | values, schema(root / "notebooks" / f"{name}.ipynb")))
+        for name, values in given.items()
+    ]
+
+
+def run_own(
+    dataset: str,
+    missing: str = "run",
+    *,
+    epochs: int | None = None,
+    build: bool = True,
+    device: str = "auto",
+    say: Say = print,
+) -> Result:
+    """Read a reader's file, say what was found, execute its pages and build the book.
+
+    Args:
+        dataset: id of the data (`own.register`). The others are those of `run_study`.
+
+    Raises:
+        SeqRecError: the file is not read, or as `run_study`.
+    """
+    load(dataset, progress=True)
+    for line in lines_of(own.facts(dataset)):
+        say(line)
+    study = load_study()
+    return execute_and_build(study, pages(dataset, study.root, epochs), missing, build=build, device=device, say=say)
+
+
+def lines_of(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What was found in a file (see `own.facts`), a line each."""
+    columns = ", ".join(f"{role}={name}" for role, name in facts["columns"].items())
+    pairs, last = facts["ties"]
+    yield f"file: {facts['path']}"
+    yield f"columns: {columns}"
+    yield f"timestamps: {facts['form']}, unit {facts['unit']}, {facts['first']} to {facts['last']}"
+    yield f"rows in the order of time for each user: {'yes' if facts['in_order'] else 'no; sorted by time'}"
+    yield f"equal times, left in the file's order: {pairs:.1%} of consecutive rows, the last two of {last:.1%} of users"
+    yield f"rows: {facts['interactions']:,}, {facts['skipped']:,} bad lines skipped"
+    yield f"repeated pairs of user and item, kept: {facts['repeated']:,}; at the same time: {facts['duplicates']:,}"
+    yield f"items with a title: {facts['titled']:,} of {facts['items']:,}"
+    for number, (rows, users, items) in enumerate(facts["rounds"]):
+        yield f"5-core, round {number}: {rows:,} interactions, {users:,} users, {items:,} items"
+    for complaint in facts["complaints"]:
+        yield f"skipped: {complaint}"
+
+
+def timing_parameters(dataset: str, models: list[str]) -> dict[str, Any]:
+    """The parameters of the page of latencies for these models; its other ones have their defaults."""
+    defaults = schema(project_root() / "notebooks" / "latency.ipynb")
+    return {name: own.default for name, own in defaults.items()} | {"dataset": dataset, "models": models}

@@ -1,0 +1,107 @@
+"""Which model: the rule marks the fastest of those within the margin, and what was not run is not marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqrec_lib.report import candidates
+from seqrec_lib.report.candidates import MARK, Choice
+from seqrec_lib.report.runs import ModelRuns
+from seqrec_lib.report.scaling import Scaling
+from seqrec_lib.results import RunStore
+from tests.fakes import make_record as make_plain_record
+from tests.report.test_timings import make_timings
+
+USERS = 4000
+
+
+def model_runs(model: str, hits: float, seed: int = 0):
+    """A run in which a share of the users, the same ones for all models as far as it goes, has its item first."""
+    ranks = np.where(np.arange(USERS) < hits * USERS, 1, 5000)
+    record = make_plain_record(config={"dataset": "d", "model": model, "seed": seed}, cost={"parameters": 7})
+    return ModelRuns("d", model, model, (seed,), (record,), (ranks,), (ranks + 1,))
+
+
+RUNS = [model_runs("sasrec", 0.30), model_runs("mamba4rec", 0.299), model_runs("hydra4rec", 0.15)]
+
+
+def test_the_fastest_within_the_margin_is_marked() -> None:
+    frame = candidates.compare(RUNS, make_timings(), None, Choice("ndcg@10", 0.05)).set_index("model")
+    assert frame["mark"].to_dict() == {"sasrec": "", "mamba4rec": MARK, "hydra4rec": ""}  # hydra4rec is the fastest
+    assert frame["within"].to_dict() == {"sasrec": True, "mamba4rec": True, "hydra4rec": False}
+    assert frame.loc["sasrec", "value"] == pytest.approx(0.3) and frame.loc["sasrec", "allowed"] == pytest.approx(0.015)
+    assert frame.loc["hydra4rec", "behind"] == pytest.approx(-0.15)
+    assert frame.loc["mamba4rec", "request"] == pytest.approx(0.5, rel=0.5)  # MEDIANS are microseconds
+    assert frame.loc["mamba4rec", "event"] == pytest.approx(0.05, rel=0.5)
+
+
+def test_no_margin_leaves_the_best_and_a_wide_one_the_fastest() -> None:
+    narrow = candidates.compare(RUNS, make_timings(), None, Choice("ndcg@10", 0.0)).set_index("model")
+    assert narrow["mark"].to_dict() == {"sasrec": MARK, "mamba4rec": "", "hydra4rec": ""}
+    wide = candidates.compare(RUNS, make_timings(), None, Choice("ndcg@10", 0.9)).set_index("model")
+    assert wide["mark"].to_dict() == {"sasrec": "", "mamba4rec": "", "hydra4rec": MARK}
+
+
+def test_seen_items_may_be_left_out_or_ranked() -> None:
+    ranked, left_out = (candidates.compare(RUNS, None, None, Choice(name)) for name in ("ndcg@10", "masked_ndcg@10"))
+    assert ranked["value"].iloc[0] == pytest.approx(0.3)
+    assert left_out["value"].iloc[0] == pytest.approx(0.3 / np.log2(3))
+
+
+def test_without_timings_nothing_is_marked_and_without_runs_there_is_no_row() -> None:
+    frame = candidates.compare(RUNS, None, None, Choice())
+    assert not frame["mark"].any() and frame["request"].isna().all()
+    assert "not run" in candidates.candidate_table(frame, "NDCG@10", [], "C").html
+    empty = candidates.compare([], make_timings(), None, Choice())
+    for shown in (
+        candidates.candidate_table(empty, "NDCG@10", [], "C"),
+        candidates.evidence_table(empty, "NDCG@10", "C"),
+        candidates.quality_figure(empty, "axis", alt="a", caption="C"),
+    ):
+        assert "not run" in shown.text
+
+
+def test_the_state_is_that_of_the_shortest_and_the_longest_history() -> None:
+    columns = ["model", "path", "length", "peak", "state"]
+    sizes = [
+        ("sasrec", "served", 50, 0, 1024),
+        ("sasrec", "served", 800, 0, 16384),
+        ("mamba4rec", "served", 50, 0, 512),
+    ]
+    sizes += [("mamba4rec", "served", 800, 0, 512), ("mamba4rec", "module", 50, 0, 9999)]
+    scaling = Scaling(make_plain_record(), pd.DataFrame(), pd.DataFrame(sizes, columns=columns))
+    frame = candidates.compare(RUNS, None, scaling, Choice()).set_index("model")
+    assert frame.loc["sasrec", ["state_short", "state_long"]].tolist() == [1.0, 16.0]
+    assert frame.loc["mamba4rec", ["state_short", "state_long"]].tolist() == [0.5, 0.5]
+    assert frame.loc["hydra4rec", ["state_short", "state_long"]].isna().all()
+    assert candidates.measured_lengths(scaling) == [50, 800] and candidates.measured_lengths(None) == []
+    html = candidates.candidate_table(frame.reset_index(), "NDCG@10", [50, 800], "C").html
+    assert "after 50 items" in html and "16.0" in html
+
+
+def test_the_newest_timing_on_a_cpu_is_taken(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "new", tmp_path / "published")
+    assert candidates.newest_cpu(store, "scaling", "ml-1m") is None
+    for seed, device in ((0, "cpu"), (1, "cuda"), (2, "cpu")):
+        config = {"dataset": "ml-1m", "device": device, "seed": seed}
+        finished = f"2026-01-0{seed + 1}T00:00:00+00:00"
+        store.save(make_plain_record(experiment="scaling", config=config, finished=finished))
+    newest = candidates.newest_cpu(store, "scaling", "ml-1m")
+    assert newest is not None and newest.config["seed"] == 2
+
+
+def test_what_was_found_in_a_file_is_shown_with_what_was_skipped() -> None:
+    facts = {
+        "columns": {"user": "who", "item": "<b>what</b>"}, "form": "number", "unit": "ms", "first": "2020-01-01",
+        "last": "2020-02-01", "in_order": False, "ties": [0.25, 0.5], "interactions": 12345, "skipped": 1, "users": 7,
+        "items": 8, "titled": 0, "other_titles": 0, "repeated": 3, "duplicates": 1,
+        "rounds": [[12345, 7, 8], [900, 5, 6]],
+        "complaints": ["a.csv, line 3: bad in '<script>'"],
+    }  # fmt: skip
+    html = candidates.file_tables(facts).html
+    assert all(text in html for text in ("ms", "12,345", "25.0", "900", "&lt;b&gt;what", "&lt;script&gt;"))
+    assert "<script>" not in html.replace("<style>", "")
