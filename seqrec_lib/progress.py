@@ -17,6 +17,7 @@ from typing import Any
 from seqrec_lib.terminal import escape
 
 INTERVAL = 0.2  # seconds between two updates of a line that is rewritten in place
+RARELY = 300.0  # seconds between two lines on how far a run is, where lines stay
 KINDS = ("read", "run", "failed", "not run")
 
 
@@ -34,7 +35,8 @@ class Reporter:
         self._terminal = enabled and not self._notebook and sys.stderr.isatty()
         self._file = os.environ.get("SEQREC_PROGRESS") if enabled else None
         self._label = ""
-        self._begin = self._shown = 0.0
+        self._shown = self._share = self._from = 0.0
+        self._since: float | None = None
         self._lines: list[str] = []
         self._handle: Any = None
         self._status: Any = None
@@ -63,7 +65,8 @@ class Reporter:
 
     def start(self, label: str) -> None:
         """A run begins."""
-        self._label, self._begin, self._shown = label, time.perf_counter(), 0.0
+        self._label, self._shown = label, 0.0 if self._terminal or self._notebook else time.perf_counter()
+        self._since, self._share = None, 0.0
         self._pass(label, passing=True)
 
     def report(self, text: str) -> None:
@@ -71,14 +74,25 @@ class Reporter:
         self._pass(f"{self._label}: {text}", passing=True)
 
     def report_share(self, share: float, text: str) -> None:
-        """How far the present run is, as often as one likes; shown only where a line is rewritten in
-        place."""
-        present = time.perf_counter()
-        if not (self._terminal or self._notebook) or present - self._shown < INTERVAL:
+        """How far the present run is, as often as one likes; where lines stay, one appears every `RARELY`.
+
+        The time left is judged by what was done since the share began to grow: a run that goes on from a checkpoint, or
+        comes to another part of its work, begins anew.
+        """
+        present, live = time.perf_counter(), self._terminal or self._notebook
+        if share < self._share or self._since is None:
+            self._since, self._from = present, share
+        self._share = share
+        if not self.enabled or present - self._shown < (INTERVAL if live else RARELY):
             return
         self._shown = present
-        left = (present - self._begin) * (1 - share) / share if share > 0 else 0.0
-        text = escape(f"{self._label}: {text}, {share:.0%}" + (f", {duration(left)} left" if share > 0 else ""))
+        done = share - self._from
+        left = (present - self._since) * (1 - share) / done if done > 0 else None
+        text = f"{self._label}: {text}, {share:.0%}" + (f", {duration(left)} left" if left is not None else "")
+        if not live:
+            self._pass(text, passing=True)
+            return
+        text = escape(text)
         if self._notebook:
             self._display([*self._lines, text])
         else:

@@ -46,9 +46,7 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 
 def declared() -> dict[str, Requirement]:
     extras = PROJECT["optional-dependencies"]
-    return requirements(
-        [*PROJECT["dependencies"], *extras["gpu"], *extras["qlora"], *extras["lightfm"], *extras["dev"]]
-    )
+    return requirements([*PROJECT["dependencies"], *(line for extra in extras.values() for line in extra)])
 
 
 ENVIRONMENTS = ("environment.yml", "environment-gpu.yml")
@@ -197,7 +195,7 @@ def imported_modules(folder: Path) -> dict[str, str]:
 
 def test_what_the_library_imports_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    own = requirements([*PROJECT["dependencies"], *extras["gpu"], *extras["qlora"], *extras["lightfm"]])
+    own = requirements([*PROJECT["dependencies"], *(line for e in extras if e != "dev" for line in extras[e])])
     for module, where in imported_modules(ROOT / "seqrec_lib").items():
         assert canonicalize_name(MODULES.get(module, module)) in own, f"{where} imports {module}, which is not declared"
 

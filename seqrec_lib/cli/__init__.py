@@ -14,7 +14,7 @@ import warnings
 
 import typer
 
-from seqrec_lib.cli import data, results, study
+from seqrec_lib.cli import data, llm, results, study
 from seqrec_lib.cli.output import Group, complain
 from seqrec_lib.terminal import one_line
 
@@ -29,6 +29,7 @@ for command in (study.study, study.book, study.status, study.doctor, study.recom
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(results.app, name="results")
+app.add_typer(llm.app, name="llm")
 
 
 def main() -> None:

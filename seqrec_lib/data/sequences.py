@@ -37,6 +37,10 @@ class Histories:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def take(self, rows: np.ndarray) -> Histories:
+        """Some of the tasks: indices, or a mask."""
+        return Histories(self.start[rows], self.stop[rows], self.targets[rows])
+
 
 @dataclass(frozen=True)
 class Sequences:

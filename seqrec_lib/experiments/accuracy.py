@@ -155,7 +155,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         "best_epoch": result.best_epoch,
         "train_seconds": result.seconds,
         "samples_per_second": result.samples / result.seconds,
-        "peak_memory_bytes": _peak_memory(accelerator.device.type),
+        "peak_memory_bytes": peak_memory(accelerator.device.type),
         "parameters": total,
         "parameters_without_embeddings": body,
     }
@@ -202,7 +202,7 @@ def _rounded(result: TrainingResult) -> list[dict[str, Any]]:
     ]
 
 
-def _peak_memory(device: str) -> int:
+def peak_memory(device: str) -> int:
     """Peak bytes: allocated on the GPU, else resident in this process (which may have done other work before)."""
     if device == "cuda":
         import torch

@@ -25,9 +25,10 @@ import numpy as np
 
 from seqrec_lib.experiments.base import Context, Outcome
 from seqrec_lib.language import pretrained
+from seqrec_lib.language.hub_format import quiet
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.recipes import ARCHITECTURES, FLOORS, Writing, resolve
-from seqrec_lib.language.sources import check_content, content_hash
+from seqrec_lib.language.sources import check_content, content_hash, prepare
 from seqrec_lib.language.tuning import Tuning
 from seqrec_lib.results import ADDED_LATER
 from seqrec_lib.validation import Checked, Names, Seed32, Seeds32, Settings, plans, refuse_unknown
@@ -161,6 +162,7 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
     texts = pretrained.prompt_texts(titles[1:], GPT4REC.render(["a"])) if size else []
     if size is not None:
         size = pretrained.matched(size, config.source.partition(":")[2])
+    prepare(config.source, context.report)
     check_content(config.source, config.source_sha256)
     language = pretrained.load(config.source, texts=texts, size=size, seed=config.seed)
     encoder = Encoder(
@@ -216,7 +218,6 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
 
 def _keep(workdir: Path, model: Any, tokenizer: Any) -> None:
     from seqrec_lib.checksums import seal
-    from seqrec_lib.language.pretrained import quiet
 
     folder = workdir / "keep" / MODEL
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,11 @@ from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import load_recommender, weights_of_parent
 from seqrec_lib.language import quantized
+from seqrec_lib.language.adapters import with_adapter
+from seqrec_lib.language.hub_format import quiet
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
-from seqrec_lib.language.sources import check_content, content_hash
+from seqrec_lib.language.sources import check_content, content_hash, described, prepare
 from seqrec_lib.models import COUNTED
 from seqrec_lib.results import ADDED_LATER, plain
 from seqrec_lib.validation import AnyNames, Checked, Names, Seed, Seeds, Settings, plans
@@ -43,6 +45,7 @@ NAME = "llamarec"
 MODEL = "llamarec"
 KEPT = "model"  # the tuned model's folder within `keep`
 SCRATCH = "scratch:titles"
+SHUFFLED = 0x717135  # of the titles' random order, which is the same for all rankers
 GOLDEN: dict[str, dict[str, Any]] = {
     "letter-rankers": {
         "dataset": "ml-latest-small",
@@ -101,7 +104,7 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     from seqrec_lib.data import registry
 
     dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SCRATCH
-    size, setting, teaching = resolve(dataset, source == SCRATCH, parameters.get("overrides"))
+    size, setting, teaching = resolve(dataset, source, parameters.get("overrides"))
     quantized.check(source, setting.lora_rank)
     if (setting.prompt == "titles") != (source == SCRATCH):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
@@ -135,14 +138,16 @@ def run(config: Config, context: Context) -> Outcome:
 
     from seqrec_lib.data import load
     from seqrec_lib.language.candidates import check_histories
-    from seqrec_lib.language.ranker_training import teach
+    from seqrec_lib.language.ranker_training import Meter, teach
 
+    prepare(quantized.base(config.source), context.report)
     sequences = load(config.dataset)
     check_histories(sequences, config.setting.candidates)
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever, context.device)
     ranker = make_ranker(config, language, sequences, context.device)
-    begin = time.perf_counter()
+    ranker.keep_in(context.workdir, context.report, context.report_share)
+    meter = Meter()
     history = teach(
         ranker,
         sequences,
@@ -153,15 +158,16 @@ def run(config: Config, context: Context) -> Outcome:
         report=context.report_share,
         warn=context.report,
         folder=context.workdir,
+        meter=meter,
     )
-    train_seconds = time.perf_counter() - begin
-    _keep(ranker, language, context.workdir)
-    context.report("ranking")
+    _keep(ranker, language, context.workdir, tuned=config.teaching.prompts != 0)
+    ranker.stage = "tuned"
     result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
     tables = {"ranks": pa.table(result.columns)}
     if config.setting.orders and result.found.any():
         tables["letters"] = pa.table(measure_bias(ranker, sequences, result, logits, config))
-    outcome = outcome_of(sequences, result.metrics, cost | {"train_seconds": train_seconds}, language.provenance)
+    cost |= meter.cost(ranker.model.device)
+    outcome = outcome_of(sequences, result.metrics, cost, language.provenance)
     outcome.history, outcome.tables = history, tables
     return outcome
 
@@ -194,24 +200,26 @@ def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageM
 
     if quantized.is_quantized(config.source):
         return quantized.load_tuned(folder, config.source, _place(device))
-    with pretrained.quiet():
+    with quiet():
         language = pretrained.load(str(folder))
-    first = {"kind": pretrained.kind(config.source), "name": config.source}
-    return replace(language, provenance=language.provenance | first)
+    return replace(language, provenance=language.provenance | described(config.source))
 
 
 def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
     """The model with the prompt of ``config``, on its device; the seed decides its adapters."""
+    import numpy as np
     import torch
 
     from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles
-    from seqrec_lib.language.ranker_training import with_adapter
     from seqrec_lib.language.ranking import LetterRanker
     from seqrec_lib.language.title_tokens import TITLES, names
 
     setting = config.setting
     prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC)}[setting.prompt]
     titles = names(sequences.n_items) if prompt is TITLES else item_titles(sequences)
+    if setting.titles == "shuffled":
+        order = np.random.default_rng(SHUFFLED).permutation(len(titles) - 1) + 1
+        titles = ("", *(titles[item] for item in order))
     ranker = LetterRanker(
         language,
         prompt,
@@ -222,9 +230,11 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
     )
     if setting.lora_rank:
         adapted = quantized.with_adapter if quantized.is_quantized(config.source) else with_adapter
+        how: dict[str, Any] = {"alpha": setting.lora_alpha, "dropout": setting.lora_dropout}
+        how |= {"targets": setting.lora_targets, "layers": setting.lora_layers}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            ranker.model = adapted(ranker.model, rank=setting.lora_rank)
+            ranker.model = adapted(ranker.model, rank=setting.lora_rank, **how)
     ranker.model = ranker.model.to(_place(device)).eval()
     return ranker
 
@@ -235,16 +245,20 @@ def _place(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
-def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path) -> None:
+def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path, tuned: bool) -> None:
+    """Merge the adapters, but of four-bit weights, and keep what was tuned: elsewhere the source is the model."""
     from seqrec_lib.checksums import seal
-    from seqrec_lib.language.pretrained import quiet
 
     folder = workdir / "keep" / KEPT
     if "quantisation" in language.provenance:
+        if not tuned:
+            return
         quantized.save(ranker.model, ranker.tokenizer, language.provenance, folder)
     else:
         model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
         ranker.model = model.eval()
+        if not tuned:
+            return
         with quiet():
             ranker.model.save_pretrained(folder)
             ranker.tokenizer.save_pretrained(folder)
@@ -257,7 +271,6 @@ def assess(
     """(assessment of the test users, their letters' logits, cost)."""
     import numpy as np
 
-    from seqrec_lib.data.sequences import Histories
     from seqrec_lib.evaluate.metrics import rank_metrics
     from seqrec_lib.language.assessment import Assessment
     from seqrec_lib.language.candidates import retrieve
@@ -265,17 +278,19 @@ def assess(
 
     k, test, valid = config.setting.candidates, sequences.split("test"), sequences.split("valid")
     begin = time.perf_counter()
-    result = Assessment(*retrieve(retriever, sequences, test, k))
+    result = Assessment(*retrieve(retriever, sequences, test, k), everyone=config.size is not None)
     retrieved = time.perf_counter()
-    prompts = ranker.prompts(sequences, test, result.pools.items)
-    logits = ranker.letter_logits(prompts)
-    ranked = time.perf_counter()
+    asked = result.asked
+    logits = np.zeros((len(test), k), np.float32)
+    logits[asked], reading = ranker.read(ranker.prompts(sequences, test.take(asked), result.pools.items[asked]))
     result.add("", logits)
     result.add_popularity(sequences)
 
     some = np.sort(np.random.default_rng([seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
-    users = Histories(valid.start[some], valid.stop[some], valid.targets[some])
+    users = valid.take(some)
     pools, _ = retrieve(retriever, sequences, users, k)
+    if config.size is None:  # nothing is learnt from a pool without its target
+        users, pools = users.take(pools.place >= 0), pools.take(pools.place >= 0)
     scores = ranker.scores(sequences, users, pools)
     result.add_blend(logits, best_blend(pools.scores, log_odds(scores), pools.place))
     if (pools.place >= 0).any():
@@ -286,8 +301,10 @@ def assess(
         "parameters": total,
         "parameters_without_embeddings": body,
         "retriever_milliseconds_per_user": 1e3 * (retrieved - begin) / len(test),
-        "milliseconds_per_user": 1e3 * (ranked - retrieved) / len(test),
-        "prompt_tokens": float(np.mean([len(prompt) for prompt in prompts])),
+        "milliseconds_per_user": 1e3 * reading.seconds / max(asked.sum(), 1),
+        "prompt_tokens": reading.tokens / max(asked.sum(), 1),
+        "rank_tokens_per_second": reading.tokens / max(reading.seconds, 1e-9),
+        "peak_memory_bytes": accuracy.peak_memory(ranker.model.device.type),
     }
     return result, logits, cost
 
@@ -298,11 +315,10 @@ def measure_bias(
     """`position_bias` for the test users: metrics go into ``result``, the table comes back."""
     import numpy as np
 
-    from seqrec_lib.data.sequences import Histories
     from seqrec_lib.language.assessment import position_bias
 
     test, found = sequences.split("test"), result.found
-    users = Histories(test.start[found], test.stop[found], test.targets[found])
+    users = test.take(found)
     empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * config.setting.candidates]))[0]
 
     def score(pools: Pools) -> np.ndarray:

@@ -9,7 +9,6 @@ Table "ranks": each user's rank after (``rank``) and ``before_rank``, with the f
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib.experiments import llamarec
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import weights_of_parent
+from seqrec_lib.language.quantized import base
 from seqrec_lib.language.ranker_recipes import Schedule
+from seqrec_lib.language.sources import prepare
 from seqrec_lib.validation import (
     Checked,
     Count,
@@ -156,15 +157,17 @@ def run(config: Config, context: Context) -> Outcome:
     from seqrec_lib.data import load
     from seqrec_lib.language.objectives import Knobs
     from seqrec_lib.language.pairings import check, pairing
-    from seqrec_lib.language.ranker_training import Tuning, tune
+    from seqrec_lib.language.ranker_training import Meter, Tuning, tune
 
     sequences, setting = load(config.dataset), config.preference
     check(setting.negatives, sequences)
+    prepare(base(config.base.source), context.report)
     folder = weights_of_parent(llamarec, config.base, sequences.split_hash, context) / llamarec.KEPT
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)
     ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
-    context.report("ranking, before")
+    ranker.keep_in(context.workdir, context.report, context.report_share)
+    ranker.stage = "before"
     unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
     bases: dict[str, float] = {}
     if config.base.setting.orders and unchanged.found.any():
@@ -182,7 +185,7 @@ def run(config: Config, context: Context) -> Outcome:
         setting.batch,
         seed=config.seed,
     )
-    begin = time.perf_counter()
+    meter = Meter()
     history = tune(
         ranker,
         pairs.examples,
@@ -191,17 +194,18 @@ def run(config: Config, context: Context) -> Outcome:
         checkpoint=context.workdir / "tuning.pt",
         data=sequences.split_hash,
         warn=context.report,
+        meter=meter,
     )
-    seconds = time.perf_counter() - begin
-    context.report("ranking, after")
+    ranker.stage = "after"
     result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
     result.add("before_", before)
     if bases:
         llamarec.measure_bias(ranker, sequences, result, after, config.base)
         result.metrics |= {f"before_{name}": value for name, value in bases.items()}
-    result.metrics |= changes(sequences, result.pools.items, before, after)
+    asked = result.asked
+    result.metrics |= changes(sequences, result.pools.items[asked], before[asked], after[asked])
     cost |= {
-        "train_seconds": seconds,
+        **meter.cost(ranker.model.device),
         "steps": -(-prompts // setting.batch),
         "before_milliseconds_per_user": cost_before["milliseconds_per_user"],
         **pairs.counts,

@@ -1,7 +1,12 @@
 """Language models as recommenders: titles instead of item ids.
 
 corpus       titles, prompts, letters; what a model reads
-pretrained   a causal language model with its tokenizer: from a hub, a folder, or from scratch
+sources      where a model comes from: a hub id, a folder, a GGUF file (`gguf_files`), a name that can be fetched
+             (`catalogue`), from scratch; `hub_format` reads folders
+pretrained   a causal language model with its tokenizer, and which one it was; `quantized`: in four bits
+adapters     LoRA, attached in one place
+logits       what follows a text, from one forward pass
+memory       how many tokens a step of tuning may hold
 tuning       fine-tuning on next titles (GPT4Rec's and MamRec's training)
 trie         the titles that a query may be
 beams        beam search over cached states; `states` has the states of GPT-2 and of Mamba-2

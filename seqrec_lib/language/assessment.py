@@ -36,11 +36,17 @@ class Assessment:
 
     Args:
         pools: the candidates of all users. retriever_rank: (n,) ranks in the retriever's whole lists.
+        everyone: whether the ranker is asked about every user, or only about those whose target is a candidate, as
+            for the others no order of the candidates changes anything.
+
+    Attributes:
+        found, asked: (n,) users whose target is a candidate; about whom the ranker is asked.
     """
 
-    def __init__(self, pools: Pools, retriever_rank: np.ndarray) -> None:
+    def __init__(self, pools: Pools, retriever_rank: np.ndarray, *, everyone: bool = True) -> None:
         self.pools, self.retriever_rank, self.k = pools, retriever_rank, pools.items.shape[1]
         self.found = pools.place >= 0
+        self.asked = self.found | everyone
         share = float(self.found.mean())
         self.columns: dict[str, np.ndarray] = {"place": pools.place.astype(np.int16)}
         self.metrics: dict[str, float] = {f"recall@{self.k}": share}
@@ -88,7 +94,7 @@ def position_bias(
 
     Of the users whose target was found: NDCG@10 over ``orders`` random orders (mean and standard deviation), with the
     scores averaged over them, and with the retriever's order but the letters' logits calibrated, by those of a prompt
-    without content or by their mean over users.
+    without content or by their mean over the users that the ranker is asked about.
 
     Args:
         score: (n_found, K) logits for pools of the users found. logits: (n, K) in the retriever's order. empty: (K,).
@@ -106,7 +112,7 @@ def position_bias(
         assessment.metrics["permuted_subset_ndcg@10_sd"] = float(np.std(each, ddof=1))
     assessment.subset("averaged", result["mean_logits"])
     assessment.subset("empty_calibrated", calibrated(own, empty))
-    assessment.subset("mean_calibrated", calibrated(own, logits.mean(0)))
+    assessment.subset("mean_calibrated", calibrated(own, logits[assessment.asked].mean(0)))
     weights = np.exp(empty - empty.max())
     return {
         "letter": np.array(list(letters(k))),

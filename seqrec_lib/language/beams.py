@@ -25,6 +25,7 @@ from seqrec_lib.language.trie import TitleTrie
 
 PROMPTS_AT_A_TIME = 2**13  # padded prompt tokens of a batch
 BEAMS_AT_A_TIME = 2**10
+LOGITS_AT_A_TIME = 2**26  # of all beams of a batch: a quarter of a gigabyte, of which a search holds a few copies
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def search(
     model.eval()
     found: list[list[Query]] = [[] for _ in prompts]
     done = 0
-    for batch in batches([len(prompt) for prompt in prompts], setting.beams):
+    for batch in batches([len(prompt) for prompt in prompts], setting.beams, model.config.vocab_size):
         part = [prompts[i] for i in batch]
         if states is None:
             queries = _generate(model, part, setting, end, trie)
@@ -92,13 +93,14 @@ def search(
     return found
 
 
-def batches(lengths: Sequence[int], beams: int) -> list[list[int]]:
+def batches(lengths: Sequence[int], beams: int, vocabulary: int) -> list[list[int]]:
     """Indices of prompts in batches of similar length, within this module's limits."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    rows = min(BEAMS_AT_A_TIME, LOGITS_AT_A_TIME // vocabulary)
     found = []
     begin = 0
     while begin < len(order):
-        size = max(1, min(PROMPTS_AT_A_TIME // max(lengths[order[begin]], 1), BEAMS_AT_A_TIME // beams))
+        size = max(1, min(PROMPTS_AT_A_TIME // max(lengths[order[begin]], 1), rows // beams))
         found.append(order[begin : begin + size])
         begin += size
     return found

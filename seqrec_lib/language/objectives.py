@@ -32,7 +32,7 @@ from seqrec_lib.language.orpo import odds_ratio_loss, token_log_odds
 Objective = Literal["sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi"]
 OBJECTIVES: tuple[Objective, ...] = ("sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi")
 NEEDS_REFERENCE = ("dpo", "s-dpo")
-ONE_REJECTED = ("dpo", "simpo", "orpo")
+LETTERS_ALONE = ("letters", "dpo", "s-dpo", "simpo")  # the others take odds over the whole vocabulary
 
 
 @dataclass(frozen=True)

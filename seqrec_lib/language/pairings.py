@@ -69,7 +69,7 @@ def pairing(
         return _of_pairs(_pairs(kind, sequences), ranker, sequences, prompts, rng)
     users, histories = preferences.last_items(sequences, leaky=kind == "leaky")
     rows = _rows(len(users), prompts, rng)
-    some = _take(histories, rows)
+    some = histories.take(rows)
     hard = "retriever" if kind == "retriever" else "random"
     pools = training_pools(retriever, sequences, some, ranker.candidates, rng, negatives=hard)
     texts = ranker.prompts(sequences, some, pools.items)
@@ -110,7 +110,7 @@ def _of_pairs(
     )
     losers = np.concatenate([p.losers for p in parts])
     rows = _rows(len(losers), prompts, rng)
-    drawn = preferences.Pairs(_take(histories, rows), losers[rows])
+    drawn = preferences.Pairs(histories.take(rows), losers[rows])
     items, chosen, rejected = preferences.pool_of(drawn, sequences, ranker.candidates, rng)
     counts = {"pairs": len(losers), "ties": sum(p.ties for p in parts), "short": sum(p.short for p in parts)}
     return Pairing(Examples(ranker.prompts(sequences, drawn.histories, items), chosen, rejected), counts)
@@ -119,10 +119,6 @@ def _of_pairs(
 def _rows(n: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """``wanted`` indices below n: each as often as the others, but for one."""
     return np.concatenate([rng.permutation(n) for _ in range(-(-wanted // n))])[:wanted]
-
-
-def _take(histories: Histories, rows: np.ndarray) -> Histories:
-    return Histories(histories.start[rows], histories.stop[rows], histories.targets[rows])
 
 
 def _factor_scores(model: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -1,14 +1,7 @@
-"""A causal language model and its tokenizer, from one of three places, and which one it was.
-
-A *source* is one text:
-
-    gpt2, AntonV/mamba2-130m-hf, EleutherAI/pythia-160m ...   an id on the Hugging Face hub
-    models/my-gpt2                                            a folder in the hub's own format
-    scratch:gpt2, scratch:mamba2, scratch:llama               random weights, a tokenizer trained on the titles
+"""A causal language model and its tokenizer, from any source (`sources`), and which one it was.
 
 A result from scratch must never pass for one of a pretrained model, so `LanguageModel.provenance` goes into every
-record and stands beside every number. Weights are read from safetensors only, and no code of a checkpoint is
-executed.
+record and stands beside every number.
 
 From scratch, all architectures share one byte-level BPE, which is trained on the data set's titles and the prompt's
 words (so that any title in any script can be written, and none is unknown), and `matched` makes their sizes equal.
@@ -17,15 +10,14 @@ words (so that any title in any script can be written, and none is unknown), and
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language import sources
+from seqrec_lib.language.hub_format import configuration_of, read_model, readable, tokenizer_of
 from seqrec_lib.results.record import ADDED_LATER
 from seqrec_lib.validation import Checked, Count, Length, Part, Width
 
@@ -37,15 +29,6 @@ ARCHITECTURES = ("gpt2", "mamba2", "llama")
 CHUNK = (
     64  # tokens of a chunk in Mamba-2: transformers' CPU path holds (chunk x chunk) per head, 256 would be 16 times it
 )
-
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # of a checkpoint: configuration, weights, tokenizer
-COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\battn\.(masked_)?bias|\battention\.(masked_)?bias)$")
-"""Tensors of older checkpoints that models compute themselves today."""
-SAMPLE = "User history: The Silent Comet (1999)"
-
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # how checkpoints are read
-
-Kind = Literal["hub", "folder", "scratch"]
 
 
 @dataclass(frozen=True)
@@ -82,24 +65,13 @@ class Size(Checked):
 class LanguageModel:
     """A model (``transformers.PreTrainedModel``), its fast tokenizer, and where they come from.
 
-    ``provenance``: kind (hub | folder | scratch), name, architecture, parameters, parameters_without_embeddings and,
-    where there were weights, their sha256. Plain values, for a record.
+    ``provenance``: kind (hub | folder | gguf | scratch), name, architecture, parameters, parameters_without_embeddings
+    and, where there were weights, their sha256. Plain values, for a record.
     """
 
     model: Any
     tokenizer: Any
     provenance: dict[str, Any]
-
-
-def kind(source: str) -> Kind:
-    """What a source is.
-
-    >>> kind("scratch:gpt2"), kind("openai-community/gpt2"), kind("./models/gpt2")
-    ('scratch', 'hub', 'folder')
-    """
-    if source.startswith("scratch:"):
-        return "scratch"
-    return "folder" if source.startswith((".", "/", "~")) or Path(source).is_dir() else "hub"
 
 
 def load(source: str, *, texts: Iterable[str] = (), size: Size | None = None, seed: int = 0) -> LanguageModel:
@@ -111,7 +83,7 @@ def load(source: str, *, texts: Iterable[str] = (), size: Size | None = None, se
     Raises:
         SeqRecError: an unknown architecture; a folder without a model; an id that is neither cached nor reachable.
     """
-    if kind(source) == "scratch":
+    if sources.kind(source) == "scratch":
         return from_scratch(source.partition(":")[2], texts, size or Size(), seed)
     return _from_checkpoint(source)
 
@@ -131,7 +103,8 @@ def from_scratch(architecture: str, texts: Iterable[str], size: Size, seed: int)
     if architecture == "mamba2" and size.same_dropout:
         _add_dropout(model, size.dropout)
     tokenizer.model_max_length = size.positions
-    return LanguageModel(model, tokenizer, _provenance("scratch", f"scratch:{architecture}", model))
+    made = {"kind": "scratch", "name": f"scratch:{architecture}"} | sizes_of(model)
+    return LanguageModel(model, tokenizer, made)
 
 
 def configuration(architecture: str, size: Size) -> Any:
@@ -240,25 +213,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=END, eos_token=END, pad_token=END)
 
 
-def next_token_logits(model: Any, ids: Tensor, lengths: Tensor, columns: Tensor | None = None) -> Tensor:
-    """Logits for what follows each right-padded text, read at its last real token.
-
-    One forward pass; the output layer sees one position of each text, not all of them.
-
-    Args:
-        ids: (B, L). lengths: (B,), at least 1. columns: token ids (K,) of interest, all by default.
-
-    Returns:
-        (B, V) or (B, K), float32.
-    """
-    import torch
-
-    mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-    out = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=(lengths - 1)[:, None])
-    logits = out.logits[:, 0].float()
-    return logits if columns is None else logits[:, columns]
-
-
 def parameter_counts(model: Any) -> tuple[int, int]:
     """(all parameters, those without the token embedding and, where it is not tied, the output layer)."""
     total = sum(p.numel() for p in model.parameters())
@@ -268,96 +222,11 @@ def parameter_counts(model: Any) -> tuple[int, int]:
     return total, total - sum(outside.values())
 
 
-def _provenance(kind: Kind, name: str, model: Any, digest: str | None = None) -> dict[str, Any]:
+def sizes_of(model: Any) -> dict[str, Any]:
+    """What a record says of any model: architecture and sizes."""
     total, body = parameter_counts(model)
-    found = {
-        "kind": kind,
-        "name": name,
-        "architecture": model.config.model_type,
-        "parameters": total,
-        "parameters_without_embeddings": body,
-    }
-    return found | ({"weights_sha256": digest} if digest else {})
-
-
-def _from_checkpoint(source: str) -> LanguageModel:
-    folder = folder_of(source)
-    with readable(source):
-        config = configuration_of(folder)
-        if config.model_type == "mamba2":
-            config.chunk_size = min(config.chunk_size, CHUNK)
-        model = read_model(source, folder, config=config)
-    return LanguageModel(model.eval(), tokenizer_of(source, folder), provenance(source, model, folder))
-
-
-def read_model(source: str, folder: Path, **how: Any) -> Any:
-    """The model in a checkpoint's folder, in float32. transformers would draw what it does not find there at random.
-
-    Raises:
-        SeqRecError: a tensor of the model is missing or has another shape, or there is one that no model has.
-    """
-    from transformers import AutoModelForCausalLM
-
-    with quiet():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype="float32", output_loading_info=True, ignore_mismatched_sizes=True,
-            **how, **LOCAL,
-        )  # fmt: skip
-    model, loading = loaded
-    wrong = {
-        "missing": sorted(loading["missing_keys"]),
-        "unexpected": sorted(name for name in loading["unexpected_keys"] if not COMPUTED.search(name)),
-        "of another shape": sorted(own[0] for own in loading["mismatched_keys"]),
-    }
-    named = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in wrong.items() if names]
-    if named:
-        raise SeqRecError(
-            f"{source}: its tensors are not those of the {model.config.model_type} that its config.json describes: "
-            f"{'; '.join(named)}; get the model anew"
-        )
-    return model
-
-
-@contextmanager
-def readable(source: str) -> Iterator[None]:
-    """Within: what cannot be read of a checkpoint is one line that names it."""
-    try:
-        yield
-    except SeqRecError:
-        raise
-    except Exception as error:  # transformers, tokenizers and safetensors have many kinds
-        reason = " ".join(str(error).split())[:200]
-        raise SeqRecError(f"{source}: cannot be loaded as a causal language model ({reason}); get it anew") from None
-
-
-def configuration_of(folder: Path) -> Any:
-    """The transformers configuration in a checkpoint's folder."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, **LOCAL)
-
-
-def tokenizer_of(source: str, folder: Path) -> Any:
-    """The tokenizer of a checkpoint, with a token for padding.
-
-    Raises:
-        SeqRecError: it cannot be read, is not a fast one, has no end of text, or no tokens for text: transformers makes
-            an empty one where its files are missing.
-    """
-    from transformers import AutoTokenizer
-
-    with readable(source):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
-        raise SeqRecError(f"{source}: its tokenizer is not a fast one with an end of text; add a tokenizer.json")
-    special = {*tokenizer.added_tokens_decoder, tokenizer.unk_token_id}
-    words = sorted(word for word, number in tokenizer.get_vocab().items() if number not in special)
-    sample = " ".join([SAMPLE, *words[:20]])  # of a tokenizer whose tokens are whole words, some of those
-    if not set(tokenizer.encode(sample, add_special_tokens=False)) - special:
-        raise SeqRecError(f"{source}: its tokenizer has no tokens for text; add the model's tokenizer.json")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so no new token (and no new row) is needed
-    return tokenizer
+    architecture = model.config.model_type
+    return {"architecture": architecture, "parameters": total, "parameters_without_embeddings": body}
 
 
 def provenance(source: str, model: Any, folder: Path) -> dict[str, Any]:
@@ -366,62 +235,17 @@ def provenance(source: str, model: Any, folder: Path) -> dict[str, Any]:
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as stream:
             hashed.update(hashlib.file_digest(stream, "sha256").digest())
-    where = kind(source)
-    name = source if where == "hub" else Path(source).expanduser().resolve().name  # a path is no one else's business
-    return _provenance(where, name, model, hashed.hexdigest())
+    return sources.described(source) | sizes_of(model) | {"weights_sha256": hashed.hexdigest()}
 
 
-def folder_of(source: str) -> Path:
-    """The folder with a source's files, fetched from the hub where it is an id that is not cached.
-
-    Raises:
-        SeqRecError: there is none, it cannot be fetched, or it is no model in the hub's format.
-    """
-    folder = _folder(source)
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise SeqRecError(f"{source}: no config.json with *.safetensors there; point to a folder in the hub's format")
-    return folder
-
-
-def _folder(source: str) -> Path:
-    if kind(source) == "folder":
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
-            raise SeqRecError(f"{source}: there is no such folder; give an existing one, a hub id, or scratch:gpt2")
-        return folder
-    from huggingface_hub import snapshot_download
-
-    wanted = list(FILES)
-    try:
-        return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=True))
-    except Exception:  # not cached; the next call says why it cannot be had
-        pass
-    try:
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise OSError("HF_HUB_OFFLINE is 1")
-        return Path(snapshot_download(source, allow_patterns=wanted, etag_timeout=5))
-    except Exception as error:  # the hub's client raises many kinds; none of them matters to the reader
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise SeqRecError(
-            f"{source}: not in the hub's cache, and the hub gave nothing ({reason}); where there is a network, run "
-            f"`hf download {source} --local-dir {source.rpartition('/')[2]}` and give that folder, or use scratch:gpt2"
-        ) from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within: transformers shows no bars and no remarks below an error (its own state is put back)."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+def _from_checkpoint(source: str) -> LanguageModel:
+    folder = sources.folder_of(source)
+    with readable(source):
+        config = configuration_of(folder)
+        if config.model_type == "mamba2":
+            config.chunk_size = min(config.chunk_size, CHUNK)
+        model = read_model(source, folder, config=config)
+    return LanguageModel(model.eval(), tokenizer_of(source, folder), provenance(source, model, folder))
 
 
 def prompt_texts(titles: Sequence[str], *rendered: str) -> list[str]:

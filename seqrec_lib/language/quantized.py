@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language import pretrained
+from seqrec_lib.language import adapters, hub_format, pretrained, sources
 from seqrec_lib.language.pretrained import LanguageModel
 from seqrec_lib.validation import read_json
 
@@ -64,7 +64,7 @@ def check(source: str, lora_rank: int) -> None:
     """
     if not is_quantized(source):
         return
-    if not base(source) or pretrained.kind(base(source)) == "scratch":
+    if not base(source) or sources.kind(base(source)) == "scratch":
         raise SeqRecError(
             f"source {source!r}: four bits are for pretrained weights; put a hub id or a folder behind nf4:"
         )
@@ -97,7 +97,7 @@ def load(source: str, device: str) -> LanguageModel:
     from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM
 
-    folder, compute = pretrained.folder_of(name), _compute(device)
+    folder, compute = sources.folder_of(name), _compute(device)
     model = _read(name, folder, compute, device)
     layers = [module for module in model.modules() if isinstance(module, library.nn.Linear4bit)]
     architecture = model.config.model_type
@@ -116,7 +116,7 @@ def load(source: str, device: str) -> LanguageModel:
         body = model.base_model
         body.forward = torch.autocast(device, dtype=compute)(body.forward)
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(pretrained.configuration_of(folder))
+        plain = AutoModelForCausalLM.from_config(hub_format.configuration_of(folder))
     provenance = pretrained.provenance(name, plain, folder)
     state = layers[0].weight.quant_state
     provenance["quantisation"] = {
@@ -129,7 +129,7 @@ def load(source: str, device: str) -> LanguageModel:
         "weight_bytes": weight_bytes(model),
         "library": f"bitsandbytes {library.__version__}",
     }
-    return LanguageModel(model.eval(), pretrained.tokenizer_of(name, folder), provenance)
+    return LanguageModel(model.eval(), hub_format.tokenizer_of(name, folder), provenance)
 
 
 def _read(name: str, folder: Path, compute: torch.dtype, device: str) -> Any:
@@ -139,14 +139,14 @@ def _read(name: str, folder: Path, compute: torch.dtype, device: str) -> Any:
     how = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )
-    with pretrained.readable(name), pretrained.quiet():
-        config = pretrained.configuration_of(folder)
+    with hub_format.readable(name), hub_format.quiet():
+        config = hub_format.configuration_of(folder)
         if getattr(config, "quantization_config", None) is not None:
             raise SeqRecError(f"{name}: its weights are quantised already; give the model that they were made from")
-        return pretrained.read_model(name, folder, config=config, quantization_config=how, device_map={"": device})
+        return hub_format.read_model(name, folder, config=config, quantization_config=how, device_map={"": device})
 
 
-def with_adapter(model: Any, *, rank: int) -> Any:
+def with_adapter(model: Any, *, rank: int, **how: Any) -> Any:
     """A model of `load` with adapters to be trained; one of `load_tuned` gets new ones beside its own, which stay.
 
     Either way training starts at the model as it is, as it does from merged weights.
@@ -154,10 +154,8 @@ def with_adapter(model: Any, *, rank: int) -> Any:
     Raises:
         SeqRecError: the model has no layer that takes one.
     """
-    from seqrec_lib.language import ranker_training
-
     if FIRST not in getattr(model, "peft_config", {}):
-        return ranker_training.with_adapter(model, rank=rank)
+        return adapters.with_adapter(model, rank=rank, **how)
     config = copy.deepcopy(model.peft_config[FIRST])
     config.r, config.inference_mode = rank, False
     model.add_adapter(FURTHER, config)
@@ -171,7 +169,7 @@ def save(model: Any, tokenizer: Any, provenance: Mapping[str, Any], folder: Path
     """Write a tuned model's adapter in peft's format, its tokenizer, and which base it belongs to."""
     config = model.peft_config[FIRST]
     config.base_model_name_or_path = provenance["name"]
-    with pretrained.quiet():
+    with hub_format.quiet():
         model.save_pretrained(folder, selected_adapters=[FIRST], save_embedding_layers=False)
         tokenizer.save_pretrained(folder)
     belongs = {name: provenance[name] for name in ("name", "weights_sha256")}
@@ -194,11 +192,11 @@ def load_tuned(folder: Path, source: str, device: str) -> LanguageModel:
     from peft import LoraConfig, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    from seqrec_lib.language.ranker_training import with_adapter
-
     config = LoraConfig.from_pretrained(str(folder))
     shape: dict[str, Any] = {"rank": config.r, "alpha": config.lora_alpha, "targets": tuple(config.target_modules)}
-    model = with_adapter(language.model, **shape, dropout=0.0)  # a part of the model now, as merged weights are
+    model = adapters.with_adapter(
+        language.model, **shape, dropout=0.0
+    )  # a part of the model now, as merged weights are
     model.peft_config[FIRST] = config
     outcome: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     lost = [name for name in outcome.missing_keys if "lora_" in name] + list(outcome.unexpected_keys)

@@ -1,13 +1,16 @@
 """Tuning a letter ranker: sampled prompts, one forward pass each, any objective of :mod:`objectives`.
 
 One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. The
-output layer sees the last position of each prompt only, and chosen and rejected letters share that one pass.
+output layer sees the last position of each prompt only, of the vocabulary only the letters' rows where the objective
+asks for no others, and chosen and rejected letters share that one pass. A step's prompts go through the model in
+micro-batches of similar length, as many tokens at once as the bound on memory allows (`memory`); their gradients add up
+to that of the whole step.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,14 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from seqrec_lib.data.sequences import Histories, bucketed_batches
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import pad
-from seqrec_lib.language.objectives import NEEDS_REFERENCE, Knobs, answer_loss, check
-from seqrec_lib.language.pretrained import next_token_logits
+from seqrec_lib.language.logits import next_token_logits
+from seqrec_lib.language.memory import StepPlan, plan_steps, set_checkpointing
+from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, Knobs, answer_loss, check
 from seqrec_lib.language.ranker_recipes import Schedule, Setting, Teaching
 from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.train.checkpoint import Checkpoint, Tensors
+from seqrec_lib.train.loop import matmul_rate
 
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
@@ -64,11 +71,46 @@ PAPER_ORPO = Tuning("orpo", Knobs(lambda_=0.05), 5e-6, "inverse-sqrt", 100, epoc
 
 @dataclass
 class Place:
-    """How far tuning is: finished steps, sums over the examples of the epoch under way, entries of finished epochs."""
+    """How far tuning is: finished steps, sums over the examples of the epoch under way, entries of finished epochs;
+    tokens of the prompts that were read and the seconds that it took."""
 
     step: int = 0
     totals: list[float] = field(default_factory=lambda: [0.0] * len(MEANS))
     history: list[dict[str, Any]] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Meter:
+    """What tuning took: tokens of prompts (padding left out), seconds of steps, FLOP, and the micro-batches' plan. A
+    meter that is given to several tunings adds up."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+    plan: StepPlan | None = None
+
+    def add(self, place: Place, plan: StepPlan) -> None:
+        """A tuning has ended."""
+        self.tokens += place.tokens
+        self.seconds += place.seconds
+        self.flops += place.tokens * plan.flops
+        self.plan = plan
+
+    def cost(self, device: torch.device) -> dict[str, Any]:
+        """For a record; ``train_matmul_share`` is the share of the device's rate in a large matrix product."""
+        if self.plan is None:
+            return {"train_seconds": 0.0}
+        return {
+            "train_seconds": self.seconds,
+            "train_tokens": self.tokens,
+            "train_tokens_per_second": self.tokens / self.seconds,
+            "train_matmul_share": self.flops / self.seconds / matmul_rate(device),
+            "micro_batch_tokens": self.plan.tokens,
+            "gradient_checkpointing": self.plan.checkpointing,
+            "memory_bound_bytes": self.plan.bound,
+        }
 
 
 @dataclass(frozen=True)
@@ -113,28 +155,46 @@ def tune(
     checkpoint: Path | None = None,
     data: str = "",
     warn: Callable[[str], None] = lambda line: None,
+    meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
     """Tune the ranker's trainable parameters in place; returns one entry per epoch: loss, accuracy, margin.
 
     ``accuracy``: how often the chosen letter is above the rejected one; ``margin``: the mean of that difference in
     logits. A reference, where the objective needs one, is the model as it is when this is called. With a file
     ``checkpoint``, tuning goes on from it exactly (on the CPU), and one that was finished is only read. ``data`` is the
-    split hash of what the examples were made from, and ``warn`` takes a line where a checkpoint is damaged.
+    split hash of what the examples were made from, and ``warn`` takes a line where a checkpoint is damaged or the bound
+    on memory cannot be kept. ``meter`` is told what it took.
 
     Raises:
         SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
     check(config.objective)
-    model, letters, n = ranker.model, ranker.letter_tokens, len(examples.prompts)
+    model, n = ranker.model, len(examples.prompts)
+    device = model.device
     reference = None
     if config.objective in NEEDS_REFERENCE:
-        reference = torch.from_numpy(ranker.letter_logits(examples.prompts)).to(model.device)
+        reference = torch.from_numpy(ranker.letter_logits(examples.prompts)).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)
     per_epoch = -(-n // config.batch)
     steps = per_epoch * config.epochs
-    chosen, rejected = (torch.from_numpy(x.astype(np.int64)) for x in (examples.chosen, examples.rejected))
+    chosen, rejected = (torch.from_numpy(x.astype(np.int64)).to(device) for x in (examples.chosen, examples.rejected))
+    columns = ranker.letter_tokens if config.objective in LETTERS_ALONE else None
+    letters = ranker.letter_tokens if columns is None else torch.arange(ranker.candidates, device=device)
+    lengths = np.array([len(ids) for ids in examples.prompts])
+
+    def losses(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Of some examples: their losses and how far the chosen letter's logit is above the rejected one's, (b,)."""
+        batch = pad([examples.prompts[i] for i in rows], ranker.tokenizer.pad_token_id)
+        index = torch.from_numpy(rows).to(device)
+        logits = next_token_logits(model, batch.ids.to(device), batch.lengths.to(device), columns)
+        won, lost = chosen[index], rejected[index]
+        before = None if reference is None else reference[index]
+        pool = logits.detach()[:, letters]
+        gap = (pool.gather(1, won[:, None]) - pool.gather(1, lost[:, None]))[:, 0]
+        return answer_loss(config.objective, logits, letters, won, lost, config.knobs, before), gap
+
     torch.manual_seed(config.seed)
     trained = Tensors((name, p) for name, p in model.named_parameters() if p.requires_grad)
     file = Checkpoint(
@@ -146,35 +206,52 @@ def tune(
     )
     place = file.load(Place)
     model.train()
+    longest = lengths.argmax()
+    plan = plan_steps(model, lambda: losses(np.array([longest]))[0].mean(), int(lengths[longest]))
+    if not plan.kept:
+        warn(f"one prompt of {lengths[longest]} tokens is tuned at a time, and may take more than {plan.bound:,} bytes")
+    if plan.checkpointing:
+        set_checkpointing(model, True)
     for epoch in range(1, config.epochs + 1):
         batches = np.array_split(rng.permutation(n), per_epoch)
         for rows in batches[max(place.step - (epoch - 1) * per_epoch, 0) :]:
-            batch = pad([examples.prompts[i] for i in rows], ranker.tokenizer.pad_token_id)
-            device, index = model.device, torch.from_numpy(rows)
-            logits = next_token_logits(model, batch.ids.to(device), batch.lengths.to(device))
-            won, lost = chosen[index].to(device), rejected[index].to(device)
-            before = None if reference is None else reference[index.to(device)]
-            loss = answer_loss(config.objective, logits, letters, won, lost, config.knobs, before).mean()
-            if not torch.isfinite(loss):
-                raise SeqRecError(f"loss {loss.item()} at step {place.step + 1}; lower the learning rate")
+            began = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            sums = np.zeros(len(MEANS))
+            for part in _micro_batches(rows, lengths, plan.tokens):
+                each, gap = losses(part)
+                (each.sum() / len(rows)).backward()
+                sums += [each.detach().sum().item(), (gap > 0).sum().item(), gap.sum().item()]
+            if not np.isfinite(sums[0]):
+                raise SeqRecError(f"loss {sums[0]} at step {place.step + 1}; lower the learning rate")
             torch.nn.utils.clip_grad_norm_(parameters, config.clip)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * rate(config, place.step, steps)
             optimizer.step()
             place.step += 1
-            pool = logits.detach()[:, letters]
-            gap = (pool.gather(1, won[:, None]) - pool.gather(1, lost[:, None]))[:, 0]
-            means = (loss.item(), (gap > 0).float().mean().item(), gap.mean().item())
-            place.totals = [total + len(rows) * mean for total, mean in zip(place.totals, means, strict=True)]
+            place.totals = [total + one for total, one in zip(place.totals, sums.tolist(), strict=True)]
+            place.tokens += int(lengths[rows].sum())
+            place.seconds += time.perf_counter() - began
             if place.step == epoch * per_epoch:
                 place.history.append({"epoch": epoch} | {k: t / n for k, t in zip(MEANS, place.totals, strict=True)})
                 place.totals = [0.0] * len(MEANS)
             file.save(place, due=place.step == steps)
-            report(place.step / steps, f"epoch {epoch}/{config.epochs}, loss {loss.item():.3f}")
+            speed = place.tokens / place.seconds
+            line = f"epoch {epoch}/{config.epochs}, loss {sums[0] / len(rows):.3f}, {speed:,.0f} tokens/s"
+            report(place.step / steps, line)
+    if plan.checkpointing:
+        set_checkpointing(model, False)
     model.eval()
+    if meter is not None:
+        meter.add(place, plan)
     return place.history
+
+
+def _micro_batches(rows: np.ndarray, lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """The rows of a step in parts of similar length, at most ``tokens`` padded tokens each; all at once if they fit."""
+    if len(rows) * int(lengths[rows].max()) <= tokens:
+        return [rows]
+    return [rows[part] for part in bucketed_batches(lengths[rows], tokens)]
 
 
 def teach(
@@ -188,6 +265,7 @@ def teach(
     report: Callable[[float, str], None] = lambda share, line: None,
     warn: Callable[[str], None] = lambda line: None,
     folder: Path | None = None,
+    meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
     """Fine-tune on prefixes of the training sequences: lessons, where there are any, then the prompts of use.
 
@@ -198,11 +276,14 @@ def teach(
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.
     """
-    from seqrec_lib.data.sequences import Histories
     from seqrec_lib.language.candidates import sample_prefixes, training_pools
 
     rng = np.random.default_rng([seed, 0x1E77E])
     prefixes = sample_prefixes(sequences, teaching.per_user, rng)
+    if teaching.prompts is not None and teaching.prompts < len(prefixes):
+        prefixes = prefixes.take(np.sort(rng.permutation(len(prefixes))[: teaching.prompts]))
+    if not len(prefixes):
+        return []
 
     def examples(histories: Histories, shown: int, negatives: str, order: str) -> Examples:
         pools = training_pools(
@@ -222,10 +303,10 @@ def teach(
         seed=seed,
     )
     history: list[dict[str, Any]] = []
-    told: dict[str, Any] = {"report": report, "warn": warn, "data": sequences.split_hash}
+    told: dict[str, Any] = {"report": report, "warn": warn, "data": sequences.split_hash, "meter": meter}
     if teaching.lessons:
         rows = rng.integers(0, len(prefixes), teaching.lessons)
-        some = Histories(prefixes.start[rows], prefixes.stop[rows], prefixes.targets[rows])
+        some = prefixes.take(rows)
         lessons = replace(config, objective="letters", schedule="constant", epochs=1)
         file = folder / "lessons.pt" if folder else None
         history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, checkpoint=file, **told)
@@ -233,29 +314,3 @@ def teach(
     file = folder / "tuning.pt" if folder else None
     prompts = examples(prefixes, 0, setting.negatives, setting.order)
     return history + tune(ranker, prompts, config, checkpoint=file, **told)
-
-
-def with_adapter(
-    model: Any,
-    *,
-    rank: int = 8,
-    alpha: int = 32,
-    dropout: float = 0.05,
-    targets: tuple[str, ...] = ("q_proj", "v_proj"),
-) -> Any:
-    """The model with low-rank adapters (LlamaRec's by default), which alone are trained.
-
-    Raises:
-        SeqRecError: the model has no layer of these names.
-    """
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), task_type=TaskType.CAUSAL_LM
-    )
-    try:
-        with warnings.catch_warnings():  # peft reads an attribute that transformers has renamed
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            return get_peft_model(model, config)
-    except ValueError as error:
-        raise SeqRecError(f"no adapter on {', '.join(targets)}: {str(error)[:120]}") from None

@@ -2,7 +2,7 @@
 
 The prompt lists the user's history and the candidates, each with a letter, and asks for a letter. The logits of the
 letters at the prompt's last token are the candidates' scores: nothing is generated, the output layer sees one position
-of each prompt, and prompts of similar length share a batch.
+of each prompt and the letters' rows alone, the instruction is read once, and prompts of similar length share a batch.
 
 The letters' token ids are taken behind this very prompt (`corpus.answer_ids`), and training and ranking read the same
 ones. (LlamaRec's released code looks the letters up alone; with Llama-2's tokenizer these are other tokens than the
@@ -16,8 +16,12 @@ permutation, the retriever's order, popularity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +32,21 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import Encoder, Prompt, answer_ids, letters, pad
-from seqrec_lib.language.pretrained import LanguageModel, next_token_logits
+from seqrec_lib.language.logits import SharedPrefix, next_token_logits
+from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.train.checkpoint import Checkpoint
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+SECONDS = 60.0  # between two savings of what is ranked so far; what took less is not kept
+
+
+@dataclass
+class Reading:
+    """How far some prompts are ranked: logits (n, K) of those that are done (n,), tokens that were read, seconds."""
+
+    logits: Any = None
+    done: Any = None
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 class LetterRanker:
@@ -60,6 +75,10 @@ class LetterRanker:
         if not prompt.candidate:
             raise SeqRecError(f"prompt {prompt.name!r} lists no candidates; use paper-ranking or llamarec")
         self.model, self.tokenizer = language.model, language.tokenizer
+        self.folder: Path | None = None
+        self.stage = "first"
+        self.report: Callable[[str], None] = lambda line: None
+        self.report_share: Callable[[float, str], None] = lambda share, line: None
         self.history, self.candidates = history, candidates
         self.encoder = Encoder(self.tokenizer, prompt, titles, prompt_tokens=prompt_tokens)
         names = letters(candidates)
@@ -81,18 +100,58 @@ class LetterRanker:
         read = [sequences.items[a:b].tolist() for a, b in zip(first, histories.stop, strict=True)]
         return self.encoder.prompts(read, items.tolist())
 
-    @torch.no_grad()
+    def keep_in(
+        self,
+        folder: Path,
+        report: Callable[[str], None] = lambda line: None,
+        report_share: Callable[[float, str], None] = lambda share, line: None,
+    ) -> None:
+        """From now on, what takes long to rank is kept in a folder as well: a kill costs a minute of it.
+
+        `stage` tells the weights apart that rank in one run: whoever changes them names it anew.
+        """
+        self.folder, self.report, self.report_share = folder, report, report_share
+
     def letter_logits(self, prompts: Sequence[Sequence[int]], *, batch_tokens: int = 8192) -> np.ndarray:
         """(n, K) float32: each letter's logit for each prompt, whatever the prompts are batched with."""
+        return self.read(prompts, batch_tokens=batch_tokens)[0]
+
+    @torch.no_grad()
+    def read(self, prompts: Sequence[Sequence[int]], *, batch_tokens: int = 8192) -> tuple[np.ndarray, Reading]:
+        """`letter_logits`, and what they took."""
         was_training = self.model.training
         self.model.eval()
-        found = np.empty((len(prompts), self.candidates), np.float32)
-        for batch in bucketed_batches(np.array([len(ids) for ids in prompts]), batch_tokens):
-            rows = pad([prompts[i] for i in batch], self.tokenizer.pad_token_id)
-            ids, lengths = rows.ids.to(self.model.device), rows.lengths.to(self.model.device)
-            found[batch] = next_token_logits(self.model, ids, lengths, self.letter_tokens).cpu().numpy()
+        n, lengths = len(prompts), np.array([len(ids) for ids in prompts], dtype=np.int64)
+        file, reading = self._known(prompts)
+        if reading.logits is None:
+            reading.logits, reading.done = torch.zeros(n, self.candidates), torch.zeros(n, dtype=torch.bool)
+        prefix = SharedPrefix.of(self.model, prompts)
+        for batch in bucketed_batches(lengths, batch_tokens):
+            left = batch[~reading.done.numpy()[batch]]
+            if not len(left):
+                continue
+            began = time.perf_counter()
+            rows = pad([prompts[i] for i in left], self.tokenizer.pad_token_id)
+            ids, sizes = rows.ids.to(self.model.device), rows.lengths.to(self.model.device)
+            reading.logits[left] = next_token_logits(self.model, ids, sizes, self.letter_tokens, prefix).cpu()
+            reading.done[left] = True
+            reading.tokens += int(lengths[left].sum())
+            reading.seconds += time.perf_counter() - began
+            if file is not None:
+                file.save(reading, due=bool(reading.done.all()) and reading.seconds > SECONDS)
+            speed = reading.tokens / reading.seconds
+            self.report_share(float(reading.done.float().mean()), f"ranking {n} prompts, {speed:,.0f} tokens/s")
         self.model.train(was_training)
-        return found
+        return reading.logits.numpy(), reading
+
+    def _known(self, prompts: Sequence[Sequence[int]]) -> tuple[Checkpoint | None, Reading]:
+        """The file of these prompts, where they are kept, and what is in it."""
+        if self.folder is None:
+            return None, Reading()
+        digest = hashlib.sha256(repr([list(ids) for ids in prompts]).encode()).hexdigest()
+        path = self.folder / f"ranked-{self.stage}-{digest[:16]}.pt"
+        file = Checkpoint(path, {"prompts": digest, "stage": self.stage}, {}, seconds=SECONDS, report=self.report)
+        return file, file.load(Reading)
 
     def scores(self, sequences: Sequences, histories: Histories, pools: Pools) -> np.ndarray:
         """(n, K): the letters' logits for the pools of histories."""

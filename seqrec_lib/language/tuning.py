@@ -18,7 +18,6 @@ import json
 import re
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,14 +28,17 @@ import numpy as np
 from seqrec_lib.checksums import SUMS, damage, seal
 from seqrec_lib.data.sequences import Sequences, bucketed_batches, cut_windows
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.corpus import Encoded, Encoder, collate
+from seqrec_lib.language.hub_format import quiet
 from seqrec_lib.validation import Checked, Count, CountOrNone, NotNegative, Positive, Share
 
 if TYPE_CHECKING:
     from seqrec_lib.language.pretrained import LanguageModel
 
+LARGE = 2**17  # tokens of a vocabulary from which on the loss is taken in blocks (Llama-2 has 2^15, Gemma 2^18)
+LOGITS_AT_A_TIME = 2**25
 VALIDATION_USERS = 512  # whose next title gives the validation loss, at most
-LORA_TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"], "mamba2": ["in_proj"]}  # others: all linear layers
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,19 @@ def tune(
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
+    from seqrec_lib.language.logits import answer_loss_in_blocks
     from seqrec_lib.language.mixers import fast_mixers
-    from seqrec_lib.language.pretrained import quiet
+
+    class InBlocks(Trainer):
+        """For vocabularies whose logits at all positions would fill the memory."""
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            block = max(LOGITS_AT_A_TIME // vocabulary, 1)
+            texts = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+            loss = answer_loss_in_blocks(model, *texts, block)
+            return (loss, {"loss": loss}) if return_outputs else loss
 
     positions = getattr(language.model.config, "max_position_embeddings", None)
     needed = setting.prompt_tokens + setting.title_tokens + 1
@@ -170,7 +183,9 @@ def tune(
         )
     batches = training_batches(sequences, encoder, setting, seed)
     epoch = max(1, len(batches) // setting.epochs)  # steps; the few batches beyond whole epochs are left out
-    model = with_adapters(language.model, setting.lora_rank) if setting.lora_rank else language.model
+    model, rank = language.model, setting.lora_rank
+    if rank:
+        model = with_adapter(model, rank=rank, alpha=2 * rank, targets="all-linear")
     watch = _watch(epoch, setting.epochs, report, report_share)
     defines = (sequences.split_hash, sorted(asdict(setting).items()), seed, sorted(language.provenance.items()))
     folder = workdir / "tuning" / hashlib.sha256(repr(defines).encode()).hexdigest()[:16]
@@ -200,7 +215,9 @@ def tune(
         disable_tqdm=True,
         report_to=[],
     )
-    trainer = Trainer(
+    config = language.model.config
+    vocabulary, capped = config.vocab_size, getattr(config, "final_logit_softcapping", None)
+    trainer = (InBlocks if vocabulary > LARGE and not capped else Trainer)(
         model=model,
         args=arguments,
         train_dataset=batches,
@@ -245,24 +262,6 @@ def _best_of(checkpoint: Path) -> Path:
     """The best checkpoint when this one was written, which may be itself."""
     best = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
     return Path(best) if best else checkpoint
-
-
-def with_adapters(model: Any, rank: int) -> Any:
-    """The model with low-rank adapters (peft) on its linear layers; only those are trained."""
-    from peft import LoraConfig, get_peft_model
-
-    kind = model.config.model_type
-    setting = LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.05,
-        target_modules=LORA_TARGETS.get(kind, "all-linear"),
-        fan_in_fan_out=kind == "gpt2",  # its layers hold their weights transposed
-        task_type="CAUSAL_LM",
-    )
-    with warnings.catch_warnings():  # peft reads an attribute of transformers that is being renamed
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        return get_peft_model(model, setting)
 
 
 def _only(items: Sequence[Any]) -> Any:

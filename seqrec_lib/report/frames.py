@@ -241,7 +241,8 @@ def _name(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _origin(values: Mapping[str, Any], record: RunRecord | None) -> str | None:
-    """Where a language model comes from and how large it is: "from scratch, 0.41 M weights"; None of another model."""
+    """Where a language model comes from, how large it is, and whether it was not tuned: "from scratch, 0.41 M weights",
+    "Gemma 3 270M, 4-bit weights, pretrained, 268 M weights, zero-shot"; None of another model."""
     source = str(values.get("source") or "")
     if not source:
         return None
@@ -250,7 +251,8 @@ def _origin(values: Mapping[str, Any], record: RunRecord | None) -> str | None:
     name = name.rstrip("/").rpartition("/")[2] + (" in four bits" if is_quantized(source) else "")
     millions = made.get("parameters", 0) / 1e6
     size = f"{millions:.2g}" if millions < 10 else f"{millions:,.0f}"
-    return f"{name}, {size} M weights" if millions else name
+    name += f", {size} M weights" if millions else ""
+    return name + (", zero-shot" if (values.get("teaching") or {}).get("prompts") == 0 else "")
 
 
 # Published runs, by data set, model and seeds

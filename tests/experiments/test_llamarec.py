@@ -14,9 +14,10 @@ from seqrec_lib.experiments import accuracy, llamarec, orpo
 from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language.pretrained import Size, from_scratch
-from seqrec_lib.report import floors
+from seqrec_lib.report import floors, rankers
 from seqrec_lib.results import RunStore
 from tests.conftest import make_sequences, random_sequences
+from tests.language import gguf
 
 QUICK = {
     "d_model": 64, "heads": 2, "history": 4, "candidates": 5, "lessons": 32, "per_user": 2, "valid_users": 8,
@@ -217,3 +218,40 @@ def test_in_four_bits_a_ranker_is_tuned_kept_and_tuned_further(
     assert "model.safetensors" not in names
     (row,) = floors.gather("llamarec", [config.base], [record], store)[0].to_dict("records")
     assert "tiny-llama in four bits" in row["label"] and row["made"] == "pretrained"
+
+
+def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
+    tmp_path: Path, store: RunStore, small: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zero-shot, tuned, tuned with titles of other items, and DPO from the tuned one; labels tell them apart."""
+    pytest.importorskip("gguf", reason="the package gguf is an extra: pip install '.[llm]'")
+    monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
+    tiny = gguf.gemma()
+    tiny.config.max_position_embeddings = 4096
+    source = f"gguf:{gguf.write(tmp_path / 'tiny.gguf', tiny)}"
+    quick = {"history": 2, "candidates": 5, "prompts": 12, "valid_users": 20, "prompt_tokens": 900, "warmup_steps": 1}
+    settings: list[dict[str, Any]] = [{"prompts": 0}, {}, {"titles": "shuffled"}]
+    configs = [c for own in settings for c in llamarec.plan(parameters(source=source, overrides=quick | own))]
+    records = execute(llamarec, configs, store=store, progress=False, device="cpu")
+    assert [record.error for record in records if record is not None] == [None] * 3
+    zero, tuned, other = (record for record in records if record is not None)
+    assert zero.history == [] and store.kept(zero.run_id) is None and store.kept(tuned.run_id) is not None
+    assert zero.cost["train_seconds"] == 0 and tuned.cost["train_tokens"] > 12 * 100
+    assert tuned.cost["memory_bound_bytes"] == 6e9 and 0 < tuned.cost["train_matmul_share"] < 1
+    found = store.table(zero, "ranks")["place"].to_numpy() >= 0
+    assert 0 < found.sum() < len(found)  # it was asked about these users alone
+    assert zero.cost["prompt_tokens"] > 100 and zero.metrics["recall@5"] == found.mean()
+    labels = floors.gather("llamarec", configs, records, store)[0]["label"].tolist()
+    assert all("tiny.gguf" in label for label in labels)
+    assert "prompts 0" in labels[0] and "prompts 0" not in labels[1] and "titles shuffled" in labels[2]
+    assert [own.label.count("zero-shot") for own in rankers.rows(configs, records, store)] == [1, 0, 0]
+    assert other.metrics["retriever_ndcg@10"] == tuned.metrics["retriever_ndcg@10"]
+    (config,) = orpo.plan(
+        {"dataset": "demo", "retriever": "sasrec", "arms": ["dpo"], "seeds": [0], "source": source, "overrides": quick,
+         "tuning": {"batch": 10, "epochs": 1}}
+    )  # fmt: skip
+    assert config.base == configs[1]
+    (further,) = execute(orpo, [config], store=store, progress=False, device="cpu")
+    assert further is not None and further.error is None
+    assert further.metrics["before_ndcg@10"] == pytest.approx(tuned.metrics["ndcg@10"])
+    assert further.environment["language_model"]["name"] == "tiny.gguf"

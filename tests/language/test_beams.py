@@ -130,11 +130,12 @@ def test_the_trie_knows_what_may_follow() -> None:
 
 def test_batches_hold_every_prompt_once_within_the_limits() -> None:
     lengths = torch.randint(1, 300, (200,), generator=torch.Generator().manual_seed(0)).tolist()
-    found = beams.batches(lengths, 20)
+    found = beams.batches(lengths, 20, 500)
     assert sorted(i for batch in found for i in batch) == list(range(200))
     for batch in found:
         assert len(batch) * 20 <= beams.BEAMS_AT_A_TIME
         assert len(batch) * max(lengths[i] for i in batch) <= beams.PROMPTS_AT_A_TIME
+    assert max(map(len, beams.batches(lengths, 20, 2**18))) == beams.LOGITS_AT_A_TIME // 2**18 // 20
 
 
 def test_search_leaves_the_mode_of_the_model(tiny) -> None:  # type: ignore[no-untyped-def]

@@ -12,11 +12,12 @@ import torch
 from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import ranker_training, ranking
+from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, PAPER_RANKING, item_titles, letters
 from seqrec_lib.language.objectives import OBJECTIVES, Knobs
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, load, prompt_texts
-from seqrec_lib.language.ranker_training import PAPER_ORPO, Examples, Tuning, rate, tune, with_adapter
+from seqrec_lib.language.ranker_training import PAPER_ORPO, Examples, Tuning, rate, tune
 from tests.conftest import random_sequences
 
 K = 5

@@ -19,8 +19,9 @@ from transformers import AutoModelForCausalLM
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import pretrained
 from seqrec_lib.language.corpus import pad
+from seqrec_lib.language.logits import next_token_logits
 from seqrec_lib.language.mixers import fast_mixers
-from seqrec_lib.language.pretrained import END, Size, load, matched, next_token_logits
+from seqrec_lib.language.pretrained import END, Size, load, matched
 from seqrec_lib.language.recipes import resolve
 from seqrec_lib.language.sources import check_content, content_hash
 from seqrec_lib.language.title_tokens import title_model
@@ -277,7 +278,9 @@ def test_right_padding_never_reaches_the_last_real_position(architecture: str, t
             alone = made.model(input_ids=torch.tensor([row])).logits[0, -1]
             torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
         columns = torch.tensor([3, 1])
-        assert torch.equal(next_token_logits(made.model, batch.ids, batch.lengths, columns), together[:, columns])
+        torch.testing.assert_close(
+            next_token_logits(made.model, batch.ids, batch.lengths, columns), together[:, columns]
+        )
 
 
 def test_left_padding_with_a_mask_alone_is_wrong_for_gpt2(tiny) -> None:  # type: ignore[no-untyped-def]

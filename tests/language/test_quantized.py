@@ -21,9 +21,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import pretrained, quantized, ranker_training
+from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
-from seqrec_lib.language.pretrained import LanguageModel, next_token_logits
-from seqrec_lib.language.ranker_training import Examples, Tuning, tune, with_adapter
+from seqrec_lib.language.logits import next_token_logits
+from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.language.ranker_training import Examples, Tuning, tune
 from seqrec_lib.language.ranking import LetterRanker
 from tests.conftest import random_sequences
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language import tuning
+from seqrec_lib.language import adapters, tuning
 from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
-from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, next_token_logits, prompt_texts
+from seqrec_lib.language.logits import answer_loss_in_blocks, next_token_logits
+from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, prompt_texts
 from seqrec_lib.language.tuning import Tuning, training_batches, tune, validation_batches
 from tests.conftest import make_sequences, random_sequences
 
@@ -172,7 +173,7 @@ def test_adapters_train_few_weights_and_are_merged(architecture: str, tmp_path: 
     after = model.state_dict()
     assert set(after) == set(before)
     changed = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
-    assert changed <= set(tuning.LORA_TARGETS[architecture]) and changed
+    assert changed <= set(adapters.NAMES[architecture]) and changed
     assert np.isfinite(tuned.history[-1]["loss"])
 
 
@@ -181,3 +182,32 @@ def test_too_long_a_prompt_for_the_model_is_one_clear_line(tmp_path: Path) -> No
     made, encoder = prepared(data)
     with pytest.raises(SeqRecError, match="need 109 positions, the model has 96"):
         tune(made, data, encoder, dataclasses.replace(QUICK, prompt_tokens=100), 0, tmp_path)
+
+
+@pytest.mark.parametrize("loss_on", ["answer", "all"])
+def test_a_loss_in_blocks_is_the_models_own_and_so_is_its_gradient(loss_on: str) -> None:
+    data = cycle()
+    made, encoder = prepared(data)
+    setting = dataclasses.replace(QUICK, loss_on=loss_on)
+    item = training_batches(data, encoder, setting, 0)[0]
+    ids, mask, labels = (item[name] for name in ("input_ids", "attention_mask", "labels"))
+    model = made.model.eval()  # GPT-2 drops at random in training
+    expected = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    weights = list(model.parameters())
+    gradients = torch.autograd.grad(expected, weights)
+    for block in (1, 5, 10**6):
+        found = answer_loss_in_blocks(model, ids, mask, labels, block)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(torch.autograd.grad(found, weights), gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_vocabulary_is_tuned_in_blocks_to_the_same_weights(tmp_path: Path, monkeypatch: Any) -> None:
+    losses = []
+    for name, large in (("whole", 10**9), ("blocks", 1)):
+        monkeypatch.setattr(tuning, "LARGE", large)
+        monkeypatch.setattr(sys.modules[__name__], "SIZE", dataclasses.replace(SIZE, dropout=0.0))
+        made, encoder = prepared(cycle())
+        setting = dataclasses.replace(QUICK, epochs=1, loss_on="answer")
+        _, tuned = tune(made, cycle(), encoder, setting, 0, tmp_path / name, device="cpu")
+        losses.append([(entry["loss"], entry["valid_loss"]) for entry in tuned.history])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)

@@ -25,13 +25,15 @@ def test_another_order_of_time_is_trained_by_the_recipes_of_its_base(name: str) 
         assert resolve(name, model, 1) == resolve(base, model, 1)
         assert resolve(name, model, 1) != resolve("unknown", model, 1)
     assert language.resolve(name, "mamrec", "scratch:mamba2") == language.resolve(base, "mamrec", "scratch:mamba2")
-    assert ranker_recipes.resolve(name, True) == ranker_recipes.resolve(base, True)
+    assert ranker_recipes.resolve(name, "scratch:titles") == ranker_recipes.resolve(base, "scratch:titles")
 
 
 def test_the_language_models_recipes_differ_between_bases() -> None:
     ours, unknown = (language.resolve(name, "mamrec", "scratch:mamba2") for name in ("ml-1m-recbole", "unknown"))
     assert ours != unknown
-    assert ranker_recipes.resolve("ml-1m-recbole", True) != ranker_recipes.resolve("unknown", True)
+    assert ranker_recipes.resolve("ml-1m-recbole", "scratch:titles") != ranker_recipes.resolve(
+        "unknown", "scratch:titles"
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,128 @@
+"""What follows a text: logits at its last token, or the loss of what follows, from one forward pass.
+
+Two things are spared. The output layer sees one position of each text and, where only some tokens are asked for, only
+their rows: a vocabulary of 262,144 tokens is more than half of the work of a model of 270 million weights. And what all
+texts of a call begin with, such as an instruction, is read once (`SharedPrefix`).
+
+Glossary: B texts, L tokens, V tokens of the vocabulary, K of interest.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from seqrec_lib.language.corpus import IGNORED
+
+SHORTEST = 16  # tokens that texts must share to be read once: below, copying what is kept of them costs as much
+
+
+class _Rows(nn.Module):
+    """Some rows of an output layer."""
+
+    def __init__(self, layer: nn.Module, rows: Tensor) -> None:
+        super().__init__()
+        weight: Any = layer.weight
+        bias: Any = getattr(layer, "bias", None)
+        self.weight, self.bias = weight[rows], None if bias is None else bias[rows]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+@contextmanager
+def _rows_alone(model: Any, rows: Tensor) -> Iterator[None]:
+    """Within: the model's output layer has these rows only; whatever the model does to logits, it does to theirs."""
+    layer = model.get_output_embeddings()
+    model.set_output_embeddings(_Rows(layer, rows))
+    try:
+        yield
+    finally:
+        model.set_output_embeddings(layer)
+
+
+class SharedPrefix:
+    """Keys and values of the tokens that all texts begin with.
+
+    Attributes:
+        tokens: how many they are.
+    """
+
+    def __init__(self, cache: Any, tokens: int) -> None:
+        self.cache, self.tokens = cache, tokens
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: Any, texts: Sequence[Sequence[int]]) -> SharedPrefix | None:
+        """The prefix of texts (token ids); None where it is short, or the model keeps more than keys and values."""
+        columns = zip(*texts, strict=False) if len(texts) > 1 else iter(())
+        shared = [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns)]
+        shared = shared[: min(map(len, texts), default=0) - 1]  # a token of each text is left to be read
+        if len(shared) < SHORTEST:
+            return None
+        ids = torch.tensor([shared], device=model.device)
+        cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).get("past_key_values")
+        kept = {type(layer).__name__ for layer in getattr(cache, "layers", [])}
+        return cls(cache, len(shared)) if kept and kept <= {"DynamicLayer", "DynamicSlidingWindowLayer"} else None
+
+    def of_batch(self, size: int) -> Any:
+        """A copy for a batch, to which the model may append."""
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(size)
+        return cache
+
+
+def next_token_logits(
+    model: Any, ids: Tensor, lengths: Tensor, columns: Tensor | None = None, prefix: SharedPrefix | None = None
+) -> Tensor:
+    """Logits for what follows each right-padded text, read at its last real token.
+
+    Args:
+        ids: (B, L). lengths: (B,), at least 1. columns: token ids (K,) of interest, all by default. prefix: of all
+            texts, whose ids begin with it.
+
+    Returns:
+        (B, V) or (B, K), float32.
+    """
+    mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+    known = 0 if prefix is None else prefix.tokens
+    given: dict[str, Any] = {"use_cache": False}
+    if prefix is not None:
+        given = {"use_cache": True, "past_key_values": prefix.of_batch(len(ids))}
+    with _rows_alone(model, columns) if columns is not None else nullcontext():
+        out = model(
+            input_ids=ids[:, known:], attention_mask=mask, logits_to_keep=(lengths - 1 - known)[:, None], **given
+        )
+    return out.logits[:, 0].float()
+
+
+def answer_loss_in_blocks(model: Any, ids: Tensor, mask: Tensor, labels: Tensor, block: int) -> Tensor:
+    """Mean cross-entropy of the next tokens that ``labels`` ask for, (), as the model's own loss has it.
+
+    The vocabulary is multiplied only where there is a label, for ``block`` positions at a time, and in the backward
+    pass once more: what is held is block x V numbers, not B x L x V.
+
+    Args:
+        ids, mask, labels: (B, L), labels `corpus.IGNORED` where nothing is asked.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = inner.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    asked = labels[:, 1:] != IGNORED
+    rows, targets = hidden[asked], labels[:, 1:][asked]
+    output = inner.get_output_embeddings()
+
+    def loss(part: Tensor, wanted: Tensor) -> Tensor:
+        return F.cross_entropy(output(part).float(), wanted, reduction="sum")
+
+    total = rows.new_zeros(())
+    for part, wanted in zip(rows.split(block), targets.split(block), strict=True):
+        total = total + checkpoint(loss, part, wanted, use_reentrant=False)
+    return total / max(len(targets), 1)
