@@ -15,7 +15,7 @@ import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, compare_pairs
 from seqrec_lib.report.frames import means, users, wide
-from seqrec_lib.report.paper import PAPER, comparable, model_name, paper_dataset, verdict
+from seqrec_lib.report.paper import PAPER, comparable, in_its_order, model_name, paper_dataset, verdict
 from seqrec_lib.report.sizes import implied_ids
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -91,7 +91,8 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
             ours, low, high = (
                 np.nan if row is None else row.get(f"{metric}{end}", np.nan) for end in ("", " low", " high")
             )
-            word = verdict(number, None if np.isnan(ours) else ours, Interval(ours, low, high), comparable=same)
+            about = {"comparable": same, "same_order": in_its_order(dataset)}
+            word = verdict(number, None if np.isnan(ours) else ours, Interval(ours, low, high), **about)
             rows.append(
                 {
                     "model": model_name(printed.model),

@@ -20,7 +20,7 @@ METRICS = ("ht@10", "ndcg@10", "mrr@10")
 """The metrics that the paper's Tables 1 to 3 print, in their order."""
 
 
-Verdict = Literal["matches", "ours higher", "ours lower", "not run", "other data", "not in the paper"]
+Verdict = Literal["matches", "ours higher", "ours lower", "not run", "other data", "other order", "not in the paper"]
 
 
 @dataclass(frozen=True)
@@ -235,6 +235,13 @@ def comparable(dataset: str) -> bool:
     return paper_dataset(dataset) == base_name(dataset)
 
 
+def in_its_order(dataset: str) -> bool:
+    """Whether the histories are in the order of time that the paper's code base gives: RecBole's, which is another than
+    the true order where the registry has it as a data set of its own."""
+    spec = find(base_name(dataset))
+    return spec is None or "recbole" not in spec.orders or dataset == f"{base_name(dataset)}-recbole"
+
+
 def paper_row(dataset: str, model: str) -> PaperRow | None:
     """The paper's row to show beside ``model`` on ``dataset`` (a stand-in gets its original's), or None."""
     wanted = paper_dataset(dataset)
@@ -242,17 +249,23 @@ def paper_row(dataset: str, model: str) -> PaperRow | None:
 
 
 def verdict(
-    paper: Printed | None, ours: float | None, interval: Interval | None = None, *, comparable: bool = True
+    paper: Printed | None,
+    ours: float | None,
+    interval: Interval | None = None,
+    *,
+    comparable: bool = True,
+    same_order: bool = True,
 ) -> Verdict:
     """One word on our number beside the paper's, by these rules, the first that holds:
 
     1. "not run": there is no number of ours;
     2. "not in the paper": the paper prints no number for this model and metric;
     3. "other data": the paper's number is about another collection (``comparable`` is False);
-    4. "matches": our interval and the numbers that round to the paper's (half a unit of its last place each
+    4. "other order": ours has another test set, from the same data in another order of time (``same_order`` is False);
+    5. "matches": our interval and the numbers that round to the paper's (half a unit of its last place each
     way)
        have a point in common; without an interval (None or degenerate), our number itself stands for it;
-    5. "ours higher" or "ours lower": our whole interval lies above or below them.
+    6. "ours higher" or "ours lower": our whole interval lies above or below them.
 
     "matches" means: not told apart, which a wide interval makes easy. The paper gives no seeds and no
     interval of its own, so that its side of the uncertainty is missing from the rule.
@@ -268,6 +281,8 @@ def verdict(
         return "not in the paper"
     if not comparable:
         return "other data"
+    if not same_order:
+        return "other order"
     low, high = (ours, ours) if interval is None or interval.low != interval.low else (interval.low, interval.high)
     paper_low, paper_high = paper.range(0.5)
     if low > paper_high + 1e-12:

@@ -17,7 +17,7 @@ from seqrec_lib.places import project_root
 from seqrec_lib.report import floors
 from seqrec_lib.report.frames import COMPLETE, frame, users
 from seqrec_lib.report.html import NONE
-from seqrec_lib.report.paper import Printed, comparable, dataset_name, paper_row, verdict
+from seqrec_lib.report.paper import Printed, comparable, dataset_name, in_its_order, paper_row, verdict
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
 from seqrec_lib.study.plans import page_runs
@@ -30,7 +30,8 @@ PUBLISHED = "results"
 RANKER = "llamarec"  # an experiment
 NOTE = """Ours: mean ± standard deviation over seeds, all items ranked. The book has intervals, tests, costs and the \
 run ids behind each number.
-Where the verdict is “other data”, the paper's number is about another collection of the same kind.
+Where the verdict is “other data”, the paper's number is about another collection of the same kind. “Other order”: \
+ours is in another order of time than the paper's code base gives; the verdict stands in the rows of RecBole's order.
 A model *from scratch* is no pretrained one of that name: it has read this data set's titles only.
 LlamaRec orders candidates without seen items: hold it against the others' column of masked ranks."""
 
@@ -89,7 +90,9 @@ def _verdict(own: pd.DataFrame, printed: Printed | None, store: RunStore) -> str
         return "other model"
     values = users(own, METRICS[0], store)
     found = None if values is None else bootstrap_interval(values)
-    return verdict(printed, float(own[METRICS[0]].mean()), found, comparable=comparable(str(own.iloc[0]["dataset"])))
+    dataset = str(own.iloc[0]["dataset"])
+    about = {"comparable": comparable(dataset), "same_order": in_its_order(dataset)}
+    return verdict(printed, float(own[METRICS[0]].mean()), found, **about)
 
 
 def updated(text: str, table: str) -> str:

@@ -164,6 +164,8 @@ def test_verdict_rules_in_their_order():
     assert verdict(None, None) == "not run"
     assert verdict(None, 0.3, above, comparable=False) == "not in the paper"
     assert verdict(paper, 0.3, above, comparable=False) == "other data"
+    assert verdict(paper, 0.3, above, comparable=False, same_order=False) == "other data"
+    assert verdict(paper, 0.3, above, same_order=False) == "other order"
     assert verdict(paper, 0.23, wide) == "matches"
     assert verdict(paper, 0.3, above) == "ours higher"
     assert verdict(paper, 0.2, below) == "ours lower"

@@ -7,6 +7,7 @@ from seqrec_lib.report.paper import (
     TABLE_4,
     Printed,
     comparable,
+    in_its_order,
     model_name,
     paper_dataset,
     paper_row,
@@ -75,3 +76,8 @@ def test_what_the_papers_tables_say_to_its_claims():
     assert own.loc["latency, SASRec over Hydra4Rec", "ml-1m"] == "256.0"
     assert own.loc["latency, Mamba4Rec over Hydra4Rec", "ml-1m"] == "4.0"
     assert own.loc["HT@10, MamRec minus GPT4Rec", "ml-1m"] == "-0.011"
+
+
+def test_a_verdict_stands_where_the_order_is_that_of_the_papers_code_base():
+    assert in_its_order("ml-1m-recbole") and not in_its_order("ml-1m") and not in_its_order("ml-1m-ties-item-id")
+    assert in_its_order("amazon-2014-beauty") and in_its_order("demo")  # days are exact in float32
