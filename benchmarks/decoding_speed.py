@@ -29,7 +29,8 @@ from transformers import AutoModelForCausalLM
 from benchmarks.conditions import Conditions, check_device, keep
 from seqrec_lib.language import beams
 from seqrec_lib.language.beams import Search
-from seqrec_lib.language.pretrained import Size, configuration, parameter_counts, quiet
+from seqrec_lib.language.hub_format import quiet
+from seqrec_lib.language.pretrained import Size, configuration, parameter_counts
 from seqrec_lib.language.states import GPT2States, Mamba2States, States, states_of
 
 SIZES = {
