@@ -87,8 +87,9 @@ format: $(READY) ## rewrite the code in the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(READY) ## resolve pyproject.toml again and rewrite both lock files
+lock: $(READY) ## resolve pyproject.toml again, rewrite both lock files and the list of licences
 	$(BIN)/python tools/lock.py
+	$(BIN)/python -m tools.licences
 
 clean: ## remove what was built (not .venv, not .runs)
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis seqrec_lib.egg-info
