@@ -16,12 +16,12 @@ comma := ,
 DATASET_OPTIONS := $(foreach d,$(subst $(comma), ,$(DATASETS)),--dataset $(d))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test test-older-cpu goldens book check-book pdf archive evidence readme lab lint format lock clean
+.PHONY: help setup study test test-older-cpu stress goldens book check-book pdf archive evidence readme lab lint format lock clean
 
 help: ## list the targets
-	@echo "make setup | study | test | test-older-cpu | goldens | book | check-book | pdf | archive | evidence | readme | lab | lint | format | lock | clean"
+	@echo "make setup | study | test | test-older-cpu | stress | goldens | book | check-book | pdf | archive | evidence | readme | lab | lint | format | lock | clean"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1: \2/p' $(MAKEFILE_LIST)
-	@echo "Variables: PROFILE=demo|paper  DATASETS=\"ml-1m ml-100k\"  PYTHON=python3.12"
+	@echo "Variables: PROFILE=demo|paper  DATASETS=\"ml-1m ml-100k\"  PYTHON=python3.12  QUICK=1"
 	@echo "           TORCH_INDEX=https://download.pytorch.org/whl/cpu  LOCK=requirements-cuda.lock"
 
 setup: $(READY) ## make .venv and install the locked packages into it, once
@@ -54,6 +54,9 @@ test-older-cpu: $(READY) ## the goldens once more, with the instructions of an o
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && env NUMBA_CACHE_DIR="$$cache" NUMBA_CPU_NAME=haswell \
 	  ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/golden
 
+stress: $(READY) ## kill runs, flip bits, fill a disk, and see what holds; an hour, or minutes with QUICK=1
+	$(BIN)/python -m tests.stress $(if $(QUICK),--quick)
+
 book: $(READY) ## build the book from published records alone: no data, no training
 	$(BIN)/seqrec book
 
@@ -84,8 +87,9 @@ format: $(READY) ## rewrite the code in the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(READY) ## resolve pyproject.toml again and rewrite both lock files
+lock: $(READY) ## resolve pyproject.toml again, rewrite both lock files and the list of licences
 	$(BIN)/python tools/lock.py
+	$(BIN)/python -m tools.licences
 
 clean: ## remove what was built (not .venv, not .runs)
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis seqrec_lib.egg-info

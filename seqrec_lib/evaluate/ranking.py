@@ -9,6 +9,7 @@ Works for anything with ``score(items, lengths) -> (B, V)`` and a ``max_length``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,20 @@ from seqrec_lib.evaluate.metrics import rank_metrics
 
 _SCORES_AT_A_TIME = 2**22  # entries of the score matrix held at once: 16 MB
 _USERS_AT_A_TIME = 256
+
+
+class Processes(Protocol):
+    """Those that rank a split together; Accelerate's ``Accelerator`` is one."""
+
+    @property
+    def process_index(self) -> int: ...
+
+    @property
+    def num_processes(self) -> int: ...
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """The sum over all processes, for ``reduction="sum"``."""
+        ...
 
 
 class Recommender(Protocol):
@@ -129,27 +144,32 @@ def rank_split(
     *,
     device: torch.device | str = "cpu",
     loss: bool = False,
+    processes: Processes | None = None,
 ) -> Ranks:
     """Rank every target of ``histories`` among all items; with ``loss``, its cross-entropy as well.
 
     Memory beyond the data: one batch of at most 256 users and about 4 million scores (but at least one user's).
+    With ``processes`` each ranks a share of the users, and all of them have all ranks at the end.
 
     Raises:
         ValueError: a score is NaN or +inf, or a target's is -inf.
     """
     items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
     size = max(1, min(_USERS_AT_A_TIME, _SCORES_AT_A_TIME // (sequences.n_items + 1)))
-    rank = np.empty(len(histories), dtype=np.int32)
-    masked_rank = np.empty(len(histories), dtype=np.int32)
+    ranks = np.zeros((2, len(histories)), dtype=np.int32)
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for batch in user_batches(histories, size):
+    first, step = (processes.process_index, processes.num_processes) if processes is not None else (0, 1)
+    for batch in islice(user_batches(histories, size), first, None, step):
         start, stop, targets = (
             torch.from_numpy(x[batch]).to(device=device, dtype=torch.int64)
             for x in (histories.start, histories.stop, histories.targets)
         )
         scores = model.score(*gather_histories(items, start, stop, model.max_length))
         plain, masked = target_ranks(scores, targets, _seen_pairs(items, start, stop))
-        rank[batch], masked_rank[batch] = plain.cpu().numpy(), masked.cpu().numpy()
+        ranks[:, batch] = plain.cpu().numpy(), masked.cpu().numpy()
         if loss:
             total += F.cross_entropy(scores, targets, reduction="sum").double()
-    return Ranks(rank, masked_rank, float(total) / len(histories) if loss else None)
+    if processes is not None and step > 1:
+        ranks = processes.reduce(torch.from_numpy(ranks).to(device), "sum").cpu().numpy()
+        total = processes.reduce(total, "sum")
+    return Ranks(ranks[0], ranks[1], float(total) / len(histories) if loss else None)

@@ -130,7 +130,7 @@ def key(experiment: Experiment, config: Any) -> str:
 
 def _key(experiment: Experiment, config: Any, device: str | None, edited: str | None = None) -> str:
     values, revision = plain(config), experiment.revision(config)
-    return run_key(experiment.NAME, values, revision, _parents(experiment, config), device, edited)
+    return run_key(experiment.NAME, values, revision, parents_of(experiment, config), device, edited)
 
 
 def modules_of(experiment: Experiment, config: Any) -> list[str]:
@@ -388,7 +388,7 @@ def _run(
         "experiment": experiment.NAME,
         "config": values,
         "revision": experiment.revision(config),
-        "parents": _parents(experiment, config),
+        "parents": parents_of(experiment, config),
         "hardware": planned.hardware,
         "code": planned.code,
         "edited": planned.code if planned.edited else None,
@@ -437,7 +437,8 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, SeqRecError) and text else f"{type(error).__name__}: {text}"
 
 
-def _parents(experiment: Experiment, config: Any) -> tuple[str, ...]:
+def parents_of(experiment: Experiment, config: Any) -> tuple[str, ...]:
+    """Ids of the runs that the run of ``config`` builds on."""
     parents = getattr(experiment, "parents", None)
     return tuple(parents(config)) if parents is not None else ()
 

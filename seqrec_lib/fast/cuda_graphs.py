@@ -131,7 +131,7 @@ class ResidentTraining:
     ) -> None:
         self.step_module, self.average, self.epoch, self.config = step_module, average, epoch, config
         self.precision, self.factor, self.base_rates, self.recorder = precision, factor, base_rates, recorder
-        self.optimizer: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)  # not Accelerate's wrapper
+        self.optimizer = optimizer
         self.device = epoch.items.device
         self.rates = [torch.zeros((), device=self.device) for _ in base_rates]
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):

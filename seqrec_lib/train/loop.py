@@ -6,6 +6,9 @@ its own whose loss is taken at its end (`objective="prefixes"`, the paper's way,
 A checkpoint (:mod:`seqrec_lib.train.checkpoint`) holds the model, the optimizer, the averaged weights, the random
 state and the place in the epoch, so a run that is killed at any moment and started again ends bit for bit as one that
 was not (on a CPU; on a GPU some reductions are not deterministic).
+
+Several processes (`accelerate launch`) take the steps of one: each computes a share of every batch, gradients and
+losses are summed over all (:mod:`seqrec_lib.train.processes`), and the first process saves.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,6 +42,7 @@ from seqrec_lib.evaluate.ranking import gather_histories, rank_split
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.train.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
 from seqrec_lib.train.contracts import BatchRule, Loop, Progress, TrainingResult
+from seqrec_lib.train.processes import seed_step, sum_over_processes
 from seqrec_lib.train.recipes import Precision, TrainingConfig
 from seqrec_lib.train.step import Batch, TrainingStep
 
@@ -52,12 +57,12 @@ class _Batches:
         sequences: Sequences,
         config: TrainingConfig,
         device: torch.device,
-        share: tuple[int, int],
+        share: tuple[int, int] = (0, 1),
         resident: bool = False,
     ) -> None:
         self.sequences, self.config, self.device, self.share = sequences, config, device, share
         self.items = torch.from_numpy(sequences.items).to(device=device, dtype=torch.int64)
-        # the same batches, gathered without waiting
+        # the same batches, all of them for one process, gathered without waiting
         self.resident = fast.ResidentEpoch(self.items) if resident and (fast := _cuda_graphs()) else None
 
     def start_epoch(self, epoch: int) -> None:
@@ -73,9 +78,7 @@ class _Batches:
             batches, self.step_ends = batches_by_step(lengths, config.samples_per_step, config.tokens_per_batch, rng)
         else:
             batches = bucketed_batches(lengths, config.tokens_per_batch, rng)
-        self.padding = padding_share(lengths, batches)
-        rank, world = self.share  # every process takes each world-th batch; all take equally many
-        self.batches = batches[rank : len(batches) - len(batches) % world : world]
+        self.batches, self.padding = batches, padding_share(lengths, batches)
         if self.resident is not None:
             self.resident.fill(self.windows, self.batches)
 
@@ -88,11 +91,19 @@ class _Batches:
             return int(self.step_ends[np.searchsorted(self.step_ends, first, side="right")])
         return min(first + batches, len(self))
 
-    def load(self, step: int) -> Batch:
-        """The windows of a batch, and their fresh positions with the targets."""
+    def n_targets(self, step: int) -> int:
+        """Targets of a batch, those of all processes."""
+        chosen = self.batches[step]
+        return int((self.windows.stop[chosen] - self.windows.fresh[chosen]).sum())
+
+    def load(self, step: int) -> Batch | None:
+        """This process's windows of a batch, and their fresh positions with the targets; None: it has none of them."""
         if self.resident is not None:
             return self.resident.load(step)
-        chosen = self.batches[step]
+        rank, world = self.share
+        chosen = self.batches[step][rank::world]  # its windows are ordered by length: the shares are alike
+        if not len(chosen):
+            return None
         windows = Windows(*(x[chosen] for x in (self.windows.start, self.windows.fresh, self.windows.stop)))
         start, fresh, stop = (torch.from_numpy(x).to(self.device) for x in (windows.start, windows.fresh, windows.stop))
         items, lengths = gather_histories(self.items, start, stop, None)
@@ -113,8 +124,6 @@ def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool, sa
     Raises:
         SeqRecError: what is asked for cannot be had for this run.
     """
-    if samples_per_step and processes > 1:
-        raise SeqRecError(f"samples_per_step is {samples_per_step}; {processes} processes need it to be 0")
     if asked == "ordinary":
         return asked
     reason = None
@@ -216,7 +225,9 @@ def train(
     """Train ``model`` in place; it ends with the weights that validated best. Resumes from ``workdir`` if it can.
 
     Args:
-        workdir: folder for the checkpoint; delete it to start afresh.
+        workdir: folder for the checkpoint, the same for all processes; delete it to start afresh.
+        accelerator: device and processes; `make_accelerator()` if there is none. Any number of processes goes on with
+            a checkpoint.
         listen: called after every step, about once a second where steps are replayed (rank 0 only).
         report: takes a line where the newest checkpoint is damaged and the one before is used.
         make_optimizer: builds another optimizer than AdamW; it must round-trip through ``state_dict``. Warm-up and
@@ -241,8 +252,11 @@ def train(
     loop = choose_loop(loop, device, accelerator.num_processes, own, config.samples_per_step)
     torch.manual_seed(config.seed)
     model.to(device)
+    several = accelerator.num_processes > 1
+    if several:
+        broadcast(list(model.state_dict().values()))
     precision = usable_precision(config.precision, device)
-    softmax_dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    softmax_dtype = model.item_embedding.weight.dtype if precision == "fp32" else torch.bfloat16
     optimizer = (
         make_optimizer(model.parameters())
         if make_optimizer is not None
@@ -251,9 +265,10 @@ def train(
         )
     )
     base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-    step_module, optimizer = accelerator.prepare(TrainingStep(model, softmax_dtype), optimizer)
+    step_module = TrainingStep(model, softmax_dtype)
     share = (accelerator.process_index, accelerator.num_processes)
-    batches = _Batches(sequences, config, device, share, resident=device.type == "cuda" or loop != "ordinary")
+    resident_batches = not several and (device.type == "cuda" or loop != "ordinary")
+    batches = _Batches(sequences, config, device, share, resident_batches)
     average = WeightAverage(model, config.average) if config.average else None
     stateful: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
     if average is not None:
@@ -264,7 +279,8 @@ def train(
     checkpoint = Checkpoint(
         workdir / CHECKPOINT, _identity(config, sequences), stateful, seconds=checkpoint_seconds, report=report
     )
-    state = checkpoint.load(TrainingState)
+    with accelerator.main_process_first():  # it clears away what is damaged
+        state = checkpoint.load(TrainingState)
     if not state.could_be_of(config):
         raise SeqRecError(
             f"{workdir / CHECKPOINT} has {state.epoch} epochs and {state.step} steps, where no run with epochs "
@@ -295,23 +311,32 @@ def train(
             batches.padding = resident.train_epoch(state, look)
         while state.step < len(batches):
             stop = batches.end_of_step(state.step, batch_rule.micro_batches if batch_rule else 1)
-            parts = [batches.load(step) for step in range(state.step, stop)]
-            n_targets = sum(len(part.targets) for part in parts)
+            steps = range(state.step, stop)
+            parts = [batches.load(step) for step in steps]
+            n_targets = sum(map(batches.n_targets, steps))
             factor = _rate_factor(config, state.total_steps, state.epoch + state.step / len(batches))
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * factor
-            for part in parts:  # the gradient of the mean over all targets of the step
-                share_of_step = len(part.targets) / n_targets
+            if several:
+                seed_step(config.seed, state.total_steps, accelerator.process_index)
+            losses = torch.zeros(len(parts), dtype=torch.float64, device=device)  # sums over the targets of each part
+            for index, part in enumerate(parts):  # the gradient of the mean over all targets of the step
+                if part is None:
+                    continue
                 with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
                     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                         loss = step_module(part)
-                    accelerator.backward(loss if len(parts) == 1 else loss * share_of_step)
+                    (loss * (len(part.targets) / n_targets)).backward()
                 if counter is not None:
                     state.flops = counter.get_total_flops() / part.items.numel()
-                state.loss_sum = state.loss_sum + loss.detach().double() * len(part.targets)
+                losses[index] = loss.detach().double() * len(part.targets)
                 state.positions += part.items.numel()
+            if several:
+                losses = sum_over_processes(accelerator, model.parameters(), losses)
+            for of_part in losses:
+                state.loss_sum = state.loss_sum + of_part
             if config.clip:
-                accelerator.clip_grad_norm_(model.parameters(), config.clip)
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             if batch_rule is not None:
                 batch_rule.before_step(optimizer)
             optimizer.step()
@@ -335,7 +360,7 @@ def train(
                 f"(now {base_rates[0]:g}) or clip (now {config.clip:g})"
             )
         if state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
-            _validate(model, average, state, entry, sequences, device)
+            _validate(model, average, state, entry, sequences, accelerator)
         if accelerator.is_main_process:
             checkpoint.save(state)
             listen(Progress(state.epoch, config.epochs, len(batches), len(batches), entry["loss"], entry))
@@ -360,13 +385,14 @@ def _validate(
     state: TrainingState,
     entry: dict[str, float],
     sequences: Sequences,
-    device: torch.device,
+    accelerator: Accelerator,
 ) -> None:
     """Rank the validation split with the averaged weights; keep them if they are the best so far."""
     if average is not None:
         average.swap()
     model.eval()
-    ranks = rank_split(model, sequences, sequences.split("valid"), device=device, loss=True)
+    valid = sequences.split("valid")
+    ranks = rank_split(model, sequences, valid, device=accelerator.device, loss=True, processes=accelerator)
     value = ranks.metrics()[VALIDATION_METRIC]
     entry |= {f"valid_{VALIDATION_METRIC}": value, "valid_loss": float(ranks.loss or 0.0)}
     state.since_best += 1

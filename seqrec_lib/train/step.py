@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class TrainingStep(nn.Module):
-    """Model and loss as one module, so that data-parallel wrappers see the whole step."""
+    """Model and loss as one module, which a step calls."""
 
     def __init__(self, model: SequentialRecommender, softmax_dtype: torch.dtype) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss over the targets that count, (); needs nothing from the device before it is computed."""
         hidden = self.model.hidden(batch.items, batch.lengths).flatten(0, 1)
-        chosen = hidden.index_select(0, batch.at).float()
+        chosen = hidden.index_select(0, batch.at).to(torch.promote_types(hidden.dtype, torch.float32))
         bias, biased = self.model.bias(batch.items, batch.at) or (None, None)
         return catalogue_cross_entropy(
             chosen,

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -16,9 +14,9 @@ from tests.conftest import make_sequences, random_sequences
 CPU = torch.device("cpu")
 
 
-def both(sequences, config: TrainingConfig, share=(0, 1)) -> tuple[_Batches, _Batches]:
+def both(sequences, config: TrainingConfig) -> tuple[_Batches, _Batches]:
     """The ordinary batches and the resident ones."""
-    return _Batches(sequences, config, CPU, share), _Batches(sequences, config, CPU, share, resident=True)
+    return _Batches(sequences, config, CPU), _Batches(sequences, config, CPU, resident=True)
 
 
 @st.composite
@@ -104,15 +102,3 @@ def test_larger_buffers_are_another_version() -> None:
     assert epoch.version == 1
     epoch.fill(windows, bucketed_batches(windows.lengths, 8))
     assert epoch.version == 2 and epoch.capacity >= len(epoch.shapes)
-
-
-def test_processes_share_resident_batches() -> None:
-    config = TrainingConfig(max_length=12, tokens_per_batch=60)
-    for rank in range(2):
-        ordinary, resident = both(random_sequences(0), replace(config, seed=3), (rank, 2))
-        for batches in (ordinary, resident):
-            batches.start_epoch(2)
-        assert len(resident) == len(ordinary)
-        for step in range(len(ordinary)):
-            pairs = zip(ordinary.load(step)[:4], resident.load(step)[:4], strict=True)
-            assert all(torch.equal(a, b) for a, b in pairs)

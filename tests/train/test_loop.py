@@ -149,18 +149,6 @@ def test_a_batch_holds_the_windows_targets() -> None:
     assert sorted(found) == sorted(expected.tolist())
 
 
-def test_processes_share_an_epoch() -> None:
-    sequences = random_sequences(0)
-    shares = []
-    for rank in range(2):
-        batches = _Batches(sequences, CONFIG, torch.device("cpu"), (rank, 2))
-        batches.start_epoch(4)
-        shares.append(batches.batches)
-    assert len(shares[0]) == len(shares[1])
-    windows = np.concatenate([batch for share in shares for batch in share])
-    assert len(np.unique(windows)) == len(windows)
-
-
 def test_gradient_equals_a_plain_loop_over_an_unmodified_loader(tmp_path: Path) -> None:
     """One step on everything: same loss as torch's cross-entropy on right-padded rows of a DataLoader."""
     sequences = random_sequences(0)
@@ -291,12 +279,10 @@ def test_a_step_over_random_samples_is_adams_step_over_plain_padded_rows(tmp_pat
     assert result.samples == int((sequences.lengths - 3).sum())
 
 
-def test_random_samples_go_neither_with_a_rule_of_batches_nor_over_processes(tmp_path: Path) -> None:
+def test_random_samples_go_neither_with_a_rule_of_batches_nor_with_graphs(tmp_path: Path) -> None:
     config = replace(CONFIG, samples_per_step=70)
     with pytest.raises(ValueError, match="batch_rule"):
         train(small_model(), random_sequences(0), config, tmp_path, batch_rule=ThreeAtATime())
-    with pytest.raises(SeqRecError, match="2 processes need it to be 0"):
-        choose_loop("auto", torch.device("cpu"), 2, True, 70)
     assert choose_loop("auto", torch.device("cuda"), 1, True, 70) == "ordinary"
 
 

@@ -1,0 +1,111 @@
+"""The runs of a profile as jobs of a workflow manager (`workflow/Snakefile`): which there are, and one of them done.
+
+    python -m seqrec_lib.study.grid --profile demo             one line of JSON for each planned run
+    python -m seqrec_lib.study.grid --profile demo --run ID    carries one out, or reads it where its record is there
+
+A job's id is that of its run where the run has the same id on every machine. The key of a timing holds the hardware,
+and the machine that lists the jobs need not be the one that measures: a timing's job is named by all but that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import get
+from seqrec_lib.experiments.base import Experiment, describe, execute, look_up, parents_of
+from seqrec_lib.results import RunRecord, RunStore, plain, run_key
+from seqrec_lib.study.plans import configs_of
+from seqrec_lib.study.runner import load_study
+from seqrec_lib.terminal import one_line
+
+
+@dataclass(frozen=True)
+class GridJob:
+    """One planned run.
+
+    id: 16 letters; name: such as "accuracy: ml-1m sasrec seed 0"; done: whether there is nothing to do here, by the
+    records; timed: whether it measures time, and needs a machine to itself; after: ids of the jobs that it builds on.
+    """
+
+    id: str
+    name: str
+    done: bool
+    timed: bool
+    after: tuple[str, ...]
+
+
+def planned(profile: str) -> dict[str, tuple[Experiment, Any]]:
+    """Experiment and configuration of every run that a profile plans, by the job's id, in the order of study.yml."""
+    return {
+        _job_id(get(page.notebook), config): (get(page.notebook), config)
+        for page in load_study().select(profile)
+        for config in configs_of(page)
+    }
+
+
+def list_jobs(profile: str, store: RunStore) -> list[GridJob]:
+    """The jobs of a profile, each once."""
+    runs = planned(profile)
+    jobs = []
+    for name, (experiment, config) in runs.items():
+        record = look_up(experiment, config, store).record
+        jobs.append(
+            GridJob(
+                id=name,
+                name=f"{experiment.NAME}: {describe(config)}",
+                done=record is not None and store.settled(record),
+                timed=getattr(experiment, "TIMED", False),
+                after=tuple(parent for parent in parents_of(experiment, config) if parent in runs),
+            )
+        )
+    return jobs
+
+
+def carry_out(
+    profile: str, job: str, store: RunStore, device: Literal["auto", "cpu", "cuda"] = "auto", *, progress: bool = True
+) -> RunRecord:
+    """The record of one job's run, which is carried out where there is none.
+
+    Raises:
+        SeqRecError: the profile plans no such run.
+    """
+    runs = planned(profile)
+    if job not in runs:
+        raise SeqRecError(f"profile {profile!r} plans no run {job!r}; list them anew, as plan or revision have changed")
+    experiment, config = runs[job]
+    (record,) = execute(experiment, [config], store=store, device=device, progress=progress)
+    return cast("RunRecord", record)  # None only where a run is left to others, which nobody asked for
+
+
+def _job_id(experiment: Experiment, config: Any) -> str:
+    return run_key(experiment.NAME, plain(config), experiment.revision(config), parents_of(experiment, config))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, 1 where the run failed, 2 with one line where there is no such profile or run."""
+    parser = argparse.ArgumentParser(prog="python -m seqrec_lib.study.grid", description="Runs of a profile as jobs.")
+    parser.add_argument("--profile", required=True, help="profile of study.yml")
+    parser.add_argument("--run", help="id of the job to carry out; without it, the jobs are listed")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
+    options = parser.parse_args(arguments)
+    store = RunStore()
+    try:
+        if options.run is None:
+            for job in list_jobs(options.profile, store):
+                print(json.dumps(asdict(job)))
+            return 0
+        record = carry_out(options.profile, options.run, store, options.device)
+    except SeqRecError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    return 0 if store.settled(record) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
