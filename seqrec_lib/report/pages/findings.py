@@ -53,6 +53,28 @@ def _writer(runs: Runs, model: str) -> list[RunRecord]:
     return sorted(records, key=lambda record: int(record.config["seed"]))
 
 
+@statement(
+    "an-untuned-pretrained-ranker-orders-by-place",
+    measures="NDCG@10 among 20 candidates in random order, Gemma 3 270M without tuning minus chance",
+    seeds=(0,),
+    **SCOPE,
+)
+def _untuned(runs: Runs) -> Evidence:
+    """MovieLens 100K, the users whose next film is among SASRec's 20 candidates. With the candidates in the retriever's
+    order the ranker's NDCG@10 is above chance by 0.05 or more; with their order drawn at random it is within 0.02 of
+    chance. The estimate is that of the random order."""
+    for record in runs.records("llamarec"):
+        config = record.config
+        mine = record.dataset["name"] == "ml-100k" and config["source"] == "gemma-3-270m"
+        if mine and config["teaching"].get("prompts") == 0 and "permuted_subset_ndcg@10" in record.metrics:
+            chance = record.metrics["random_subset_ndcg@10"]
+            shuffled = record.metrics["permuted_subset_ndcg@10"] - chance
+            held = record.metrics["subset_ndcg@10"] - chance >= 0.05 and abs(shuffled) <= 0.02
+            users = round(record.metrics["recall@20"] * record.dataset["n_users"])
+            return Evidence(held, shuffled, None, None, users, (record.run_id,))
+    raise NotRun("llamarec on ml-100k, gemma-3-270m without tuning")
+
+
 # Preference tuning
 
 
