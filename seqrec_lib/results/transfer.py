@@ -268,7 +268,7 @@ def check_tables(record: RunRecord, blobs: Mapping[str, bytes], where: str) -> N
 
 
 def _check_ranks(record: RunRecord, table: pa.Table, where: str) -> None:
-    """A column ``<prefix>rank`` stands behind the metrics ``<prefix>ht@10`` and so on."""
+    """A column ``<prefix>rank`` stands behind ``<prefix>ht@10`` and so on: at a cut-off all three or none."""
     import pyarrow as pa
 
     from seqrec_lib.evaluate.metrics import rank_metrics
@@ -280,16 +280,21 @@ def _check_ranks(record: RunRecord, table: pa.Table, where: str) -> None:
         ranks = table[column]
         if not pa.types.is_integer(ranks.type) or ranks.null_count or not len(ranks):
             raise SeqRecError(f"{where}: column {column} of the ranks holds no whole numbers; run it again")
+        given: dict[str, set[str]] = {}
         for name, value in record.metrics.items():
             match = re.fullmatch(rf"{re.escape(prefix)}((?:ht|ndcg|mrr)@([0-9]{{1,4}}))", name)
             if match is None:
                 continue
+            given.setdefault(match[2], set()).add(match[1].partition("@")[0])
             try:
                 expected = rank_metrics(ranks.to_numpy(), (int(match[2]),))[match[1]]
             except ValueError as error:
                 raise SeqRecError(f"{where}: column {column} of the ranks: {error}; run it again") from None
             if type(value) not in {int, float} or abs(value - expected) > 1e-9:
                 raise SeqRecError(f"{where}: {name} is {value!r}, the ranks give {expected:.6g}; run it again")
+        for k, kinds in given.items():
+            if missing := {"ht", "ndcg", "mrr"} - kinds:
+                raise SeqRecError(f"{where}: {prefix}{min(missing)}@{k} is missing beside the others; run it again")
 
 
 def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -120,6 +120,10 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "no table": ({f"{STEM}.json": JSON}, "the archive has []"),
     "other table": ({f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": b"PAR1"}, "not the table that its record"),
     "other metrics": (with_table(RANKS, metrics=RANKED | {"ndcg@10": 0.9}), "ndcg@10 is 0.9, the ranks give"),
+    "a metric's name": (
+        {f"{STEM}.json": JSON.replace(b'"ndcg@10"', b'"ndch@10"'), f"{STEM}.ranks.parquet": TABLE},
+        "ndcg@10 is missing beside the others",
+    ),
     "ranks from 0": (with_table(pa.table({"rank": [0, 1, 2]})), "ranks count from 1"),
     "ranks as text": (with_table(pa.table({"rank": ["1", "2", "3"]})), "no whole numbers"),
     "no rank for a user": (with_table(pa.table({"rank": [1, None, 2]})), "no whole numbers"),
