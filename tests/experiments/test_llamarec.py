@@ -243,7 +243,7 @@ def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
     assert zero.cost["prompt_tokens"] > 100 and zero.metrics["recall@5"] == found.mean()
     labels = floors.gather("llamarec", configs, records, store)[0]["label"].tolist()
     assert all("tiny.gguf" in label for label in labels)
-    assert "prompts 0" in labels[0] and "prompts 0" not in labels[1] and "titles shuffled" in labels[2]
+    assert "zero-shot" in labels[0] and "zero-shot" not in labels[1] and "titles shuffled" in labels[2]
     assert [own.label.count("zero-shot") for own in rankers.rows(configs, records, store)] == [1, 0, 0]
     assert other.metrics["retriever_ndcg@10"] == tuned.metrics["retriever_ndcg@10"]
     (config,) = orpo.plan(
