@@ -109,7 +109,10 @@ def _state(scaling: Scaling | None, model: str) -> dict[str, float | int | None]
 
 
 def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], caption: str) -> Html:
-    """Quality, time and size of each candidate, and the mark. ``lengths``: the two at which states were measured."""
+    """Quality, time and state of each candidate, and the mark; the CSV has parameters and seconds of training too.
+
+    ``lengths``: the two at which states were measured.
+    """
     short, long = lengths or ("short", "long")
     columns = [
         Column("model", "Model"),
@@ -119,10 +122,8 @@ def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], ca
         Column("event", "One more event, ms", ".3g", ("event_low", "event_high"), missing="–"),
         Column("state_short", f"State after {short} items, KiB", ".1f", missing="–"),
         Column("state_long", f"State after {long} items, KiB", ".1f", missing="–"),
-        Column("parameters", "Parameters", ",", missing="–"),
-        Column("training", "Training, s", ".0f", missing="–"),
     ]
-    return kit.table(frame, columns, caption=caption)
+    return kit.table(frame, columns, caption=caption, csv=("parameters", "training"))
 
 
 def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
@@ -141,7 +142,6 @@ def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
         ),
         Column("allowed", "May be behind by", ".4f"),
         Column("judged", "Within the margin"),
-        Column("request", "One request, ms", ".3g"),
         Column("run_ids", "Runs"),
     ]
     return kit.table(shown, columns, caption=caption)

@@ -23,7 +23,7 @@ COLOURS = [  # told apart by readers with any common colour vision (after Okabe 
     f"var(--chart-{number},{colour})"
     for number, colour in enumerate(("#0064a6", "#c24a00", "#00795a", "#8d5a00", "#a8447f", "#4b4b9b"), 1)
 ]
-LETTER, BOLD = 0.56, 0.76  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
+LETTER, BOLD = 0.64, 0.76  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
 
 
 def dots(
@@ -59,12 +59,13 @@ def dots(
         largest, least = 0.01, 0.0
     start = least if least < 0 or least >= 0.5 * largest else 0.0
     place, ticks = _scale(start, max(largest, 0.0), left + 8, right - 14, width)
+    ticks = _with_room(ticks, place)
     parts, y = [], 0.0
     for name, rows in frame.groupby(group, sort=False):
         parts.append(_text(0, y + 17, str(name), weight="600"))
         y += head
         for row in rows.to_dict("records"):
-            words = textwrap.wrap(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
+            words = _wrapped(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
             row_height = 21 + LINE * (len(words) - 1)
             middle = y + row_height / 2
             empty = row[series or label] in hollow
@@ -144,6 +145,7 @@ def lines(
     right = width - max(len(name) for name in names) * TEXT * BOLD - 10
     spans = frame[[y, low, high]].to_numpy(dtype=float)
     place_x, ticks_x = _axis(float(frame[x].min()), float(frame[x].max()), left, right, width, log_x)
+    ticks_x = _with_room(ticks_x, place_x)
     place_y, ticks_y = _axis(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width, log_y)
     parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
     parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
@@ -206,6 +208,7 @@ def scatter(
     own = frame.assign(**{side: np.nan for side in (*sides, ring_x, ring_y) if side not in frame})
     spans = [own[[*names]].to_numpy(dtype=float) for names in ((x, ring_x, *sides[:2]), (y, ring_y, *sides[2:]))]
     place_x, ticks_x = _axis(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
+    ticks_x = _with_room(ticks_x, place_x)
     place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)
     parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
     parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
@@ -316,7 +319,7 @@ def panels(
     if len(names) > len(COLOURS):
         raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
     across = columns[0] if width > 500 else columns[1]
-    step, left, gap = width / across, 46.0, 16.0
+    step, left, gap = width / across, 56.0, 16.0
     words = {title: textwrap.wrap(str(title), int((step - gap) / (TEXT * 0.62))) for title in titles}
     head, body = LINE * max(map(len, words.values())) + 4, 120.0
     parts, y0 = _key(names, width) if series else ([], 0.0)
@@ -337,6 +340,7 @@ def panels(
         place_x, ticks_x = (
             _log_scale(*ends, 0, (1,) if last >= 100 * first else (1, 2, 5)) if log_x else _inner_scale(*ends)
         )
+        ticks_x = _with_room(ticks_x, place_x)
         parts += [_line(start, place_y(tick), stop, place_y(tick), GRID) for tick in ticks_y]
         parts += [_text(start - 5, place_y(tick) + 4, f"{tick:.5g}", anchor="end", colour=MUTED) for tick in ticks_y]
         parts += [_text(place_x(tick), lower + 14, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks_x]
@@ -446,6 +450,23 @@ def _scale(
     low = math.floor(low / step + 1e-9) * step
     ticks = [float(f"{low + i * step:.10g}") for i in range(int((high - low) / step + 1e-9) + 1)]
     return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
+
+
+def _with_room(ticks: Sequence[float], place: Callable[[float], float], gap: float = 8) -> list[float]:
+    """Of the ticks of a horizontal axis all, every second, ...: the most whose numbers stand apart."""
+    for every in range(1, len(ticks)):
+        kept = ticks[::every]
+        wide = [len(f"{tick:,g}") * TEXT * LETTER for tick in kept]
+        pairs = zip(kept, kept[1:], wide, wide[1:], strict=False)
+        if all(abs(place(b) - place(a)) >= (wide_a + wide_b) / 2 + gap for a, b, wide_a, wide_b in pairs):
+            return list(kept)
+    return list(ticks[:1])
+
+
+def _wrapped(text: str, letters: int) -> list[str]:
+    """Lines of at most so many letters, where that can be; a line may also end before a plus sign."""
+    lines = textwrap.wrap(text.replace("+", " +"), letters) or [""]
+    return [line.replace(" +", "+") for line in lines]
 
 
 def _inner_scale(low: float, high: float, start: float, stop: float) -> tuple[Callable[[float], float], list[float]]:
