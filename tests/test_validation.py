@@ -40,8 +40,10 @@ def allowed_override(name: str, value: Any) -> bool:
     """What of the junk is a value of an override."""
     finite = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 100
     over = {"length_penalty"} if value == -1 else {"learning_rate", "weight_decay", "clip", "length_penalty", "lambda_"}
-    return (name in {"vectors", "same_dropout"} and value is True) or (
-        finite and name in over | ({"beta", "gamma"} if value == 1.5 else set())
+    return (
+        (name in {"vectors", "same_dropout"} and value is True)
+        or (name == "prompts" and value is None)
+        or (finite and name in over | ({"beta", "gamma"} if value == 1.5 else set()))
     )
 
 

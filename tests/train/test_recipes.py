@@ -6,14 +6,14 @@ from seqrec_lib.data.registry import DATASETS, base_name, get
 from seqrec_lib.language import ranker_recipes
 from seqrec_lib.language import recipes as language
 from seqrec_lib.models import MODELS, build
-from seqrec_lib.train.recipes import DATASET_ARCHITECTURE, DATASET_TRAINING, PAIR_TRAINING, resolve
+from seqrec_lib.train.recipes import DATASET_ARCHITECTURE, DATASET_TRAINING, OWN, PAIR_TRAINING, resolve
 
 BASES = {base_name(name) for name in DATASETS}
 
 
 def test_every_data_set_has_a_recipe_and_no_other_name() -> None:
-    assert set(DATASET_TRAINING) == BASES
-    assert set(DATASET_ARCHITECTURE) <= BASES
+    assert set(DATASET_TRAINING) == BASES | {OWN}
+    assert set(DATASET_ARCHITECTURE) <= BASES | {OWN}
     assert {name for name, _ in PAIR_TRAINING} <= BASES
 
 
