@@ -181,14 +181,14 @@ def _table(runs: Runs) -> Callable[..., Html]:
     frame["row"] = frame["possible"].map({False: "infeasible", True: "possible"}).fillna(NONE)
     frame = frame.astype({"table": str})
     titles = {
-        "table": "Table",
-        "data": "Data",
         "model": "Model",
         "quantity": "Number",
         "paper": "Paper",
         "shown": "Ours",
-        "basis": "Ours is from",
         "verdict": "Verdict",
+        "basis": "Ours is from",
+        "data": "Data",
+        "table": "Table",
     }
     columns = [kit.Column(key, title) for key, title in titles.items()]
     filters = ("table", "data", "model", "quantity", "verdict")
