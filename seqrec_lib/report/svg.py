@@ -202,14 +202,14 @@ def scatter(
 ) -> str:
     """A mark for each row at ``x`` (log axis) and ``y``, with the intervals ``x low`` to ``y high`` where the frame has
     them, and its name beside it; a ring at ``ring_x``, ``ring_y``, where it has those, joined to the mark by a line."""
-    height, left, top, bottom = round(0.5 * width + 110), 48.0, 30.0, 44.0
-    right = width - 12.0
+    height, top, bottom, right = round(0.5 * width + 110), 30.0, 44.0, width - 12.0
     sides = [side for name in (x, y) for side in (f"{name} low", f"{name} high")]
     own = frame.assign(**{side: np.nan for side in (*sides, ring_x, ring_y) if side not in frame})
     spans = [own[[*names]].to_numpy(dtype=float) for names in ((x, ring_x, *sides[:2]), (y, ring_y, *sides[2:]))]
+    place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)
+    left = max(48.0, 12 + max(len(f"{tick:g}") for tick in ticks_y) * TEXT * LETTER)
     place_x, ticks_x = _axis(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
     ticks_x = _with_room(ticks_x, place_x)
-    place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)
     parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
     parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
     parts += [
@@ -233,18 +233,21 @@ def scatter(
                 parts.append(_line(at[0][0], place_y(row[sides[2]]), at[0][0], place_y(row[sides[3]]), colour, 2))
             parts.append(_circle(*at[0], 4, colour))
         marks += [(*point, str(row[label]), colour) for point in at[:1]]
-    return _canvas(width, height, [*parts, *_beside(marks, width, top, height - bottom)])
+    return _canvas(width, height, [*parts, *_beside(marks, left, width, top, height - bottom)])
 
 
-def _beside(marks: Sequence[tuple[float, float, str, str]], width: float, top: float, floor: float) -> list[str]:
-    """A name for each mark, to its right or left, moved up or down until it covers no other name or mark."""
+def _beside(
+    marks: Sequence[tuple[float, float, str, str]], left: float, width: float, top: float, floor: float
+) -> list[str]:
+    """A name for each mark, between ``left`` and ``width``, to its right or left, moved up or down until it covers no
+    other name or mark."""
     taken = [(x - 5, x + 5, y) for x, y, _, _ in marks]
     parts = []
     for x, y, name, colour in sorted(marks, key=lambda mark: mark[1]):
-        if len(name) * TEXT * BOLD > width - 100:
+        if len(name) * TEXT * BOLD > width - left - 20:
             name = name.partition(" (")[0]
         long = len(name) * TEXT * BOLD
-        start = x + 9 if x + 9 + long < width else max(0.0, x - 9 - long)
+        start = x + 9 if x + 9 + long < width else max(left, x - 9 - long)
         tries = [y + step * sign * 4.0 for step in range(80) for sign in (1, -1)]
         for at in tries:
             free = all(abs(at - other) >= LINE or start + long < a or start > b for a, b, other in taken)
