@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("playwright", reason="playwright drives the browser")
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.check_book import CHROMIUM_NAMES, View, find_chromium
+from tests.browser.check_book import View
 
 AXE = "window.axe = { run: async () => ({ violations: [] }) };"
 PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><title>A page</title></head>
@@ -29,16 +27,6 @@ def chart(shown: int, *texts: tuple[str, int, int]) -> str:
         f'<figure class="chart"><svg viewBox="0 0 200 100" width="{shown}" height="{shown // 2}" '
         f'font-size="12.4">{inside}</svg></figure>'
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not any(map(shutil.which, CHROMIUM_NAMES)):
-        pytest.skip("no Chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.mark.parametrize(

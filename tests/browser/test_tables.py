@@ -9,9 +9,6 @@ from playwright.sync_api import Browser
 
 from seqrec_lib.report import kit
 from seqrec_lib.results.provenance import ROOT
-from tests.browser.test_check_book import browser
-
-__all__ = ["browser"]  # a fixture
 
 SHOWN = "() => [...document.querySelectorAll('tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"
 

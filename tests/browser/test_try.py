@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 pytest.importorskip("playwright", reason="playwright drives the browser")
 
 import torch
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from seqrec_lib.models import build
 from seqrec_lib.models.registry import MODELS
@@ -22,20 +21,10 @@ from seqrec_lib.report.values import EXHIBITS
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import live_model
-from tests.browser.check_book import CHROMIUM_NAMES, check_try, find_chromium
+from tests.browser.check_book import check_try
 
 ITEMS = 25
 PAGE = '<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>T</title>{head}</head>'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not any(map(shutil.which, CHROMIUM_NAMES)):
-        pytest.skip("no Chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture
