@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.models import module_of
@@ -148,18 +150,28 @@ print([(r.run_id, r.edited is not None, round(r.metrics["ndcg@10"], 9)) if r els
 """
 
 
-def test_an_edited_model_shows_its_own_numbers_beside_the_published_ones(tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    for part in ("seqrec_lib", "tests/golden/code.json"):
-        source, target = ROOT / part, copy / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    (copy / "notebooks").mkdir()
-    (copy / "study.yml").write_text("profiles: {}\n")
+def html_of(notebook: Path) -> Iterator[str]:
+    """What its cells show, each as HTML."""
+    for cell in json.loads(notebook.read_text())["cells"]:
+        yield from (
+            "".join(out["data"]["text/html"]) for out in cell.get("outputs", []) if "text/html" in out.get("data", {})
+        )
 
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A project with the library's code, to be edited."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "seqrec_lib", copy / "seqrec_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "tests/golden").mkdir(parents=True)
+    shutil.copy(ROOT / "tests/golden/code.json", copy / "tests/golden")
+    (copy / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks/accuracy.ipynb", copy / "notebooks")
+    (copy / "study.yml").write_text("profiles: {}\n")
+    return copy
+
+
+def test_an_edited_model_shows_its_own_numbers_beside_the_published_ones(copy: Path) -> None:
     def execute(missing: str) -> list[tuple[str, bool, float]]:
         done = subprocess.run(
             [sys.executable, "-c", EDITED, missing], cwd=copy, capture_output=True, text=True, env={"PYTHONPATH": "."}
@@ -184,3 +196,26 @@ def test_an_edited_model_shows_its_own_numbers_beside_the_published_ones(tmp_pat
     assert execute("skip") == changed
     model.write_text(text)
     assert execute("run") == first
+
+
+def test_a_notebook_of_an_edited_model_shows_both_rows(copy: Path) -> None:
+    given = "{models: [popularity], seeds: [0], metrics: [ndcg@10]}"
+    notebook = ["notebooks/accuracy.ipynb", "out.ipynb", "--cwd", "notebooks", "-y", given]
+
+    def rows() -> dict[str, str]:
+        command = [sys.executable, "-m", "papermill", *notebook]
+        environment = os.environ | {"PYTHONPATH": str(copy)}
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (page,) = (text for text in html_of(copy / "out.ipynb") if "Each model on the test split" in text)
+        body = BeautifulSoup(page, "html.parser").select("tbody tr")
+        return {row.contents[0].get_text(): row.contents[1].get_text() for row in body}
+
+    published = rows()
+    (copy / ".runs").rename(copy / "results")
+    model = copy / "seqrec_lib/models/popularity.py"
+    model.write_text(model.read_text().replace("counts[0] =", "counts = -counts; counts[0] ="))
+    edited = rows()
+    assert published.items() < edited.items()
+    (other,) = edited.keys() - published.keys()
+    assert "edited" in other and edited[other] not in published.values()
