@@ -16,10 +16,10 @@ comma := ,
 DATASET_OPTIONS := $(foreach d,$(subst $(comma), ,$(DATASETS)),--dataset $(d))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test test-older-cpu stress goldens book check-book pdf archive evidence readme lab lint format lock clean
+.PHONY: help setup study test test-older-cpu test-workflow stress goldens book check-book pdf archive evidence readme lab lint format lock clean
 
 help: ## list the targets
-	@echo "make setup | study | test | test-older-cpu | stress | goldens | book | check-book | pdf | archive | evidence | readme | lab | lint | format | lock | clean"
+	@echo "make setup | study | test | test-older-cpu | test-workflow | stress | goldens | book | check-book | pdf | archive | evidence | readme | lab | lint | format | lock | clean"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1: \2/p' $(MAKEFILE_LIST)
 	@echo "Variables: PROFILE=demo|paper  DATASETS=\"ml-1m ml-100k\"  PYTHON=python3.12  QUICK=1"
 	@echo "           TORCH_INDEX=https://download.pytorch.org/whl/cpu  LOCK=requirements-cuda.lock"
@@ -53,6 +53,14 @@ goldens: $(READY) ## compare the tiny runs that hold the study's numbers, add ne
 test-older-cpu: $(READY) ## the goldens once more, with the instructions of an older processor and fresh kernels
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && env NUMBA_CACHE_DIR="$$cache" NUMBA_CPU_NAME=haswell \
 	  ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/golden
+
+test-workflow: $(READY) $(VENV)-workflow/.ready ## the tests of the Snakefile, with Snakemake in an environment of its own
+	PATH="$(abspath $(VENV)-workflow/bin):$$PATH" $(BIN)/python -m pytest tests/test_workflow.py
+
+$(VENV)-workflow/.ready: workflow/requirements.txt
+	$(PYTHON) -m venv $(VENV)-workflow
+	$(VENV)-workflow/bin/python -m pip install --quiet --requirement $<
+	@touch $@
 
 stress: $(READY) ## kill runs, flip bits, fill a disk, and see what holds; an hour, or minutes with QUICK=1
 	$(BIN)/python -m tests.stress $(if $(QUICK),--quick)
