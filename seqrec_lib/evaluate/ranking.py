@@ -93,12 +93,19 @@ def target_ranks(scores: Tensor, targets: Tensor, seen: tuple[Tensor, Tensor] | 
         raise ValueError(f"scores are compared in float32, got {scores.dtype}")
     check_scores(scores, targets)
     not_below = scores >= scores.gather(1, targets.unsqueeze(1))  # includes the target itself
-    ranks = not_below.sum(1)
+    ranks = _count(not_below)
     if seen is None:
         return ranks, ranks
     not_below[seen] = False
     not_below.scatter_(1, targets.unsqueeze(1), True)
-    return ranks, not_below.sum(1)
+    return ranks, _count(not_below)
+
+
+def _count(flags: Tensor) -> Tensor:
+    """How many are set in each row. On a CPU NumPy counts bytes many times as fast as PyTorch sums booleans."""
+    if flags.device.type != "cpu":
+        return flags.sum(1)
+    return torch.tensor([np.count_nonzero(row) for row in flags.numpy()], dtype=torch.int64)
 
 
 def check_scores(scores: Tensor, targets: Tensor) -> None:
