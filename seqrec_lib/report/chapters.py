@@ -191,7 +191,9 @@ class _Renderer:
         except TypeError as error:
             if "'alt'" not in str(error):
                 raise
-            self._problem(line, f"the exhibit {name!r} is a figure without alt text; write :alt: (a table has none)")
+            self._problem(
+                line, f"the exhibit {name!r} is a figure without alt text, or a table with it ({error}); mend :alt:"
+            )
             return []
         except NotRun as missing:
             return ["", f'<p class="not-run">{escape(caption)} Not run: {escape(str(missing))}.</p>', ""]

@@ -1,0 +1,105 @@
+"""The chapter on catalogues and audiences a thousand times larger (book/scale.md): what measured costs become there.
+
+Nothing was run at these sizes. Each number is one that was measured, multiplied by how much larger the size is, or the
+number of bytes that a table has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from seqrec_lib.report import benchmarks, kit
+from seqrec_lib.report.frames import NotRun, Runs
+from seqrec_lib.report.html import Html
+from seqrec_lib.report.pages.which_model import FILMS, PLAIN
+from seqrec_lib.report.paper import model_name
+from seqrec_lib.report.scaling import USERS, Scaling
+from seqrec_lib.report.values import exhibit, value
+
+ITEMS = 100_000_000
+WIDTH = 64  # of the study's item vectors
+POSITIONS = 1600  # of a training step, in the study's recipes
+ADAM = 3  # float32 numbers for each weight: itself and two moments
+
+INDEXES = {
+    "exact": 4 * WIDTH,
+    "HNSW, 32 neighbours": 4 * WIDTH + 4 * 2 * 32,
+    "inverted lists, 16-byte codes": 16 + 8,
+}
+"""Bytes for each vector, by Faiss's guidelines: vectors as they are; with a graph of neighbours in 4-byte numbers; or
+as product-quantised codes with an 8-byte id."""
+
+value("scale/items-gb")(lambda runs: 4 * WIDTH * ITEMS / 1e9)
+value("scale/trained-gb")(lambda runs: 4 * WIDTH * ITEMS * ADAM / 1e9)
+value("scale/step-tflop")(lambda runs: 3 * 2 * POSITIONS * WIDTH * ITEMS / 1e12)
+
+
+def _ranking(name: str) -> dict[str, Any]:
+    """A way of ranking at the size of the paper's largest catalogue, with its number of items.
+
+    Raises:
+        NotRun: it was not timed.
+    """
+    record = benchmarks.read(benchmarks.FOLDER, "ranking_speed")
+    sets = [part for part in (record or {}).get("sets", []) if part["items"] > 100_000]
+    if not sets:
+        raise NotRun("ranking_speed")
+    return {"items": sets[0]["items"]} | next(row for row in sets[0]["rows"] if row["name"] == name)
+
+
+@value("scale/ranked-items")
+def _items(runs: Runs) -> int:
+    return int(_ranking("counting")["items"])
+
+
+@value("scale/user-milliseconds")
+def _measured(runs: Runs) -> float:
+    """One user ranked among all items of the large set, on one core."""
+    row = _ranking("counting")
+    return float(1e3 * row["seconds"] / row["users"])
+
+
+@value("scale/user-seconds")
+def _user(runs: Runs) -> float:
+    return _measured(runs) / 1e3 * ITEMS / _items(runs)
+
+
+@value("scale/core-years")
+def _all_users(runs: Runs) -> float:
+    return _user(runs) * USERS / (365.25 * 86_400)
+
+
+@exhibit("scale-state")
+def _state(runs: Runs) -> Callable[..., Html]:
+    import pandas as pd
+
+    scaling = Scaling.read(runs.newest("scaling", FILMS), runs.store)
+    assert scaling is not None
+    served = scaling.memory[scaling.memory["path"] == "served"].pivot_table("state", "model", "length")
+    rows = [
+        {"model": model_name(model), "length": length, "kib": state / 1024, "terabytes": state * USERS / 1e12}
+        for model in PLAIN
+        for length, state in served.loc[model, [50, 200, 8_000]].items()
+    ]
+    columns = [
+        kit.Column("model", "Model"),
+        kit.Column("length", "Items read", ",d"),
+        kit.Column("kib", "State of a user, KiB", ",.0f"),
+        kit.Column("terabytes", "Of 100 million users, TB", ",.1f"),
+    ]
+    return partial(kit.table, pd.DataFrame(rows), columns)
+
+
+@exhibit("scale-index")
+def _index(runs: Runs) -> Callable[..., Html]:
+    import pandas as pd
+
+    rows = [{"index": name, "bytes": size, "gb": size * ITEMS / 1e9} for name, size in INDEXES.items()]
+    columns = [
+        kit.Column("index", "Index"),
+        kit.Column("bytes", "Bytes an item", "d"),
+        kit.Column("gb", "100 million items, GB", ",.1f"),
+    ]
+    return partial(kit.table, pd.DataFrame(rows), columns)
