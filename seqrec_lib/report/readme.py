@@ -37,14 +37,15 @@ LlamaRec orders candidates without seen items: hold it against the others' colum
 
 
 def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -> str:
-    """Markdown: one row for each data set and model of the accuracy pages that has a published run; language
-    models, which have pages of their own, stand below the others of their data set.
+    """Markdown: the paper's MovieLens rows beside ours in both orders of time, then all rows of each data set, folded.
 
-    Only published records count, so that everybody's README is the same. Demo data are never published.
+    A row stands for a model of the accuracy pages that has a published run; language models, which have pages of their
+    own, stand below the others of their data set. Only published records count, so that everybody's README is the
+    same. Demo data are never published.
     """
     study = load_study(root or project_root())
     store = RunStore(new=published, published=published)
-    lines = []
+    tables: dict[str, list[list[str]]] = {}
     for page in study.pages():
         if page.notebook == "accuracy":
             parts = [frame(records, configs, store) for configs, records in [page_runs(page, store)]]
@@ -53,15 +54,37 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
                 for other in study.pages()
                 if other.dataset == page.dataset and other.notebook in {"generative", RANKER}
             ]
-            lines += _rows(str(page.dataset), pd.concat(parts, ignore_index=True), store)
-    if not lines:
+            rows = _rows(str(page.dataset), pd.concat(parts, ignore_index=True), store)
+            if rows:
+                tables[str(page.dataset)] = rows
+    if not tables:
         return "No run has been published yet.\n"
-    headers = ["Data", "Model"]
+    headers = ["Model"]
     for metric in METRICS:
         headers += [f"{metric.upper()}, paper", f"{metric.upper()}, ours"]
     headers += [f"{METRICS[-1].upper()}, seen masked", "Runs", f"Verdict on {METRICS[0].upper()}"]
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *lines))
-    return f"{text}\n\n{NOTE}\n"
+    folded = [
+        f"<details>\n<summary>{dataset_name(dataset)}</summary>\n\n{_table([headers, *rows])}\n\n</details>"
+        for dataset, rows in tables.items()
+    ]
+    return "\n\n".join([*_in_both_orders(tables), *folded, NOTE]) + "\n"
+
+
+def _in_both_orders(tables: dict[str, list[list[str]]]) -> list[str]:
+    """The rows that the paper prints for MovieLens 1M, in the order of its code base and in the true order."""
+    true, theirs = ({row[0]: row for row in tables.get(dataset, [])} for dataset in ("ml-1m", "ml-1m-recbole"))
+    rows = [
+        [model, row[1], row[2], true[model][2], row[-1]]
+        for model, row in theirs.items()
+        if model in true and row[1] != NONE
+    ]
+    headers = [f"{METRICS[0].upper()} on MovieLens 1M", "Paper", "RecBole's order", "True order", "In RecBole's order"]
+    return [_table([headers, *rows])] if rows else []
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Markdown of a table, its first row the head."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
 
 
 def _rows(dataset: str, runs: pd.DataFrame, store: RunStore) -> list[list[str]]:
@@ -72,7 +95,7 @@ def _rows(dataset: str, runs: pd.DataFrame, store: RunStore) -> list[list[str]]:
         ranker = first["experiment"] == RANKER  # which leaves out what a user has seen, and has masked numbers alone
         row = paper_row(dataset, str(first["model"]))
         printed = {metric: None if row is None else row.metric(metric) for metric in METRICS}
-        cells = [dataset_name(dataset), str(label)]
+        cells = [str(label)]
         for metric in METRICS:
             number = NONE if printed[metric] is None else str(printed[metric])
             cells += [number, NONE if ranker else _mean_and_spread(own[metric])]
