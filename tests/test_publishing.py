@@ -119,5 +119,5 @@ def test_a_workflow_calls_what_there_is(path: Path) -> None:
     assert all("timeout-minutes" in job for job in content["jobs"].values())
 
 
-def test_there_are_workflows_that_test_publish_and_release() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["pages", "release", "test"]
+def test_there_are_workflows_that_test_publish_release_and_audit() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["audit", "pages", "release", "test"]
