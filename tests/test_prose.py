@@ -107,7 +107,9 @@ def test_the_pages_name_commands_that_exist() -> None:
 
 def test_the_pages_name_code_that_exists() -> None:
     sources = [*PAGES, *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md"]
-    named = {name for page in sources for name in re.findall(r"`(seqrec_lib[\w/.]*)`", page.read_text(encoding="utf-8"))}
+    named = {
+        name for page in sources for name in re.findall(r"`(seqrec_lib[\w/.]*)`", page.read_text(encoding="utf-8"))
+    }
     paths = [ROOT / (name if "/" in name else name.replace(".", "/")) for name in named]
     assert paths
     assert [path for path in paths if not path.exists() and not path.with_suffix(".py").is_file()] == []
