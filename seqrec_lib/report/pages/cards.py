@@ -87,12 +87,12 @@ def _recipe(run: pd.Series) -> str:
 def _card(name: str) -> Callable[[Runs], Callable[..., Html]]:
     columns = [
         kit.Column("data", "Data"),
-        kit.Column("recipe", "Recipe"),
         kit.Column("masked", "NDCG@10, seen left out", interval=("masked low", "masked high"), missing=NONE),
         kit.Column("ndcg", "NDCG@10, all ranked", interval=("ndcg low", "ndcg high"), missing=NONE),
         kit.Column("weights", "Weights", ",.0f"),
         kit.Column("seeds", "Seeds", ".0f"),
-        kit.Column("minutes", "Minutes a run", ".1f"),
+        kit.Column("minutes", "Minutes a run", ".2f"),
+        kit.Column("recipe", "Recipe"),
     ]
     return lambda runs: partial(kit.table, card(runs, name), columns, csv=("ids",))
 
