@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CARDS = dict.fromkeys(("popularity", "markov", "sasrec", "mamba4rec", "2mamba4rec", "hydra4rec"), "accuracy")
 CARDS |= {"gpt4rec": "generative", "mamrec": "generative", "llamarec": "llamarec", "orpo": "orpo"}
 """A card's name, which is a model's id but for the ranker after ORPO -> the experiment that its runs are of."""
-ARMS = ("orpo-paper", "orpo")  # of that ranker
+TUNED = ("llamarec+orpo-paper", "llamarec+orpo")  # the models on that ranker's card
 KINDS = {"masked": "masked_ndcg@10", "ndcg": "ndcg@10"}
 PARTS = ("training", "architecture", "tuning", "teaching", "setting", "preference")
 SETTINGS = {  # of these parts of a configuration; "" where the value says what it is
@@ -47,9 +47,7 @@ def card(runs: Runs, name: str) -> pd.DataFrame:
     import pandas as pd
 
     every = runs.frame(CARDS[name])
-    if every.empty:
-        raise NotRun(name)
-    mine = every["arm"].isin(ARMS) if name == "orpo" else every["model"].str.partition("+")[0] == name
+    mine = every["model"].isin(TUNED) if name == "orpo" else every["model"].str.split("+").str[0] == name
     rows: list[dict[str, Any]] = []
     for (dataset, _), own in every[mine & every["recipe"]].groupby(["dataset", "label"], sort=False):
         first = own.iloc[0]
@@ -145,8 +143,12 @@ def _table(runs: Runs) -> Callable[..., Html]:
     return partial(kit.table, budget(runs), [*columns, kit.Column("device", "Device")])
 
 
+def _total(key: str) -> Callable[[Runs], float]:
+    return lambda runs: budget(runs)[key].sum().item()
+
+
 for _key in ("runs", "failed", "hours"):
-    value(f"budget/{_key}")(lambda runs, key=_key: budget(runs)[key].sum().item())
+    value(f"budget/{_key}")(_total(_key))
 
 
 @value("budget/gpu-minutes")
