@@ -105,6 +105,16 @@ def test_the_pages_name_commands_that_exist() -> None:
         assert set(re.findall(r"`(?:\.venv/bin/)?seqrec ([a-z]+)", text)) <= commands, page.name
 
 
+def test_the_pages_name_code_that_exists() -> None:
+    sources = [*PAGES, *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md"]
+    named = {
+        name for page in sources for name in re.findall(r"`(seqrec_lib[\w/.]*)`", page.read_text(encoding="utf-8"))
+    }
+    paths = [ROOT / (name if "/" in name else name.replace(".", "/")) for name in named]
+    assert paths
+    assert [path for path in paths if not path.exists() and not path.with_suffix(".py").is_file()] == []
+
+
 def test_the_architecture_page_names_the_parts_that_exist() -> None:
     text = (BOOK / "architecture.md").read_text(encoding="utf-8")
     named = {ROOT / "seqrec_lib" / name for name in re.findall(r"^  (\w+(?:/|\.py)) ", text, re.MULTILINE)}
