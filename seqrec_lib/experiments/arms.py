@@ -205,13 +205,6 @@ WITHOUT_TUNING: dict[str, tuple[str, ...]] = {
     "sasrec-probing": ("sasrec-adamw", "sasrec-adamw-near"),
 }
 
-# By model ("": the page's own): arms of tuned Adam, the harder yardstick first, and that of the variant without a rate
-# to tune, which stands beside the first that a page has.
-TUNED_AND_FREE: dict[str, tuple[tuple[str, ...], str]] = {
-    "": (("adam", "adamw-cosine"), "probing"),
-    "sasrec": (("sasrec-adamw",), "sasrec-probing"),
-}
-
 NOISE = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")
 
 

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqrec_lib.checksums import seal
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import load_recommender, weights_of_parent
 from seqrec_lib.language import quantized
 from seqrec_lib.language.adapters import with_adapter
-from seqrec_lib.language.hub_format import quiet
+from seqrec_lib.language.hub_format import quiet, save
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
 from seqrec_lib.language.sources import check_content, content_hash, described, prepare
@@ -145,31 +146,18 @@ def run(config: Config, context: Context) -> Outcome:
     check_histories(sequences, config.setting.candidates)
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever, context.device)
-    ranker = make_ranker(config, language, sequences, context.device)
-    ranker.keep_in(context.workdir, context.report, context.report_share)
+    ranker = make_ranker(config, language, sequences, context)
     meter = Meter()
-    history = teach(
-        ranker,
-        sequences,
-        retriever,
-        config.setting,
-        config.teaching,
-        config.seed,
-        report=context.report_share,
-        warn=context.report,
-        folder=context.workdir,
-        meter=meter,
-    )
-    _keep(ranker, language, context.workdir, tuned=config.teaching.prompts != 0)
+    history = teach(ranker, sequences, retriever, config.setting, config.teaching, config.seed, meter)
+    _keep(ranker, language, context.workdir / "keep" / KEPT, tuned=config.teaching.prompts != 0)
     ranker.stage = "tuned"
     result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
     tables = {"ranks": pa.table(result.columns)}
     if config.setting.orders and result.found.any():
         tables["letters"] = pa.table(measure_bias(ranker, sequences, result, logits, config))
     cost |= meter.cost(ranker.model.device)
-    outcome = outcome_of(sequences, result.metrics, cost, language.provenance)
-    outcome.history, outcome.tables = history, tables
-    return outcome
+    made = {"language_model": language.provenance}
+    return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
 
 
 def load_retriever(config: accuracy.Config, sequences: Sequences, context: Context) -> SequentialRecommender:
@@ -205,7 +193,7 @@ def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageM
     return replace(language, provenance=language.provenance | described(config.source))
 
 
-def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
+def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, context: Context) -> LetterRanker:
     """The model with the prompt of ``config``, on its device; the seed decides its adapters."""
     import numpy as np
     import torch
@@ -235,7 +223,8 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             ranker.model = adapted(ranker.model, rank=setting.lora_rank, **how)
-    ranker.model = ranker.model.to(_place(device)).eval()
+    ranker.model = ranker.model.to(_place(context.device)).eval()
+    ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     return ranker
 
 
@@ -245,24 +234,17 @@ def _place(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
-def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path, tuned: bool) -> None:
+def _keep(ranker: LetterRanker, language: LanguageModel, folder: Path, tuned: bool) -> None:
     """Merge the adapters, but of four-bit weights, and keep what was tuned: elsewhere the source is the model."""
-    from seqrec_lib.checksums import seal
-
-    folder = workdir / "keep" / KEPT
-    if "quantisation" in language.provenance:
-        if not tuned:
-            return
+    four_bits = "quantisation" in language.provenance
+    if hasattr(ranker.model, "merge_and_unload") and not four_bits:
+        ranker.model = ranker.model.merge_and_unload().eval()
+    if tuned and four_bits:
         quantized.save(ranker.model, ranker.tokenizer, language.provenance, folder)
-    else:
-        model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
-        ranker.model = model.eval()
-        if not tuned:
-            return
-        with quiet():
-            ranker.model.save_pretrained(folder)
-            ranker.tokenizer.save_pretrained(folder)
-    seal(folder.parent)
+    elif tuned:
+        save(ranker.model, ranker.tokenizer, folder)
+    if tuned:
+        seal(folder.parent)
 
 
 def assess(
@@ -272,9 +254,8 @@ def assess(
     import numpy as np
 
     from seqrec_lib.evaluate.metrics import rank_metrics
-    from seqrec_lib.language.assessment import Assessment
+    from seqrec_lib.language.assessment import Assessment, best_blend, log_odds, pool_ranks
     from seqrec_lib.language.candidates import retrieve
-    from seqrec_lib.language.ranking import best_blend, log_odds, pool_ranks
 
     k, test, valid = config.setting.candidates, sequences.split("test"), sequences.split("valid")
     begin = time.perf_counter()
@@ -326,15 +307,3 @@ def measure_bias(
 
     rng = np.random.default_rng([config.seed, 0x0DE2])
     return position_bias(result, score, logits, empty, config.setting.orders, rng)
-
-
-def outcome_of(
-    sequences: Sequences, metrics: dict[str, float], cost: dict[str, Any], provenance: Mapping[str, Any]
-) -> Outcome:
-    """An outcome about these sequences, with where the language model comes from."""
-    return Outcome(
-        dataset=sequences.description(),
-        metrics=metrics,
-        cost=cost,
-        environment={"language_model": dict(provenance)},
-    )

@@ -165,8 +165,7 @@ def run(config: Config, context: Context) -> Outcome:
     folder = weights_of_parent(llamarec, config.base, sequences.split_hash, context) / llamarec.KEPT
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)
-    ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
-    ranker.keep_in(context.workdir, context.report, context.report_share)
+    ranker = llamarec.make_ranker(config.base, language, sequences, context)
     ranker.stage = "before"
     unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
     bases: dict[str, float] = {}
@@ -186,16 +185,7 @@ def run(config: Config, context: Context) -> Outcome:
         seed=config.seed,
     )
     meter = Meter()
-    history = tune(
-        ranker,
-        pairs.examples,
-        tuning,
-        report=context.report_share,
-        checkpoint=context.workdir / "tuning.pt",
-        data=sequences.split_hash,
-        warn=context.report,
-        meter=meter,
-    )
+    history = tune(ranker, pairs.examples, tuning, data=sequences.split_hash, meter=meter)
     ranker.stage = "after"
     result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
     result.add("before_", before)
@@ -210,9 +200,8 @@ def run(config: Config, context: Context) -> Outcome:
         "before_milliseconds_per_user": cost_before["milliseconds_per_user"],
         **pairs.counts,
     }
-    outcome = llamarec.outcome_of(sequences, result.metrics, cost, language.provenance)
-    outcome.history, outcome.tables = history, {"ranks": pa.table(result.columns)}
-    return outcome
+    tables, made = {"ranks": pa.table(result.columns)}, {"language_model": language.provenance}
+    return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
 
 
 def changes(sequences: Sequences, items: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, float]:

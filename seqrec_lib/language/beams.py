@@ -11,7 +11,7 @@ the beams is the model's own order of titles. (1, transformers' default, prefers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +38,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Search:
-    """beams: kept for each user. steps: tokens of a query at most, the end of text included. length_penalty: see
-    above."""
+    """beams: kept for each user. steps: tokens of a query at most, with the end of text. length_penalty: see above."""
 
     beams: int = 20
     steps: int = 24
@@ -54,7 +53,7 @@ def search(
     end: int,
     *,
     trie: TitleTrie | None = None,
-    report: Any = None,
+    report: Callable[[float], None] = lambda share: None,
 ) -> list[list[Query]]:
     """Each prompt's queries, best first: ``setting.beams`` of them, fewer where a trie has fewer titles.
 
@@ -62,7 +61,7 @@ def search(
         model: a causal language model of transformers. GPT-2 and Mamba-2 decode with this study's states, others with
             transformers' own.
         prompts: token ids. end: the end of text. trie: where given, only its rows are written.
-        report: takes (prompts done, prompts).
+        report: takes the share of prompts that are done.
 
     Raises:
         SeqRecError: prompt and query together are longer than the model's positions.
@@ -87,8 +86,7 @@ def search(
         for i, own in zip(batch, queries, strict=True):
             found[i] = own
         done += len(batch)
-        if report is not None:
-            report(done, len(prompts))
+        report(done / len(prompts))
     model.train(was_training)
     return found
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from seqrec_lib.data.sequences import Histories, Sequences, user_batches
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import Recommender, check_scores, gather_histories, target_ranks
 
-Negatives = Literal["random", "retriever", "mixed"]
-Order = Literal["shuffled", "ordered"]
 SHORTEST = 2  # items of a history to learn from
 _USERS_AT_A_TIME = 256
 
@@ -86,11 +83,9 @@ def retrieve(
     list that is made without knowing the target cannot make an exception for it.
 
     Raises:
-        SeqRecError: the catalogue has fewer than ``k`` items.
+        SeqRecError: a history leaves fewer than ``k`` unseen items.
         ValueError: the model's scores are NaN or +inf, or -inf for a target.
     """
-    if not 2 <= k <= sequences.n_items:
-        raise SeqRecError(f"{k} candidates of {sequences.n_items} items; ask for 2 or more, at most that many")
     n = len(histories)
     found, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     rank = np.empty(n, np.int32)
@@ -119,11 +114,7 @@ def pool_scores(model: Recommender, sequences: Sequences, histories: Histories, 
 def _scored(
     model: Recommender, sequences: Sequences, histories: Histories, exclude_seen: bool
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """(indices, scores) of one batch of histories after another.
-
-    Raises:
-        ValueError: the model's scores are NaN or +inf, or -inf for a target.
-    """
+    """(indices, scores) of one batch of histories after another; what `retrieve` raises of scores is raised here."""
     items = torch.from_numpy(sequences.items).to(torch.int64)
     for batch in user_batches(histories, _USERS_AT_A_TIME):
         start, stop = (torch.from_numpy(x[batch]).to(torch.int64) for x in (histories.start, histories.stop))
@@ -137,16 +128,14 @@ def _scored(
         yield batch, values
 
 
-def sample_prefixes(
-    sequences: Sequences, per_user: int, rng: np.random.Generator, *, shortest: int = SHORTEST
-) -> Histories:
+def sample_prefixes(sequences: Sequences, per_user: int, rng: np.random.Generator) -> Histories:
     """Up to ``per_user`` prefixes of each training sequence with their next items, drawn without repetition.
 
-    A user whose training sequence is too short for a history of ``shortest`` items gives none.
+    A user whose training sequence is too short for a history of `SHORTEST` items gives none.
     """
     owners, positions = [], []
     for user, (begin, end) in enumerate(zip(sequences.offsets[:-1], sequences.offsets[1:] - 2, strict=True)):
-        choices = np.arange(begin + shortest, end)
+        choices = np.arange(begin + SHORTEST, end)
         drawn = np.sort(rng.permutation(choices)[:per_user])
         owners.append(np.full(len(drawn), user))
         positions.append(drawn)
@@ -159,10 +148,7 @@ def random_items(
 ) -> np.ndarray:
     """(n, k) int32: distinct items for each history, uniform over those that are neither in it nor its target.
 
-    ``also``: (n, m) further items to leave out.
-
-    Raises:
-        SeqRecError: a history leaves fewer than ``k`` items.
+    ``also``: (n, m) further items to leave out. Every history leaves ``k`` (`check_histories`).
     """
     found = np.empty((len(histories), k), np.int32)
     for row, (start, stop, target) in enumerate(zip(histories.start, histories.stop, histories.targets, strict=True)):
@@ -171,10 +157,7 @@ def random_items(
         free[sequences.items[start:stop]] = False
         if also is not None:
             free[also[row]] = False
-        items = np.flatnonzero(free)
-        if len(items) < k:
-            raise SeqRecError(f"a history leaves {len(items)} items to draw {k} negatives from; use fewer candidates")
-        found[row] = rng.choice(items, k, replace=False)
+        found[row] = rng.choice(np.flatnonzero(free), k, replace=False)
     return found
 
 
@@ -188,15 +171,7 @@ def training_pools(
     negatives: str = "random",
     order: str = "shuffled",
 ) -> Pools:
-    """Pools of the target and ``k`` - 1 others for each history, shuffled, or in the retriever's order.
-
-    Raises:
-        SeqRecError: an unknown kind of negatives or order.
-    """
-    if negatives not in ("random", "retriever", "mixed") or order not in ("shuffled", "ordered"):
-        raise SeqRecError(
-            f"negatives {negatives!r} in order {order!r}; use random, retriever or mixed, and shuffled or ordered"
-        )
+    """Pools of the target and ``k`` - 1 others (random | retriever | mixed) for each history, shuffled or ordered."""
     hard = {"random": 0, "retriever": k - 1, "mixed": (k - 1) // 2}[negatives]
     others = np.empty((len(histories), 0), np.int32)
     if hard:

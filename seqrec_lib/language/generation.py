@@ -2,8 +2,7 @@
 
 A *writer* gives each user some queries, best first: a language model's beams, the last title, or the titles that most
 often followed it. `TitleSearch` finds items for each, and `merged` makes one list. With constrained beams every query
-is a
-title, and the list holds the items of that title: no search is needed.
+is a title, and the list holds the items of that title: no search is needed.
 
 A list ranks its own items only. A target that is not in the list has rank n_items + 1, one place below the catalogue:
 no metric at a cut-off up to the list's length can tell the difference, and no rank is made up.
@@ -42,10 +41,6 @@ class Catalogue:
     def engine(self, k1: float = 1.5, b: float = 0.75) -> TitleSearch:
         """BM25 over the titles."""
         return TitleSearch(self.titles, self.popularity, k1, b)
-
-    def is_title(self, query: str) -> bool:
-        """Whether a query is exactly the title of some item."""
-        return query in self.items
 
 
 def training_counts(sequences: Sequences) -> np.ndarray:
@@ -99,15 +94,11 @@ def searched(
 
     ``each``: items that a query gives in its turn (see `merged`). ``seen``: items of each user to pass over.
     """
-    depth = length + (max(map(len, seen), default=0) if seen is not None else 0)
+    passed = seen if seen is not None else [()] * len(queries)
+    depth = length + max(map(len, passed), default=0)
     return [
-        merged(
-            [engine.find(query, depth) for query in own],
-            length,
-            each=each,
-            without=seen[user] if seen is not None else (),
-        )
-        for user, own in enumerate(queries)
+        merged([engine.find(query, depth) for query in own], length, each=each, without=without)
+        for own, without in zip(queries, passed, strict=True)
     ]
 
 
@@ -120,8 +111,7 @@ def named(
 ) -> list[list[int]]:
     """Each user's list where queries are titles: the items of each title in turn."""
     lists = []
-    for user, own in enumerate(queries):
-        without = set(seen[user]) if seen is not None else set()
+    for own, without in zip(queries, seen if seen is not None else [()] * len(queries), strict=True):
         items = (item for query in own for item in catalogue.items.get(query, ()) if item not in without)
         lists.append(list(dict.fromkeys(items))[:length])
     return lists

@@ -17,21 +17,19 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from seqrec_lib.checksums import damage, seal
 from seqrec_lib.data.download import ChecksumError
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language.hub_format import quiet, readable
+from seqrec_lib.language.hub_format import quiet, readable, save
 from seqrec_lib.places import from_user, make_cache
 
 PREFIX = "gguf:"
 ORIGIN = "origin.json"  # in a converted folder: name, gguf_sha256, gguf_types (tensors of each kind of number)
 SPARE = 200_000_000  # bytes beyond the weights: tokenizer, and what else the disk has to do meanwhile
-
-_SUMS: dict[tuple[Any, ...], str] = {}  # of files, by their names, sizes and times
-_DAMAGE: dict[tuple[Any, ...], str] = {}  # of folders, likewise: a gigabyte is read once in a process
 
 
 def parts_of(source: str) -> list[Path]:
@@ -51,28 +49,33 @@ def parts_of(source: str) -> list[Path]:
 
 def sum_of(paths: Sequence[Path]) -> str:
     """SHA-256 of files as one, in hex."""
-    place = _as_it_is(paths)
-    if place not in _SUMS:
-        digest = hashlib.sha256()
-        for path in paths:
-            with path.open("rb") as stream:
-                while block := stream.read(2**22):
-                    digest.update(block)
-        _SUMS[place] = digest.hexdigest()
-    return _SUMS[place]
+    return _sum(file_states(paths))
 
 
 def damage_of(folder: Path) -> str:
     """`checksums.damage`, computed anew where a file of the folder has changed."""
-    place = (folder, *_as_it_is(sorted(path for path in folder.rglob("*") if path.is_file())))
-    if place not in _DAMAGE:
-        _DAMAGE[place] = damage(folder)
-    return _DAMAGE[place]
+    return _damage(folder, file_states(sorted(path for path in folder.rglob("*") if path.is_file())))
 
 
-def _as_it_is(paths: Sequence[Path]) -> tuple[Any, ...]:
+def file_states(paths: Sequence[Path]) -> tuple[Any, ...]:
+    """Names, sizes and times of files. What is computed of a gigabyte is kept by them: it is read once in a process."""
     at = [(str(path), path.stat()) for path in paths]
     return tuple((name, own.st_ino, own.st_size, own.st_mtime_ns, own.st_ctime_ns) for name, own in at)
+
+
+@cache
+def _sum(files: tuple[Any, ...]) -> str:
+    digest = hashlib.sha256()
+    for name, *_ in files:
+        with open(name, "rb") as stream:
+            while block := stream.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@cache
+def _damage(folder: Path, files: tuple[Any, ...]) -> str:
+    return damage(folder)
 
 
 def converted(source: str, report: Callable[[str], None] = lambda line: None) -> Path:
@@ -134,6 +137,8 @@ def convert(
 
 
 def _convert(paths: Sequence[Path], folder: Path, name: str, known: str, report: Callable[[str], None]) -> None:
+    from gguf import GGUFReader
+
     joined = paths[0]
     if len(paths) > 1:
         _need(folder, sum(path.stat().st_size for path in paths))
@@ -143,12 +148,12 @@ def _convert(paths: Sequence[Path], folder: Path, name: str, known: str, report:
                 with path.open("rb") as part:
                     shutil.copyfileobj(part, whole, 2**22)
     with readable(name), quiet(), redirect_stderr(io.StringIO()):  # a bar that no switch of transformers reaches
-        weights, types = _content(joined)
+        tensors = GGUFReader(joined).tensors
+        weights, types = sum(int(own.n_elements) for own in tensors), Counter(own.tensor_type.name for own in tensors)
         _need(folder, 4 * weights + SPARE)
         report(f"{name}: {weights:,} weights are written as float32, {4 * weights / 1e9:.1f} GB; this takes minutes")
         model, tokenizer = _read(joined)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save(model, tokenizer, folder)
     if len(paths) > 1:
         joined.unlink()
     origin = {"name": name, "gguf_sha256": known, "gguf_types": types}
@@ -162,14 +167,6 @@ def _need(folder: Path, bytes_: int) -> None:
             f"{folder.parent} has {free / 1e9:.1f} GB free and the model needs {bytes_ / 1e9:.1f}; free space, or set "
             "SEQREC_CACHE to a folder with more"
         )
-
-
-def _content(path: Path) -> tuple[int, dict[str, int]]:
-    """Number of weights, and of tensors of each kind of number, from the head of a file."""
-    from gguf import GGUFReader
-
-    tensors = GGUFReader(path).tensors
-    return sum(int(own.n_elements) for own in tensors), dict(Counter(own.tensor_type.name for own in tensors))
 
 
 def _read(path: Path) -> tuple[Any, Any]:

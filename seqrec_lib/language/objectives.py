@@ -20,7 +20,6 @@ of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,8 +28,7 @@ from torch.nn import functional as F
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.orpo import odds_ratio_loss, token_log_odds
 
-Objective = Literal["sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi"]
-OBJECTIVES: tuple[Objective, ...] = ("sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi")
+OBJECTIVES = ("sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi")
 NEEDS_REFERENCE = ("dpo", "s-dpo")
 LETTERS_ALONE = ("letters", "dpo", "s-dpo", "simpo")  # the others take odds over the whole vocabulary
 
@@ -42,12 +40,6 @@ class Knobs:
     beta: float = 1.0
     gamma: float = 0.5
     lambda_: float = 0.05
-
-
-def check(objective: str) -> None:
-    """Raise SeqRecError where there is no such objective."""
-    if objective not in OBJECTIVES:
-        raise SeqRecError(f"unknown objective {objective!r}; there are {', '.join(OBJECTIVES)}")
 
 
 def answer_loss(
@@ -71,16 +63,17 @@ def answer_loss(
     Raises:
         SeqRecError: an unknown objective, or no reference for one that needs it.
     """
-    check(objective)
+    if objective not in OBJECTIVES:
+        raise SeqRecError(f"unknown objective {objective!r}; there are {', '.join(OBJECTIVES)}")
     if objective in NEEDS_REFERENCE and reference is None:
         raise SeqRecError(f"{objective} compares with a reference model; give its letter logits")
     pool = logits[:, letters]
-    if objective == "sft":
-        return F.cross_entropy(logits, letters[chosen], reduction="none")
     if objective == "letters":
         return F.cross_entropy(pool, chosen, reduction="none")
-    if objective in ("orpo", "orpo-multi"):
+    if objective in ("sft", "orpo", "orpo-multi"):
         nll = F.cross_entropy(logits, letters[chosen], reduction="none")
+        if objective == "sft":
+            return nll
         odds = token_log_odds(logits, letters.expand(len(logits), -1))
         lost = _at(odds, rejected) if objective == "orpo" else _others(odds, chosen)
         return nll + knobs.lambda_ * odds_ratio_loss(_at(odds, chosen), lost)

@@ -112,20 +112,10 @@ def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     return F.softplus(rejected - chosen)
 
 
-def orpo_loss(nll: Tensor, chosen: Tensor, rejected: Tensor, lambda_: float) -> Tensor:
-    """Equation (4), the mean over pairs: L_SFT + lambda L_OR.
-
-    Args:
-        nll: scalar or (B,), the negative log-likelihood of the chosen answer (`answer_nll`, or of prompt and answer).
-        chosen, rejected: log-odds, as in `odds_ratio_loss`.
-    """
-    return nll.mean() + lambda_ * odds_ratio_loss(chosen, rejected).mean()
-
-
 def pair_loss(
     chosen: tuple[Tensor, Tensor, Tensor], rejected: tuple[Tensor, Tensor], lambda_: float, *, prompt_in_nll: bool
 ) -> Tensor:
-    """ORPO for answers of any length, from two forward passes (or one over the concatenated batch).
+    """Equation (4), the mean over pairs, for answers of any length: from two forward passes or a concatenated one.
 
     Args:
         chosen: logits (B, L, V), labels (B, L) of the answer, and labels of the whole text, each IGNORED elsewhere.
@@ -139,4 +129,4 @@ def pair_loss(
     targets = whole if prompt_in_nll else labels
     wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     nll = F.cross_entropy(wide.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
-    return orpo_loss(nll, won, lost, lambda_)
+    return nll + lambda_ * odds_ratio_loss(won, lost).mean()

@@ -169,9 +169,7 @@ def save(model: Any, tokenizer: Any, provenance: Mapping[str, Any], folder: Path
     """Write a tuned model's adapter in peft's format, its tokenizer, and which base it belongs to."""
     config = model.peft_config[FIRST]
     config.base_model_name_or_path = provenance["name"]
-    with hub_format.quiet():
-        model.save_pretrained(folder, selected_adapters=[FIRST], save_embedding_layers=False)
-        tokenizer.save_pretrained(folder)
+    hub_format.save(model, tokenizer, folder, selected_adapters=[FIRST], save_embedding_layers=False)
     belongs = {name: provenance[name] for name in ("name", "weights_sha256")}
     (folder / BASE).write_text(json.dumps(belongs, indent=1) + "\n", encoding="utf-8")
 

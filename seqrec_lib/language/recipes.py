@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.sources import kind
-from seqrec_lib.language.tuning import Tuning
-from seqrec_lib.validation import Checked, Count, NotNegative, Several, Share, Width, assembled
+from seqrec_lib.validation import (
+    Checked,
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Several,
+    Share,
+    Width,
+    assembled,
+)
 
 ARCHITECTURES = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
 """The language models of the two: what they are from scratch."""
@@ -45,6 +54,32 @@ SMALL_PRETRAINED: dict[str, Any] = PRETRAINED | {
 }
 """Settings for small models whose weights come from a GGUF file, as `ranker_recipes.SMALL` has them and says why. The
 loss is taken on the title that comes next alone: on all tokens the vocabulary would be four fifths of the work."""
+
+
+@dataclass(frozen=True)
+class Tuning(Checked):
+    """How a language model is fine-tuned.
+
+    Attributes:
+        epochs: passes over the training interactions. history: titles of a text, at most. prompt_tokens: tokens of its
+            prompt, at most (older titles are left out). title_tokens: tokens of one title, at most.
+        tokens_per_batch: padded tokens of an optimizer step.
+        learning_rate, warmup, weight_decay: of AdamW; linear rise over the share ``warmup`` of the steps, then linear
+            decay.
+        loss_on: "all" tokens or the "answer" only.
+        lora_rank: 0 trains all weights, else low-rank adapters (peft), which are merged afterwards.
+    """
+
+    epochs: Count = 4
+    history: Count = 20
+    prompt_tokens: Count = 200
+    title_tokens: Count = 32
+    tokens_per_batch: Count = 2048
+    learning_rate: Positive = 2e-3
+    warmup: Share = 0.1
+    weight_decay: NotNegative = 0.01
+    loss_on: Literal["all", "answer"] = "all"
+    lora_rank: CountOrNone = 0
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def test_micro_batches_add_up_to_the_step(checkpointing: bool, data: Sequences, 
 def test_a_prompt_that_cannot_fit_is_tuned_and_said(data: Sequences, monkeypatch: Any) -> None:
     monkeypatch.setattr(memory, "BOUND", 1)
     ranker, lines = make(data), []
-    tune(ranker, examples(ranker, data), Tuning("letters", batch=6), warn=lines.append)
+    ranker.report = lines.append
+    tune(ranker, examples(ranker, data), Tuning("letters", batch=6))
     assert len(lines) == 1 and "may take more than 1 bytes" in lines[0]
 
 
@@ -168,11 +169,11 @@ def test_ranking_goes_on_where_it_was_cut(data: Sequences, tmp_path: Any, monkey
         if len(calls) == 5:
             raise KeyboardInterrupt
 
-    ranker.keep_in(tmp_path, report_share=count)
+    ranker.folder, ranker.report_share = tmp_path, count
     with pytest.raises(KeyboardInterrupt):
         ranker.letter_logits(prompts, batch_tokens=1)
     again = make(data)
-    again.keep_in(tmp_path, report_share=lambda *_: calls.append(1))
+    again.folder, again.report_share = tmp_path, lambda *_: calls.append(1)
     found, reading = again.read(prompts, batch_tokens=1)
     assert (found == expected).all() and len(calls) == len(prompts)
     assert reading.tokens == sum(map(len, prompts))

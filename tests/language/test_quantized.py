@@ -258,22 +258,23 @@ def test_tuning_goes_on_exactly_where_it_was_cut(
     def run(name: str, cut: int | None = None) -> tuple[Any, Any]:
         ranker, steps = adapted(four_bits(folder), data), 0
 
-        def report(*_: Any) -> None:
+        def report(share: float, line: str) -> None:
             nonlocal steps
-            steps += 1
+            steps += line.startswith("epoch")
             if steps == cut:
                 raise KeyboardInterrupt
 
-        history = tune(ranker, examples(ranker, data), config, report=report, checkpoint=tmp_path / name)
+        ranker.folder, ranker.report_share = tmp_path, report
+        history = tune(ranker, examples(ranker, data), config, name=name)
         return history, ranker.letter_logits(examples(ranker, data).prompts)
 
-    whole, logits = run("whole.pt")
+    whole, logits = run("whole")
     with pytest.raises(KeyboardInterrupt):
-        run("cut.pt", stop)
+        run("cut", stop)
     payload = torch.load(tmp_path / "cut.pt", weights_only=True)
     weights = payload["parts"]["weights"]
     assert len(weights) == 2 * TARGETS and all("lora_" in name for name in weights)
-    resumed, again = run("cut.pt")
+    resumed, again = run("cut")
     assert resumed == whole
     np.testing.assert_array_equal(again, logits)
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from seqrec_lib.data.sequences import Histories, Sequences
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.pretrained import Size, load
 from seqrec_lib.language.ranker_training import Examples, Tuning, tune
 from seqrec_lib.language.ranking import LetterRanker
@@ -84,17 +83,13 @@ def test_a_short_training_finds_letters_and_without_the_head_it_does_not(data: S
     assert reached[1] < 0.4  # chance is 0.2
 
 
-def test_vectors_are_centred_and_scaled_and_what_does_not_fit_is_refused() -> None:
+def test_vectors_are_centred_and_scaled() -> None:
     vectors = np.random.default_rng(0).standard_normal((ITEMS + 1, 8)).astype(np.float32) + 3
     found = make(vectors=vectors).model.get_input_embeddings().weight.detach().numpy()
     own = vectors[1:] - vectors[1:].mean(0)
     own = own / np.linalg.norm(own, axis=1, keepdims=True) * np.sqrt(32)
     np.testing.assert_allclose(found[1 : ITEMS + 1, :8], own, rtol=1e-4, atol=1e-5)
     assert (found[1 : ITEMS + 1, 8:] == 0).all()
-    with pytest.raises(SeqRecError, match="vectors of 64 numbers for a model of width 32"):
-        title_model(ITEMS, SIZE, 0, np.zeros((ITEMS + 1, 64), np.float32))
-    with pytest.raises(SeqRecError, match="needs 2"):
-        title_model(ITEMS, Size(d_model=32, n_layers=1, heads=2), 0)
 
 
 def test_a_kept_model_comes_back_the_same(tmp_path: Any, data: Sequences) -> None:
