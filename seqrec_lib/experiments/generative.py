@@ -15,7 +15,6 @@ record: titles are the data set's. The tuned model stays in the run's folder in 
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -37,11 +36,10 @@ from seqrec_lib.validation import Checked, Names, Seed32, Seeds32, Settings, pla
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Histories, Sequences
     from seqrec_lib.language.corpus import Encoder
-    from seqrec_lib.language.generation import Catalogue
+    from seqrec_lib.language.generation import Lists
     from seqrec_lib.language.trie import TitleTrie
 
 NAME = "generative"
-AT = 10  # cut-off of diversity and coverage
 MODEL = "model"  # the tuned model's folder within `keep`
 GOLDEN: dict[str, dict[str, Any]] = {
     "queries": {
@@ -124,7 +122,7 @@ def run(config: Config, context: Context) -> Outcome:
 
 def _floor(config: Config, sequences: Sequences) -> Outcome:
     from seqrec_lib.language.corpus import item_titles
-    from seqrec_lib.language.generation import Catalogue, following_titles, last_titles, training_counts
+    from seqrec_lib.language.generation import Catalogue, Lists, following_titles, last_titles, training_counts
 
     setting, titles = config.writing, item_titles(sequences)
     catalogue = Catalogue(titles, training_counts(sequences))
@@ -135,10 +133,10 @@ def _floor(config: Config, sequences: Sequences) -> Outcome:
     else:
         write, each = (lambda split: following_titles(sequences, split, titles, setting.length)), 1
     some = _sample(sequences.split("valid"), setting.constants_users, config.seed)
-    lists = _Lists(sequences, catalogue, setting)
+    lists = Lists(sequences, catalogue, setting)
     constants = lists.choose_constants(write(some), some.targets, each)
     lists.search("", write(test), each)
-    return lists.outcome(constants, {"parameters": 0, "parameters_without_embeddings": 0})
+    return _outcome(sequences, lists, constants, {"parameters": 0, "parameters_without_embeddings": 0})
 
 
 def _sample(valid: Histories, count: int, seed: int) -> Histories:
@@ -148,7 +146,7 @@ def _sample(valid: Histories, count: int, seed: int) -> Histories:
 
 def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Context) -> Outcome:
     from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles, latest_items
-    from seqrec_lib.language.generation import Catalogue, training_counts
+    from seqrec_lib.language.generation import Catalogue, Lists, named, training_counts
     from seqrec_lib.language.trie import TitleTrie
     from seqrec_lib.language.tuning import tune
     from seqrec_lib.train.checkpoint import Checkpoint
@@ -197,12 +195,12 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
         return written
 
     asked, free, held = write("valid", some), write("test", test), write("test-trie", test, tree)
-    lists = _Lists(sequences, catalogue, setting)
+    lists = Lists(sequences, catalogue, setting)
     constants = lists.choose_constants(asked.queries, some.targets, 1)
     lists.search("", free.queries, 1)
     for m in setting.fewer:
         lists.search(f"m{m}_", [own[:m] for own in free.queries], setting.length // m)
-    lists.name("trie_", held.queries)
+    lists.add("trie_", partial(named, catalogue, held.queries, setting.length))
     written = [query for own in free.queries for query in own]
     lists.metrics["exact_share"] = sum(query in catalogue.items for query in written) / len(written)
     lists.metrics["distinct_queries"] = float(np.mean([len(set(own)) for own in free.queries]))
@@ -215,7 +213,7 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
     }
     cost |= {f"free_{name}": value for name, value in free.cost.items()}
     cost |= {f"trie_{name}": value for name, value in held.cost.items()}
-    outcome = lists.outcome(constants, cost)
+    outcome = _outcome(sequences, lists, constants, cost)
     outcome.history = [{k: int(v) if k == "epoch" else float(f"{v:.6g}") for k, v in e.items()} for e in tuned.history]
     outcome.environment["language_model"] = language.provenance | {"vocabulary": len(language.tokenizer)}
     return outcome
@@ -252,73 +250,9 @@ def _write(
     return _Written([[next(texts).strip() for _ in own] for own in found], cost)
 
 
-class _Lists:
-    """Collects the lists of a run's test users: their metrics and ranks, under a prefix each."""
+def _outcome(sequences: Sequences, lists: Lists, constants: dict[str, float], cost: dict[str, Any]) -> Outcome:
+    import pyarrow as pa
 
-    def __init__(self, sequences: Sequences, catalogue: Catalogue, setting: Writing) -> None:
-        from seqrec_lib.language.generation import seen_items
-
-        self.sequences, self.split, self.catalogue, self.setting = (
-            sequences,
-            sequences.split("test"),
-            catalogue,
-            setting,
-        )
-        self.engine = catalogue.engine(setting.k1[0], setting.b[0])
-        self.seen = seen_items(sequences, self.split)
-        self.metrics: dict[str, float] = {}
-        self.columns: dict[str, np.ndarray] = {}
-
-    def choose_constants(self, queries: Queries, targets: np.ndarray, each: int) -> dict[str, float]:
-        """Give BM25 the constants with which these validation users have the best NDCG@10 (the first of equals)."""
-        from seqrec_lib.evaluate.metrics import rank_metrics
-        from seqrec_lib.language.generation import list_ranks, searched
-
-        scores = {}
-        for k1, b in itertools.product(self.setting.k1, self.setting.b):
-            self.engine.tune(k1, b)
-            lists = searched(self.engine, queries, self.setting.length, each=each)
-            ranks = list_ranks(lists, targets, self.catalogue.n_items)
-            scores[k1, b] = rank_metrics(ranks, (10,))["ndcg@10"]
-        k1, b = max(scores, key=lambda pair: scores[pair])
-        self.engine.tune(k1, b)
-        return {"bm25_k1": k1, "bm25_b": b, "valid_ndcg@10": scores[k1, b]}
-
-    def search(self, prefix: str, queries: Queries, each: int) -> None:
-        """Lists by BM25."""
-        from seqrec_lib.language.generation import searched
-
-        self._add(prefix, partial(searched, self.engine, queries, self.setting.length, each=each))
-
-    def name(self, prefix: str, queries: Queries) -> None:
-        """Lists of the items that queries name."""
-        from seqrec_lib.language.generation import named
-
-        self._add(prefix, partial(named, self.catalogue, queries, self.setting.length))
-
-    def _add(self, prefix: str, make: Callable[..., list[list[int]]]) -> None:
-        from seqrec_lib.evaluate.metrics import CUTOFFS, rank_metrics
-        from seqrec_lib.language.generation import coverage, diversity, list_ranks
-
-        n_items, plain = self.catalogue.n_items, make()
-        cutoffs = [k for k in CUTOFFS if k <= self.setting.length]  # a list of 10 says nothing about the first 20
-        for mask, lists in (("", plain), ("masked_", make(seen=self.seen))):
-            ranks = list_ranks(lists, self.split.targets, n_items)
-            self.columns[f"{prefix}{mask}rank"] = ranks
-            self.metrics |= {f"{prefix}{mask}{name}": value for name, value in rank_metrics(ranks, cutoffs).items()}
-        self.metrics |= {
-            f"{prefix}diversity@{AT}": diversity(self.catalogue, plain, AT),
-            f"{prefix}coverage@{AT}": coverage(plain, AT, n_items),
-            f"{prefix}list_length": float(np.mean([len(own) for own in plain])),
-        }
-
-    def outcome(self, constants: Mapping[str, float], cost: dict[str, Any]) -> Outcome:
-        import pyarrow as pa
-
-        data = self.sequences
-        return Outcome(
-            dataset=data.description() | {"titles_shared": data.n_items - len(self.catalogue.items)},
-            metrics=self.metrics | dict(constants),
-            cost=cost,
-            tables={"ranks": pa.table(self.columns)},
-        )
+    shared = {"titles_shared": sequences.n_items - len(lists.catalogue.items)}
+    tables = {"ranks": pa.table(lists.columns)}
+    return Outcome(sequences.description() | shared, lists.metrics | constants, cost=cost, tables=tables)

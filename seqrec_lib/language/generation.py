@@ -2,20 +2,22 @@
 
 A *writer* gives each user some queries, best first: a language model's beams, the last title, or the titles that most
 often followed it. `TitleSearch` finds items for each, and `merged` makes one list. With constrained beams every query
-is a title, and the list holds the items of that title: no search is needed.
+is a title, and the list holds the items of that title.
 
-A list ranks its own items only. A target that is not in the list has rank n_items + 1, one place below the catalogue:
-no metric at a cut-off up to the list's length can tell the difference, and no rank is made up.
+A list ranks its own items only. A target that is not in the list has rank n_items + 1, one place below the catalogue.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import numpy as np
 
 from seqrec_lib.data.sequences import Histories, Sequences
+from seqrec_lib.evaluate.metrics import CUTOFFS, rank_metrics
+from seqrec_lib.language.recipes import Writing
 from seqrec_lib.language.search import TitleSearch, merged, words
 
 
@@ -90,10 +92,7 @@ def searched(
     each: int = 1,
     seen: Sequence[Collection[int]] | None = None,
 ) -> list[list[int]]:
-    """Each user's list of at most ``length`` items, from BM25's results for the user's queries.
-
-    ``each``: items that a query gives in its turn (see `merged`). ``seen``: items of each user to pass over.
-    """
+    """Each user's list of at most ``length`` items from BM25's results, without the items ``seen``; see `merged`."""
     passed = seen if seen is not None else [()] * len(queries)
     depth = length + max(map(len, passed), default=0)
     return [
@@ -156,3 +155,43 @@ def diversity(catalogue: Catalogue, lists: Sequence[Sequence[int]], k: int) -> f
 def coverage(lists: Sequence[Sequence[int]], k: int, n_items: int) -> float:
     """The share of the catalogue that somebody's first ``k`` items contain."""
     return len({item for own in lists for item in own[:k]}) / n_items
+
+
+class Lists:
+    """Collects the lists of a run's test users: their metrics and ranks, under a prefix each."""
+
+    def __init__(self, sequences: Sequences, catalogue: Catalogue, setting: Writing) -> None:
+        self.catalogue, self.setting, self.test = catalogue, setting, sequences.split("test")
+        self.engine = catalogue.engine(setting.k1[0], setting.b[0])
+        self.seen = seen_items(sequences, self.test)
+        self.metrics: dict[str, float] = {}
+        self.columns: dict[str, np.ndarray] = {}
+
+    def choose_constants(self, queries: Sequence[Sequence[str]], targets: np.ndarray, each: int) -> dict[str, float]:
+        """Give BM25 the constants with which these validation users have the best NDCG@10 (the first of equals)."""
+        scores = {}
+        for k1, b in itertools.product(self.setting.k1, self.setting.b):
+            self.engine.tune(k1, b)
+            lists = searched(self.engine, queries, self.setting.length, each=each)
+            scores[k1, b] = rank_metrics(list_ranks(lists, targets, self.catalogue.n_items), (10,))["ndcg@10"]
+        k1, b = max(scores, key=lambda pair: scores[pair])
+        self.engine.tune(k1, b)
+        return {"bm25_k1": k1, "bm25_b": b, "valid_ndcg@10": scores[k1, b]}
+
+    def search(self, prefix: str, queries: Sequence[Sequence[str]], each: int) -> None:
+        """Lists by BM25."""
+        self.add(prefix, partial(searched, self.engine, queries, self.setting.length, each=each))
+
+    def add(self, prefix: str, make: Callable[..., list[list[int]]]) -> None:
+        """The lists that ``make`` gives, and those that it gives with the items to pass over, ``seen``."""
+        n_items, plain = self.catalogue.n_items, make()
+        cutoffs = [k for k in CUTOFFS if k <= self.setting.length]  # a list of 10 says nothing about the first 20
+        for mask, lists in (("", plain), ("masked_", make(seen=self.seen))):
+            ranks = list_ranks(lists, self.test.targets, n_items)
+            self.columns[f"{prefix}{mask}rank"] = ranks
+            self.metrics |= {f"{prefix}{mask}{name}": value for name, value in rank_metrics(ranks, cutoffs).items()}
+        self.metrics |= {
+            f"{prefix}diversity@10": diversity(self.catalogue, plain, 10),
+            f"{prefix}coverage@10": coverage(plain, 10, n_items),
+            f"{prefix}list_length": float(np.mean([len(own) for own in plain])),
+        }

@@ -1,8 +1,8 @@
 """What follows a text: logits at its last token, or the loss of what follows, from one forward pass.
 
-Two things are spared. The output layer sees one position of each text and, where only some tokens are asked for, only
-their rows: a vocabulary of 262,144 tokens is more than half of the work of a model of 270 million weights. And what all
-texts of a call begin with, such as an instruction, is read once (`SharedPrefix`).
+The output layer sees one position of each text and, where only some tokens are asked for, only their rows: a vocabulary
+of 262,144 tokens is more than half of the work of a model of 270 million weights. What all texts of a call begin with,
+such as an instruction, is read once (`SharedPrefix`).
 
 Glossary: B texts, L tokens, V tokens of the vocabulary, K of interest.
 """
@@ -40,7 +40,7 @@ class _Rows(nn.Module):
 
 @contextmanager
 def _rows_alone(model: Any, rows: Tensor) -> Iterator[None]:
-    """Within: the model's output layer has these rows only; whatever the model does to logits, it does to theirs."""
+    """Within: the model's output layer has these rows only."""
     layer = model.get_output_embeddings()
     model.set_output_embeddings(_Rows(layer, rows))
     try:
@@ -50,11 +50,7 @@ def _rows_alone(model: Any, rows: Tensor) -> Iterator[None]:
 
 
 class SharedPrefix:
-    """Keys and values of the tokens that all texts begin with.
-
-    Attributes:
-        tokens: how many they are.
-    """
+    """Keys and values of the ``tokens`` tokens that all texts begin with."""
 
     def __init__(self, cache: Any, tokens: int) -> None:
         self.cache, self.tokens = cache, tokens

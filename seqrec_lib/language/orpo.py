@@ -81,22 +81,18 @@ def mean_log_odds(log_odds: Tensor, mask: Tensor) -> Tensor:
     return -u - log_rest
 
 
-def answer_log_odds(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-odds and mean log-probability of answers, from a model's logits at every position.
+def answer_log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-odds of answers (B,), float32 at least, from a model's logits at every position.
 
     Args:
         logits: (B, L, V); position t predicts the token at t + 1.
         labels: (B, L) token ids, IGNORED outside the answer (transformers' convention: the shift is done here).
-
-    Returns:
-        log-odds (B,), mean log-probability per token (B,); float32 at least.
     """
     labels = labels[:, 1:]
     mask = labels != IGNORED
     wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     per_token = token_log_odds(wide, labels.masked_fill(~mask, 0).unsqueeze(-1)).squeeze(-1)
-    log_p = (F.logsigmoid(per_token) * mask).sum(-1) / mask.sum(-1)  # p = sigmoid(log odds)
-    return mean_log_odds(per_token, mask), log_p
+    return mean_log_odds(per_token, mask)
 
 
 def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -124,8 +120,7 @@ def pair_loss(
             letter is then less than a hundredth of L_SFT.
     """
     logits, labels, whole = chosen
-    won, _ = answer_log_odds(logits, labels)
-    lost, _ = answer_log_odds(*rejected)
+    won, lost = answer_log_odds(logits, labels), answer_log_odds(*rejected)
     targets = whole if prompt_in_nll else labels
     wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     nll = F.cross_entropy(wide.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)

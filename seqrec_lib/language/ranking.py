@@ -100,7 +100,10 @@ class LetterRanker:
         was_training = self.model.training
         self.model.eval()
         n, lengths = len(prompts), np.array([len(ids) for ids in prompts], dtype=np.int64)
-        file, reading = self._known(prompts)
+        digest = hashlib.sha256(repr([list(ids) for ids in prompts]).encode()).hexdigest() if self.folder else ""
+        path = self.folder / f"ranked-{self.stage}-{digest[:16]}.pt" if self.folder else None
+        file = Checkpoint(path, {"prompts": digest, "stage": self.stage}, {}, seconds=SECONDS, report=self.report)
+        reading = file.load(Reading)
         if reading.logits is None:
             reading.logits, reading.done = torch.zeros(n, self.candidates), torch.zeros(n, dtype=torch.bool)
         prefix = SharedPrefix.of(self.model, prompts)
@@ -115,21 +118,11 @@ class LetterRanker:
             reading.done[left] = True
             reading.tokens += int(lengths[left].sum())
             reading.seconds += time.perf_counter() - began
-            if file is not None:
-                file.save(reading, due=bool(reading.done.all()) and reading.seconds > SECONDS)
+            file.save(reading, due=bool(reading.done.all()) and reading.seconds > SECONDS)
             speed = reading.tokens / reading.seconds
             self.report_share(float(reading.done.float().mean()), f"ranking {n} prompts, {speed:,.0f} tokens/s")
         self.model.train(was_training)
         return reading.logits.numpy(), reading
-
-    def _known(self, prompts: Sequence[Sequence[int]]) -> tuple[Checkpoint | None, Reading]:
-        """The file of these prompts, where they are kept, and what is in it."""
-        if self.folder is None:
-            return None, Reading()
-        digest = hashlib.sha256(repr([list(ids) for ids in prompts]).encode()).hexdigest()
-        path = self.folder / f"ranked-{self.stage}-{digest[:16]}.pt"
-        file = Checkpoint(path, {"prompts": digest, "stage": self.stage}, {}, seconds=SECONDS, report=self.report)
-        return file, file.load(Reading)
 
     def scores(self, sequences: Sequences, histories: Histories, pools: Pools) -> np.ndarray:
         """(n, K): the letters' logits for the pools of histories."""

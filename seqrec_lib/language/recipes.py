@@ -41,7 +41,6 @@ PRETRAINED: dict[str, Any] = {
 }
 """Settings of a model that is not from scratch, before the reader's own."""
 
-
 SMALL_PRETRAINED: dict[str, Any] = PRETRAINED | {
     "learning_rate": 5e-4,
     "epochs": 1,
@@ -52,8 +51,8 @@ SMALL_PRETRAINED: dict[str, Any] = PRETRAINED | {
     "loss_on": "answer",
     "lora_rank": 16,
 }
-"""Settings for small models whose weights come from a GGUF file, as `ranker_recipes.SMALL` has them and says why. The
-loss is taken on the title that comes next alone: on all tokens the vocabulary would be four fifths of the work."""
+"""For small models whose weights come from a GGUF file, as `ranker_recipes.SMALL` has them and says why. On all tokens
+the loss over the vocabulary would be four fifths of the work."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,7 @@ SMALL: dict[str, Any] = {"d_model": 64, "n_layers": 3, "heads": 2, "tokens_per_b
 """A model from scratch, and its batch, that a core trains in minutes."""
 
 DATASETS: dict[str, dict[str, Any]] = {
-    # Half a minute for both models: of a window of fifty titles the last five are read, so that a user gives one or two
-    # texts, not six.
+    # Of a window of fifty titles the last five are read, so that a user gives one or two texts, not six.
     "demo": {
         "d_model": 32,
         "n_layers": 1,

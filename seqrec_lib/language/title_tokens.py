@@ -1,10 +1,9 @@
 """A language model from scratch that reads one token per title, and starts with an induction head.
 
-A pretrained model brings two things to a ranking prompt: what titles mean, and the skill to find something in its
-context and to copy what stands beside it. That skill is the *induction head* (Olsson et al. 2022): attention that
-looks for an earlier place that fits, and copies its neighbour. To name the letter of a fitting candidate is just that.
-A small model with random weights stays at chance for thousands of steps before it has one. So this one is given one
-at the start, as weights that are trained on like all others (mimetic initialisation: Trockman and Kolter 2023):
+To name the letter of a fitting candidate takes an *induction head* (Olsson et al. 2022): attention that looks for an
+earlier place that fits, and copies its neighbour. A small model with random weights stays at chance for thousands of
+steps before it has one. So this one is given one at the start, as weights that are trained on like all others (mimetic
+initialisation: Trockman and Kolter 2023):
 
     layer 1   keys and queries prefer the token before: each token takes in its neighbour,    x_t += B^T A x_{t-1}
     layer 2   what was taken in (B) looks for titles like it (A), and copies what they took in: their letter

@@ -123,7 +123,8 @@ def test_on_ordinary_logits_the_loss_is_that_of_trl(trl, seed: int) -> None:  # 
     theirs = nll - losses.mean()  # TRL's L_SFT covers prompt and answer
     ours = pair_loss((logits, answers, whole), (other, rejected), 0.05, prompt_in_nll=True)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
-    assert answer_log_odds(logits, answers)[1].tolist() == pytest.approx(log_p[0].tolist(), abs=1e-5)
+    odds = log_p[0] - torch.log1p(-log_p[0].exp())
+    assert answer_log_odds(logits, answers).tolist() == pytest.approx(odds.tolist(), abs=1e-5)
     (their_gradient,) = torch.autograd.grad(theirs, logits, retain_graph=True)
     (our_gradient,) = torch.autograd.grad(ours, logits)
     torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-4, atol=1e-6)
