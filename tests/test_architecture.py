@@ -25,7 +25,7 @@ KNOWN = {
     "report.pages.orders": "data.simulate",
     "experiments.arms": "data.registry",
     "experiments.base": "experiments",
-    "experiments.generative": "data data.registry language.corpus",
+    "experiments.generative": "data data.registry",
     "experiments.latency": "data data.registry",
     "experiments.llamarec": "data data.registry language.corpus language.pretrained language.title_tokens",
     "experiments.optimizers": "data data.sequences models",

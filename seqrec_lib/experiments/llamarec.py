@@ -29,6 +29,7 @@ from seqrec_lib.language.hub_format import quiet, save
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
 from seqrec_lib.language.sources import check_content, content_hash, described, prepare
+from seqrec_lib.language.title_tokens import SOURCE
 from seqrec_lib.models import COUNTED
 from seqrec_lib.results import ADDED_LATER, plain
 from seqrec_lib.validation import AnyNames, Checked, Names, Seed, Seeds, Settings, plans
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 NAME = "llamarec"
 MODEL = "llamarec"
 KEPT = "model"  # the tuned model's folder within `keep`
-SCRATCH = "scratch:titles"
 SHUFFLED = 0x717135  # of the titles' random order, which is the same for all rankers
 GOLDEN: dict[str, dict[str, Any]] = {
     "letter-rankers": {
@@ -104,11 +104,11 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """
     from seqrec_lib.data import registry
 
-    dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SCRATCH
+    dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SOURCE
     size, setting, teaching = resolve(dataset, source, parameters.get("overrides"))
     quantized.check(source, setting.lora_rank)
-    if (setting.prompt == "titles") != (source == SCRATCH):
-        raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
+    if (setting.prompt == "titles") != (source == SOURCE):
+        raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SOURCE}, and nothing else")
     recipe = parameters.get("retriever_overrides") or RETRIEVER.get(dataset, {})
     digest = content_hash(quantized.base(source))
     configs: list[Config] = []

@@ -1,9 +1,7 @@
 """Candidates of a retriever: its first K items for each history, and pools of candidates to train a ranker on.
 
-Only the first K items and scores are kept, never a score for every user and item. A pool for training holds the item
-that was really chosen and K - 1 others: at random over the catalogue (LlamaRec's way), the retriever's own first ones,
-or half of each. LlamaRec trains on random others in random order and is asked about the retriever's best in the
-retriever's order; both are switches here.
+A pool for training holds the item that was really chosen and K - 1 others: at random over the catalogue in random order
+(LlamaRec's way), the retriever's own first ones, or half of each.
 
 Glossary: n histories, K candidates, V = items + 1 scores. ``place``: where the target stands in a pool, -1: nowhere.
 """
@@ -47,10 +45,9 @@ class Pools:
 
 
 def check_histories(sequences: Sequences, k: int) -> None:
-    """What the data must hold for pools of ``k`` candidates, in training and in the test, known before any training.
+    """What the data must hold for pools of ``k`` candidates, known before any training.
 
-    The test histories are the longest: where they leave ``k`` unseen items, all others leave enough, with and without
-    their target.
+    The test histories are the longest: where they leave ``k`` unseen items, all others leave enough.
 
     Raises:
         SeqRecError: a test history leaves fewer than ``k`` unseen items, or no training sequence has a prefix to learn
@@ -79,8 +76,7 @@ def retrieve(
 ) -> tuple[Pools, np.ndarray]:
     """The retriever's first ``k`` items for each history, best first, and the target's rank in its whole list.
 
-    With ``exclude_seen`` the items of the history are no candidates, the target included where it is one of them: a
-    list that is made without knowing the target cannot make an exception for it.
+    With ``exclude_seen`` the items of the history are no candidates, also the target where it is one of them.
 
     Raises:
         SeqRecError: a history leaves fewer than ``k`` unseen items.

@@ -2,7 +2,7 @@
 
 A prompt is text with two places: the history and, where a model picks from candidates, the candidate pool. What the
 model is to write is the *answer*. A prompt never ends in a space: with byte-level tokenizers the space belongs to the
-answer's first token (" A" is not "A"), and a prompt that took it away would ask for tokens that were never trained.
+answer's first token (" A" is not "A").
 
 Histories that do not fit are cut at their old end, title by title; a title alone that is too long is cut to its first
 tokens. Batches are padded on the right, and what is read is the last real position (`logits.next_token_logits`).
@@ -64,11 +64,7 @@ class Prompt:
         return self.text.format(history=items, candidates=pool)
 
     def complete(self, answer: str) -> str:
-        """The answer as it stands after the prompt.
-
-        >>> GPT4REC.complete("Silent Comet")
-        ' Silent Comet'
-        """
+        """The answer as it stands after the prompt."""
         return self.answer.format(answer=answer)
 
 
@@ -102,14 +98,7 @@ LLAMAREC = Prompt(
 
 
 def letters(count: int) -> str:
-    """The index letters of ``count`` candidates.
-
-    Raises:
-        SeqRecError: more candidates than letters.
-
-    >>> letters(4)
-    'ABCD'
-    """
+    """The index letters of ``count`` candidates, "ABC..."; SeqRecError where there are not so many."""
     if count > len(string.ascii_uppercase):
         raise SeqRecError(f"{count} candidates, but there are {len(string.ascii_uppercase)} letters; ask for fewer")
     return string.ascii_uppercase[:count]
@@ -125,10 +114,7 @@ def clean_title(title: str) -> str:
 
 
 def item_titles(sequences: Sequences) -> tuple[str, ...]:
-    """(n_items + 1,) cleaned titles by item id, "" for padding; an item without a title is "item LABEL".
-
-    So no item drops out of the task; the label is the source's own id.
-    """
+    """(n_items + 1,) cleaned titles by item id, "" for padding; an item without a title is "item LABEL"."""
     texts = [clean_title(title) for title in sequences.titles]
     named = (text or f"item {label}" for text, label in zip(texts[1:], sequences.item_labels[1:], strict=True))
     return ("", *named)
@@ -248,7 +234,7 @@ def answer_ids(
     """The one token that each short answer is after this very prompt (a verbalizer's ids).
 
     LlamaRec's released code looks letters up alone, which with Llama's tokenizer are other tokens than those after its
-    prompt: it ranks by tokens that were never trained. Here the answer is encoded behind the prompt.
+    prompt: it ranks by tokens that were never trained.
 
     Raises:
         SeqRecError: an answer is not exactly one token there, or two answers are the same token.

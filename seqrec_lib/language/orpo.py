@@ -14,13 +14,11 @@ with the chosen answer y_w and the rejected one y_l. The gradient is
 (The paper prints (6) without its minus sign: L_OR falls along h.)
 
 The usual way takes log P and then log(1 - exp(log P)). Once a model is sure, log P rounds to zero, and what follows is
-infinite, its gradient not a number; with an answer of one token, such as a candidate's letter, that happens soon.
-Nothing of the kind is formed here. For a token i with logit z_i,
+infinite, its gradient not a number. Here, for a token i with logit z_i,
 
     log odds_i = z_i - log sum_{j != i} exp z_j,
 
 exactly; `token_log_odds` takes that form for the likeliest token of a row and one that cannot cancel for the others.
-Answers of several tokens build on it (`mean_log_odds`), in the logarithm throughout.
 
 Glossary: B prompts, L positions, V tokens of the vocabulary, K answers to one prompt, m tokens of an answer.
 """
@@ -116,8 +114,7 @@ def pair_loss(
     Args:
         chosen: logits (B, L, V), labels (B, L) of the answer, and labels of the whole text, each IGNORED elsewhere.
         rejected: logits and labels of the answer.
-        prompt_in_nll: whether L_SFT covers the prompt as well. TRL's does: of a prompt of 700 tokens and a letter, the
-            letter is then less than a hundredth of L_SFT.
+        prompt_in_nll: whether L_SFT covers the prompt as well, as TRL's does.
     """
     logits, labels, whole = chosen
     won, lost = answer_log_odds(logits, labels), answer_log_odds(*rejected)

@@ -2,11 +2,9 @@
 
 The paper (section 3.5) names two parts:
 
-1. `by_rating`: of the user's last two items, the higher rated wins. What becomes of a tie is not said; here it is left
-   out, and counted.
+1. `by_rating`: of the user's last two items, the higher rated wins. A tie is left out, and counted.
 2. `by_factors`: the user's last item wins against the worst recommendation of a trained LightFM model (Kula 2015; its
-   WARP loss). The worst of the whole catalogue is what the paper's words say; the worst of a pool is the same idea
-   among items that have a letter already.
+   WARP loss), of the whole catalogue.
 
 "Last" is the last of the *training* sequence. Read word for word, "the user's last item" is the test item, and tuning
 on it tells the ranker the answers: `last_items` with ``leaky=True`` does just that, to show what it would look like.

@@ -38,11 +38,7 @@ BASE = "base.json"  # in the folder of a kept adapter: which weights it belongs 
 
 
 def is_quantized(source: str) -> bool:
-    """Whether a source asks for four-bit weights.
-
-    >>> is_quantized("nf4:meta-llama/Llama-2-7b-hf"), is_quantized("meta-llama/Llama-2-7b-hf")
-    (True, False)
-    """
+    """Whether a source asks for four-bit weights."""
     return source.startswith(PREFIX)
 
 

@@ -120,14 +120,12 @@ SMALL: dict[str, Any] = PRETRAINED | {
 }
 """Settings for small pretrained models, whose weights come from a GGUF file: what an evening of a core can tune.
 
-A title of MovieLens has ten tokens of Gemma's, six of them for its year, so that LlamaRec's prompt of 20 titles and 20
-candidates has 640. The paper's prompt is an eighth shorter than LlamaRec's, and with 10 titles it has 420 tokens.
-Adapters stand on all linear layers, which QLoRA's authors found necessary to match full fine-tuning (Dettmers et al.
-2023), but in the upper half of the model alone: the backward pass ends there, which spares a third of the work. Their
-learning rate is ten times one that is usual for full fine-tuning of this size (Schulman et al. 2025 find that factor
-for adapters). Every prompt is read once, so that there is no dropout. SPRec tunes its rankers on 2,048 to 4,096 samples
-(Gao et al. 2025). The loss is taken over the letters alone: it is the listwise preference loss (`objectives`), and asks
-nothing of the other 262,124 tokens.
+LlamaRec's prompt of 20 titles and 20 candidates has 640 tokens of Gemma's, the paper's with 10 titles 420. Adapters
+stand on all linear layers, which QLoRA's authors found necessary to match full fine-tuning (Dettmers et al. 2023), but
+in the upper half of the model alone: the backward pass ends there, which spares a third of the work. Their learning
+rate is ten times one that is usual for full fine-tuning (Schulman et al. 2025 find that factor). Every prompt is read
+once, so that there is no dropout. SPRec tunes its rankers on 2,048 to 4,096 samples (Gao et al. 2025). The loss is
+taken over the letters alone: it is the listwise preference loss (`objectives`).
 """
 
 

@@ -1,10 +1,9 @@
 """Tuning a letter ranker: sampled prompts, one forward pass each, any objective of :mod:`objectives`.
 
-One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. The
-output layer sees the last position of each prompt only, of the vocabulary only the letters' rows where the objective
-asks for no others, and chosen and rejected letters share that one pass. A step's prompts go through the model in
-micro-batches of similar length, as many tokens at once as the bound on memory allows (`memory`); their gradients add up
-to that of the whole step.
+One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. Chosen
+and rejected letters share one pass, which computes only the letters' logits where the objective asks for no others. A
+step's prompts go through the model in micro-batches of similar length, as many tokens at once as the bound on memory
+allows (`memory`); their gradients add up to that of the whole step.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Tuning:
 @dataclass
 class Place:
     """How far tuning is: finished steps, sums over the examples of the epoch under way, entries of finished epochs;
-    tokens of the prompts that were read and the seconds that it took."""
+    tokens of prompts and seconds so far."""
 
     step: int = 0
     totals: list[float] = field(default_factory=lambda: [0.0] * len(MEANS))
@@ -83,13 +82,6 @@ class Meter:
     seconds: float = 0.0
     flops: float = 0.0
     plan: StepPlan | None = None
-
-    def add(self, place: Place, plan: StepPlan) -> None:
-        """A tuning has ended."""
-        self.tokens += place.tokens
-        self.seconds += place.seconds
-        self.flops += place.tokens * plan.flops
-        self.plan = plan
 
     def cost(self, device: torch.device) -> dict[str, Any]:
         """For a record; ``train_matmul_share`` is the share of the device's rate in a large matrix product."""
@@ -233,7 +225,10 @@ def tune(
         set_checkpointing(model, False)
     model.eval()
     if meter is not None:
-        meter.add(place, plan)
+        meter.tokens += place.tokens
+        meter.seconds += place.seconds
+        meter.flops += place.tokens * plan.flops
+        meter.plan = plan
     return place.history
 
 
@@ -256,8 +251,7 @@ def teach(
     """Fine-tune on prefixes of the training sequences: lessons, where there are any, then the prompts of use.
 
     In a lesson the history ends in the answer, and the other candidates are random. So its letter can be found without
-    knowing what goes with what, which a model with random weights learns soon, and of which the prompts of use then
-    ask the fuzzy version. Their loss is taken over the letters alone.
+    knowing what goes with what, which a model with random weights learns soon. Their loss is that of the letters alone.
 
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.

@@ -1,14 +1,13 @@
 """Fine-tuning a language model on next titles: GPT4Rec's and MamRec's training, by transformers' Trainer.
 
 A training text is a stretch of a user's training history in GPT4Rec's prompt and the title that came next. Stretches
-are those of `cut_windows`, drawn anew each epoch, so that every training interaction is predicted in an epoch, in the
-history of some text or as its answer: most once, those at the seams of texts twice (an eighth of MovieLens-100K's), and
-a few not at all, where a prompt is cut to its length. The loss is taken on all tokens, or on the answer only
-("answer"): a pretrained model needs no lesson in the prompt, one from scratch learns most from the titles inside it.
+are those of `cut_windows`, drawn anew each epoch, so that nearly every training interaction is predicted in an epoch,
+in the history of some text or as its answer. The loss is taken on all tokens, or on the answer only: a pretrained model
+needs no lesson in the prompt, one from scratch learns most from the titles inside it.
 
-Batches hold texts of similar length and are drawn once, from the seed; the Trainer walks through them in order. So a
-run that was interrupted goes on with the very batch that came next, from its last checkpoint. The Trainer's checkpoints
-are folders; each is sealed (`seqrec_lib.checksums`), and one that is not whole is not read.
+Batches hold texts of similar length and are drawn once, from the seed; the Trainer walks through them in order. So an
+interrupted run goes on with the very batch that came next, from its last checkpoint, a folder that is sealed
+(`seqrec_lib.checksums`).
 """
 
 from __future__ import annotations
@@ -152,10 +151,8 @@ def tune(
         max_grad_norm=1.0,
         eval_strategy="steps",
         eval_steps=epoch,
-        save_strategy="steps",
         save_steps=epoch,
         save_total_limit=2,  # the last one, and the best one or else the one before
-        logging_strategy="steps",
         logging_steps=epoch,
         prediction_loss_only=True,
         load_best_model_at_end=True,
@@ -186,7 +183,7 @@ def tune(
     best = trainer.state.best_model_checkpoint  # which the Trainer has read
     if best is None or damage(Path(best)):
         raise SeqRecError(f"the best checkpoint in {folder} is damaged or missing; delete that folder to start afresh")
-    model = model.merge_and_unload() if setting.lora_rank else model
+    model = model.merge_and_unload() if rank else model
     return model.eval(), Tuned(history, sum(watch.seconds.values()))
 
 
