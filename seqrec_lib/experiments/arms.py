@@ -69,23 +69,20 @@ TUNED: dict[str, float] = {
 
 
 def adam(lr: float, label: str = "Adam") -> Arm:
-    """Adam at a constant rate (AdamW without decay), as the study's recipes use it."""
+    """At a constant rate (AdamW without decay), as the study's recipes use it."""
     return Arm(label, {"name": "adamw"}, training={"learning_rate": lr})
 
 
 def adam_large(lr: float) -> Arm:
-    """Adam on a large fixed batch."""
     return Arm("Adam, large batch", {"name": "adamw"}, {"rule": "fixed", "start": LARGE}, {"learning_rate": lr})
 
 
 def adamw_cosine(lr: float) -> Arm:
-    """AdamW with decay 0.01 and a cosine down to zero."""
     decayed = {"learning_rate": lr, "weight_decay": 0.01, "schedule": "cosine"}
     return Arm("AdamW, cosine", {"name": "adamw"}, training=decayed)
 
 
 def sgd(lr: float) -> Arm:
-    """Plain SGD."""
     return Arm("SGD", {"name": "sgd", "lr": lr})
 
 
@@ -105,7 +102,6 @@ def usgm_noise(lr: float) -> Arm:
 
 
 def usgm_adam(lr: float, D: float = 10.0) -> Arm:
-    """Algorithm 1 in Adam's norm."""
     return Arm("USGM, Adam's norm", {"name": "usgm", "lr": lr, "D": D, "norm": "adam"})
 
 
@@ -201,7 +197,6 @@ class Config(Checked):
     """One run.
 
     Attributes:
-        kind: "train" or "noise".
         optimizer: ``name`` (adamw | sgd | usgm | probing) and its settings; AdamW's are in ``training``.
         batching: ``rule`` and settings of `AdaptiveBatchSize`; empty: one batch a step. Of kind "noise": ``draws``.
     """
@@ -237,12 +232,7 @@ class Cell:
     **dict.fromkeys(("epochs", "grid_epochs", "beta_epochs", "draws"), Count),
 )
 def cells(parameters: Mapping[str, Any]) -> list[Cell]:
-    """Everything that the page shows, with the run behind it; two places may rest on one run.
-
-    Raises:
-        SeqRecError: an unknown data set, model, arm or grid, an override that no model has, or a value that is not
-            allowed.
-    """
+    """Everything that the page shows, with the run behind it; two places may rest on one run."""
     from seqrec_lib.data import registry
 
     registry.get(parameters["dataset"])

@@ -94,13 +94,11 @@ def revision(config: Config) -> int:
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
 
-    ``source`` is a hub id, a folder, or scratch:titles; with nf4: before an id or a folder, its weights are kept in
-    four bits. ``overrides`` are fields of `Size`, `Setting` and `Teaching`; ``retriever_overrides``, where given, are
-    those of the retriever's recipe.
+    ``source`` is one of `sources`, or scratch:titles; with nf4: in front, its weights are kept in four bits.
+    ``overrides`` are fields of `Size`, `Setting` and `Teaching`; ``retriever_overrides`` of the retriever's recipe.
 
     Raises:
-        SeqRecError: an unknown data set, retriever or override, a value that is not allowed, title tokens for a model
-            that has none, or four-bit weights where they cannot be.
+        SeqRecError: a name or a value that is not allowed, alone or with the others.
     """
     from seqrec_lib.data import registry
 
@@ -121,10 +119,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
             raise SeqRecError(f"d_model is {size.d_model}; it should be at least that of {name}, which is {width}")
         for kind in parameters.get("negatives") or [setting.negatives]:
             own = replace(setting, negatives=kind)
-            configs += [
-                Config(retriever, dataset, MODEL, seed, source, size, own, teaching, digest)
-                for seed in parameters["seeds"]
-            ]
+            for seed in parameters["seeds"]:
+                configs.append(Config(retriever, dataset, MODEL, seed, source, size, own, teaching, digest))
     return configs
 
 
@@ -146,7 +142,8 @@ def run(config: Config, context: Context) -> Outcome:
     check_histories(sequences, config.setting.candidates)
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever, context.device)
-    ranker = make_ranker(config, language, sequences, context)
+    ranker = make_ranker(config, language, sequences, context.device)
+    ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     meter = Meter()
     history = teach(ranker, sequences, retriever, config.setting, config.teaching, config.seed, meter)
     _keep(ranker, language, context.workdir / "keep" / KEPT, tuned=config.teaching.prompts != 0)
@@ -182,7 +179,7 @@ def new_model(
     return title_model(sequences.n_items, config.size, config.seed, vectors)
 
 
-def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageModel:
+def tuned_model(config: Config, folder: Path, device: str) -> LanguageModel:
     """What the run of ``config`` kept in ``folder``; its provenance says where its weights came from at first."""
     from seqrec_lib.language import pretrained
 
@@ -193,7 +190,7 @@ def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageM
     return replace(language, provenance=language.provenance | described(config.source))
 
 
-def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, context: Context) -> LetterRanker:
+def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
     """The model with the prompt of ``config``, on its device; the seed decides its adapters."""
     import numpy as np
     import torch
@@ -223,8 +220,7 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, c
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             ranker.model = adapted(ranker.model, rank=setting.lora_rank, **how)
-    ranker.model = ranker.model.to(_place(context.device)).eval()
-    ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
+    ranker.model = ranker.model.to(_place(device)).eval()
     return ranker
 
 

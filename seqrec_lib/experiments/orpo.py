@@ -165,7 +165,8 @@ def run(config: Config, context: Context) -> Outcome:
     folder = weights_of_parent(llamarec, config.base, sequences.split_hash, context) / llamarec.KEPT
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)
-    ranker = llamarec.make_ranker(config.base, language, sequences, context)
+    ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
+    ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     ranker.stage = "before"
     unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
     bases: dict[str, float] = {}

@@ -25,7 +25,7 @@ from seqrec_lib.checksums import damage, seal
 from seqrec_lib.data.download import ChecksumError
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.hub_format import quiet, readable, save
-from seqrec_lib.places import from_user, make_cache
+from seqrec_lib.places import from_user
 
 PREFIX = "gguf:"
 ORIGIN = "origin.json"  # in a converted folder: name, gguf_sha256, gguf_types (tensors of each kind of number)
@@ -76,16 +76,6 @@ def _sum(files: tuple[Any, ...]) -> str:
 @cache
 def _damage(folder: Path, files: tuple[Any, ...]) -> str:
     return damage(folder)
-
-
-def converted(source: str, report: Callable[[str], None] = lambda line: None) -> Path:
-    """The folder of a ``gguf:`` source, converted now where it is not in the cache, or damaged there.
-
-    Raises:
-        SeqRecError: what `parts_of` and `convert` raise.
-    """
-    paths = parts_of(source)
-    return convert(paths, make_cache("models") / f"gguf-{sum_of(paths)[:16]}", Path(source).name, report=report)
 
 
 def convert(

@@ -112,33 +112,28 @@ def configuration(architecture: str, size: Size) -> Any:
     """transformers' configuration of an architecture at a size; the output layer is tied to the embedding."""
     from transformers import GPT2Config, LlamaConfig, Mamba2Config
 
-    special: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": size.vocabulary}
+    shared: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": size.vocabulary}
     if architecture == "gpt2":
-        special |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), size.dropout)
+        shared |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), size.dropout)
         return GPT2Config(
-            n_embd=size.d_model, n_layer=size.n_layers, n_head=size.heads, n_positions=size.positions, **special
+            n_embd=size.d_model, n_layer=size.n_layers, n_head=size.heads, n_positions=size.positions, **shared
         )
+    shared |= {"hidden_size": size.d_model, "num_hidden_layers": size.n_layers, "tie_word_embeddings": True}
     if architecture == "llama":
         return LlamaConfig(
-            hidden_size=size.d_model,
-            num_hidden_layers=size.n_layers,
             num_attention_heads=size.heads,
             intermediate_size=8 * size.d_model // 3,
             max_position_embeddings=size.positions,
-            tie_word_embeddings=True,
-            **special,
+            **shared,
         )
     return Mamba2Config(
-        hidden_size=size.d_model,
-        num_hidden_layers=size.n_layers,
         num_heads=size.heads,
         head_dim=2 * size.d_model // size.heads,
         state_size=size.d_state,
         n_groups=1,
         chunk_size=CHUNK,
         initializer_range=0.02,  # with a tied output layer the default 0.1 starts at a loss far above log V
-        tie_word_embeddings=True,
-        **special,
+        **shared,
     )
 
 

@@ -22,6 +22,7 @@ from seqrec_lib.checksums import sha256_of
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import catalogue, gguf_files
 from seqrec_lib.language.hub_format import FILES
+from seqrec_lib.places import make_cache
 from seqrec_lib.validation import read_json
 
 Kind = Literal["hub", "folder", "gguf", "scratch"]
@@ -100,7 +101,9 @@ def _folder(source: str, report: Callable[[str], None]) -> Path:
     if source in catalogue.CATALOGUE:
         return catalogue.folder(source)
     if source.startswith(gguf_files.PREFIX):
-        return gguf_files.converted(source, report)
+        parts = gguf_files.parts_of(source)
+        folder = make_cache("models") / f"gguf-{gguf_files.sum_of(parts)[:16]}"
+        return gguf_files.convert(parts, folder, Path(source).name, report=report)
     if kind(source) == "folder":
         folder = Path(source).expanduser()
         if not folder.is_dir():
