@@ -81,11 +81,8 @@ def revision(config: Config) -> int:
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """Runs for ``dataset``, each of ``models`` and, where there is something to train, each of ``seeds``.
 
-    ``sources`` maps a model to a hub id or a folder; without one it is made from scratch. ``overrides`` are fields of
-    `Size`, `Tuning` and `Writing`.
-
-    Raises:
-        SeqRecError: an unknown data set, model, source from scratch or override, or a value that is not allowed.
+    ``sources`` maps a model to a source (`language.sources`); without one it is made from scratch. ``overrides`` are
+    fields of `Size`, `Tuning` and `Writing`.
     """
     from seqrec_lib.data import registry
 

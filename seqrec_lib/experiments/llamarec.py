@@ -252,6 +252,7 @@ def assess(
     from seqrec_lib.evaluate.metrics import rank_metrics
     from seqrec_lib.language.assessment import Assessment, best_blend, log_odds, pool_ranks
     from seqrec_lib.language.candidates import retrieve
+    from seqrec_lib.models.popularity import Popularity
 
     k, test, valid = config.setting.candidates, sequences.split("test"), sequences.split("valid")
     begin = time.perf_counter()
@@ -261,14 +262,14 @@ def assess(
     logits = np.zeros((len(test), k), np.float32)
     logits[asked], reading = ranker.read(ranker.prompts(sequences, test.take(asked), result.pools.items[asked]))
     result.add("", logits)
-    result.add_popularity(sequences)
+    result.add("popularity_", Popularity(sequences).counts.numpy()[result.pools.items])
 
     some = np.sort(np.random.default_rng([seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
     users = valid.take(some)
     pools, _ = retrieve(retriever, sequences, users, k)
     if config.size is None:  # nothing is learnt from a pool without its target
         users, pools = users.take(pools.place >= 0), pools.take(pools.place >= 0)
-    scores = ranker.scores(sequences, users, pools)
+    scores = ranker.letter_logits(ranker.prompts(sequences, users, pools.items))
     result.add_blend(logits, best_blend(pools.scores, log_odds(scores), pools.place))
     if (pools.place >= 0).any():
         ranks = pool_ranks(scores, pools.place)[pools.place >= 0]
@@ -299,7 +300,7 @@ def measure_bias(
     empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * config.setting.candidates]))[0]
 
     def score(pools: Pools) -> np.ndarray:
-        return ranker.scores(sequences, users, pools)
+        return ranker.letter_logits(ranker.prompts(sequences, users, pools.items))
 
     rng = np.random.default_rng([config.seed, 0x0DE2])
     return position_bias(result, score, logits, empty, config.setting.orders, rng)

@@ -75,9 +75,7 @@ class Preference(Checked):
     """How an arm is tuned.
 
     Attributes:
-        objective, negatives: see `objectives` and `pairings`.
-        lambda_, beta, gamma: of the objectives (`objectives.Knobs`).
-        learning_rate, schedule, warmup_steps: see `ranker_training.Tuning`.
+        objective, negatives: see `objectives`, whose `Knobs` the next three are, and `pairings`.
         batch: prompts of a step. epochs: prompts, in units of the number of users.
     """
 
@@ -128,9 +126,6 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``arms`` and each of ``seeds``, on the ranker that `llamarec.plan` gives for the rest.
 
     ``tuning`` are fields of `Preference`, ``overrides`` are of the fine-tuned ranker.
-
-    Raises:
-        SeqRecError: an unknown arm or field, a value that is not allowed, and what `llamarec.plan` raises.
     """
     refuse_unknown(parameters["arms"], ARMS, "arm")
     bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]], "negatives": []})

@@ -16,12 +16,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import letters
 from seqrec_lib.language.orpo import token_log_odds
-from seqrec_lib.models.popularity import Popularity
 
 CUTOFFS = (5, 10)
 
@@ -31,8 +29,7 @@ class Assessment:
 
     Args:
         pools: the candidates of all users. retriever_rank: (n,) ranks in the retriever's whole lists.
-        everyone: whether the ranker is asked about every user, or only about those whose target is a candidate, as
-            for the others no order of the candidates changes anything.
+        everyone: whether the ranker is asked about every user, or only about those whose target is a candidate.
 
     Attributes:
         found, asked: (n,) users whose target is a candidate; about whom the ranker is asked.
@@ -53,10 +50,6 @@ class Assessment:
     def add(self, prefix: str, scores: np.ndarray) -> None:
         """A ranking of the pools by (n, K) scores."""
         self._take(prefix, pool_ranks(scores, self.pools.place))
-
-    def add_popularity(self, sequences: Sequences) -> None:
-        """By the number of training interactions."""
-        self.add("popularity_", Popularity(sequences).counts.numpy()[self.pools.items])
 
     def add_blend(self, logits: np.ndarray, weight: float) -> None:
         """The retriever's scores and the letters' log-odds, ``weight`` parts of the latter."""
@@ -95,8 +88,8 @@ def position_bias(
         score: (n_found, K) logits for pools of the users found. logits: (n, K) in the retriever's order. empty: (K,).
 
     Returns:
-        letter; target: how often the target stands there; first: how often the ranker's first choice does; permuted:
-        the same over random orders; prior: the letter's probability in the prompt without content.
+        letter; how often stand there the target, the ranker's first choice, and (permuted) that over random orders;
+        prior: the letter's probability in the prompt without content.
     """
     found, k = assessment.found, assessment.k
     own, pools = logits[found], assessment.pools.take(np.flatnonzero(found))
@@ -132,9 +125,6 @@ def log_odds(logits: np.ndarray) -> np.ndarray:
 
 def pool_ranks(scores: np.ndarray, place: np.ndarray) -> np.ndarray:
     """The target's rank within each pool, from 1; ties count against it. 0 where it is not in the pool.
-
-    >>> pool_ranks(np.array([[3.0, 1.0, 3.0], [1.0, 2.0, 3.0]]), np.array([0, -1])).tolist()
-    [2, 0]
 
     Raises:
         ValueError: a score is NaN or infinite.

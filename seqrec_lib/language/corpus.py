@@ -34,10 +34,8 @@ class Prompt:
     """Text around titles.
 
     Attributes:
-        name: for records.
         text: with ``{history}`` and, where there are candidates, ``{candidates}``; does not end in a space.
-        item, joint: how one title of the history is written (``{title}``, and ``{n}`` counting from 1), and what stands
-            between two.
+        item, joint: how a title of the history is written (``{title}``, ``{n}``), and what stands between two.
         candidate, candidate_joint: the same for candidates (``{title}``, ``{letter}``).
         answer: what the model writes after the text: ``{answer}``, with the space in front of it, if any.
     """
@@ -141,8 +139,7 @@ def shortened(tokenizer: Any, titles: Sequence[str], tokens: int) -> tuple[str, 
     )
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Token ids of prompt and answer; the answer begins at index ``start``."""
 
     ids: list[int]

@@ -36,10 +36,6 @@ class Catalogue:
             self.items.setdefault(titles[item], []).append(item)
         self.words = [frozenset(words(title)) for title in titles]
 
-    @property
-    def n_items(self) -> int:
-        return len(self.titles) - 1
-
     def engine(self, k1: float = 1.5, b: float = 0.75) -> TitleSearch:
         """BM25 over the titles."""
         return TitleSearch(self.titles, self.popularity, k1, b)
@@ -60,8 +56,7 @@ def last_titles(sequences: Sequences, histories: Histories, titles: Sequence[str
 def following_titles(sequences: Sequences, histories: Histories, titles: Sequence[str], count: int) -> list[list[str]]:
     """``count`` queries for each history: the titles that followed its last one most often in training.
 
-    Ties, and what is missing, by popularity. A title that two items share counts for both: a language model could not
-    tell them apart either.
+    Ties, and what is missing, by popularity. A title that two items share counts for both.
     """
     texts = {text: number for number, text in enumerate(dict.fromkeys(titles))}
     names = list(texts)
@@ -117,11 +112,7 @@ def named(
 
 
 def list_ranks(lists: Sequence[Sequence[int]], targets: np.ndarray, n_items: int) -> np.ndarray:
-    """The place of each target in its list, from 1; n_items + 1 where it is not there. (n_users,) int32.
-
-    >>> list_ranks([[4, 2], [3]], np.array([2, 9]), 9)
-    array([ 2, 10], dtype=int32)
-    """
+    """The place of each target in its list, from 1; n_items + 1 where it is not there. (n_users,) int32."""
     ranks = [
         own.index(target) + 1 if target in own else n_items + 1
         for own, target in zip(map(list, lists), targets.tolist(), strict=True)
@@ -140,8 +131,7 @@ def seen_items(sequences: Sequences, histories: Histories) -> list[set[int]]:
 def diversity(catalogue: Catalogue, lists: Sequence[Sequence[int]], k: int) -> float:
     """How different the titles of a list are: the mean over users of the mean Jaccard distance of two titles' words.
 
-    GPT4Rec measures this over categories and brands, which our data sets do not all have. 0 where all titles of the
-    lists have the same words, 1 where no two share one. Users with fewer than two items are left out.
+    GPT4Rec measures this over categories and brands. Users with fewer than two items are left out.
     """
     means = []
     for own in lists:
@@ -161,7 +151,8 @@ class Lists:
     """Collects the lists of a run's test users: their metrics and ranks, under a prefix each."""
 
     def __init__(self, sequences: Sequences, catalogue: Catalogue, setting: Writing) -> None:
-        self.catalogue, self.setting, self.test = catalogue, setting, sequences.split("test")
+        self.catalogue, self.setting = catalogue, setting
+        self.n_items, self.test = sequences.n_items, sequences.split("test")
         self.engine = catalogue.engine(setting.k1[0], setting.b[0])
         self.seen = seen_items(sequences, self.test)
         self.metrics: dict[str, float] = {}
@@ -173,7 +164,7 @@ class Lists:
         for k1, b in itertools.product(self.setting.k1, self.setting.b):
             self.engine.tune(k1, b)
             lists = searched(self.engine, queries, self.setting.length, each=each)
-            scores[k1, b] = rank_metrics(list_ranks(lists, targets, self.catalogue.n_items), (10,))["ndcg@10"]
+            scores[k1, b] = rank_metrics(list_ranks(lists, targets, self.n_items), (10,))["ndcg@10"]
         k1, b = max(scores, key=lambda pair: scores[pair])
         self.engine.tune(k1, b)
         return {"bm25_k1": k1, "bm25_b": b, "valid_ndcg@10": scores[k1, b]}
@@ -184,14 +175,14 @@ class Lists:
 
     def add(self, prefix: str, make: Callable[..., list[list[int]]]) -> None:
         """The lists that ``make`` gives, and those that it gives with the items to pass over, ``seen``."""
-        n_items, plain = self.catalogue.n_items, make()
+        plain = make()
         cutoffs = [k for k in CUTOFFS if k <= self.setting.length]  # a list of 10 says nothing about the first 20
         for mask, lists in (("", plain), ("masked_", make(seen=self.seen))):
-            ranks = list_ranks(lists, self.test.targets, n_items)
+            ranks = list_ranks(lists, self.test.targets, self.n_items)
             self.columns[f"{prefix}{mask}rank"] = ranks
             self.metrics |= {f"{prefix}{mask}{name}": value for name, value in rank_metrics(ranks, cutoffs).items()}
         self.metrics |= {
             f"{prefix}diversity@10": diversity(self.catalogue, plain, 10),
-            f"{prefix}coverage@10": coverage(plain, 10, n_items),
+            f"{prefix}coverage@10": coverage(plain, 10, self.n_items),
             f"{prefix}list_length": float(np.mean([len(own) for own in plain])),
         }

@@ -2,8 +2,8 @@
 
 ``gguf:models/x.gguf`` names the file, or, where it lies in parts, what x.gguf.part00, x.gguf.part01 ... are parts of.
 transformers reads the file with the package `gguf`; the values that the bits stand for are written as float32 into the
-cache, beside the tokenizer that the file holds, and are from then on an ordinary model. The folder is written under
-another name, sealed (`seqrec_lib.checksums`) and renamed, so that a kill leaves no half of one.
+cache, beside the tokenizer that the file holds. The folder is written under another name, sealed and renamed, so that a
+kill leaves no half of one.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ def convert(
         beside: files to be kept with it, such as its licence.
 
     Raises:
-        SeqRecError: the package `gguf` is missing, the disk too full, or the file is damaged or of a kind that
-            transformers does not read.
+        SeqRecError: no package `gguf`, a full disk, or a file that transformers does not read.
         ChecksumError: the file is not the expected one.
     """
     from filelock import FileLock

@@ -82,8 +82,8 @@ def next_token_logits(
     """Logits for what follows each right-padded text, read at its last real token.
 
     Args:
-        ids: (B, L). lengths: (B,), at least 1. columns: token ids (K,) of interest, all by default. prefix: of all
-            texts, whose ids begin with it.
+        ids: (B, L). lengths: (B,), at least 1. columns: token ids (K,) of interest, all by default.
+        prefix: what the ids of all texts begin with.
 
     Returns:
         (B, V) or (B, K), float32.
@@ -103,8 +103,7 @@ def next_token_logits(
 def answer_loss_in_blocks(model: Any, ids: Tensor, mask: Tensor, labels: Tensor, block: int) -> Tensor:
     """Mean cross-entropy of the next tokens that ``labels`` ask for, (), as the model's own loss has it.
 
-    The vocabulary is multiplied only where there is a label, for ``block`` positions at a time, and in the backward
-    pass once more: what is held is block x V numbers, not B x L x V.
+    Logits are computed for ``block`` positions with a label at a time, and in the backward pass once more.
 
     Args:
         ids, mask, labels: (B, L), labels `corpus.IGNORED` where nothing is asked.

@@ -13,8 +13,7 @@ r the reference model's (the model before tuning):
     orpo-multi  the same with the rejected letters' odds summed
 
 With b = 1, no reference and all other letters rejected, s-dpo *is* letters: log(1 + sum_l exp(z_l - z_w)) is the
-cross-entropy. A ranker that was fine-tuned on letters has had the listwise preference loss already; a pair is a part
-of it.
+cross-entropy.
 """
 
 from __future__ import annotations
@@ -54,10 +53,8 @@ def answer_loss(
     """The loss of each prompt, (B,).
 
     Args:
-        logits: (B, V) at the prompt's last token.
-        letters: (K,) token ids of the letters.
-        chosen: (B,) index of the chosen letter.
-        rejected: (B,) index of the one rejected letter. Objectives over many take all but the chosen.
+        logits: (B, V) at the prompt's last token. letters: (K,) their token ids.
+        chosen, rejected: (B,) indices of letters. Objectives over many take all but the chosen as rejected.
         reference: (B, K) letter logits of the reference model; dpo and s-dpo need it.
 
     Raises:

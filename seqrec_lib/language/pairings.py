@@ -59,11 +59,7 @@ def pairing(
     prompts: int,
     rng: np.random.Generator,
 ) -> Pairing:
-    """``prompts`` prompts with pairs of a kind.
-
-    Raises:
-        SeqRecError: an unknown kind, ratings or LightFM that are needed and are not there.
-    """
+    """``prompts`` prompts with pairs of a kind; SeqRecError where `check` says so."""
     check(kind, sequences)
     if kind in ("lightfm", "lower-rated", "paper"):
         return _of_pairs(kind, ranker, sequences, prompts, rng)

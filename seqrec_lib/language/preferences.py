@@ -90,11 +90,7 @@ def lightfm_class() -> Any:
 
 
 def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20) -> Any:
-    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats.
-
-    Raises:
-        SeqRecError: LightFM is not installed.
-    """
+    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats."""
     from scipy.sparse import coo_matrix
 
     make = lightfm_class()
@@ -128,11 +124,7 @@ def by_factors(sequences: Sequences, model: Any) -> Pairs:
 
 
 def pool_of(pairs: Pairs, sequences: Sequences, k: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Prompts' candidates for pairs: winner, loser and ``k`` - 2 random items, shuffled.
-
-    Returns:
-        items (n, k) int32, chosen (n,) and rejected (n,): the places of winner and loser.
-    """
+    """(n, k) int32 candidates for pairs, shuffled: winner, loser, random items; the places (n,) of the first two."""
     others = random_items(sequences, pairs.histories, k - 2, rng, pairs.losers[:, None])
     both = np.stack([pairs.histories.targets, pairs.losers], axis=1).astype(np.int32)
     order = rng.permuted(np.tile(np.arange(k), (len(pairs), 1)), axis=1)

@@ -32,11 +32,9 @@ class Size(Checked):
     """Dimensions of a model from scratch.
 
     Attributes:
-        d_model, n_layers: width and depth. heads: attention heads, or those of Mamba-2 (d_inner = 2 d_model channels
-            shared among them).
+        d_model, n_layers: width and depth. heads: of attention, or those that share Mamba-2's 2 d_model channels.
         d_state: numbers of state per channel (Mamba-2 only).
-        positions: longest text (learned positions of GPT-2; Mamba-2 has none).
-        vocabulary: tokens, at most (few titles give fewer).
+        positions: longest text (Mamba-2 has none). vocabulary: tokens, at most (few titles give fewer).
         dropout: of GPT-2's residual, embedding and attention dropouts (Mamba-2 and Llama have none of their own).
         same_dropout: whether Mamba-2 has it as well, on the embeddings and on what each layer adds.
     """

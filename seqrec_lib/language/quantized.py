@@ -43,11 +43,7 @@ def is_quantized(source: str) -> bool:
 
 
 def base(source: str) -> str:
-    """The source of the full-precision weights behind a source; any other source is its own.
-
-    >>> base("nf4:meta-llama/Llama-2-7b-hf"), base("gpt2")
-    ('meta-llama/Llama-2-7b-hf', 'gpt2')
-    """
+    """The source of the full-precision weights behind a source; any other source is its own."""
     return source.removeprefix(PREFIX)
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from seqrec_lib.data.sequences import Histories, Sequences, bucketed_batches
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import Encoder, Prompt, answer_ids, latest_items, letters, pad
 from seqrec_lib.language.logits import SharedPrefix, next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel
@@ -44,8 +43,7 @@ class LetterRanker:
     """A language model that gives every candidate's letter a logit.
 
     Args:
-        language: model and tokenizer.
-        prompt: a prompt with candidates; titles: (n_items + 1,) by item id.
+        prompt: one with candidates; titles: (n_items + 1,) by item id.
         candidates: how many each prompt lists. history: titles of history, at most, the latest ones.
         prompt_tokens: tokens of a prompt, at most (the oldest titles go first).
 
@@ -123,7 +121,3 @@ class LetterRanker:
             self.report_share(float(reading.done.float().mean()), f"ranking {n} prompts, {speed:,.0f} tokens/s")
         self.model.train(was_training)
         return reading.logits.numpy(), reading
-
-    def scores(self, sequences: Sequences, histories: Histories, pools: Pools) -> np.ndarray:
-        """(n, K): the letters' logits for the pools of histories."""
-        return self.letter_logits(self.prompts(sequences, histories, pools.items))

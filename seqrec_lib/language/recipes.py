@@ -60,11 +60,10 @@ class Tuning(Checked):
     """How a language model is fine-tuned.
 
     Attributes:
-        epochs: passes over the training interactions. history: titles of a text, at most. prompt_tokens: tokens of its
-            prompt, at most (older titles are left out). title_tokens: tokens of one title, at most.
-        tokens_per_batch: padded tokens of an optimizer step.
-        learning_rate, warmup, weight_decay: of AdamW; linear rise over the share ``warmup`` of the steps, then linear
-            decay.
+        epochs: passes over the training interactions. history: titles of a text, at most. prompt_tokens: of its prompt,
+            at most (older titles are left out). title_tokens: of one title, at most.
+        tokens_per_batch: padded tokens of an optimizer step. weight_decay: of AdamW.
+        learning_rate, warmup: linear rise over the share ``warmup`` of the steps, then linear decay.
         loss_on: "all" tokens or the "answer" only.
         lora_rank: 0 trains all weights, else low-rank adapters (peft), which are merged afterwards.
     """

@@ -32,8 +32,7 @@ class TitleSearch:
     """BM25 over titles.
 
     Args:
-        titles: (n_items + 1,), index 0 unused.
-        popularity: (n_items + 1,) training interactions, for ties.
+        titles: (n_items + 1,), index 0 unused. popularity: (n_items + 1,) training interactions, for ties.
         k1, b: BM25's saturation and length normalisation.
     """
 
@@ -71,9 +70,8 @@ class TitleSearch:
 def merged(results: Sequence[Results], length: int, *, each: int = 1, without: Collection[int] = ()) -> list[int]:
     """One list of at most ``length`` items from the results of several queries.
 
-    In rounds: in each, every query in its turn gives its best ``each`` items that are not in the list yet. GPT4Rec's "K
-    queries, one item each" is ``each=1`` with K queries; "K/m per query" is ``each=K/m`` with m. Rounds go on until the
-    list is full or no query has an item left. Items of ``without`` are passed over.
+    In rounds, until it is full: in each, every query in its turn gives its best ``each`` items that are not in the list
+    yet. Items of ``without`` are passed over.
 
     >>> merged([np.array([4, 7]), np.array([4, 9, 2])], 3)
     [4, 9, 7]

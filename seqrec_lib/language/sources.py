@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqrec_lib.checksums import sha256_of
 from seqrec_lib.errors import SeqRecError
@@ -25,11 +25,9 @@ from seqrec_lib.language.hub_format import FILES
 from seqrec_lib.places import make_cache
 from seqrec_lib.validation import read_json
 
-Kind = Literal["hub", "folder", "gguf", "scratch"]
 
-
-def kind(source: str) -> Kind:
-    """What a source is.
+def kind(source: str) -> str:
+    """What a source is: hub, folder, gguf or scratch.
 
     >>> [kind(source) for source in ("scratch:gpt2", "openai-community/gpt2", "./models/gpt2", "gemma-3-270m")]
     ['scratch', 'hub', 'folder', 'gguf']
