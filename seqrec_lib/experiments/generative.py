@@ -8,9 +8,8 @@ Lists:
     m10_, m5_ ... the first m free queries, K/m items each
     trie_         queries held to titles, whose items they name: no search
 
-Table "ranks": each user's rank for each list, unmasked and with seen items passed over. What was written is not kept
-in the
-record: titles are the data set's. The tuned model stays in the run's folder in the hub's format.
+Table "ranks": each user's rank for each list, unmasked and with seen items passed over. What was written is not kept in
+the record: titles are the data set's. The tuned model stays in the run's folder in the hub's format.
 """
 
 from __future__ import annotations
@@ -119,31 +118,32 @@ def run(config: Config, context: Context) -> Outcome:
 
 def _floor(config: Config, sequences: Sequences) -> Outcome:
     from seqrec_lib.language.corpus import item_titles
-    from seqrec_lib.language.generation import Catalogue, Lists, following_titles, last_titles, training_counts
+    from seqrec_lib.language.generation import Lists, following_titles, last_titles
 
     setting, titles = config.writing, item_titles(sequences)
-    catalogue = Catalogue(titles, training_counts(sequences))
-    test = sequences.split("test")
-    write: Callable[[Histories], Queries]
-    if config.model == "bm25-last":
-        write, each = (lambda split: last_titles(sequences, split, titles)), setting.length
-    else:
-        write, each = (lambda split: following_titles(sequences, split, titles, setting.length)), 1
-    some = _sample(sequences.split("valid"), setting.constants_users, config.seed)
-    lists = Lists(sequences, catalogue, setting)
+    last = config.model == "bm25-last"
+
+    def write(histories: Histories) -> Queries:
+        if last:
+            return last_titles(sequences, histories, titles)
+        return following_titles(sequences, histories, titles, setting.length)
+
+    some, each = _sample(sequences, config), setting.length if last else 1
+    lists = Lists(sequences, titles, setting)
     constants = lists.choose_constants(write(some), some.targets, each)
-    lists.search("", write(test), each)
+    lists.search("", write(lists.test), each)
     return _outcome(sequences, lists, constants, {"parameters": 0, "parameters_without_embeddings": 0})
 
 
-def _sample(valid: Histories, count: int, seed: int) -> Histories:
-    """The users whose queries choose BM25's constants."""
-    return valid.take(np.sort(np.random.default_rng([seed, 0xB25]).permutation(len(valid))[:count]))
+def _sample(sequences: Sequences, config: Config) -> Histories:
+    """The validation users whose queries choose BM25's constants."""
+    valid, rng = sequences.split("valid"), np.random.default_rng([config.seed, 0xB25])
+    return valid.take(np.sort(rng.permutation(len(valid))[: config.writing.constants_users]))
 
 
 def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Context) -> Outcome:
     from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles, latest_items
-    from seqrec_lib.language.generation import Catalogue, Lists, named, training_counts
+    from seqrec_lib.language.generation import Lists, named
     from seqrec_lib.language.trie import TitleTrie
     from seqrec_lib.language.tuning import tune
     from seqrec_lib.train.checkpoint import Checkpoint
@@ -172,10 +172,9 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
     save(model, language.tokenizer, context.workdir / "keep" / MODEL)
     seal(context.workdir / "keep")
 
-    catalogue = Catalogue(encoder.titles, training_counts(sequences))
-    test = sequences.split("test")
-    some = _sample(sequences.split("valid"), setting.constants_users, config.seed)
-    tree = TitleTrie(encoder.answers(list(catalogue.items)), model.config.vocab_size)
+    some, lists = _sample(sequences, config), Lists(sequences, encoder.titles, setting)
+    titled = lists.catalogue.items
+    tree = TitleTrie(encoder.answers(list(titled)), model.config.vocab_size)
     tree.to(next(model.parameters()).device)
 
     def write(name: str, histories: Histories, trie: TitleTrie | None = None) -> _Written:
@@ -191,15 +190,14 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
             file.save(written)
         return written
 
-    asked, free, held = write("valid", some), write("test", test), write("test-trie", test, tree)
-    lists = Lists(sequences, catalogue, setting)
+    asked, free, held = write("valid", some), write("test", lists.test), write("test-trie", lists.test, tree)
     constants = lists.choose_constants(asked.queries, some.targets, 1)
     lists.search("", free.queries, 1)
     for m in setting.fewer:
         lists.search(f"m{m}_", [own[:m] for own in free.queries], setting.length // m)
-    lists.add("trie_", partial(named, catalogue, held.queries, setting.length))
+    lists.add("trie_", partial(named, lists.catalogue, held.queries, setting.length))
     written = [query for own in free.queries for query in own]
-    lists.metrics["exact_share"] = sum(query in catalogue.items for query in written) / len(written)
+    lists.metrics["exact_share"] = sum(query in titled for query in written) / len(written)
     lists.metrics["distinct_queries"] = float(np.mean([len(set(own)) for own in free.queries]))
     total, body = pretrained.parameter_counts(model)
     cost = {

@@ -150,10 +150,10 @@ def coverage(lists: Sequence[Sequence[int]], k: int, n_items: int) -> float:
 class Lists:
     """Collects the lists of a run's test users: their metrics and ranks, under a prefix each."""
 
-    def __init__(self, sequences: Sequences, catalogue: Catalogue, setting: Writing) -> None:
-        self.catalogue, self.setting = catalogue, setting
+    def __init__(self, sequences: Sequences, titles: Sequence[str], setting: Writing) -> None:
+        self.catalogue, self.setting = Catalogue(titles, training_counts(sequences)), setting
         self.n_items, self.test = sequences.n_items, sequences.split("test")
-        self.engine = catalogue.engine(setting.k1[0], setting.b[0])
+        self.engine = self.catalogue.engine(setting.k1[0], setting.b[0])
         self.seen = seen_items(sequences, self.test)
         self.metrics: dict[str, float] = {}
         self.columns: dict[str, np.ndarray] = {}
