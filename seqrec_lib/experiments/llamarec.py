@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.language.assessment import Assessment
     from seqrec_lib.language.candidates import Pools
     from seqrec_lib.language.pretrained import LanguageModel
     from seqrec_lib.language.ranking import LetterRanker
@@ -145,13 +146,13 @@ def run(config: Config, context: Context) -> Outcome:
     ranker = make_ranker(config, language, sequences, context.device)
     ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     meter = Meter()
-    history = teach(ranker, sequences, retriever, config.setting, config.teaching, config.seed, meter)
+    history = teach(ranker, sequences, retriever, config.teaching, config.seed, meter)
     _keep(ranker, language, context.workdir / "keep" / KEPT, tuned=config.teaching.prompts != 0)
     ranker.stage = "tuned"
-    result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
+    result, _, cost = assess(ranker, sequences, retriever, config)
     tables = {"ranks": pa.table(result.columns)}
-    if config.setting.orders and result.found.any():
-        tables["letters"] = pa.table(measure_bias(ranker, sequences, result, logits, config))
+    if result.letters:
+        tables["letters"] = pa.table(result.letters)
     cost |= meter.cost(ranker.model.device)
     made = {"language_model": language.provenance}
     return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
@@ -205,14 +206,7 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
     if setting.titles == "shuffled":
         order = np.random.default_rng(SHUFFLED).permutation(len(titles) - 1) + 1
         titles = ("", *(titles[item] for item in order))
-    ranker = LetterRanker(
-        language,
-        prompt,
-        titles,
-        candidates=setting.candidates,
-        history=setting.history,
-        prompt_tokens=setting.prompt_tokens,
-    )
+    ranker = LetterRanker(language, prompt, titles, setting)
     if setting.lora_rank:
         adapted = quantized.with_adapter if quantized.is_quantized(config.source) else with_adapter
         how: dict[str, Any] = {"alpha": setting.lora_alpha, "dropout": setting.lora_dropout}
@@ -244,13 +238,12 @@ def _keep(ranker: LetterRanker, language: LanguageModel, folder: Path, tuned: bo
 
 
 def assess(
-    ranker: LetterRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config, seed: int
-) -> tuple[Any, np.ndarray, dict[str, Any]]:
-    """(assessment of the test users, their letters' logits, cost)."""
+    ranker: LetterRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config
+) -> tuple[Assessment, np.ndarray, dict[str, Any]]:
+    """(assessment of the test users, with what places do where random orders are asked for; letters' logits; cost)."""
     import numpy as np
 
-    from seqrec_lib.evaluate.metrics import rank_metrics
-    from seqrec_lib.language.assessment import Assessment, best_blend, log_odds, pool_ranks
+    from seqrec_lib.language.assessment import Assessment, best_blend, log_odds, position_bias, subset_ndcg
     from seqrec_lib.language.candidates import retrieve
     from seqrec_lib.models.popularity import Popularity
 
@@ -264,7 +257,7 @@ def assess(
     result.add("", logits)
     result.add("popularity_", Popularity(sequences).counts.numpy()[result.pools.items])
 
-    some = np.sort(np.random.default_rng([seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
+    some = np.sort(np.random.default_rng([config.seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
     users = valid.take(some)
     pools, _ = retrieve(retriever, sequences, users, k)
     if config.size is None:  # nothing is learnt from a pool without its target
@@ -272,8 +265,7 @@ def assess(
     scores = ranker.letter_logits(ranker.prompts(sequences, users, pools.items))
     result.add_blend(logits, best_blend(pools.scores, log_odds(scores), pools.place))
     if (pools.place >= 0).any():
-        ranks = pool_ranks(scores, pools.place)[pools.place >= 0]
-        result.metrics["valid_subset_ndcg@10"] = rank_metrics(ranks, (10,))["ndcg@10"]
+        result.metrics["valid_subset_ndcg@10"] = subset_ndcg(scores, pools.place)
     total, body = quantized.parameter_counts(ranker.model)
     cost = {
         "parameters": total,
@@ -284,23 +276,13 @@ def assess(
         "rank_tokens_per_second": reading.tokens / max(reading.seconds, 1e-9),
         "peak_memory_bytes": accuracy.peak_memory(ranker.model.device.type),
     }
+    if config.setting.orders and result.found.any():
+        users = test.take(result.found)
+        empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * k]))[0]
+
+        def score(pools: Pools) -> np.ndarray:
+            return ranker.letter_logits(ranker.prompts(sequences, users, pools.items))
+
+        rng = np.random.default_rng([config.seed, 0x0DE2])
+        result.letters = position_bias(result, score, logits, empty, config.setting.orders, rng)
     return result, logits, cost
-
-
-def measure_bias(
-    ranker: LetterRanker, sequences: Sequences, result: Any, logits: np.ndarray, config: Config
-) -> dict[str, np.ndarray]:
-    """`position_bias` for the test users: metrics go into ``result``, the table comes back."""
-    import numpy as np
-
-    from seqrec_lib.language.assessment import position_bias
-
-    test, found = sequences.split("test"), result.found
-    users = test.take(found)
-    empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * config.setting.candidates]))[0]
-
-    def score(pools: Pools) -> np.ndarray:
-        return ranker.letter_logits(ranker.prompts(sequences, users, pools.items))
-
-    rng = np.random.default_rng([config.seed, 0x0DE2])
-    return position_bias(result, score, logits, empty, config.setting.orders, rng)

@@ -163,11 +163,7 @@ def run(config: Config, context: Context) -> Outcome:
     ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
     ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     ranker.stage = "before"
-    unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
-    bases: dict[str, float] = {}
-    if config.base.setting.orders and unchanged.found.any():
-        llamarec.measure_bias(ranker, sequences, unchanged, before, config.base)
-        bases = {name: value for name, value in unchanged.metrics.items() if name.startswith(ORDERS)}
+    unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base)
     rng = np.random.default_rng([config.seed, 0x0DD5])
     prompts = setting.epochs * sequences.n_users
     pairs = pairing(setting.negatives, ranker, sequences, retriever, prompts, rng)
@@ -183,11 +179,10 @@ def run(config: Config, context: Context) -> Outcome:
     meter = Meter()
     history = tune(ranker, pairs.examples, tuning, data=sequences.split_hash, meter=meter)
     ranker.stage = "after"
-    result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
+    result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base)
     result.add("before_", before)
-    if bases:
-        llamarec.measure_bias(ranker, sequences, result, after, config.base)
-        result.metrics |= {f"before_{name}": value for name, value in bases.items()}
+    bases = {name: value for name, value in unchanged.metrics.items() if name.startswith(ORDERS)}
+    result.metrics |= {f"before_{name}": value for name, value in bases.items()}
     asked = result.asked
     result.metrics |= changes(sequences, result.pools.items[asked], before[asked], after[asked])
     cost |= {

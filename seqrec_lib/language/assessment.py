@@ -33,6 +33,7 @@ class Assessment:
 
     Attributes:
         found, asked: (n,) users whose target is a candidate; about whom the ranker is asked.
+        letters: what `position_bias` gave, where it was asked.
     """
 
     def __init__(self, pools: Pools, retriever_rank: np.ndarray, *, everyone: bool = True) -> None:
@@ -40,6 +41,7 @@ class Assessment:
         self.found = pools.place >= 0
         self.asked = self.found | everyone
         share = float(self.found.mean())
+        self.letters: dict[str, np.ndarray] = {}
         self.columns: dict[str, np.ndarray] = {"place": pools.place.astype(np.int16)}
         self.metrics: dict[str, float] = {f"recall@{self.k}": share}
         self._take("retriever_", pools.place + 1)
@@ -58,8 +60,7 @@ class Assessment:
 
     def subset(self, name: str, scores: np.ndarray) -> None:
         """NDCG@10 over users whose target was found, from scores (n_found, K)."""
-        ranks = pool_ranks(scores, self.pools.place[self.found])
-        self.metrics[f"{name}_subset_ndcg@10"] = rank_metrics(ranks, (10,))["ndcg@10"] if len(ranks) else 0.0
+        self.metrics[f"{name}_subset_ndcg@10"] = subset_ndcg(scores, self.pools.place[self.found])
 
     def _take(self, prefix: str, ranks: np.ndarray) -> None:
         """Ranks (n,) within the pools: the re-ranked candidates stand before the rest of the retriever's list."""
@@ -98,7 +99,7 @@ def position_bias(
         order = rng.permuted(np.tile(np.arange(k), (len(pools), 1)), axis=1)
         arranged = pools.arranged(order)
         scores = score(arranged)
-        each.append(rank_metrics(pool_ranks(scores, arranged.place), (10,))["ndcg@10"])
+        each.append(subset_ndcg(scores, arranged.place))
         first += np.bincount(scores.argmax(1), minlength=k)
         total += np.take_along_axis(scores, np.argsort(order, axis=1), 1)  # back in the retriever's order
     assessment.metrics["permuted_subset_ndcg@10"] = float(np.mean(each))
@@ -135,6 +136,12 @@ def pool_ranks(scores: np.ndarray, place: np.ndarray) -> np.ndarray:
     return np.where(place >= 0, (scores >= own).sum(1), 0)
 
 
+def subset_ndcg(scores: np.ndarray, place: np.ndarray) -> float:
+    """NDCG@10 over the pools with scores (n, K) that hold their target; 0 where none does."""
+    ranks = pool_ranks(scores, place)[place >= 0]
+    return rank_metrics(ranks, (10,))["ndcg@10"] if len(ranks) else 0.0
+
+
 def standardised(scores: np.ndarray) -> np.ndarray:
     """Each pool's scores with mean 0 and standard deviation 1 (0 where all are equal)."""
     centred = scores - scores.mean(1, keepdims=True)
@@ -152,11 +159,6 @@ def best_blend(retriever: np.ndarray, ranker: np.ndarray, place: np.ndarray, ste
 
     The least such weight: a ranker that adds nothing gets none. 0 where no target was retrieved.
     """
-    if not (place >= 0).any():
-        return 0.0
     weights = np.linspace(0, 1, steps + 1)
-    found = place >= 0
-    values = [
-        rank_metrics(pool_ranks(blend(retriever, ranker, float(w)), place)[found], (10,))["ndcg@10"] for w in weights
-    ]
+    values = [subset_ndcg(blend(retriever, ranker, float(weight)), place) for weight in weights]
     return float(weights[int(np.argmax(values))])

@@ -24,7 +24,7 @@ from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.logits import next_token_logits
 from seqrec_lib.language.memory import StepPlan, plan_steps, set_checkpointing
 from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, Knobs, answer_loss
-from seqrec_lib.language.ranker_recipes import Schedule, Setting, Teaching
+from seqrec_lib.language.ranker_recipes import Schedule, Teaching
 from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.train.checkpoint import Checkpoint, Stateful, Tensors
 from seqrec_lib.train.loop import matmul_rate
@@ -243,7 +243,6 @@ def teach(
     ranker: LetterRanker,
     sequences: Sequences,
     retriever: Recommender,
-    setting: Setting,
     teaching: Teaching,
     seed: int,
     meter: Meter | None = None,
@@ -256,7 +255,7 @@ def teach(
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.
     """
-    rng = np.random.default_rng([seed, 0x1E77E])
+    setting, rng = ranker.setting, np.random.default_rng([seed, 0x1E77E])
     prefixes = sample_prefixes(sequences, teaching.per_user, rng)
     if teaching.prompts is not None and teaching.prompts < len(prefixes):
         prefixes = prefixes.take(np.sort(rng.permutation(len(prefixes))[: teaching.prompts]))

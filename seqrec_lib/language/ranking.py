@@ -24,6 +24,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import Encoder, Prompt, answer_ids, latest_items, letters, pad
 from seqrec_lib.language.logits import SharedPrefix, next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.train.checkpoint import Checkpoint
 
 SECONDS = 60.0  # between two savings of what is ranked so far; what took less is not kept
@@ -43,9 +44,8 @@ class LetterRanker:
     """A language model that gives every candidate's letter a logit.
 
     Args:
-        prompt: one with candidates; titles: (n_items + 1,) by item id.
-        candidates: how many each prompt lists. history: titles of history, at most, the latest ones.
-        prompt_tokens: tokens of a prompt, at most (the oldest titles go first).
+        prompt: one with candidates. titles: (n_items + 1,) by item id.
+        setting: says how many candidates, titles of history and tokens a prompt has.
 
     Attributes:
         folder: where checkpoints of tuning and of long rankings lie; None: there are none.
@@ -56,24 +56,15 @@ class LetterRanker:
         SeqRecError: a letter is not one token of its own behind the prompt.
     """
 
-    def __init__(
-        self,
-        language: LanguageModel,
-        prompt: Prompt,
-        titles: Sequence[str],
-        *,
-        candidates: int = 20,
-        history: int = 20,
-        prompt_tokens: int = 1536,
-    ) -> None:
+    def __init__(self, language: LanguageModel, prompt: Prompt, titles: Sequence[str], setting: Setting) -> None:
         self.model, self.tokenizer = language.model, language.tokenizer
         self.folder: Path | None = None
         self.stage = "first"
         self.report: Callable[[str], None] = lambda line: None
         self.report_share: Callable[[float, str], None] = lambda share, line: None
-        self.history, self.candidates = history, candidates
-        self.encoder = Encoder(self.tokenizer, prompt, titles, prompt_tokens=prompt_tokens)
-        names = letters(candidates)
+        self.setting, self.history, self.candidates = setting, setting.history, setting.candidates
+        self.encoder = Encoder(self.tokenizer, prompt, titles, prompt_tokens=setting.prompt_tokens)
+        names = letters(self.candidates)
         self.letter_ids = answer_ids(self.tokenizer, prompt, list(names))
         trained = [ids[0] for ids in self.encoder.answers(list(names))]
         if trained != self.letter_ids:

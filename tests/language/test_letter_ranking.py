@@ -17,6 +17,7 @@ from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles, letters
 from seqrec_lib.language.objectives import OBJECTIVES, Knobs
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, load, prompt_texts
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.language.ranker_training import Examples, Tuning, rate, tune
 from tests.conftest import random_sequences
 
@@ -43,7 +44,7 @@ def language(data: Sequences) -> LanguageModel:
 
 def make_ranker(language: LanguageModel, data: Sequences, prompt: Any = PAPER_RANKING) -> ranking.LetterRanker:
     own = LanguageModel(copy.deepcopy(language.model), language.tokenizer, language.provenance)
-    return ranking.LetterRanker(own, prompt, item_titles(data), candidates=K, history=4, prompt_tokens=200)
+    return ranking.LetterRanker(own, prompt, item_titles(data), Setting(candidates=K, history=4, prompt_tokens=200))
 
 
 def make_pools(data: Sequences, histories: Histories, seed: int = 0) -> Pools:
@@ -193,7 +194,9 @@ def test_a_checkpoint_in_the_hubs_format_ranks_and_takes_an_adapter(language, da
     language.tokenizer.save_pretrained(tmp_path)
     loaded = load(str(tmp_path))
     assert loaded.provenance["kind"] == "folder"
-    plain = ranking.LetterRanker(loaded, PAPER_RANKING, item_titles(data), candidates=K, history=4, prompt_tokens=200)
+    plain = ranking.LetterRanker(
+        loaded, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=4, prompt_tokens=200)
+    )
     examples = some_examples(plain, data)
     before = plain.letter_logits(examples.prompts)
     np.testing.assert_allclose(before, make_ranker(language, data).letter_logits(examples.prompts), atol=1e-5)

@@ -15,6 +15,7 @@ from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
 from seqrec_lib.language.logits import SHORTEST, SharedPrefix, next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, prompt_texts
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.language.ranker_training import Examples, Meter, Tuning, tune
 from seqrec_lib.language.ranking import LetterRanker
 from tests.conftest import random_sequences
@@ -31,7 +32,7 @@ def data() -> Sequences:
 def make(data: Sequences) -> LetterRanker:
     texts = prompt_texts(item_titles(data)[1:], PAPER_RANKING.render([], []), " " + " ".join(letters(20)), "(A) (1)")
     made = from_scratch("llama", texts, Size(d_model=32, n_layers=4, heads=2, positions=256, vocabulary=500), 0)
-    return LetterRanker(made, PAPER_RANKING, item_titles(data), candidates=K, history=5, prompt_tokens=200)
+    return LetterRanker(made, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=5, prompt_tokens=200))
 
 
 def examples(ranker: LetterRanker, data: Sequences) -> Examples:

@@ -25,6 +25,7 @@ from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
 from seqrec_lib.language.logits import next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.language.ranker_training import Examples, Tuning, tune
 from seqrec_lib.language.ranking import LetterRanker
 from tests.conftest import random_sequences
@@ -102,7 +103,7 @@ def in_full(folder: Path, language: LanguageModel, library: Any) -> LanguageMode
 
 
 def make_ranker(language: LanguageModel, data: Sequences) -> LetterRanker:
-    return LetterRanker(language, PAPER_RANKING, item_titles(data), candidates=K, history=4, prompt_tokens=200)
+    return LetterRanker(language, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=4, prompt_tokens=200))
 
 
 def adapted(language: LanguageModel, data: Sequences, adapt: Any = quantized.with_adapter) -> LetterRanker:

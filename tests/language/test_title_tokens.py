@@ -11,6 +11,7 @@ import torch
 
 from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.language.pretrained import Size, load
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.language.ranker_training import Examples, Tuning, tune
 from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.language.title_tokens import TITLES, names, title_model
@@ -26,7 +27,7 @@ def data() -> Sequences:
 
 
 def make(seed: int = 0, vectors: np.ndarray | None = None) -> LetterRanker:
-    return LetterRanker(title_model(ITEMS, SIZE, seed, vectors), TITLES, names(ITEMS), candidates=K, history=4)
+    return LetterRanker(title_model(ITEMS, SIZE, seed, vectors), TITLES, names(ITEMS), Setting(candidates=K, history=4))
 
 
 def test_a_prompt_has_a_token_for_each_title_and_letter(data: Sequences) -> None:
@@ -96,7 +97,7 @@ def test_a_kept_model_comes_back_the_same(tmp_path: Any, data: Sequences) -> Non
     ranker = make(seed=4)
     ranker.model.save_pretrained(tmp_path)
     ranker.tokenizer.save_pretrained(tmp_path)
-    again = LetterRanker(load(str(tmp_path)), TITLES, names(ITEMS), candidates=K, history=4)
+    again = LetterRanker(load(str(tmp_path)), TITLES, names(ITEMS), Setting(candidates=K, history=4))
     texts = lessons(ranker, data, 2)[0].prompts[:20]
     np.testing.assert_allclose(again.letter_logits(texts), ranker.letter_logits(texts), atol=1e-6)
     assert ranker.letter_ids == again.letter_ids
