@@ -154,11 +154,11 @@ def blend(retriever: np.ndarray, ranker: np.ndarray, weight: float) -> np.ndarra
     return (1 - weight) * standardised(retriever) + weight * standardised(ranker)
 
 
-def best_blend(retriever: np.ndarray, ranker: np.ndarray, place: np.ndarray, steps: int = 20) -> float:
+def best_blend(retriever: np.ndarray, ranker: np.ndarray, place: np.ndarray) -> float:
     """The weight of the ranker with the best NDCG@10, by a grid over [0, 1]; for validation users, never for test.
 
     The least such weight: a ranker that adds nothing gets none. 0 where no target was retrieved.
     """
-    weights = np.linspace(0, 1, steps + 1)
+    weights = np.linspace(0, 1, 21)
     values = [subset_ndcg(blend(retriever, ranker, float(weight)), place) for weight in weights]
     return float(weights[int(np.argmax(values))])

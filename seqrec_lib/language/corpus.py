@@ -208,16 +208,10 @@ class Encoder:
                     )
         return encoded
 
-    def examples(
-        self,
-        histories: Sequence[Sequence[int]],
-        answers: Sequence[str],
-        candidates: Sequence[Sequence[int]] | None = None,
-    ) -> list[Encoded]:
+    def examples(self, histories: Sequence[Sequence[int]], answers: Sequence[str]) -> list[Encoded]:
         """Prompts with their answers and an end of text: what a model is trained on."""
-        prompts = self.prompts(histories, candidates)
-        tails = self.answers(answers)
-        return [Encoded(head + tail, len(head)) for head, tail in zip(prompts, tails, strict=True)]
+        both = zip(self.prompts(histories), self.answers(answers), strict=True)
+        return [Encoded(head + tail, len(head)) for head, tail in both]
 
     def answers(self, answers: Sequence[str]) -> list[list[int]]:
         """Token ids of answers as they stand after the prompt, with the end of text."""
@@ -225,9 +219,7 @@ class Encoder:
         return [[*ids, end] for ids in split_ids(self.tokenizer, [self.prompt.complete(text) for text in answers])]
 
 
-def answer_ids(
-    tokenizer: Any, prompt: Prompt, answers: Sequence[str], history: Sequence[str] = ("A title",)
-) -> list[int]:
+def answer_ids(tokenizer: Any, prompt: Prompt, answers: Sequence[str]) -> list[int]:
     """The one token that each short answer is after this very prompt (a verbalizer's ids).
 
     LlamaRec's released code looks letters up alone, which with Llama's tokenizer are other tokens than those after its
@@ -237,7 +229,7 @@ def answer_ids(
         SeqRecError: an answer is not exactly one token there, or two answers are the same token.
     """
     pool = ["B title"] * min(len(answers), 2) if prompt.candidate else []
-    text = prompt.render(history, pool)
+    text = prompt.render(["A title"], pool)
     head, *whole = split_ids(tokenizer, [text, *(text + prompt.complete(answer) for answer in answers)])
     tails = [ids[len(head) :] if ids[: len(head)] == head else [] for ids in whole]
     for answer, tail in zip(answers, tails, strict=True):

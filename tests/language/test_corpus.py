@@ -89,8 +89,7 @@ def test_letters_are_the_tokens_that_follow_the_prompt(tiny) -> None:  # type: i
         ids = corpus.answer_ids(tokenizer, prompt, list(corpus.letters(20)))
         assert len(set(ids)) == 20
         encoder = Encoder(tokenizer, prompt, TITLES, prompt_tokens=400)
-        trained = encoder.examples([[1], [2]], ["A", "T"], [[3, 4], [5, 6]])
-        assert [example.ids[example.start] for example in trained] == [ids[0], ids[19]]
+        assert [trained[0] for trained in encoder.answers(["A", "T"])] == [ids[0], ids[19]]
 
 
 def test_a_letter_of_several_tokens_and_too_many_letters_are_errors(tiny) -> None:  # type: ignore[no-untyped-def]
