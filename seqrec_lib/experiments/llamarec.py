@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from seqrec_lib.language.assessment import Assessment
     from seqrec_lib.language.candidates import Pools
     from seqrec_lib.language.pretrained import LanguageModel
-    from seqrec_lib.language.ranking import LetterRanker
+    from seqrec_lib.language.ranking import CandidateRanker
     from seqrec_lib.models.base import SequentialRecommender
 
 NAME = "llamarec"
@@ -137,6 +137,7 @@ def run(config: Config, context: Context) -> Outcome:
     from seqrec_lib.data import load
     from seqrec_lib.language.candidates import check_histories
     from seqrec_lib.language.ranker_training import Meter, teach
+    from seqrec_lib.language.ranking import LetterRanker
 
     prepare(quantized.base(config.source), context.report)
     sequences = load(config.dataset)
@@ -146,7 +147,9 @@ def run(config: Config, context: Context) -> Outcome:
     ranker = make_ranker(config, language, sequences, context.device)
     ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     meter = Meter()
-    history = teach(ranker, sequences, retriever, config.teaching, config.seed, meter)
+    history: list[dict[str, Any]] = []
+    if isinstance(ranker, LetterRanker):
+        history = teach(ranker, sequences, retriever, config.teaching, config.seed, meter)
     _keep(ranker, language, context.workdir / "keep" / KEPT, tuned=config.teaching.prompts != 0)
     ranker.stage = "tuned"
     result, _, cost = assess(ranker, sequences, retriever, config)
@@ -191,22 +194,25 @@ def tuned_model(config: Config, folder: Path, device: str) -> LanguageModel:
     return replace(language, provenance=language.provenance | described(config.source))
 
 
-def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
+def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> CandidateRanker:
     """The model with the prompt of ``config``, on its device; the seed decides its adapters."""
     import numpy as np
     import torch
 
-    from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles
-    from seqrec_lib.language.ranking import LetterRanker
+    from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, PAPER_RANKING, item_titles
+    from seqrec_lib.language.ranking import LetterRanker, TitleRanker
     from seqrec_lib.language.title_tokens import TITLES, names
 
     setting = config.setting
-    prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC)}[setting.prompt]
+    prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC, GPT4REC)}[setting.prompt]
     titles = names(sequences.n_items) if prompt is TITLES else item_titles(sequences)
     if setting.titles == "shuffled":
         order = np.random.default_rng(SHUFFLED).permutation(len(titles) - 1) + 1
         titles = ("", *(titles[item] for item in order))
-    ranker = LetterRanker(language, prompt, titles, setting)
+    by_titles = prompt is GPT4REC
+    ranker = (
+        TitleRanker(language, prompt, titles, setting) if by_titles else LetterRanker(language, prompt, titles, setting)
+    )
     if setting.lora_rank:
         adapted = quantized.with_adapter if quantized.is_quantized(config.source) else with_adapter
         how: dict[str, Any] = {"alpha": setting.lora_alpha, "dropout": setting.lora_dropout}
@@ -224,7 +230,7 @@ def _place(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
-def _keep(ranker: LetterRanker, language: LanguageModel, folder: Path, tuned: bool) -> None:
+def _keep(ranker: CandidateRanker, language: LanguageModel, folder: Path, tuned: bool) -> None:
     """Merge the adapters, but of four-bit weights, and keep what was tuned: elsewhere the source is the model."""
     four_bits = "quantisation" in language.provenance
     if hasattr(ranker.model, "merge_and_unload") and not four_bits:
@@ -238,7 +244,7 @@ def _keep(ranker: LetterRanker, language: LanguageModel, folder: Path, tuned: bo
 
 
 def assess(
-    ranker: LetterRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config
+    ranker: CandidateRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config
 ) -> tuple[Assessment, np.ndarray, dict[str, Any]]:
     """(assessment of the test users, with what places do where random orders are asked for; letters' logits; cost)."""
     import numpy as np
@@ -262,7 +268,7 @@ def assess(
     pools, _ = retrieve(retriever, sequences, users, k)
     if config.size is None:  # nothing is learnt from a pool without its target
         users, pools = users.take(pools.place >= 0), pools.take(pools.place >= 0)
-    scores = ranker.letter_logits(ranker.prompts(sequences, users, pools.items))
+    scores = ranker.scores(ranker.prompts(sequences, users, pools.items))
     result.add_blend(logits, best_blend(pools.scores, log_odds(scores), pools.place))
     if (pools.place >= 0).any():
         result.metrics["valid_subset_ndcg@10"] = subset_ndcg(scores, pools.place)
@@ -278,10 +284,10 @@ def assess(
     }
     if config.setting.orders and result.found.any():
         users = test.take(result.found)
-        empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * k]))[0]
+        empty = ranker.scores(ranker.encoder.prompts([[]], [[0] * k]))[0]
 
         def score(pools: Pools) -> np.ndarray:
-            return ranker.letter_logits(ranker.prompts(sequences, users, pools.items))
+            return ranker.scores(ranker.prompts(sequences, users, pools.items))
 
         rng = np.random.default_rng([config.seed, 0x0DE2])
         result.letters = position_bias(result, score, logits, empty, config.setting.orders, rng)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import llamarec
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import weights_of_parent
@@ -129,6 +130,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """
     refuse_unknown(parameters["arms"], ARMS, "arm")
     bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]], "negatives": []})
+    if any(base.teaching.prompts == 0 for base in bases):
+        raise SeqRecError("prompts is 0; what is tuned on preferences has been tuned on letters first: set prompts")
     configs = []
     for name in parameters["arms"]:
         arm = ARMS[name]
@@ -153,6 +156,7 @@ def run(config: Config, context: Context) -> Outcome:
     from seqrec_lib.language.objectives import Knobs
     from seqrec_lib.language.pairings import check, pairing
     from seqrec_lib.language.ranker_training import Meter, Tuning, tune
+    from seqrec_lib.language.ranking import LetterRanker
 
     sequences, setting = load(config.dataset), config.preference
     check(setting.negatives, sequences)
@@ -161,6 +165,7 @@ def run(config: Config, context: Context) -> Outcome:
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)
     ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
+    assert isinstance(ranker, LetterRanker)  # `plan` refuses a base that is not tuned, and titles are not
     ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     ranker.stage = "before"
     unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base)

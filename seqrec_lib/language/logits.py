@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from seqrec_lib.language.corpus import IGNORED
+from seqrec_lib.language.corpus import IGNORED, pad
 
 SHORTEST = 16  # tokens that texts must share to be read once: below, copying what is kept of them costs as much
 
@@ -98,6 +98,34 @@ def next_token_logits(
             input_ids=ids[:, known:], attention_mask=mask, logits_to_keep=(lengths - 1 - known)[:, None], **given
         )
     return out.logits[:, 0].float()
+
+
+@torch.no_grad()
+def continuation_log_probabilities(
+    model: Any, head: Sequence[int], tails: Sequence[Sequence[int]], block: int = 64
+) -> Tensor:
+    """(K,) float32: the sum of the log-probabilities of each tail's tokens behind the head, (the tokens of) a text.
+
+    The head is read once where the model keeps keys and values. Logits are computed for ``block`` positions at a time.
+    """
+    prefix = SharedPrefix.of(model, [head, head])
+    known = 0 if prefix is None else prefix.tokens
+    texts = pad([[*head, *tail] for tail in tails], 0)
+    ids = texts.ids.to(model.device)
+    mask = (torch.arange(ids.shape[1]) < texts.lengths[:, None]).to(model.device)
+    given = {"use_cache": False} if prefix is None else {"past_key_values": prefix.of_batch(len(tails))}
+    body = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = body.base_model(input_ids=ids[:, known:], attention_mask=mask.long(), **given).last_hidden_state
+    asked = mask[:, known + 1 :].clone()
+    asked[:, : len(head) - known - 1] = False
+    rows, targets = hidden[:, :-1][asked], ids[:, known + 1 :][asked]
+    output = body.get_output_embeddings()
+    each = [
+        -F.cross_entropy(output(part).float(), wanted, reduction="none")
+        for part, wanted in zip(rows.split(block), targets.split(block), strict=True)
+    ]
+    owner = asked.nonzero()[:, 0]
+    return torch.zeros(len(tails), device=model.device).index_add_(0, owner, torch.cat(each))
 
 
 def answer_loss_in_blocks(model: Any, ids: Tensor, mask: Tensor, labels: Tensor, block: int) -> Tensor:

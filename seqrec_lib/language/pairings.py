@@ -74,7 +74,7 @@ def pairing(
     elif kind == "retriever":
         scores = pools.scores.copy()
     elif kind == "own-error":
-        scores = ranker.letter_logits(texts)
+        scores = ranker.scores(texts)
     else:
         scores = rng.random(pools.items.shape)
     np.put_along_axis(scores, pools.place[:, None], -np.inf, 1)

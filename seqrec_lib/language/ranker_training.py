@@ -157,7 +157,7 @@ def tune(
     device = model.device
     reference = None
     if config.objective in NEEDS_REFERENCE:
-        reference = torch.from_numpy(ranker.letter_logits(examples.prompts)).to(device)
+        reference = torch.from_numpy(ranker.scores(examples.prompts)).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)

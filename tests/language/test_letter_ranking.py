@@ -58,8 +58,8 @@ def make_pools(data: Sequences, histories: Histories, seed: int = 0) -> Pools:
 def test_scores_are_the_whole_models_logits_whatever_the_batch(language, data, prompt) -> None:  # type: ignore[no-untyped-def]
     ranker, histories = make_ranker(language, data, prompt), data.split("test")
     prompts = ranker.prompts(data, histories, make_pools(data, histories).items)
-    found = ranker.letter_logits(prompts)
-    small = ranker.letter_logits(prompts, batch_tokens=1)
+    found = ranker.scores(prompts)
+    small = ranker.scores(prompts, batch_tokens=1)
     np.testing.assert_allclose(found, small, atol=2e-5)
     for row in (0, 5, 11):
         text = ranker.tokenizer.decode(prompts[row])
@@ -110,7 +110,7 @@ def test_every_objective_learns_its_examples(language, data, objective: str) -> 
     knobs = Knobs(lambda_=1.0)
     history = tune(ranker, examples, Tuning(objective, knobs, 1e-2, "constant", 1, batch=6, epochs=6))
     assert history[-1]["loss"] < history[0]["loss"]
-    logits = ranker.letter_logits(examples.prompts)
+    logits = ranker.scores(examples.prompts)
     rows = np.arange(len(logits))
     assert (logits[rows, examples.chosen] > logits[rows, examples.rejected]).mean() >= history[0]["accuracy"]
     assert history[-1]["margin"] > history[0]["margin"]
@@ -122,7 +122,7 @@ def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language,
         ranker = make_ranker(language, data)
         examples = some_examples(ranker, data)
         tune(ranker, examples, Tuning(learning_rate=1e-3, warmup_steps=1, batch=6))
-        logits.append(ranker.letter_logits(examples.prompts))
+        logits.append(ranker.scores(examples.prompts))
     assert (logits[0] == logits[1]).all()
     with pytest.raises(SeqRecError, match="same"):
         Examples(examples.prompts, examples.chosen, examples.chosen)
@@ -147,7 +147,7 @@ def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_
 
         ranker.folder, ranker.report_share = tmp_path, report
         history = tune(ranker, some_examples(ranker, data), config, name=name)
-        return history, ranker.letter_logits(some_examples(ranker, data).prompts), steps
+        return history, ranker.scores(some_examples(ranker, data).prompts), steps
 
     whole, logits, steps = run("whole")
     assert steps == 12
@@ -198,13 +198,13 @@ def test_a_checkpoint_in_the_hubs_format_ranks_and_takes_an_adapter(language, da
         loaded, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=4, prompt_tokens=200)
     )
     examples = some_examples(plain, data)
-    before = plain.letter_logits(examples.prompts)
-    np.testing.assert_allclose(before, make_ranker(language, data).letter_logits(examples.prompts), atol=1e-5)
+    before = plain.scores(examples.prompts)
+    np.testing.assert_allclose(before, make_ranker(language, data).scores(examples.prompts), atol=1e-5)
     weights = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     plain.model = with_adapter(loaded.model)
-    np.testing.assert_allclose(plain.letter_logits(examples.prompts), before, atol=1e-6)  # B starts at zero
+    np.testing.assert_allclose(plain.scores(examples.prompts), before, atol=1e-6)  # B starts at zero
     tune(plain, examples, Tuning(learning_rate=1e-2, warmup_steps=1, batch=6, epochs=2))
-    assert np.abs(plain.letter_logits(examples.prompts) - before).max() > 1e-3
+    assert np.abs(plain.scores(examples.prompts) - before).max() > 1e-3
     merged = plain.model.unload()
     for name, value in merged.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)  # the base is as it was

@@ -162,7 +162,7 @@ def test_ranking_goes_on_where_it_was_cut(data: Sequences, tmp_path: Any, monkey
     monkeypatch.setattr(ranking, "SECONDS", -1.0)
     ranker = make(data)
     prompts = examples(ranker, data).prompts
-    expected = ranker.letter_logits(prompts, batch_tokens=1)
+    expected = ranker.scores(prompts, batch_tokens=1)
     calls: list[int] = []
 
     def count(share: float, line: str) -> None:
@@ -172,14 +172,14 @@ def test_ranking_goes_on_where_it_was_cut(data: Sequences, tmp_path: Any, monkey
 
     ranker.folder, ranker.report_share = tmp_path, count
     with pytest.raises(KeyboardInterrupt):
-        ranker.letter_logits(prompts, batch_tokens=1)
+        ranker.scores(prompts, batch_tokens=1)
     again = make(data)
     again.folder, again.report_share = tmp_path, lambda *_: calls.append(1)
     found, reading = again.read(prompts, batch_tokens=1)
     assert (found == expected).all() and len(calls) == len(prompts)
     assert reading.tokens == sum(map(len, prompts))
     again.stage = "other"  # other weights: nothing is taken from those before
-    again.letter_logits(prompts, batch_tokens=1)
+    again.scores(prompts, batch_tokens=1)
     assert len(calls) == 2 * len(prompts)
 
 

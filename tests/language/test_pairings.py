@@ -85,7 +85,7 @@ def test_chosen_is_the_last_training_item_and_rejected_is_what_the_kind_says(ran
     assert len(by_text) == len(users)  # a prompt's history says whose it is
     for kind in ("random", "retriever", "own-error", "lightfm-pool"):
         found = make(kind, ranker, data).examples
-        logits = ranker.letter_logits(found.prompts)
+        logits = ranker.scores(found.prompts)
         for row, prompt in enumerate(found.prompts):
             pool, history = read(ranker, prompt)
             user = by_text[tuple(history)]

@@ -79,7 +79,7 @@ def test_a_short_training_finds_letters_and_without_the_head_it_does_not(data: S
         examples, _ = lessons(ranker, data, 0)
         tune(ranker, examples, Tuning("letters", learning_rate=5e-3, schedule="constant", warmup_steps=5, batch=20))
         unseen, place = lessons(ranker, data, 1)
-        reached.append(float((ranker.letter_logits(unseen.prompts).argmax(1) == place).mean()))
+        reached.append(float((ranker.scores(unseen.prompts).argmax(1) == place).mean()))
     assert reached[0] > 0.6
     assert reached[1] < 0.4  # chance is 0.2
 
@@ -99,6 +99,6 @@ def test_a_kept_model_comes_back_the_same(tmp_path: Any, data: Sequences) -> Non
     ranker.tokenizer.save_pretrained(tmp_path)
     again = LetterRanker(load(str(tmp_path)), TITLES, names(ITEMS), Setting(candidates=K, history=4))
     texts = lessons(ranker, data, 2)[0].prompts[:20]
-    np.testing.assert_allclose(again.letter_logits(texts), ranker.letter_logits(texts), atol=1e-6)
+    np.testing.assert_allclose(again.scores(texts), ranker.scores(texts), atol=1e-6)
     assert ranker.letter_ids == again.letter_ids
-    assert (make(seed=5).letter_logits(texts) != ranker.letter_logits(texts)).any()
+    assert (make(seed=5).scores(texts) != ranker.scores(texts)).any()
