@@ -167,7 +167,7 @@ class Ranker:
     def answer(self, history: np.ndarray) -> int:
         (items,), _ = self.retriever.server.recommend([history], self.ranker.candidates)
         prompts = self.ranker.encoder.prompts([history[-self.ranker.history :].tolist()], [items.tolist()])
-        self.ordered = items[np.argsort(-self.ranker.letter_logits(prompts)[0], kind="stable")]
+        self.ordered = items[np.argsort(-self.ranker.scores(prompts)[0], kind="stable")]
         return 0
 
 

@@ -57,8 +57,7 @@ def overridden(experiment: str) -> dict[str, list[str]]:
     from seqrec_lib.experiments.orpo import Preference
     from seqrec_lib.language.pretrained import Size
     from seqrec_lib.language.ranker_recipes import Setting, Teaching
-    from seqrec_lib.language.recipes import Writing
-    from seqrec_lib.language.tuning import Tuning
+    from seqrec_lib.language.recipes import Tuning, Writing
 
     models = {*MODELS[parameters_of("optimizers")["model"]].architecture, *names(TrainingConfig)} - {"seed"}
     everything = {name for spec in MODELS.values() for name in spec.architecture} | models

@@ -51,7 +51,9 @@ class Grid:
         return self.points[0][1].model
 
 
-SHARE = 8.0  # noise that the noise rule tolerates, in units of the signal: at 1 it asks for a third of an epoch
+PAPER: dict[str, Any] = {"rule": "paper", "lambda_": 2.0}
+# share: noise that the rule tolerates, in units of the signal: at 1 it asks for a third of an epoch.
+NOISE: dict[str, Any] = {"rule": "noise", "lambda_": 2.0, "share": 8.0}
 LARGE = 8  # micro-batches of the large batch
 TUNED: dict[str, float] = {
     "adam": 3e-3,
@@ -67,23 +69,20 @@ TUNED: dict[str, float] = {
 
 
 def adam(lr: float, label: str = "Adam") -> Arm:
-    """Adam at a constant rate (AdamW without decay), as the study's recipes use it."""
+    """At a constant rate (AdamW without decay), as the study's recipes use it."""
     return Arm(label, {"name": "adamw"}, training={"learning_rate": lr})
 
 
 def adam_large(lr: float) -> Arm:
-    """Adam on a large fixed batch."""
     return Arm("Adam, large batch", {"name": "adamw"}, {"rule": "fixed", "start": LARGE}, {"learning_rate": lr})
 
 
 def adamw_cosine(lr: float) -> Arm:
-    """AdamW with decay 0.01 and a cosine down to zero."""
     decayed = {"learning_rate": lr, "weight_decay": 0.01, "schedule": "cosine"}
     return Arm("AdamW, cosine", {"name": "adamw"}, training=decayed)
 
 
 def sgd(lr: float) -> Arm:
-    """Plain SGD."""
     return Arm("SGD", {"name": "sgd", "lr": lr})
 
 
@@ -94,16 +93,15 @@ def usgm(D: float, lr: float = 1.0, label: str = "USGM", **batching: Any) -> Arm
 
 def usgm_paper(lr: float) -> Arm:
     """Algorithm 1 with the paper's rule for the batch, at the D that was chosen without one."""
-    return usgm(TUNED["usgm"], lr, "USGM, paper's batching", rule="paper", lambda_=2.0)
+    return usgm(TUNED["usgm"], lr, "USGM, paper's batching", **PAPER)
 
 
 def usgm_noise(lr: float) -> Arm:
     """Algorithm 1 with the rule from noise and signal, at the D that was chosen without one."""
-    return usgm(TUNED["usgm"], lr, "USGM, noise rule", rule="noise", lambda_=2.0, share=SHARE)
+    return usgm(TUNED["usgm"], lr, "USGM, noise rule", **NOISE)
 
 
 def usgm_adam(lr: float, D: float = 10.0) -> Arm:
-    """Algorithm 1 in Adam's norm."""
     return Arm("USGM, Adam's norm", {"name": "usgm", "lr": lr, "D": D, "norm": "adam"})
 
 
@@ -127,7 +125,7 @@ ARMS: dict[str, Arm] = {
     "usgm-noise": usgm_noise(TUNED["usgm-noise"]),
     "usgm-adam": usgm_adam(TUNED["usgm-adam"]),
     "probing": probing(),
-    "probing-noise": probing(label="Probing USGM, noise rule", rule="noise", lambda_=2.0, share=SHARE),
+    "probing-noise": probing(label="Probing USGM, noise rule", **NOISE),
     "sasrec-adamw": _sasrec(adamw_cosine(TUNED["sasrec-adamw"])),
     "sasrec-probing": _sasrec(probing()),
 }
@@ -137,6 +135,9 @@ RATES_OF_SGD = (0.1, 0.3, 1.0, 3.0, 10.0)
 WIDE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DISTANCES = (0.1, 1.0, 10.0, 100.0)
 NEAR = (1e-3, 3e-3, 1e-2)  # for data on which five rates are too dear
+LAMBDAS = (1.25, 2.0, 8.0)
+TOKENS = (400, 1600, 6400)
+SHARES = (2.0, 8.0, 32.0, 128.0)
 
 
 def _with_b0(arm: Arm, tokens: float) -> Arm:
@@ -168,28 +169,11 @@ GRIDS: dict[str, Grid] = {
     "usgm-paper": _line("USGM, paper's batching, D = 100", "lr0", RATES_OF_SGD, usgm_paper, "usgm-paper"),
     "usgm-noise": _line("USGM, noise rule, D = 100", "lr0", RATES_OF_SGD, usgm_noise, "usgm-noise"),
     "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4), probing, full=True),
-    "lambda-paper": _line(
-        "USGM, paper's batching", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="paper", lambda_=x)
-    ),
-    "lambda-noise": _line(
-        "USGM, noise rule", "lambda", (1.25, 2.0, 8.0), lambda x: usgm(10.0, rule="noise", lambda_=x, share=SHARE)
-    ),
-    "b0-paper": _line(
-        "USGM, paper's batching", "B0", (400, 1600, 6400), lambda b: _with_b0(usgm(10.0, rule="paper", lambda_=2.0), b)
-    ),
-    "b0-noise": _line(
-        "USGM, noise rule",
-        "B0",
-        (400, 1600, 6400),
-        lambda b: _with_b0(usgm(10.0, rule="noise", lambda_=2.0, share=SHARE), b),
-    ),
-    "share": _line(
-        "Probing USGM, noise rule",
-        "share",
-        (2.0, 8.0, 32.0, 128.0),
-        lambda x: probing(rule="noise", lambda_=2.0, share=x),
-        full=True,
-    ),
+    "lambda-paper": _line("USGM, paper's batching", "lambda", LAMBDAS, lambda x: usgm(10.0, **PAPER | {"lambda_": x})),
+    "lambda-noise": _line("USGM, noise rule", "lambda", LAMBDAS, lambda x: usgm(10.0, **NOISE | {"lambda_": x})),
+    "b0-paper": _line("USGM, paper's batching", "B0", TOKENS, lambda b: _with_b0(usgm(10.0, **PAPER), b)),
+    "b0-noise": _line("USGM, noise rule", "B0", TOKENS, lambda b: _with_b0(usgm(10.0, **NOISE), b)),
+    "share": _line("Probing USGM, noise rule", "share", SHARES, lambda x: probing(**NOISE | {"share": x}), full=True),
     "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
     "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),
     "sasrec-adamw": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "sasrec-adamw", model="sasrec"),
@@ -205,14 +189,7 @@ WITHOUT_TUNING: dict[str, tuple[str, ...]] = {
     "sasrec-probing": ("sasrec-adamw", "sasrec-adamw-near"),
 }
 
-# By model ("": the page's own): arms of tuned Adam, the harder yardstick first, and that of the variant without a rate
-# to tune, which stands beside the first that a page has.
-TUNED_AND_FREE: dict[str, tuple[tuple[str, ...], str]] = {
-    "": (("adam", "adamw-cosine"), "probing"),
-    "sasrec": (("sasrec-adamw",), "sasrec-probing"),
-}
-
-NOISE = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")
+POINT = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")
 
 
 @dataclass(frozen=True)
@@ -220,7 +197,6 @@ class Config(Checked):
     """One run.
 
     Attributes:
-        kind: "train" or "noise".
         optimizer: ``name`` (adamw | sgd | usgm | probing) and its settings; AdamW's are in ``training``.
         batching: ``rule`` and settings of `AdaptiveBatchSize`; empty: one batch a step. Of kind "noise": ``draws``.
     """
@@ -256,12 +232,7 @@ class Cell:
     **dict.fromkeys(("epochs", "grid_epochs", "beta_epochs", "draws"), Count),
 )
 def cells(parameters: Mapping[str, Any]) -> list[Cell]:
-    """Everything that the page shows, with the run behind it; two places may rest on one run.
-
-    Raises:
-        SeqRecError: an unknown data set, model, arm or grid, an override that no model has, or a value that is not
-            allowed.
-    """
+    """Everything that the page shows, with the run behind it; two places may rest on one run."""
     from seqrec_lib.data import registry
 
     registry.get(parameters["dataset"])
@@ -286,7 +257,7 @@ def cells(parameters: Mapping[str, Any]) -> list[Cell]:
         for values, arm in GRIDS[grid].points
     ]
     if parameters["measure_beta"]:
-        point = replace(NOISE, batching=dict(NOISE.batching) | {"draws": parameters["draws"]})
+        point = replace(POINT, batching=dict(POINT.batching) | {"draws": parameters["draws"]})
         found.append(Cell(_config(point, parameters, own, seeds[0], parameters["beta_epochs"])))
     return found
 

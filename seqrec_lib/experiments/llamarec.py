@@ -18,16 +18,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqrec_lib.checksums import seal
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import load_recommender, weights_of_parent
 from seqrec_lib.language import quantized
 from seqrec_lib.language.adapters import with_adapter
-from seqrec_lib.language.hub_format import quiet
+from seqrec_lib.language.hub_format import quiet, save
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
 from seqrec_lib.language.sources import check_content, content_hash, described, prepare
+from seqrec_lib.language.title_tokens import SOURCE
 from seqrec_lib.models import COUNTED
 from seqrec_lib.results import ADDED_LATER, plain
 from seqrec_lib.validation import AnyNames, Checked, Names, Seed, Seeds, Settings, plans
@@ -36,15 +38,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.language.assessment import Assessment
     from seqrec_lib.language.candidates import Pools
     from seqrec_lib.language.pretrained import LanguageModel
-    from seqrec_lib.language.ranking import LetterRanker
+    from seqrec_lib.language.ranking import CandidateRanker
     from seqrec_lib.models.base import SequentialRecommender
 
 NAME = "llamarec"
 MODEL = "llamarec"
 KEPT = "model"  # the tuned model's folder within `keep`
-SCRATCH = "scratch:titles"
 SHUFFLED = 0x717135  # of the titles' random order, which is the same for all rankers
 GOLDEN: dict[str, dict[str, Any]] = {
     "letter-rankers": {
@@ -93,21 +95,19 @@ def revision(config: Config) -> int:
 def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``retrievers``, each kind of ``negatives`` to be taught on, and each of ``seeds``.
 
-    ``source`` is a hub id, a folder, or scratch:titles; with nf4: before an id or a folder, its weights are kept in
-    four bits. ``overrides`` are fields of `Size`, `Setting` and `Teaching`; ``retriever_overrides``, where given, are
-    those of the retriever's recipe.
+    ``source`` is one of `sources`, or scratch:titles; with nf4: in front, its weights are kept in four bits.
+    ``overrides`` are fields of `Size`, `Setting` and `Teaching`; ``retriever_overrides`` of the retriever's recipe.
 
     Raises:
-        SeqRecError: an unknown data set, retriever or override, a value that is not allowed, title tokens for a model
-            that has none, or four-bit weights where they cannot be.
+        SeqRecError: a name or a value that is not allowed, alone or with the others.
     """
     from seqrec_lib.data import registry
 
-    dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SCRATCH
+    dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SOURCE
     size, setting, teaching = resolve(dataset, source, parameters.get("overrides"))
     quantized.check(source, setting.lora_rank)
-    if (setting.prompt == "titles") != (source == SCRATCH):
-        raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SCRATCH}, and nothing else")
+    if (setting.prompt == "titles") != (source == SOURCE):
+        raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SOURCE}, and nothing else")
     recipe = parameters.get("retriever_overrides") or RETRIEVER.get(dataset, {})
     digest = content_hash(quantized.base(source))
     configs: list[Config] = []
@@ -120,10 +120,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
             raise SeqRecError(f"d_model is {size.d_model}; it should be at least that of {name}, which is {width}")
         for kind in parameters.get("negatives") or [setting.negatives]:
             own = replace(setting, negatives=kind)
-            configs += [
-                Config(retriever, dataset, MODEL, seed, source, size, own, teaching, digest)
-                for seed in parameters["seeds"]
-            ]
+            for seed in parameters["seeds"]:
+                configs.append(Config(retriever, dataset, MODEL, seed, source, size, own, teaching, digest))
     return configs
 
 
@@ -139,6 +137,7 @@ def run(config: Config, context: Context) -> Outcome:
     from seqrec_lib.data import load
     from seqrec_lib.language.candidates import check_histories
     from seqrec_lib.language.ranker_training import Meter, teach
+    from seqrec_lib.language.ranking import LetterRanker
 
     prepare(quantized.base(config.source), context.report)
     sequences = load(config.dataset)
@@ -146,30 +145,20 @@ def run(config: Config, context: Context) -> Outcome:
     retriever = load_retriever(config.retriever, sequences, context)
     language = new_model(config, sequences, retriever, context.device)
     ranker = make_ranker(config, language, sequences, context.device)
-    ranker.keep_in(context.workdir, context.report, context.report_share)
+    ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     meter = Meter()
-    history = teach(
-        ranker,
-        sequences,
-        retriever,
-        config.setting,
-        config.teaching,
-        config.seed,
-        report=context.report_share,
-        warn=context.report,
-        folder=context.workdir,
-        meter=meter,
-    )
-    _keep(ranker, language, context.workdir, tuned=config.teaching.prompts != 0)
+    history: list[dict[str, Any]] = []
+    if isinstance(ranker, LetterRanker):
+        history = teach(ranker, sequences, retriever, config.teaching, config.seed, meter)
+    _keep(ranker, language, context.workdir / "keep" / KEPT, tuned=config.teaching.prompts != 0)
     ranker.stage = "tuned"
-    result, logits, cost = assess(ranker, sequences, retriever, config, config.seed)
+    result, _, cost = assess(ranker, sequences, retriever, config)
     tables = {"ranks": pa.table(result.columns)}
-    if config.setting.orders and result.found.any():
-        tables["letters"] = pa.table(measure_bias(ranker, sequences, result, logits, config))
+    if result.letters:
+        tables["letters"] = pa.table(result.letters)
     cost |= meter.cost(ranker.model.device)
-    outcome = outcome_of(sequences, result.metrics, cost, language.provenance)
-    outcome.history, outcome.tables = history, tables
-    return outcome
+    made = {"language_model": language.provenance}
+    return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
 
 
 def load_retriever(config: accuracy.Config, sequences: Sequences, context: Context) -> SequentialRecommender:
@@ -194,7 +183,7 @@ def new_model(
     return title_model(sequences.n_items, config.size, config.seed, vectors)
 
 
-def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageModel:
+def tuned_model(config: Config, folder: Path, device: str) -> LanguageModel:
     """What the run of ``config`` kept in ``folder``; its provenance says where its weights came from at first."""
     from seqrec_lib.language import pretrained
 
@@ -205,28 +194,24 @@ def tuned_model(config: Config, folder: Path, device: str = "auto") -> LanguageM
     return replace(language, provenance=language.provenance | described(config.source))
 
 
-def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> LetterRanker:
+def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, device: str) -> CandidateRanker:
     """The model with the prompt of ``config``, on its device; the seed decides its adapters."""
     import numpy as np
     import torch
 
-    from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles
-    from seqrec_lib.language.ranking import LetterRanker
+    from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, PAPER_RANKING, item_titles
+    from seqrec_lib.language.ranking import LetterRanker, TitleRanker
     from seqrec_lib.language.title_tokens import TITLES, names
 
     setting = config.setting
-    prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC)}[setting.prompt]
+    prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC, GPT4REC)}[setting.prompt]
     titles = names(sequences.n_items) if prompt is TITLES else item_titles(sequences)
     if setting.titles == "shuffled":
         order = np.random.default_rng(SHUFFLED).permutation(len(titles) - 1) + 1
         titles = ("", *(titles[item] for item in order))
-    ranker = LetterRanker(
-        language,
-        prompt,
-        titles,
-        candidates=setting.candidates,
-        history=setting.history,
-        prompt_tokens=setting.prompt_tokens,
+    by_titles = prompt is GPT4REC
+    ranker = (
+        TitleRanker(language, prompt, titles, setting) if by_titles else LetterRanker(language, prompt, titles, setting)
     )
     if setting.lora_rank:
         adapted = quantized.with_adapter if quantized.is_quantized(config.source) else with_adapter
@@ -245,36 +230,28 @@ def _place(device: str) -> str:
     return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
-def _keep(ranker: LetterRanker, language: LanguageModel, workdir: Path, tuned: bool) -> None:
+def _keep(ranker: CandidateRanker, language: LanguageModel, folder: Path, tuned: bool) -> None:
     """Merge the adapters, but of four-bit weights, and keep what was tuned: elsewhere the source is the model."""
-    from seqrec_lib.checksums import seal
-
-    folder = workdir / "keep" / KEPT
-    if "quantisation" in language.provenance:
-        if not tuned:
-            return
+    four_bits = "quantisation" in language.provenance
+    if hasattr(ranker.model, "merge_and_unload") and not four_bits:
+        ranker.model = ranker.model.merge_and_unload().eval()
+    if tuned and four_bits:
         quantized.save(ranker.model, ranker.tokenizer, language.provenance, folder)
-    else:
-        model = ranker.model.merge_and_unload() if hasattr(ranker.model, "merge_and_unload") else ranker.model
-        ranker.model = model.eval()
-        if not tuned:
-            return
-        with quiet():
-            ranker.model.save_pretrained(folder)
-            ranker.tokenizer.save_pretrained(folder)
-    seal(folder.parent)
+    elif tuned:
+        save(ranker.model, ranker.tokenizer, folder)
+    if tuned:
+        seal(folder.parent)
 
 
 def assess(
-    ranker: LetterRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config, seed: int
-) -> tuple[Any, np.ndarray, dict[str, Any]]:
-    """(assessment of the test users, their letters' logits, cost)."""
+    ranker: CandidateRanker, sequences: Sequences, retriever: SequentialRecommender, config: Config
+) -> tuple[Assessment, np.ndarray, dict[str, Any]]:
+    """(assessment of the test users, with what places do where random orders are asked for; letters' logits; cost)."""
     import numpy as np
 
-    from seqrec_lib.evaluate.metrics import rank_metrics
-    from seqrec_lib.language.assessment import Assessment
+    from seqrec_lib.language.assessment import Assessment, best_blend, log_odds, position_bias, subset_ndcg
     from seqrec_lib.language.candidates import retrieve
-    from seqrec_lib.language.ranking import best_blend, log_odds, pool_ranks
+    from seqrec_lib.models.popularity import Popularity
 
     k, test, valid = config.setting.candidates, sequences.split("test"), sequences.split("valid")
     begin = time.perf_counter()
@@ -284,18 +261,17 @@ def assess(
     logits = np.zeros((len(test), k), np.float32)
     logits[asked], reading = ranker.read(ranker.prompts(sequences, test.take(asked), result.pools.items[asked]))
     result.add("", logits)
-    result.add_popularity(sequences)
+    result.add("popularity_", Popularity(sequences).counts.numpy()[result.pools.items])
 
-    some = np.sort(np.random.default_rng([seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
+    some = np.sort(np.random.default_rng([config.seed, 0xB1E2D]).permutation(len(valid))[: config.setting.valid_users])
     users = valid.take(some)
     pools, _ = retrieve(retriever, sequences, users, k)
     if config.size is None:  # nothing is learnt from a pool without its target
         users, pools = users.take(pools.place >= 0), pools.take(pools.place >= 0)
-    scores = ranker.scores(sequences, users, pools)
+    scores = ranker.scores(ranker.prompts(sequences, users, pools.items))
     result.add_blend(logits, best_blend(pools.scores, log_odds(scores), pools.place))
     if (pools.place >= 0).any():
-        ranks = pool_ranks(scores, pools.place)[pools.place >= 0]
-        result.metrics["valid_subset_ndcg@10"] = rank_metrics(ranks, (10,))["ndcg@10"]
+        result.metrics["valid_subset_ndcg@10"] = subset_ndcg(scores, pools.place)
     total, body = quantized.parameter_counts(ranker.model)
     cost = {
         "parameters": total,
@@ -306,35 +282,13 @@ def assess(
         "rank_tokens_per_second": reading.tokens / max(reading.seconds, 1e-9),
         "peak_memory_bytes": accuracy.peak_memory(ranker.model.device.type),
     }
+    if config.setting.orders and result.found.any():
+        users = test.take(result.found)
+        empty = ranker.scores(ranker.encoder.prompts([[]], [[0] * k]))[0]
+
+        def score(pools: Pools) -> np.ndarray:
+            return ranker.scores(ranker.prompts(sequences, users, pools.items))
+
+        rng = np.random.default_rng([config.seed, 0x0DE2])
+        result.letters = position_bias(result, score, logits, empty, config.setting.orders, rng)
     return result, logits, cost
-
-
-def measure_bias(
-    ranker: LetterRanker, sequences: Sequences, result: Any, logits: np.ndarray, config: Config
-) -> dict[str, np.ndarray]:
-    """`position_bias` for the test users: metrics go into ``result``, the table comes back."""
-    import numpy as np
-
-    from seqrec_lib.language.assessment import position_bias
-
-    test, found = sequences.split("test"), result.found
-    users = test.take(found)
-    empty = ranker.letter_logits(ranker.encoder.prompts([[]], [[0] * config.setting.candidates]))[0]
-
-    def score(pools: Pools) -> np.ndarray:
-        return ranker.scores(sequences, users, pools)
-
-    rng = np.random.default_rng([config.seed, 0x0DE2])
-    return position_bias(result, score, logits, empty, config.setting.orders, rng)
-
-
-def outcome_of(
-    sequences: Sequences, metrics: dict[str, float], cost: dict[str, Any], provenance: Mapping[str, Any]
-) -> Outcome:
-    """An outcome about these sequences, with where the language model comes from."""
-    return Outcome(
-        dataset=sequences.description(),
-        metrics=metrics,
-        cost=cost,
-        environment={"language_model": dict(provenance)},
-    )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import llamarec
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import weights_of_parent
@@ -75,9 +76,7 @@ class Preference(Checked):
     """How an arm is tuned.
 
     Attributes:
-        objective, negatives: see `objectives` and `pairings`.
-        lambda_, beta, gamma: of the objectives (`objectives.Knobs`).
-        learning_rate, schedule, warmup_steps: see `ranker_training.Tuning`.
+        objective, negatives: see `objectives`, whose `Knobs` the next three are, and `pairings`.
         batch: prompts of a step. epochs: prompts, in units of the number of users.
     """
 
@@ -128,12 +127,11 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """A run for each of ``arms`` and each of ``seeds``, on the ranker that `llamarec.plan` gives for the rest.
 
     ``tuning`` are fields of `Preference`, ``overrides`` are of the fine-tuned ranker.
-
-    Raises:
-        SeqRecError: an unknown arm or field, a value that is not allowed, and what `llamarec.plan` raises.
     """
     refuse_unknown(parameters["arms"], ARMS, "arm")
     bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]], "negatives": []})
+    if any(base.teaching.prompts == 0 for base in bases):
+        raise SeqRecError("prompts is 0; what is tuned on preferences has been tuned on letters first: set prompts")
     configs = []
     for name in parameters["arms"]:
         arm = ARMS[name]
@@ -158,6 +156,7 @@ def run(config: Config, context: Context) -> Outcome:
     from seqrec_lib.language.objectives import Knobs
     from seqrec_lib.language.pairings import check, pairing
     from seqrec_lib.language.ranker_training import Meter, Tuning, tune
+    from seqrec_lib.language.ranking import LetterRanker
 
     sequences, setting = load(config.dataset), config.preference
     check(setting.negatives, sequences)
@@ -166,13 +165,10 @@ def run(config: Config, context: Context) -> Outcome:
     retriever = llamarec.load_retriever(config.base.retriever, sequences, context)
     language = llamarec.tuned_model(config.base, folder, context.device)
     ranker = llamarec.make_ranker(config.base, language, sequences, context.device)
-    ranker.keep_in(context.workdir, context.report, context.report_share)
+    assert isinstance(ranker, LetterRanker)  # `plan` refuses a base that is not tuned, and titles are not
+    ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     ranker.stage = "before"
-    unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
-    bases: dict[str, float] = {}
-    if config.base.setting.orders and unchanged.found.any():
-        llamarec.measure_bias(ranker, sequences, unchanged, before, config.base)
-        bases = {name: value for name, value in unchanged.metrics.items() if name.startswith(ORDERS)}
+    unchanged, before, cost_before = llamarec.assess(ranker, sequences, retriever, config.base)
     rng = np.random.default_rng([config.seed, 0x0DD5])
     prompts = setting.epochs * sequences.n_users
     pairs = pairing(setting.negatives, ranker, sequences, retriever, prompts, rng)
@@ -186,22 +182,12 @@ def run(config: Config, context: Context) -> Outcome:
         seed=config.seed,
     )
     meter = Meter()
-    history = tune(
-        ranker,
-        pairs.examples,
-        tuning,
-        report=context.report_share,
-        checkpoint=context.workdir / "tuning.pt",
-        data=sequences.split_hash,
-        warn=context.report,
-        meter=meter,
-    )
+    history = tune(ranker, pairs.examples, tuning, data=sequences.split_hash, meter=meter)
     ranker.stage = "after"
-    result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base, config.seed)
+    result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base)
     result.add("before_", before)
-    if bases:
-        llamarec.measure_bias(ranker, sequences, result, after, config.base)
-        result.metrics |= {f"before_{name}": value for name, value in bases.items()}
+    bases = {name: value for name, value in unchanged.metrics.items() if name.startswith(ORDERS)}
+    result.metrics |= {f"before_{name}": value for name, value in bases.items()}
     asked = result.asked
     result.metrics |= changes(sequences, result.pools.items[asked], before[asked], after[asked])
     cost |= {
@@ -210,9 +196,8 @@ def run(config: Config, context: Context) -> Outcome:
         "before_milliseconds_per_user": cost_before["milliseconds_per_user"],
         **pairs.counts,
     }
-    outcome = llamarec.outcome_of(sequences, result.metrics, cost, language.provenance)
-    outcome.history, outcome.tables = history, {"ranks": pa.table(result.columns)}
-    return outcome
+    tables, made = {"ranks": pa.table(result.columns)}, {"language_model": language.provenance}
+    return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
 
 
 def changes(sequences: Sequences, items: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, float]:

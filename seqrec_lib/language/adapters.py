@@ -35,12 +35,15 @@ def with_adapter(
         SeqRecError: the model has no such layer.
     """
     from peft import LoraConfig, TaskType, get_peft_model
+    from torch import nn
 
     kind, depth = model.config.model_type, int(getattr(model.config, "num_hidden_layers", 0))
     if targets == "query-value":
         names = ["q_proj", "v_proj"]
     elif targets == "all-linear":
-        names = NAMES.get(kind) or _linear(model)
+        output = model.get_output_embeddings()
+        linear = [name for name, own in model.named_modules() if isinstance(own, nn.Linear) and own is not output]
+        names = NAMES.get(kind) or sorted({name.rpartition(".")[2] for name in linear})
     else:
         names = list(targets)
     config = LoraConfig(
@@ -58,12 +61,3 @@ def with_adapter(
             return get_peft_model(model, config)
     except ValueError as error:
         raise SeqRecError(f"no adapter on {', '.join(names)}: {str(error)[:120]}") from None
-
-
-def _linear(model: Any) -> list[str]:
-    """Last names of a model's linear layers, without the output layer."""
-    from torch import nn
-
-    output = model.get_output_embeddings()
-    linear = [name for name, own in model.named_modules() if isinstance(own, nn.Linear) and own is not output]
-    return sorted({name.rpartition(".")[2] for name in linear})

@@ -3,15 +3,14 @@
 The search is that of transformers' `generate` with `num_beams=m`: at each step the 2m best continuations of a user's
 beams are looked at; those among the best m that end (or reach the longest length) are finished, the best m that do not
 end go on. A score is the log-probability of the tokens divided by length^length_penalty. A user is done as soon as no
-beam can pass the worst of m finished ones; done users leave the batch, which `generate` cannot do.
-
-With a length penalty of 0, this study's default, a score is the log-probability of the whole query, and the order of
-the beams is the model's own order of titles. (1, transformers' default, prefers long titles.)
+beam can pass the worst of m finished ones; done users leave the batch, which `generate` cannot do. With a length
+penalty of 0, this study's default, a score is the log-probability of the whole query. (1, transformers' default,
+prefers long titles.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +37,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Search:
-    """beams: kept for each user. steps: tokens of a query at most, the end of text included. length_penalty: see
-    above."""
+    """beams: kept for each user. steps: tokens of a query at most, with the end of text. length_penalty: see above."""
 
     beams: int = 20
     steps: int = 24
@@ -54,15 +52,14 @@ def search(
     end: int,
     *,
     trie: TitleTrie | None = None,
-    report: Any = None,
+    report: Callable[[float], None] = lambda share: None,
 ) -> list[list[Query]]:
     """Each prompt's queries, best first: ``setting.beams`` of them, fewer where a trie has fewer titles.
 
     Args:
-        model: a causal language model of transformers. GPT-2 and Mamba-2 decode with this study's states, others with
-            transformers' own.
+        model: GPT-2 and Mamba-2 decode with this study's `states`, others with transformers' own.
         prompts: token ids. end: the end of text. trie: where given, only its rows are written.
-        report: takes (prompts done, prompts).
+        report: takes the share of prompts that are done.
 
     Raises:
         SeqRecError: prompt and query together are longer than the model's positions.
@@ -87,8 +84,7 @@ def search(
         for i, own in zip(batch, queries, strict=True):
             found[i] = own
         done += len(batch)
-        if report is not None:
-            report(done, len(prompts))
+        report(done / len(prompts))
     model.train(was_training)
     return found
 
@@ -147,7 +143,10 @@ def _search(
             )
             states.keep(left)
         logits = states.step(token, beam)
-    return _queries(scores, texts, end)
+    return [
+        [Query(_cut(row, end), score) for score, row in zip(own, rows, strict=True) if score > -torch.inf]
+        for own, rows in zip(scores.tolist(), texts.tolist(), strict=True)
+    ]
 
 
 def _top(logp: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -182,13 +181,6 @@ def _finish(
     kept, index = own.topk(m)
     scores[users], texts[users] = kept, _of(rows, index)
     return scores, texts
-
-
-def _queries(scores: Tensor, texts: Tensor, end: int) -> list[list[Query]]:
-    return [
-        [Query(_cut(row, end), score) for score, row in zip(own, rows, strict=True) if score > -torch.inf]
-        for own, rows in zip(scores.tolist(), texts.tolist(), strict=True)
-    ]
 
 
 def _cut(tokens: list[int], end: int) -> tuple[int, ...]:

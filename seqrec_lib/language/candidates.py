@@ -1,9 +1,7 @@
 """Candidates of a retriever: its first K items for each history, and pools of candidates to train a ranker on.
 
-Only the first K items and scores are kept, never a score for every user and item. A pool for training holds the item
-that was really chosen and K - 1 others: at random over the catalogue (LlamaRec's way), the retriever's own first ones,
-or half of each. LlamaRec trains on random others in random order and is asked about the retriever's best in the
-retriever's order; both are switches here.
+A pool for training holds the item that was really chosen and K - 1 others: at random over the catalogue in random order
+(LlamaRec's way), the retriever's own first ones, or half of each.
 
 Glossary: n histories, K candidates, V = items + 1 scores. ``place``: where the target stands in a pool, -1: nowhere.
 """
@@ -12,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,8 +19,6 @@ from seqrec_lib.data.sequences import Histories, Sequences, user_batches
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import Recommender, check_scores, gather_histories, target_ranks
 
-Negatives = Literal["random", "retriever", "mixed"]
-Order = Literal["shuffled", "ordered"]
 SHORTEST = 2  # items of a history to learn from
 _USERS_AT_A_TIME = 256
 
@@ -50,10 +45,9 @@ class Pools:
 
 
 def check_histories(sequences: Sequences, k: int) -> None:
-    """What the data must hold for pools of ``k`` candidates, in training and in the test, known before any training.
+    """What the data must hold for pools of ``k`` candidates, known before any training.
 
-    The test histories are the longest: where they leave ``k`` unseen items, all others leave enough, with and without
-    their target.
+    The test histories are the longest: where they leave ``k`` unseen items, all others leave enough.
 
     Raises:
         SeqRecError: a test history leaves fewer than ``k`` unseen items, or no training sequence has a prefix to learn
@@ -82,15 +76,12 @@ def retrieve(
 ) -> tuple[Pools, np.ndarray]:
     """The retriever's first ``k`` items for each history, best first, and the target's rank in its whole list.
 
-    With ``exclude_seen`` the items of the history are no candidates, the target included where it is one of them: a
-    list that is made without knowing the target cannot make an exception for it.
+    With ``exclude_seen`` the items of the history are no candidates, also the target where it is one of them.
 
     Raises:
-        SeqRecError: the catalogue has fewer than ``k`` items.
+        SeqRecError: a history leaves fewer than ``k`` unseen items.
         ValueError: the model's scores are NaN or +inf, or -inf for a target.
     """
-    if not 2 <= k <= sequences.n_items:
-        raise SeqRecError(f"{k} candidates of {sequences.n_items} items; ask for 2 or more, at most that many")
     n = len(histories)
     found, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     rank = np.empty(n, np.int32)
@@ -119,11 +110,7 @@ def pool_scores(model: Recommender, sequences: Sequences, histories: Histories, 
 def _scored(
     model: Recommender, sequences: Sequences, histories: Histories, exclude_seen: bool
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """(indices, scores) of one batch of histories after another.
-
-    Raises:
-        ValueError: the model's scores are NaN or +inf, or -inf for a target.
-    """
+    """(indices, scores) of one batch of histories after another; what `retrieve` raises of scores is raised here."""
     items = torch.from_numpy(sequences.items).to(torch.int64)
     for batch in user_batches(histories, _USERS_AT_A_TIME):
         start, stop = (torch.from_numpy(x[batch]).to(torch.int64) for x in (histories.start, histories.stop))
@@ -137,16 +124,14 @@ def _scored(
         yield batch, values
 
 
-def sample_prefixes(
-    sequences: Sequences, per_user: int, rng: np.random.Generator, *, shortest: int = SHORTEST
-) -> Histories:
+def sample_prefixes(sequences: Sequences, per_user: int, rng: np.random.Generator) -> Histories:
     """Up to ``per_user`` prefixes of each training sequence with their next items, drawn without repetition.
 
-    A user whose training sequence is too short for a history of ``shortest`` items gives none.
+    A user whose training sequence is too short for a history of `SHORTEST` items gives none.
     """
     owners, positions = [], []
     for user, (begin, end) in enumerate(zip(sequences.offsets[:-1], sequences.offsets[1:] - 2, strict=True)):
-        choices = np.arange(begin + shortest, end)
+        choices = np.arange(begin + SHORTEST, end)
         drawn = np.sort(rng.permutation(choices)[:per_user])
         owners.append(np.full(len(drawn), user))
         positions.append(drawn)
@@ -159,10 +144,7 @@ def random_items(
 ) -> np.ndarray:
     """(n, k) int32: distinct items for each history, uniform over those that are neither in it nor its target.
 
-    ``also``: (n, m) further items to leave out.
-
-    Raises:
-        SeqRecError: a history leaves fewer than ``k`` items.
+    ``also``: (n, m) further items to leave out. Every history leaves ``k`` (`check_histories`).
     """
     found = np.empty((len(histories), k), np.int32)
     for row, (start, stop, target) in enumerate(zip(histories.start, histories.stop, histories.targets, strict=True)):
@@ -171,10 +153,7 @@ def random_items(
         free[sequences.items[start:stop]] = False
         if also is not None:
             free[also[row]] = False
-        items = np.flatnonzero(free)
-        if len(items) < k:
-            raise SeqRecError(f"a history leaves {len(items)} items to draw {k} negatives from; use fewer candidates")
-        found[row] = rng.choice(items, k, replace=False)
+        found[row] = rng.choice(np.flatnonzero(free), k, replace=False)
     return found
 
 
@@ -188,15 +167,7 @@ def training_pools(
     negatives: str = "random",
     order: str = "shuffled",
 ) -> Pools:
-    """Pools of the target and ``k`` - 1 others for each history, shuffled, or in the retriever's order.
-
-    Raises:
-        SeqRecError: an unknown kind of negatives or order.
-    """
-    if negatives not in ("random", "retriever", "mixed") or order not in ("shuffled", "ordered"):
-        raise SeqRecError(
-            f"negatives {negatives!r} in order {order!r}; use random, retriever or mixed, and shuffled or ordered"
-        )
+    """Pools of the target and ``k`` - 1 others (random | retriever | mixed) for each history, shuffled or ordered."""
     hard = {"random": 0, "retriever": k - 1, "mixed": (k - 1) // 2}[negatives]
     others = np.empty((len(histories), 0), np.int32)
     if hard:

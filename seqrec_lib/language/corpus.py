@@ -2,10 +2,10 @@
 
 A prompt is text with two places: the history and, where a model picks from candidates, the candidate pool. What the
 model is to write is the *answer*. A prompt never ends in a space: with byte-level tokenizers the space belongs to the
-answer's first token (" A" is not "A"), and a prompt that took it away would ask for tokens that were never trained.
+answer's first token (" A" is not "A").
 
 Histories that do not fit are cut at their old end, title by title; a title alone that is too long is cut to its first
-tokens. Batches are padded on the right, and what is read is the last real position (`pretrained.next_token_logits`).
+tokens. Batches are padded on the right, and what is read is the last real position (`logits.next_token_logits`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from seqrec_lib.errors import SeqRecError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from seqrec_lib.data.sequences import Sequences
+    from seqrec_lib.data.sequences import Histories, Sequences
 
 IGNORED = -100  # label of a position that takes no part in the loss (torch's and transformers' convention)
 TITLE_TOKENS = 32  # tokens of a title, at most (LlamaRec's limit; the longest title of MovieLens-1M has 33 of Llama's)
@@ -34,10 +34,8 @@ class Prompt:
     """Text around titles.
 
     Attributes:
-        name: for records.
         text: with ``{history}`` and, where there are candidates, ``{candidates}``; does not end in a space.
-        item, joint: how one title of the history is written (``{title}``, and ``{n}`` counting from 1), and what stands
-            between two.
+        item, joint: how a title of the history is written (``{title}``, ``{n}``), and what stands between two.
         candidate, candidate_joint: the same for candidates (``{title}``, ``{letter}``).
         answer: what the model writes after the text: ``{answer}``, with the space in front of it, if any.
     """
@@ -49,10 +47,6 @@ class Prompt:
     candidate: str = ""
     candidate_joint: str = " "
     answer: str = " {answer}"
-
-    def __post_init__(self) -> None:
-        if self.text.endswith(" "):
-            raise SeqRecError(f"prompt {self.name!r} ends in a space; give the space to its answer")
 
     def render(self, history: Sequence[str], candidates: Sequence[str] = ()) -> str:
         """The prompt for a history (oldest first) and candidates, without an answer.
@@ -68,11 +62,7 @@ class Prompt:
         return self.text.format(history=items, candidates=pool)
 
     def complete(self, answer: str) -> str:
-        """The answer as it stands after the prompt.
-
-        >>> GPT4REC.complete("Silent Comet")
-        ' Silent Comet'
-        """
+        """The answer as it stands after the prompt."""
         return self.answer.format(answer=answer)
 
 
@@ -106,14 +96,7 @@ LLAMAREC = Prompt(
 
 
 def letters(count: int) -> str:
-    """The index letters of ``count`` candidates.
-
-    Raises:
-        SeqRecError: more candidates than letters.
-
-    >>> letters(4)
-    'ABCD'
-    """
+    """The index letters of ``count`` candidates, "ABC..."; SeqRecError where there are not so many."""
     if count > len(string.ascii_uppercase):
         raise SeqRecError(f"{count} candidates, but there are {len(string.ascii_uppercase)} letters; ask for fewer")
     return string.ascii_uppercase[:count]
@@ -129,13 +112,16 @@ def clean_title(title: str) -> str:
 
 
 def item_titles(sequences: Sequences) -> tuple[str, ...]:
-    """(n_items + 1,) cleaned titles by item id, "" for padding; an item without a title is "item LABEL".
-
-    So no item drops out of the task; the label is the source's own id.
-    """
+    """(n_items + 1,) cleaned titles by item id, "" for padding; an item without a title is "item LABEL"."""
     texts = [clean_title(title) for title in sequences.titles]
     named = (text or f"item {label}" for text, label in zip(texts[1:], sequences.item_labels[1:], strict=True))
     return ("", *named)
+
+
+def latest_items(sequences: Sequences, histories: Histories, count: int) -> list[list[int]]:
+    """The last ``count`` items of each history, oldest first; all of a shorter one."""
+    first = np.maximum(histories.start, histories.stop - count)
+    return [sequences.items[a:b].tolist() for a, b in zip(first, histories.stop, strict=True)]
 
 
 def split_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -143,27 +129,17 @@ def split_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if len(texts) else []
 
 
-def first_ids(tokenizer: Any) -> list[int]:
-    """What this tokenizer puts in front of a text: [bos] for Llama's, nothing for GPT-2's."""
-    given = tokenizer("")["input_ids"]
-    return given[:1] if given and given[0] == tokenizer.bos_token_id else []
-
-
 def shortened(tokenizer: Any, titles: Sequence[str], tokens: int) -> tuple[str, ...]:
     """Titles cut to at most ``tokens`` tokens, at the boundary of a character."""
-    if not titles:
-        return ()
-    encoded = tokenizer(list(titles), add_special_tokens=False, return_offsets_mapping=True)
-    short = []
-    for title, ids, offsets in zip(titles, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        if len(ids) > tokens:
-            title = title[: offsets[tokens][0]].rstrip()  # in front of the first token too many
-        short.append(title)
-    return tuple(short)
+    encoded = tokenizer(list(titles), add_special_tokens=False, return_offsets_mapping=True) if titles else {}
+    offsets = encoded.get("offset_mapping", ())
+    return tuple(
+        title if len(own) <= tokens else title[: own[tokens][0]].rstrip()  # in front of the first token too many
+        for title, own in zip(titles, offsets, strict=True)
+    )
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Token ids of prompt and answer; the answer begins at index ``start``."""
 
     ids: list[int]
@@ -175,10 +151,8 @@ class Encoder:
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        prompt: the text around the titles.
         titles: (n_items + 1,) by item id, from `item_titles`.
-        prompt_tokens: tokens of a prompt, at most; the answer comes on top.
-        title_tokens: tokens of one title, at most.
+        prompt_tokens: tokens of a prompt, at most; the answer comes on top. title_tokens: of one title, at most.
     """
 
     def __init__(
@@ -191,7 +165,8 @@ class Encoder:
         title_tokens: int = TITLE_TOKENS,
     ) -> None:
         self.tokenizer, self.prompt, self.prompt_tokens = tokenizer, prompt, prompt_tokens
-        self.first = first_ids(tokenizer)
+        given = tokenizer("")["input_ids"]  # what stands in front of a text: [bos] for Llama's, nothing for GPT-2's
+        self.first = given[:1] if given and given[0] == tokenizer.bos_token_id else []
         self.titles = shortened(tokenizer, titles, title_tokens)
         written = [" " + prompt.item.format(title=title, n=99) + prompt.joint.rstrip(" ") for title in self.titles]
         self.sizes = np.array([len(ids) for ids in split_ids(tokenizer, written)], dtype=np.int64)
@@ -207,11 +182,20 @@ class Encoder:
             SeqRecError: the candidates alone, or with them the last title, exceed the budget.
         """
         pools = candidates or [()] * len(histories)
-        kept = [self._fitting(history) for history in histories]
+        # How many of the last titles fit by their own sizes; the exact count is taken from the whole text.
+        sizes = [self.sizes[np.asarray(h[-self.prompt_tokens :], dtype=np.int64)][::-1].cumsum() for h in histories]
+        fitting = [int(np.searchsorted(own, self.prompt_tokens, side="right")) for own in sizes]
+        kept = [max(min(len(h), 1), n) for h, n in zip(histories, fitting, strict=True)]
         encoded: list[list[int]] = [[] for _ in histories]
         open_ = list(range(len(histories)))
         while open_:
-            texts = [self._text(histories[i], kept[i], pools[i]) for i in open_]
+            texts = [
+                self.prompt.render(
+                    [self.titles[item] for item in histories[i][len(histories[i]) - kept[i] :]],
+                    [self.titles[item] for item in pools[i]],
+                )
+                for i in open_
+            ]
             for i, ids in zip(open_, split_ids(self.tokenizer, texts), strict=True):
                 encoded[i] = self.first + ids
             open_ = [i for i in open_ if len(encoded[i]) > self.prompt_tokens]
@@ -224,46 +208,28 @@ class Encoder:
                     )
         return encoded
 
-    def examples(
-        self,
-        histories: Sequence[Sequence[int]],
-        answers: Sequence[str],
-        candidates: Sequence[Sequence[int]] | None = None,
-    ) -> list[Encoded]:
+    def examples(self, histories: Sequence[Sequence[int]], answers: Sequence[str]) -> list[Encoded]:
         """Prompts with their answers and an end of text: what a model is trained on."""
-        prompts = self.prompts(histories, candidates)
-        tails = self.answers(answers)
-        return [Encoded(head + tail, len(head)) for head, tail in zip(prompts, tails, strict=True)]
+        both = zip(self.prompts(histories), self.answers(answers), strict=True)
+        return [Encoded(head + tail, len(head)) for head, tail in both]
 
     def answers(self, answers: Sequence[str]) -> list[list[int]]:
         """Token ids of answers as they stand after the prompt, with the end of text."""
         end = self.tokenizer.eos_token_id
         return [[*ids, end] for ids in split_ids(self.tokenizer, [self.prompt.complete(text) for text in answers])]
 
-    def _fitting(self, history: Sequence[int]) -> int:
-        """How many of the last titles fit by their own sizes (the exact count is taken from the whole text)."""
-        sizes = self.sizes[np.asarray(history[-self.prompt_tokens :], dtype=np.int64)][::-1].cumsum()
-        return max(min(len(history), 1), int(np.searchsorted(sizes, self.prompt_tokens, side="right")))
 
-    def _text(self, history: Sequence[int], kept: int, pool: Sequence[int]) -> str:
-        return self.prompt.render(
-            [self.titles[i] for i in history[len(history) - kept :]], [self.titles[i] for i in pool]
-        )
-
-
-def answer_ids(
-    tokenizer: Any, prompt: Prompt, answers: Sequence[str], history: Sequence[str] = ("A title",)
-) -> list[int]:
+def answer_ids(tokenizer: Any, prompt: Prompt, answers: Sequence[str]) -> list[int]:
     """The one token that each short answer is after this very prompt (a verbalizer's ids).
 
     LlamaRec's released code looks letters up alone, which with Llama's tokenizer are other tokens than those after its
-    prompt: it ranks by tokens that were never trained. Here the answer is encoded behind the prompt.
+    prompt: it ranks by tokens that were never trained.
 
     Raises:
         SeqRecError: an answer is not exactly one token there, or two answers are the same token.
     """
     pool = ["B title"] * min(len(answers), 2) if prompt.candidate else []
-    text = prompt.render(history, pool)
+    text = prompt.render(["A title"], pool)
     head, *whole = split_ids(tokenizer, [text, *(text + prompt.complete(answer) for answer in answers)])
     tails = [ids[len(head) :] if ids[: len(head)] == head else [] for ids in whole]
     for answer, tail in zip(answers, tails, strict=True):
@@ -277,30 +243,21 @@ def answer_ids(
     return found
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Right-padded token ids (B, L) int64 and their lengths (B,)."""
 
     ids: Tensor
     lengths: Tensor
 
-    @property
-    def mask(self) -> Tensor:
-        """(B, L) int64, 1 at real tokens."""
-        import torch
-
-        return (torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]).long()
-
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Batch:
     """Rows of token ids as one right-padded batch; ``value`` fills up (any id: it is masked and never read)."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.full((len(rows), int(lengths.max())), value, dtype=torch.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
-    return Batch(ids, lengths)
+    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    ids = pad_sequence(tensors, batch_first=True, padding_value=value)
+    return Batch(ids, torch.tensor([len(row) for row in rows]))
 
 
 def collate(examples: Sequence[Encoded], value: int, *, loss_on: str = "answer") -> dict[str, Tensor]:
@@ -309,9 +266,8 @@ def collate(examples: Sequence[Encoded], value: int, *, loss_on: str = "answer")
     ``loss_on``: "answer" (what comes after the prompt) or "all" (every token but the first, which has nothing before
     it; the model shifts the labels itself).
     """
-    batch = pad([example.ids for example in examples], value)
-    labels = batch.ids.masked_fill(batch.mask == 0, IGNORED)
-    if loss_on == "answer":
-        for number, example in enumerate(examples):
-            labels[number, : example.start] = IGNORED
-    return {"input_ids": batch.ids, "attention_mask": batch.mask, "labels": labels}
+    ids, _ = pad([example.ids for example in examples], value)
+    mask, _ = pad([[1] * len(example.ids) for example in examples], 0)
+    heads = [example.start if loss_on == "answer" else 0 for example in examples]
+    labels, _ = pad([[IGNORED] * n + own.ids[n:] for own, n in zip(examples, heads, strict=True)], IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

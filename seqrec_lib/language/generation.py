@@ -2,21 +2,22 @@
 
 A *writer* gives each user some queries, best first: a language model's beams, the last title, or the titles that most
 often followed it. `TitleSearch` finds items for each, and `merged` makes one list. With constrained beams every query
-is a
-title, and the list holds the items of that title: no search is needed.
+is a title, and the list holds the items of that title.
 
-A list ranks its own items only. A target that is not in the list has rank n_items + 1, one place below the catalogue:
-no metric at a cut-off up to the list's length can tell the difference, and no rank is made up.
+A list ranks its own items only. A target that is not in the list has rank n_items + 1, one place below the catalogue.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import numpy as np
 
 from seqrec_lib.data.sequences import Histories, Sequences
+from seqrec_lib.evaluate.metrics import CUTOFFS, rank_metrics
+from seqrec_lib.language.recipes import Writing
 from seqrec_lib.language.search import TitleSearch, merged, words
 
 
@@ -35,17 +36,9 @@ class Catalogue:
             self.items.setdefault(titles[item], []).append(item)
         self.words = [frozenset(words(title)) for title in titles]
 
-    @property
-    def n_items(self) -> int:
-        return len(self.titles) - 1
-
     def engine(self, k1: float = 1.5, b: float = 0.75) -> TitleSearch:
         """BM25 over the titles."""
         return TitleSearch(self.titles, self.popularity, k1, b)
-
-    def is_title(self, query: str) -> bool:
-        """Whether a query is exactly the title of some item."""
-        return query in self.items
 
 
 def training_counts(sequences: Sequences) -> np.ndarray:
@@ -63,8 +56,7 @@ def last_titles(sequences: Sequences, histories: Histories, titles: Sequence[str
 def following_titles(sequences: Sequences, histories: Histories, titles: Sequence[str], count: int) -> list[list[str]]:
     """``count`` queries for each history: the titles that followed its last one most often in training.
 
-    Ties, and what is missing, by popularity. A title that two items share counts for both: a language model could not
-    tell them apart either.
+    Ties, and what is missing, by popularity. A title that two items share counts for both.
     """
     texts = {text: number for number, text in enumerate(dict.fromkeys(titles))}
     names = list(texts)
@@ -95,19 +87,12 @@ def searched(
     each: int = 1,
     seen: Sequence[Collection[int]] | None = None,
 ) -> list[list[int]]:
-    """Each user's list of at most ``length`` items, from BM25's results for the user's queries.
-
-    ``each``: items that a query gives in its turn (see `merged`). ``seen``: items of each user to pass over.
-    """
-    depth = length + (max(map(len, seen), default=0) if seen is not None else 0)
+    """Each user's list of at most ``length`` items from BM25's results, without the items ``seen``; see `merged`."""
+    passed = seen if seen is not None else [()] * len(queries)
+    depth = length + max(map(len, passed), default=0)
     return [
-        merged(
-            [engine.find(query, depth) for query in own],
-            length,
-            each=each,
-            without=seen[user] if seen is not None else (),
-        )
-        for user, own in enumerate(queries)
+        merged([engine.find(query, depth) for query in own], length, each=each, without=without)
+        for own, without in zip(queries, passed, strict=True)
     ]
 
 
@@ -120,19 +105,14 @@ def named(
 ) -> list[list[int]]:
     """Each user's list where queries are titles: the items of each title in turn."""
     lists = []
-    for user, own in enumerate(queries):
-        without = set(seen[user]) if seen is not None else set()
+    for own, without in zip(queries, seen if seen is not None else [()] * len(queries), strict=True):
         items = (item for query in own for item in catalogue.items.get(query, ()) if item not in without)
         lists.append(list(dict.fromkeys(items))[:length])
     return lists
 
 
 def list_ranks(lists: Sequence[Sequence[int]], targets: np.ndarray, n_items: int) -> np.ndarray:
-    """The place of each target in its list, from 1; n_items + 1 where it is not there. (n_users,) int32.
-
-    >>> list_ranks([[4, 2], [3]], np.array([2, 9]), 9)
-    array([ 2, 10], dtype=int32)
-    """
+    """The place of each target in its list, from 1; n_items + 1 where it is not there. (n_users,) int32."""
     ranks = [
         own.index(target) + 1 if target in own else n_items + 1
         for own, target in zip(map(list, lists), targets.tolist(), strict=True)
@@ -151,8 +131,7 @@ def seen_items(sequences: Sequences, histories: Histories) -> list[set[int]]:
 def diversity(catalogue: Catalogue, lists: Sequence[Sequence[int]], k: int) -> float:
     """How different the titles of a list are: the mean over users of the mean Jaccard distance of two titles' words.
 
-    GPT4Rec measures this over categories and brands, which our data sets do not all have. 0 where all titles of the
-    lists have the same words, 1 where no two share one. Users with fewer than two items are left out.
+    GPT4Rec measures this over categories and brands. Users with fewer than two items are left out.
     """
     means = []
     for own in lists:
@@ -166,3 +145,44 @@ def diversity(catalogue: Catalogue, lists: Sequence[Sequence[int]], k: int) -> f
 def coverage(lists: Sequence[Sequence[int]], k: int, n_items: int) -> float:
     """The share of the catalogue that somebody's first ``k`` items contain."""
     return len({item for own in lists for item in own[:k]}) / n_items
+
+
+class Lists:
+    """Collects the lists of a run's test users: their metrics and ranks, under a prefix each."""
+
+    def __init__(self, sequences: Sequences, titles: Sequence[str], setting: Writing) -> None:
+        self.catalogue, self.setting = Catalogue(titles, training_counts(sequences)), setting
+        self.n_items, self.test = sequences.n_items, sequences.split("test")
+        self.engine = self.catalogue.engine(setting.k1[0], setting.b[0])
+        self.seen = seen_items(sequences, self.test)
+        self.metrics: dict[str, float] = {}
+        self.columns: dict[str, np.ndarray] = {}
+
+    def choose_constants(self, queries: Sequence[Sequence[str]], targets: np.ndarray, each: int) -> dict[str, float]:
+        """Give BM25 the constants with which these validation users have the best NDCG@10 (the first of equals)."""
+        scores = {}
+        for k1, b in itertools.product(self.setting.k1, self.setting.b):
+            self.engine.tune(k1, b)
+            lists = searched(self.engine, queries, self.setting.length, each=each)
+            scores[k1, b] = rank_metrics(list_ranks(lists, targets, self.n_items), (10,))["ndcg@10"]
+        k1, b = max(scores, key=lambda pair: scores[pair])
+        self.engine.tune(k1, b)
+        return {"bm25_k1": k1, "bm25_b": b, "valid_ndcg@10": scores[k1, b]}
+
+    def search(self, prefix: str, queries: Sequence[Sequence[str]], each: int) -> None:
+        """Lists by BM25."""
+        self.add(prefix, partial(searched, self.engine, queries, self.setting.length, each=each))
+
+    def add(self, prefix: str, make: Callable[..., list[list[int]]]) -> None:
+        """The lists that ``make`` gives, and those that it gives with the items to pass over, ``seen``."""
+        plain = make()
+        cutoffs = [k for k in CUTOFFS if k <= self.setting.length]  # a list of 10 says nothing about the first 20
+        for mask, lists in (("", plain), ("masked_", make(seen=self.seen))):
+            ranks = list_ranks(lists, self.test.targets, self.n_items)
+            self.columns[f"{prefix}{mask}rank"] = ranks
+            self.metrics |= {f"{prefix}{mask}{name}": value for name, value in rank_metrics(ranks, cutoffs).items()}
+        self.metrics |= {
+            f"{prefix}diversity@10": diversity(self.catalogue, plain, 10),
+            f"{prefix}coverage@10": coverage(plain, 10, self.n_items),
+            f"{prefix}list_length": float(np.mean([len(own) for own in plain])),
+        }

@@ -2,8 +2,8 @@
 
 ``gguf:models/x.gguf`` names the file, or, where it lies in parts, what x.gguf.part00, x.gguf.part01 ... are parts of.
 transformers reads the file with the package `gguf`; the values that the bits stand for are written as float32 into the
-cache, beside the tokenizer that the file holds, and are from then on an ordinary model. The folder is written under
-another name, sealed (`seqrec_lib.checksums`) and renamed, so that a kill leaves no half of one.
+cache, beside the tokenizer that the file holds. The folder is written under another name, sealed and renamed, so that a
+kill leaves no half of one.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from seqrec_lib.checksums import damage, seal
 from seqrec_lib.data.download import ChecksumError
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language.hub_format import quiet, readable
-from seqrec_lib.places import from_user, make_cache
+from seqrec_lib.language.hub_format import quiet, readable, save
+from seqrec_lib.places import from_user
 
 PREFIX = "gguf:"
 ORIGIN = "origin.json"  # in a converted folder: name, gguf_sha256, gguf_types (tensors of each kind of number)
 SPARE = 200_000_000  # bytes beyond the weights: tokenizer, and what else the disk has to do meanwhile
-
-_SUMS: dict[tuple[Any, ...], str] = {}  # of files, by their names, sizes and times
-_DAMAGE: dict[tuple[Any, ...], str] = {}  # of folders, likewise: a gigabyte is read once in a process
 
 
 def parts_of(source: str) -> list[Path]:
@@ -51,38 +49,33 @@ def parts_of(source: str) -> list[Path]:
 
 def sum_of(paths: Sequence[Path]) -> str:
     """SHA-256 of files as one, in hex."""
-    place = _as_it_is(paths)
-    if place not in _SUMS:
-        digest = hashlib.sha256()
-        for path in paths:
-            with path.open("rb") as stream:
-                while block := stream.read(2**22):
-                    digest.update(block)
-        _SUMS[place] = digest.hexdigest()
-    return _SUMS[place]
+    return _sum(file_states(paths))
 
 
 def damage_of(folder: Path) -> str:
     """`checksums.damage`, computed anew where a file of the folder has changed."""
-    place = (folder, *_as_it_is(sorted(path for path in folder.rglob("*") if path.is_file())))
-    if place not in _DAMAGE:
-        _DAMAGE[place] = damage(folder)
-    return _DAMAGE[place]
+    return _damage(folder, file_states(sorted(path for path in folder.rglob("*") if path.is_file())))
 
 
-def _as_it_is(paths: Sequence[Path]) -> tuple[Any, ...]:
+def file_states(paths: Sequence[Path]) -> tuple[Any, ...]:
+    """Names, sizes and times of files. What is computed of a gigabyte is kept by them: it is read once in a process."""
     at = [(str(path), path.stat()) for path in paths]
     return tuple((name, own.st_ino, own.st_size, own.st_mtime_ns, own.st_ctime_ns) for name, own in at)
 
 
-def converted(source: str, report: Callable[[str], None] = lambda line: None) -> Path:
-    """The folder of a ``gguf:`` source, converted now where it is not in the cache, or damaged there.
+@cache
+def _sum(files: tuple[Any, ...]) -> str:
+    digest = hashlib.sha256()
+    for name, *_ in files:
+        with open(name, "rb") as stream:
+            while block := stream.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()
 
-    Raises:
-        SeqRecError: what `parts_of` and `convert` raise.
-    """
-    paths = parts_of(source)
-    return convert(paths, make_cache("models") / f"gguf-{sum_of(paths)[:16]}", Path(source).name, report=report)
+
+@cache
+def _damage(folder: Path, files: tuple[Any, ...]) -> str:
+    return damage(folder)
 
 
 def convert(
@@ -101,8 +94,7 @@ def convert(
         beside: files to be kept with it, such as its licence.
 
     Raises:
-        SeqRecError: the package `gguf` is missing, the disk too full, or the file is damaged or of a kind that
-            transformers does not read.
+        SeqRecError: no package `gguf`, a full disk, or a file that transformers does not read.
         ChecksumError: the file is not the expected one.
     """
     from filelock import FileLock
@@ -134,6 +126,8 @@ def convert(
 
 
 def _convert(paths: Sequence[Path], folder: Path, name: str, known: str, report: Callable[[str], None]) -> None:
+    from gguf import GGUFReader
+
     joined = paths[0]
     if len(paths) > 1:
         _need(folder, sum(path.stat().st_size for path in paths))
@@ -143,12 +137,12 @@ def _convert(paths: Sequence[Path], folder: Path, name: str, known: str, report:
                 with path.open("rb") as part:
                     shutil.copyfileobj(part, whole, 2**22)
     with readable(name), quiet(), redirect_stderr(io.StringIO()):  # a bar that no switch of transformers reaches
-        weights, types = _content(joined)
+        tensors = GGUFReader(joined).tensors
+        weights, types = sum(int(own.n_elements) for own in tensors), Counter(own.tensor_type.name for own in tensors)
         _need(folder, 4 * weights + SPARE)
         report(f"{name}: {weights:,} weights are written as float32, {4 * weights / 1e9:.1f} GB; this takes minutes")
         model, tokenizer = _read(joined)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save(model, tokenizer, folder)
     if len(paths) > 1:
         joined.unlink()
     origin = {"name": name, "gguf_sha256": known, "gguf_types": types}
@@ -162,14 +156,6 @@ def _need(folder: Path, bytes_: int) -> None:
             f"{folder.parent} has {free / 1e9:.1f} GB free and the model needs {bytes_ / 1e9:.1f}; free space, or set "
             "SEQREC_CACHE to a folder with more"
         )
-
-
-def _content(path: Path) -> tuple[int, dict[str, int]]:
-    """Number of weights, and of tensors of each kind of number, from the head of a file."""
-    from gguf import GGUFReader
-
-    tensors = GGUFReader(path).tensors
-    return sum(int(own.n_elements) for own in tensors), dict(Counter(own.tensor_type.name for own in tensors))
 
 
 def _read(path: Path) -> tuple[Any, Any]:

@@ -91,6 +91,13 @@ def tokenizer_of(source: str, folder: Path) -> Any:
     return tokenizer
 
 
+def save(model: Any, tokenizer: Any, folder: Path, **how: Any) -> None:
+    """Write a model and its tokenizer; ``how`` goes to the model's ``save_pretrained``."""
+    with quiet():
+        model.save_pretrained(folder, **how)
+        tokenizer.save_pretrained(folder)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within: transformers shows no bars and no remarks below an error (its own state is put back)."""

@@ -1,8 +1,8 @@
 """What follows a text: logits at its last token, or the loss of what follows, from one forward pass.
 
-Two things are spared. The output layer sees one position of each text and, where only some tokens are asked for, only
-their rows: a vocabulary of 262,144 tokens is more than half of the work of a model of 270 million weights. And what all
-texts of a call begin with, such as an instruction, is read once (`SharedPrefix`).
+The output layer sees one position of each text and, where only some tokens are asked for, only their rows: a vocabulary
+of 262,144 tokens is more than half of the work of a model of 270 million weights. What all texts of a call begin with,
+such as an instruction, is read once (`SharedPrefix`).
 
 Glossary: B texts, L tokens, V tokens of the vocabulary, K of interest.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from seqrec_lib.language.corpus import IGNORED
+from seqrec_lib.language.corpus import IGNORED, pad
 
 SHORTEST = 16  # tokens that texts must share to be read once: below, copying what is kept of them costs as much
 
@@ -40,7 +40,7 @@ class _Rows(nn.Module):
 
 @contextmanager
 def _rows_alone(model: Any, rows: Tensor) -> Iterator[None]:
-    """Within: the model's output layer has these rows only; whatever the model does to logits, it does to theirs."""
+    """Within: the model's output layer has these rows only."""
     layer = model.get_output_embeddings()
     model.set_output_embeddings(_Rows(layer, rows))
     try:
@@ -50,11 +50,7 @@ def _rows_alone(model: Any, rows: Tensor) -> Iterator[None]:
 
 
 class SharedPrefix:
-    """Keys and values of the tokens that all texts begin with.
-
-    Attributes:
-        tokens: how many they are.
-    """
+    """Keys and values of the ``tokens`` tokens that all texts begin with."""
 
     def __init__(self, cache: Any, tokens: int) -> None:
         self.cache, self.tokens = cache, tokens
@@ -86,8 +82,8 @@ def next_token_logits(
     """Logits for what follows each right-padded text, read at its last real token.
 
     Args:
-        ids: (B, L). lengths: (B,), at least 1. columns: token ids (K,) of interest, all by default. prefix: of all
-            texts, whose ids begin with it.
+        ids: (B, L). lengths: (B,), at least 1. columns: token ids (K,) of interest, all by default.
+        prefix: what the ids of all texts begin with.
 
     Returns:
         (B, V) or (B, K), float32.
@@ -104,11 +100,38 @@ def next_token_logits(
     return out.logits[:, 0].float()
 
 
+@torch.no_grad()
+def continuation_log_probabilities(
+    model: Any, head: Sequence[int], tails: Sequence[Sequence[int]], block: int = 64
+) -> Tensor:
+    """(K,) float32: the sum of the log-probabilities of each tail's tokens behind the head, (the tokens of) a text.
+
+    The head is read once where the model keeps keys and values. Logits are computed for ``block`` positions at a time.
+    """
+    prefix = SharedPrefix.of(model, [head, head])
+    known = 0 if prefix is None else prefix.tokens
+    texts = pad([[*head, *tail] for tail in tails], 0)
+    ids = texts.ids.to(model.device)
+    mask = (torch.arange(ids.shape[1]) < texts.lengths[:, None]).to(model.device)
+    given = {"use_cache": False} if prefix is None else {"past_key_values": prefix.of_batch(len(tails))}
+    body = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = body.base_model(input_ids=ids[:, known:], attention_mask=mask.long(), **given).last_hidden_state
+    asked = mask[:, known + 1 :].clone()
+    asked[:, : len(head) - known - 1] = False
+    rows, targets = hidden[:, :-1][asked], ids[:, known + 1 :][asked]
+    output = body.get_output_embeddings()
+    each = [
+        -F.cross_entropy(output(part).float(), wanted, reduction="none")
+        for part, wanted in zip(rows.split(block), targets.split(block), strict=True)
+    ]
+    owner = asked.nonzero()[:, 0]
+    return torch.zeros(len(tails), device=model.device).index_add_(0, owner, torch.cat(each))
+
+
 def answer_loss_in_blocks(model: Any, ids: Tensor, mask: Tensor, labels: Tensor, block: int) -> Tensor:
     """Mean cross-entropy of the next tokens that ``labels`` ask for, (), as the model's own loss has it.
 
-    The vocabulary is multiplied only where there is a label, for ``block`` positions at a time, and in the backward
-    pass once more: what is held is block x V numbers, not B x L x V.
+    Logits are computed for ``block`` positions with a label at a time, and in the backward pass once more.
 
     Args:
         ids, mask, labels: (B, L), labels `corpus.IGNORED` where nothing is asked.

@@ -1,8 +1,8 @@
 """How many tokens a step of tuning may hold at once, so that a stated bound on memory is kept.
 
-In a forward pass each layer keeps tensors for the backward pass, so that memory grows with the tokens of a micro-batch.
-What one prompt keeps is counted, not guessed: a probe reads the longest one and adds up what autograd saved. The bound
-less weights, gradients, the optimizer's moments and `OVERHEAD`, over what a token keeps, is the number of tokens.
+Each layer keeps tensors for the backward pass, so that memory grows with the tokens of a micro-batch. A probe reads the
+longest prompt and adds up what autograd saved. The bound less weights, gradients, the optimizer's moments and
+`OVERHEAD`, over what a token keeps, is the number of tokens.
 
 Gradient checkpointing keeps each layer's input alone and computes the rest again: a third more work. A core of a CPU
 computes prompts one by one as fast as together, so it pays only where not even the longest prompt fits otherwise.
@@ -48,8 +48,13 @@ def plan_steps(model: Any, loss_of: Callable[[], Tensor], longest: int, bound: i
         model: in training, on its device. loss_of: the loss of its longest prompt, of ``longest`` tokens.
         bound: bytes; by default that of the device.
     """
-    bound = bound or bound_of(model.device)
-    left, most = bound - OVERHEAD - _fixed(model), ENOUGH if model.device.type == "cpu" else 2**31
+    cuda = model.device.type == "cuda"
+    if bound is None:
+        bound = 9 * torch.cuda.get_device_properties(model.device).total_memory // 10 if cuda else BOUND
+    # Weights, and gradients and Adam's two moments of those that are trained.
+    weights = {p.data_ptr(): p for p in model.parameters()}.values()
+    fixed = sum(p.numel() * (p.element_size() + 12 * p.requires_grad) for p in weights)
+    left, most = bound - OVERHEAD - fixed, 2**31 if cuda else ENOUGH
     saved, flops = probe(model, loss_of)
     flops /= longest
     each = GROWTH * saved / longest
@@ -64,13 +69,6 @@ def plan_steps(model: Any, loss_of: Callable[[], Tensor], longest: int, bound: i
     least = GROWTH * (inputs + saved / layers) / longest  # of one layer at a time, everything
     tokens = max(min(int(left / least), most), longest)
     return StepPlan(tokens, True, bound, left >= least * longest, flops)
-
-
-def bound_of(device: torch.device) -> int:
-    """Bytes that a tuning may take on a device."""
-    if device.type == "cuda":
-        return 9 * torch.cuda.get_device_properties(device).total_memory // 10
-    return BOUND
 
 
 def set_checkpointing(model: Any, on: bool) -> None:
@@ -103,9 +101,3 @@ def probe(model: Any, loss_of: Callable[[], Tensor]) -> tuple[int, float]:
         loss.backward()
     model.zero_grad(set_to_none=True)
     return sum(seen.values()), float(counter.get_total_flops())
-
-
-def _fixed(model: Any) -> int:
-    """Bytes of weights, and of gradients and Adam's two moments of those that are trained."""
-    each = {p.data_ptr(): p for p in model.parameters()}.values()
-    return sum(p.numel() * (p.element_size() + 12 * p.requires_grad) for p in each)

@@ -1,10 +1,7 @@
 """transformers' Mamba-2 with this study's mixer: the same weights, the same numbers, several times as fast on a CPU.
 
-transformers computes Mamba-2 on a CPU in plain PyTorch. `fast_mixers` exchanges its mixers, for the time of a `with`,
-for `seqrec_lib.ssm.Mamba2` holding the very same parameters, whose names in the state dict stay as they are;
-checkpoints, optimizers and `save_pretrained` do not notice.
-
-Right padding only, and no cache: decoding has its own (`states`).
+`fast_mixers` exchanges transformers' mixers, for the time of a `with`, for `seqrec_lib.ssm.Mamba2` holding the very
+same parameters under the same names. Right padding only, and no cache: decoding has its own (`states`).
 """
 
 from __future__ import annotations

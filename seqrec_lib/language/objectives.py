@@ -13,14 +13,12 @@ r the reference model's (the model before tuning):
     orpo-multi  the same with the rejected letters' odds summed
 
 With b = 1, no reference and all other letters rejected, s-dpo *is* letters: log(1 + sum_l exp(z_l - z_w)) is the
-cross-entropy. A ranker that was fine-tuned on letters has had the listwise preference loss already; a pair is a part
-of it.
+cross-entropy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,8 +27,7 @@ from torch.nn import functional as F
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.orpo import odds_ratio_loss, token_log_odds
 
-Objective = Literal["sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi"]
-OBJECTIVES: tuple[Objective, ...] = ("sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi")
+OBJECTIVES = ("sft", "letters", "dpo", "s-dpo", "simpo", "orpo", "orpo-multi")
 NEEDS_REFERENCE = ("dpo", "s-dpo")
 LETTERS_ALONE = ("letters", "dpo", "s-dpo", "simpo")  # the others take odds over the whole vocabulary
 
@@ -42,12 +39,6 @@ class Knobs:
     beta: float = 1.0
     gamma: float = 0.5
     lambda_: float = 0.05
-
-
-def check(objective: str) -> None:
-    """Raise SeqRecError where there is no such objective."""
-    if objective not in OBJECTIVES:
-        raise SeqRecError(f"unknown objective {objective!r}; there are {', '.join(OBJECTIVES)}")
 
 
 def answer_loss(
@@ -62,25 +53,24 @@ def answer_loss(
     """The loss of each prompt, (B,).
 
     Args:
-        logits: (B, V) at the prompt's last token.
-        letters: (K,) token ids of the letters.
-        chosen: (B,) index of the chosen letter.
-        rejected: (B,) index of the one rejected letter. Objectives over many take all but the chosen.
+        logits: (B, V) at the prompt's last token. letters: (K,) their token ids.
+        chosen, rejected: (B,) indices of letters. Objectives over many take all but the chosen as rejected.
         reference: (B, K) letter logits of the reference model; dpo and s-dpo need it.
 
     Raises:
         SeqRecError: an unknown objective, or no reference for one that needs it.
     """
-    check(objective)
+    if objective not in OBJECTIVES:
+        raise SeqRecError(f"unknown objective {objective!r}; there are {', '.join(OBJECTIVES)}")
     if objective in NEEDS_REFERENCE and reference is None:
         raise SeqRecError(f"{objective} compares with a reference model; give its letter logits")
     pool = logits[:, letters]
-    if objective == "sft":
-        return F.cross_entropy(logits, letters[chosen], reduction="none")
     if objective == "letters":
         return F.cross_entropy(pool, chosen, reduction="none")
-    if objective in ("orpo", "orpo-multi"):
+    if objective in ("sft", "orpo", "orpo-multi"):
         nll = F.cross_entropy(logits, letters[chosen], reduction="none")
+        if objective == "sft":
+            return nll
         odds = token_log_odds(logits, letters.expand(len(logits), -1))
         lost = _at(odds, rejected) if objective == "orpo" else _others(odds, chosen)
         return nll + knobs.lambda_ * odds_ratio_loss(_at(odds, chosen), lost)

@@ -14,13 +14,11 @@ with the chosen answer y_w and the rejected one y_l. The gradient is
 (The paper prints (6) without its minus sign: L_OR falls along h.)
 
 The usual way takes log P and then log(1 - exp(log P)). Once a model is sure, log P rounds to zero, and what follows is
-infinite, its gradient not a number; with an answer of one token, such as a candidate's letter, that happens soon.
-Nothing of the kind is formed here. For a token i with logit z_i,
+infinite, its gradient not a number. Here, for a token i with logit z_i,
 
     log odds_i = z_i - log sum_{j != i} exp z_j,
 
 exactly; `token_log_odds` takes that form for the likeliest token of a row and one that cannot cancel for the others.
-Answers of several tokens build on it (`mean_log_odds`), in the logarithm throughout.
 
 Glossary: B prompts, L positions, V tokens of the vocabulary, K answers to one prompt, m tokens of an answer.
 """
@@ -81,22 +79,18 @@ def mean_log_odds(log_odds: Tensor, mask: Tensor) -> Tensor:
     return -u - log_rest
 
 
-def answer_log_odds(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-odds and mean log-probability of answers, from a model's logits at every position.
+def answer_log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-odds of answers (B,), float32 at least, from a model's logits at every position.
 
     Args:
         logits: (B, L, V); position t predicts the token at t + 1.
         labels: (B, L) token ids, IGNORED outside the answer (transformers' convention: the shift is done here).
-
-    Returns:
-        log-odds (B,), mean log-probability per token (B,); float32 at least.
     """
     labels = labels[:, 1:]
     mask = labels != IGNORED
     wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     per_token = token_log_odds(wide, labels.masked_fill(~mask, 0).unsqueeze(-1)).squeeze(-1)
-    log_p = (F.logsigmoid(per_token) * mask).sum(-1) / mask.sum(-1)  # p = sigmoid(log odds)
-    return mean_log_odds(per_token, mask), log_p
+    return mean_log_odds(per_token, mask)
 
 
 def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -112,31 +106,19 @@ def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     return F.softplus(rejected - chosen)
 
 
-def orpo_loss(nll: Tensor, chosen: Tensor, rejected: Tensor, lambda_: float) -> Tensor:
-    """Equation (4), the mean over pairs: L_SFT + lambda L_OR.
-
-    Args:
-        nll: scalar or (B,), the negative log-likelihood of the chosen answer (`answer_nll`, or of prompt and answer).
-        chosen, rejected: log-odds, as in `odds_ratio_loss`.
-    """
-    return nll.mean() + lambda_ * odds_ratio_loss(chosen, rejected).mean()
-
-
 def pair_loss(
     chosen: tuple[Tensor, Tensor, Tensor], rejected: tuple[Tensor, Tensor], lambda_: float, *, prompt_in_nll: bool
 ) -> Tensor:
-    """ORPO for answers of any length, from two forward passes (or one over the concatenated batch).
+    """Equation (4), the mean over pairs, for answers of any length: from two forward passes or a concatenated one.
 
     Args:
         chosen: logits (B, L, V), labels (B, L) of the answer, and labels of the whole text, each IGNORED elsewhere.
         rejected: logits and labels of the answer.
-        prompt_in_nll: whether L_SFT covers the prompt as well. TRL's does: of a prompt of 700 tokens and a letter, the
-            letter is then less than a hundredth of L_SFT.
+        prompt_in_nll: whether L_SFT covers the prompt as well, as TRL's does.
     """
     logits, labels, whole = chosen
-    won, _ = answer_log_odds(logits, labels)
-    lost, _ = answer_log_odds(*rejected)
+    won, lost = answer_log_odds(logits, labels), answer_log_odds(*rejected)
     targets = whole if prompt_in_nll else labels
     wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     nll = F.cross_entropy(wide.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
-    return orpo_loss(nll, won, lost, lambda_)
+    return nll + lambda_ * odds_ratio_loss(won, lost).mean()

@@ -10,13 +10,13 @@
     leaky         random, and the chosen item is the TEST item: what the paper's words can be read as, and no result
 
 In all but the last, nothing behind the training sequence is read. Candidates are drawn anew each time that a pair
-comes back; every kind has as many prompts, so that arms are equal in steps.
+comes back; every kind has as many prompts, so that all are equal in steps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -59,14 +59,10 @@ def pairing(
     prompts: int,
     rng: np.random.Generator,
 ) -> Pairing:
-    """``prompts`` prompts with pairs of a kind.
-
-    Raises:
-        SeqRecError: an unknown kind, ratings or LightFM that are needed and are not there.
-    """
+    """``prompts`` prompts with pairs of a kind; SeqRecError where `check` says so."""
     check(kind, sequences)
     if kind in ("lightfm", "lower-rated", "paper"):
-        return _of_pairs(_pairs(kind, sequences), ranker, sequences, prompts, rng)
+        return _of_pairs(kind, ranker, sequences, prompts, rng)
     users, histories = preferences.last_items(sequences, leaky=kind == "leaky")
     rows = _rows(len(users), prompts, rng)
     some = histories.take(rows)
@@ -74,11 +70,11 @@ def pairing(
     pools = training_pools(retriever, sequences, some, ranker.candidates, rng, negatives=hard)
     texts = ranker.prompts(sequences, some, pools.items)
     if kind == "lightfm-pool":
-        scores = -_factor_scores(preferences.fit_factors(sequences), users[rows], pools.items)
+        scores = -preferences.factor_scores(preferences.fit_factors(sequences), users[rows], pools.items)
     elif kind == "retriever":
         scores = pools.scores.copy()
     elif kind == "own-error":
-        scores = ranker.letter_logits(texts)
+        scores = ranker.scores(texts)
     else:
         scores = rng.random(pools.items.shape)
     np.put_along_axis(scores, pools.place[:, None], -np.inf, 1)
@@ -89,28 +85,17 @@ def _is_rated(kind: str, sequences: Sequences) -> bool:
     return kind == "lower-rated" or (kind == "paper" and sequences.ratings is not None)
 
 
-def _pairs(kind: str, sequences: Sequences) -> list[preferences.Pairs]:
-    parts = []
-    if _is_rated(kind, sequences):
-        parts.append(preferences.by_rating(sequences))
+def _of_pairs(kind: str, ranker: LetterRanker, sequences: Sequences, prompts: int, rng: np.random.Generator) -> Pairing:
+    """Of items that are paired before there are candidates."""
+    parts = [preferences.by_rating(sequences)] if _is_rated(kind, sequences) else []
     if kind != "lower-rated":
         parts.append(preferences.by_factors(sequences, preferences.fit_factors(sequences)))
-    return parts
-
-
-def _of_pairs(
-    parts: list[preferences.Pairs],
-    ranker: LetterRanker,
-    sequences: Sequences,
-    prompts: int,
-    rng: np.random.Generator,
-) -> Pairing:
-    histories = Histories(
-        *(np.concatenate([getattr(p.histories, name) for p in parts]) for name in ("start", "stop", "targets"))
+    start, stop, targets = (
+        np.concatenate([getattr(p.histories, name) for p in parts]) for name in ("start", "stop", "targets")
     )
     losers = np.concatenate([p.losers for p in parts])
     rows = _rows(len(losers), prompts, rng)
-    drawn = preferences.Pairs(histories.take(rows), losers[rows])
+    drawn = preferences.Pairs(Histories(start, stop, targets).take(rows), losers[rows])
     items, chosen, rejected = preferences.pool_of(drawn, sequences, ranker.candidates, rng)
     counts = {"pairs": len(losers), "ties": sum(p.ties for p in parts), "short": sum(p.short for p in parts)}
     return Pairing(Examples(ranker.prompts(sequences, drawn.histories, items), chosen, rejected), counts)
@@ -119,9 +104,3 @@ def _of_pairs(
 def _rows(n: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """``wanted`` indices below n: each as often as the others, but for one."""
     return np.concatenate([rng.permutation(n) for _ in range(-(-wanted // n))])[:wanted]
-
-
-def _factor_scores(model: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """(n, K) LightFM's scores of the candidates."""
-    own = model.user_embeddings[users][:, None] * model.item_embeddings[items - 1]
-    return np.asarray(own.sum(-1) + model.item_biases[items - 1], dtype=np.float64)

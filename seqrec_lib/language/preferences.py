@@ -2,15 +2,13 @@
 
 The paper (section 3.5) names two parts:
 
-1. `by_rating`: of the user's last two items, the higher rated wins. What becomes of a tie is not said; here it is left
-   out, and counted.
+1. `by_rating`: of the user's last two items, the higher rated wins. A tie is left out, and counted.
 2. `by_factors`: the user's last item wins against the worst recommendation of a trained LightFM model (Kula 2015; its
-   WARP loss). The worst of the whole catalogue is what the paper's words say; the worst of a pool is the same idea
-   among items that have a letter already.
+   WARP loss), of the whole catalogue.
 
 "Last" is the last of the *training* sequence. Read word for word, "the user's last item" is the test item, and tuning
-on it tells the ranker the answers: ``leaky=True`` does just that, to show what it would look like. Its numbers are no
-result.
+on it tells the ranker the answers: `last_items` with ``leaky=True`` does just that, to show what it would look like.
+Its numbers are no result.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ class Pairs:
         return len(self.losers)
 
 
-def by_rating(sequences: Sequences, *, leaky: bool = False) -> Pairs:
+def by_rating(sequences: Sequences) -> Pairs:
     """Part 1: the last two rated items of each training sequence, the higher rated as the winner.
 
     Raises:
@@ -57,7 +55,7 @@ def by_rating(sequences: Sequences, *, leaky: bool = False) -> Pairs:
         raise SeqRecError(
             f"{sequences.name} has no ratings, so that no item is rated above another; use pairs of part 2 alone"
         )
-    end = sequences.offsets[1:] - (0 if leaky else 2)  # one behind the last item that may be used
+    end = sequences.offsets[1:] - 2  # one behind the last training item
     long = end - 2 - sequences.offsets[:-1] >= SHORTEST
     start, last = sequences.offsets[:-1][long], end[long] - 1
     difference = sequences.ratings[last] - sequences.ratings[last - 1]
@@ -91,12 +89,8 @@ def lightfm_class() -> Any:
     return LightFM
 
 
-def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20, seed: int = 0) -> Any:
-    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats.
-
-    Raises:
-        SeqRecError: LightFM is not installed.
-    """
+def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20) -> Any:
+    """LightFM with the WARP loss on the training sequences (users, items from 0); one thread, so that it repeats."""
     from scipy.sparse import coo_matrix
 
     make = lightfm_class()
@@ -107,44 +101,30 @@ def fit_factors(sequences: Sequences, *, components: int = 32, epochs: int = 20,
     matrix = coo_matrix(
         (np.ones(pairs.shape[1], np.float32), (pairs[0], pairs[1])), shape=(sequences.n_users, sequences.n_items)
     )
-    model = make(no_components=components, loss="warp", random_state=seed)
+    model = make(no_components=components, loss="warp", random_state=0)
     return model.fit(matrix, epochs=epochs, num_threads=1)
 
 
-def factor_scores(model: Any, users: np.ndarray) -> np.ndarray:
-    """(len(users), n_items + 1) float32 scores by item id, column 0 = +inf: padding is never the worst."""
-    scores = model.user_embeddings[users] @ model.item_embeddings.T + model.item_biases
-    return np.concatenate([np.full((len(users), 1), np.inf, np.float32), scores.astype(np.float32)], axis=1)
+def factor_scores(model: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(n, K) scores of a `fit_factors` model for users (n,) and items (n, K)."""
+    own = model.user_embeddings[users][:, None] * model.item_embeddings[items - 1]
+    return np.asarray(own.sum(-1) + model.item_biases[items - 1], dtype=np.float64)
 
 
-def by_factors(sequences: Sequences, model: Any, *, pools: np.ndarray | None = None, leaky: bool = False) -> Pairs:
-    """Part 2: each user's last training item against LightFM's worst, which is never an item of the user's own.
-
-    Args:
-        model: from `fit_factors`.
-        pools: (n, K) items of each user of `last_items` to choose the worst from; the whole catalogue by default.
-    """
-    users, histories = last_items(sequences, leaky=leaky)
+def by_factors(sequences: Sequences, model: Any) -> Pairs:
+    """Part 2: each user's last training item against LightFM's worst, which is never an item of the user's own."""
+    users, histories = last_items(sequences)
     losers = np.empty(len(users), np.int32)
-    for first in range(0, len(users), 1024):
-        rows = np.arange(first, min(first + 1024, len(users)))
-        scores = factor_scores(model, users[rows])
-        if pools is not None:
-            allowed = np.zeros(scores.shape, dtype=bool)
-            np.put_along_axis(allowed, pools[rows].astype(np.int64), True, 1)
-            scores[~allowed] = np.inf
-        for row, user in enumerate(users[rows]):
-            scores[row, sequences.items[sequences.offsets[user] : histories.stop[rows[row]] + 1]] = np.inf
-        losers[rows] = scores.argmin(1)
+    for rows in np.array_split(np.arange(len(users)), range(1024, len(users), 1024)):
+        scores = (model.user_embeddings[users[rows]] @ model.item_embeddings.T + model.item_biases).astype(np.float32)
+        for row, own in zip(rows, scores, strict=True):
+            own[sequences.items[histories.start[row] : histories.stop[row] + 1] - 1] = np.inf
+        losers[rows] = scores.argmin(1) + 1
     return Pairs(histories, losers, short=sequences.n_users - len(users))
 
 
 def pool_of(pairs: Pairs, sequences: Sequences, k: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Prompts' candidates for pairs: winner, loser and ``k`` - 2 random items, shuffled.
-
-    Returns:
-        items (n, k) int32, chosen (n,) and rejected (n,): the places of winner and loser.
-    """
+    """(n, k) int32 candidates for pairs, shuffled: winner, loser, random items; the places (n,) of the first two."""
     others = random_items(sequences, pairs.histories, k - 2, rng, pairs.losers[:, None])
     both = np.stack([pairs.histories.targets, pairs.losers], axis=1).astype(np.int32)
     order = rng.permuted(np.tile(np.arange(k), (len(pairs), 1)), axis=1)

@@ -1,10 +1,8 @@
 """A causal language model and its tokenizer, from any source (`sources`), and which one it was.
 
 A result from scratch must never pass for one of a pretrained model, so `LanguageModel.provenance` goes into every
-record and stands beside every number.
-
-From scratch, all architectures share one byte-level BPE, which is trained on the data set's titles and the prompt's
-words (so that any title in any script can be written, and none is unknown), and `matched` makes their sizes equal.
+record. From scratch, all architectures share one byte-level BPE, which is trained on the data set's titles and the
+prompt's words, and `matched` makes their sizes equal.
 """
 
 from __future__ import annotations
@@ -26,9 +24,7 @@ if TYPE_CHECKING:
 
 END = "<|endoftext|>"  # begins nothing, ends every text; GPT-2's own token
 ARCHITECTURES = ("gpt2", "mamba2", "llama")
-CHUNK = (
-    64  # tokens of a chunk in Mamba-2: transformers' CPU path holds (chunk x chunk) per head, 256 would be 16 times it
-)
+CHUNK = 64  # tokens of a chunk in Mamba-2: transformers' CPU path holds (chunk x chunk) numbers for each head
 
 
 @dataclass(frozen=True)
@@ -36,14 +32,11 @@ class Size(Checked):
     """Dimensions of a model from scratch.
 
     Attributes:
-        d_model, n_layers: width and depth. heads: attention heads, or those of Mamba-2 (d_inner = 2 d_model channels
-            shared among them).
+        d_model, n_layers: width and depth. heads: of attention, or those that share Mamba-2's 2 d_model channels.
         d_state: numbers of state per channel (Mamba-2 only).
-        positions: longest text (learned positions of GPT-2; Mamba-2 has none).
-        vocabulary: tokens, at most (few titles give fewer).
+        positions: longest text (Mamba-2 has none). vocabulary: tokens, at most (few titles give fewer).
         dropout: of GPT-2's residual, embedding and attention dropouts (Mamba-2 and Llama have none of their own).
-        same_dropout: whether Mamba-2 has it as well, where both have such a place: on the embeddings and on what each
-            layer adds. A pair is equal everywhere only at dropout 0, since Mamba-2 has no attention.
+        same_dropout: whether Mamba-2 has it as well, on the embeddings and on what each layer adds.
     """
 
     d_model: Width = 128
@@ -85,7 +78,13 @@ def load(source: str, *, texts: Iterable[str] = (), size: Size | None = None, se
     """
     if sources.kind(source) == "scratch":
         return from_scratch(source.partition(":")[2], texts, size or Size(), seed)
-    return _from_checkpoint(source)
+    folder = sources.folder_of(source)
+    with readable(source):
+        config = configuration_of(folder)
+        if config.model_type == "mamba2":
+            config.chunk_size = min(config.chunk_size, CHUNK)
+        model = read_model(source, folder, config=config)
+    return LanguageModel(model.eval(), tokenizer_of(source, folder), provenance(source, model, folder))
 
 
 def from_scratch(architecture: str, texts: Iterable[str], size: Size, seed: int) -> LanguageModel:
@@ -111,44 +110,33 @@ def configuration(architecture: str, size: Size) -> Any:
     """transformers' configuration of an architecture at a size; the output layer is tied to the embedding."""
     from transformers import GPT2Config, LlamaConfig, Mamba2Config
 
-    special: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": size.vocabulary}
+    shared: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": size.vocabulary}
     if architecture == "gpt2":
+        shared |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), size.dropout)
         return GPT2Config(
-            n_embd=size.d_model,
-            n_layer=size.n_layers,
-            n_head=size.heads,
-            n_positions=size.positions,
-            resid_pdrop=size.dropout,
-            embd_pdrop=size.dropout,
-            attn_pdrop=size.dropout,
-            **special,
+            n_embd=size.d_model, n_layer=size.n_layers, n_head=size.heads, n_positions=size.positions, **shared
         )
+    shared |= {"hidden_size": size.d_model, "num_hidden_layers": size.n_layers, "tie_word_embeddings": True}
     if architecture == "llama":
         return LlamaConfig(
-            hidden_size=size.d_model,
-            num_hidden_layers=size.n_layers,
             num_attention_heads=size.heads,
             intermediate_size=8 * size.d_model // 3,
             max_position_embeddings=size.positions,
-            tie_word_embeddings=True,
-            **special,
+            **shared,
         )
     return Mamba2Config(
-        hidden_size=size.d_model,
-        num_hidden_layers=size.n_layers,
         num_heads=size.heads,
         head_dim=2 * size.d_model // size.heads,
         state_size=size.d_state,
         n_groups=1,
         chunk_size=CHUNK,
         initializer_range=0.02,  # with a tied output layer the default 0.1 starts at a loss far above log V
-        tie_word_embeddings=True,
-        **special,
+        **shared,
     )
 
 
 def _add_dropout(model: Any, p: float) -> None:
-    """Dropout in training where GPT-2 has it and Mamba-2 has such a place: embeddings and each layer's addition."""
+    """Dropout in training where GPT-2 has it and Mamba-2 has such a place."""
     from torch.nn import functional as F
 
     def drop(module: Any, _: Any, output: Tensor) -> Tensor:
@@ -159,14 +147,14 @@ def _add_dropout(model: Any, p: float) -> None:
         layer.mixer.register_forward_hook(drop)
 
 
-def matched(size: Size, architecture: str, reference: str = "gpt2") -> Size:
-    """The size at which ``architecture`` has about as many parameters as ``reference`` has at ``size``.
+def matched(size: Size, architecture: str) -> Size:
+    """The size at which ``architecture`` has about as many parameters as GPT-2 has at ``size``.
 
     Width and vocabulary stay; the number of layers is chosen, then for Mamba-2 the state size (a multiple of 8).
     """
-    if architecture == reference:
+    if architecture == "gpt2":
         return size
-    wanted = count(reference, size)
+    wanted = count("gpt2", size)
     layers = min(
         range(1, 8 * size.n_layers + 1), key=lambda n: abs(count(architecture, replace(size, n_layers=n)) - wanted)
     )
@@ -193,9 +181,9 @@ def count(architecture: str, size: Size) -> int:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """A byte-level BPE trained on ``texts``, as a fast tokenizer of transformers; the same texts give the same one.
+    """A byte-level BPE trained on ``texts``, in any order, as a fast tokenizer of transformers.
 
-    Texts come first in order of frequency, so their order does not matter. Every byte is a token: no text is unknown.
+    Every byte is a token: no text in any script is unknown.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -238,21 +226,9 @@ def provenance(source: str, model: Any, folder: Path) -> dict[str, Any]:
     return sources.described(source) | sizes_of(model) | {"weights_sha256": hashed.hexdigest()}
 
 
-def _from_checkpoint(source: str) -> LanguageModel:
-    folder = sources.folder_of(source)
-    with readable(source):
-        config = configuration_of(folder)
-        if config.model_type == "mamba2":
-            config.chunk_size = min(config.chunk_size, CHUNK)
-        model = read_model(source, folder, config=config)
-    return LanguageModel(model.eval(), tokenizer_of(source, folder), provenance(source, model, folder))
-
-
 def prompt_texts(titles: Sequence[str], *rendered: str) -> list[str]:
     """What a tokenizer from scratch is trained on: each title as it stands behind a space, and rendered prompts.
 
-    A prompt is repeated as often as there are titles, so that its words become tokens of their own. For a ranker,
-    pass the letters as they stand behind the prompt as well (" A B C"): each is then one token (`corpus.answer_ids`
-    checks).
+    A prompt is repeated as often as there are titles, so that its words become tokens of their own.
     """
     return [f" {title}." for title in titles] + [text for text in rendered for _ in titles]

@@ -6,10 +6,9 @@ q_0 = -1 < ... < q_15 = 1 are quantiles of the normal distribution (NF4). The sc
 eight bits in blocks of `SCALES` ("double quantisation"). Embeddings, norms and the output layer stay in float32: the
 letters that a ranker reads must not be rounded into ties. bitsandbytes does the arithmetic, on the CPU as well.
 
-What is kept of a tuned model is its adapter, beside which base it belongs to. Adding it to four-bit weights would round
-it away, and adding it to full-precision weights would make a model that was never trained and needs the memory again.
-
-Nothing here imports torch before a model is asked for.
+What is kept of a tuned model is its adapter: adding it to four-bit weights would round it away, and adding it to
+full-precision weights would make a model that was never trained. Nothing here imports torch before a model is asked
+for.
 """
 
 from __future__ import annotations
@@ -39,20 +38,12 @@ BASE = "base.json"  # in the folder of a kept adapter: which weights it belongs 
 
 
 def is_quantized(source: str) -> bool:
-    """Whether a source asks for four-bit weights.
-
-    >>> is_quantized("nf4:meta-llama/Llama-2-7b-hf"), is_quantized("meta-llama/Llama-2-7b-hf")
-    (True, False)
-    """
+    """Whether a source asks for four-bit weights."""
     return source.startswith(PREFIX)
 
 
 def base(source: str) -> str:
-    """The source of the full-precision weights behind a source; any other source is its own.
-
-    >>> base("nf4:meta-llama/Llama-2-7b-hf"), base("gpt2")
-    ('meta-llama/Llama-2-7b-hf', 'gpt2')
-    """
+    """The source of the full-precision weights behind a source; any other source is its own."""
     return source.removeprefix(PREFIX)
 
 
@@ -84,10 +75,8 @@ def bits_per_weight() -> float:
 def load(source: str, device: str) -> LanguageModel:
     """The model of a four-bit ``source`` on ``device`` (cpu | cuda), frozen, with gradient checkpointing in training.
 
-    Weights are quantised one by one as they are read: they are never all there in full precision. Matrices are
-    multiplied in bfloat16 on a GPU that has it, elsewhere in float32; the output layer always in float32.
-    ``provenance`` is that of the unquantised model, with "quantisation": type, block, double, scales_block, compute,
-    layers, weight_bytes and the library.
+    Matrices are multiplied in bfloat16 on a GPU that has it, elsewhere in float32; the output layer always in float32.
+    ``provenance`` is that of the unquantised model, with "quantisation".
 
     Raises:
         SeqRecError: bitsandbytes is missing or does not work on the device; no such model; nothing to quantise.
@@ -149,10 +138,7 @@ def _read(name: str, folder: Path, compute: torch.dtype, device: str) -> Any:
 def with_adapter(model: Any, *, rank: int, **how: Any) -> Any:
     """A model of `load` with adapters to be trained; one of `load_tuned` gets new ones beside its own, which stay.
 
-    Either way training starts at the model as it is, as it does from merged weights.
-
-    Raises:
-        SeqRecError: the model has no layer that takes one.
+    Either way training starts at the model as it is.
     """
     if FIRST not in getattr(model, "peft_config", {}):
         return adapters.with_adapter(model, rank=rank, **how)
@@ -169,9 +155,7 @@ def save(model: Any, tokenizer: Any, provenance: Mapping[str, Any], folder: Path
     """Write a tuned model's adapter in peft's format, its tokenizer, and which base it belongs to."""
     config = model.peft_config[FIRST]
     config.base_model_name_or_path = provenance["name"]
-    with hub_format.quiet():
-        model.save_pretrained(folder, selected_adapters=[FIRST], save_embedding_layers=False)
-        tokenizer.save_pretrained(folder)
+    hub_format.save(model, tokenizer, folder, selected_adapters=[FIRST], save_embedding_layers=False)
     belongs = {name: provenance[name] for name in ("name", "weights_sha256")}
     (folder / BASE).write_text(json.dumps(belongs, indent=1) + "\n", encoding="utf-8")
 
@@ -194,9 +178,7 @@ def load_tuned(folder: Path, source: str, device: str) -> LanguageModel:
 
     config = LoraConfig.from_pretrained(str(folder))
     shape: dict[str, Any] = {"rank": config.r, "alpha": config.lora_alpha, "targets": tuple(config.target_modules)}
-    model = adapters.with_adapter(
-        language.model, **shape, dropout=0.0
-    )  # a part of the model now, as merged weights are
+    model = adapters.with_adapter(language.model, **shape, dropout=0.0)  # a part of it now, as merged weights are
     model.peft_config[FIRST] = config
     outcome: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     lost = [name for name in outcome.missing_keys if "lora_" in name] + list(outcome.unexpected_keys)
@@ -208,10 +190,7 @@ def load_tuned(folder: Path, source: str, device: str) -> LanguageModel:
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:
-    """`pretrained.parameter_counts`, where a quantised weight counts as one and not as half a byte.
-
-    Adapters that are not merged count as well: they are parameters of what ranks.
-    """
+    """`pretrained.parameter_counts`, where a quantised weight counts as one and not as half a byte."""
     total, body = pretrained.parameter_counts(model)
     packed = [(p, p.quant_state.shape) for p in model.parameters() if getattr(p, "quant_state", None) is not None]
     more = sum(math.prod(shape) - p.numel() for p, shape in packed)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language.corpus import GPT4REC
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.quantized import base
 from seqrec_lib.language.sources import kind
@@ -29,7 +30,7 @@ class Setting(Checked):
     """What a ranker reads, and what is asked of it.
 
     Attributes:
-        prompt: titles | paper-ranking | llamarec.
+        prompt: titles | paper-ranking | llamarec, which rank by letters; gpt4rec: by the likelihood of titles.
         candidates: of each prompt. history: titles of history, at most. prompt_tokens: of a prompt, at most.
         negatives, order: of the pools that it is taught on (`candidates.training_pools`).
         vectors: whether title tokens begin with the retriever's item embeddings.
@@ -40,7 +41,7 @@ class Setting(Checked):
         lora_alpha, lora_dropout, lora_targets, lora_layers: see `adapters.with_adapter`.
     """
 
-    prompt: Literal["titles", "paper-ranking", "llamarec"] = "titles"
+    prompt: Literal["titles", "paper-ranking", "llamarec", "gpt4rec"] = "titles"
     candidates: Annotated[int, Field(ge=2, le=26)] = 20  # a letter each
     history: Count = 20
     prompt_tokens: Count = 128
@@ -120,15 +121,16 @@ SMALL: dict[str, Any] = PRETRAINED | {
 }
 """Settings for small pretrained models, whose weights come from a GGUF file: what an evening of a core can tune.
 
-A title of MovieLens has ten tokens of Gemma's, six of them for its year, so that LlamaRec's prompt of 20 titles and 20
-candidates has 640. The paper's prompt is an eighth shorter than LlamaRec's, and with 10 titles it has 420 tokens.
-Adapters stand on all linear layers, which QLoRA's authors found necessary to match full fine-tuning (Dettmers et al.
-2023), but in the upper half of the model alone: the backward pass ends there, which spares a third of the work. Their
-learning rate is ten times one that is usual for full fine-tuning of this size (Schulman et al. 2025 find that factor
-for adapters). Every prompt is read once, so that there is no dropout. SPRec tunes its rankers on 2,048 to 4,096 samples
-(Gao et al. 2025). The loss is taken over the letters alone: it is the listwise preference loss (`objectives`), and asks
-nothing of the other 262,124 tokens.
+LlamaRec's prompt of 20 titles and 20 candidates has 640 tokens of Gemma's, the paper's with 10 titles 420. Adapters
+stand on all linear layers, which QLoRA's authors found necessary to match full fine-tuning (Dettmers et al. 2023), but
+in the upper half of the model alone: the backward pass ends there, which spares a third of the work. Their learning
+rate is ten times one that is usual for full fine-tuning (Schulman et al. 2025 find that factor). Every prompt is read
+once, so that there is no dropout. SPRec tunes its rankers on 2,048 to 4,096 samples (Gao et al. 2025). The loss is
+taken over the letters alone: it is the listwise preference loss (`objectives`).
 """
+
+LIKELIHOOD: dict[str, Any] = {"prompts": 0, "orders": 0, "lora_rank": 0}
+"""Of a ranker by titles, which is not tuned."""
 
 
 def resolve(
@@ -142,7 +144,13 @@ def resolve(
     given = SCRATCH | DATASETS.get(base_name(dataset), {})
     if source != SOURCE:
         given = SMALL if kind(base(source)) == "gguf" else PRETRAINED
+        given = given | (LIKELIHOOD if (overrides or {}).get("prompt") == GPT4REC.name else {})
         setting, teaching = assembled((Setting, Teaching), given, overrides or {}, "a pretrained ranker")
+        if setting.prompt == GPT4REC.name and (teaching.prompts or setting.orders):
+            raise SeqRecError(
+                f"prompts is {teaching.prompts} and orders {setting.orders}; a ranker by titles is not tuned, and the "
+                "order of candidates is nothing to it: both are 0"
+            )
         return None, setting, teaching
     size, setting, teaching = assembled((Size, Setting, Teaching), given, overrides or {}, "a ranker")
     if size.n_layers < 2:

@@ -1,19 +1,16 @@
 """Tuning a letter ranker: sampled prompts, one forward pass each, any objective of :mod:`objectives`.
 
-One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. The
-output layer sees the last position of each prompt only, of the vocabulary only the letters' rows where the objective
-asks for no others, and chosen and rejected letters share that one pass. A step's prompts go through the model in
-micro-batches of similar length, as many tokens at once as the bound on memory allows (`memory`); their gradients add up
-to that of the whole step.
+One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. Chosen
+and rejected letters share one pass, which computes only the letters' logits where the objective asks for no others. A
+step's prompts go through the model in micro-batches of similar length, as many tokens at once as the bound on memory
+allows (`memory`); their gradients add up to that of the whole step.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +19,14 @@ from torch import Tensor
 
 from seqrec_lib.data.sequences import Histories, bucketed_batches
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.language.candidates import sample_prefixes, training_pools
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.logits import next_token_logits
 from seqrec_lib.language.memory import StepPlan, plan_steps, set_checkpointing
-from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, Knobs, answer_loss, check
-from seqrec_lib.language.ranker_recipes import Schedule, Setting, Teaching
+from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, Knobs, answer_loss
+from seqrec_lib.language.ranker_recipes import Schedule, Teaching
 from seqrec_lib.language.ranking import LetterRanker
-from seqrec_lib.train.checkpoint import Checkpoint, Tensors
+from seqrec_lib.train.checkpoint import Checkpoint, Stateful, Tensors
 from seqrec_lib.train.loop import matmul_rate
 
 if TYPE_CHECKING:
@@ -42,14 +40,12 @@ SECONDS = 60.0  # between two checkpoints
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a ranker is tuned. Defaults: LlamaRec's fine-tuning.
+    """How a ranker is tuned, by AdamW. Defaults: LlamaRec's fine-tuning.
 
     Attributes:
-        objective, knobs: the loss.
-        learning_rate, schedule, warmup_steps: after the warm-up, linear to zero, constant, or the inverse square root
-            of the step with the warm-up as its scale.
-        batch: prompts of a step. epochs: passes over the examples.
-        weight_decay, clip: of AdamW; largest norm of the gradient.
+        schedule, warmup_steps: after the warm-up, linear to zero, constant, or the inverse square root of the step with
+            the warm-up as its scale.
+        batch: prompts of a step. epochs: passes over the examples. clip: largest norm of the gradient.
         seed: of the order of examples and of dropout.
     """
 
@@ -65,14 +61,10 @@ class Tuning:
     seed: int = 0
 
 
-PAPER_ORPO = Tuning("orpo", Knobs(lambda_=0.05), 5e-6, "inverse-sqrt", 100, epochs=5)
-"""The paper's setting (section 3.5); its batch size is not given."""
-
-
 @dataclass
 class Place:
     """How far tuning is: finished steps, sums over the examples of the epoch under way, entries of finished epochs;
-    tokens of the prompts that were read and the seconds that it took."""
+    tokens of prompts and seconds so far."""
 
     step: int = 0
     totals: list[float] = field(default_factory=lambda: [0.0] * len(MEANS))
@@ -90,13 +82,6 @@ class Meter:
     seconds: float = 0.0
     flops: float = 0.0
     plan: StepPlan | None = None
-
-    def add(self, place: Place, plan: StepPlan) -> None:
-        """A tuning has ended."""
-        self.tokens += place.tokens
-        self.seconds += place.seconds
-        self.flops += place.tokens * plan.flops
-        self.plan = plan
 
     def cost(self, device: torch.device) -> dict[str, Any]:
         """For a record; ``train_matmul_share`` is the share of the device's rate in a large matrix product."""
@@ -151,29 +136,28 @@ def tune(
     examples: Examples,
     config: Tuning,
     *,
-    report: Callable[[float, str], None] = lambda share, line: None,
-    checkpoint: Path | None = None,
+    name: str = "tuning",
     data: str = "",
-    warn: Callable[[str], None] = lambda line: None,
     meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
     """Tune the ranker's trainable parameters in place; returns one entry per epoch: loss, accuracy, margin.
 
     ``accuracy``: how often the chosen letter is above the rejected one; ``margin``: the mean of that difference in
-    logits. A reference, where the objective needs one, is the model as it is when this is called. With a file
-    ``checkpoint``, tuning goes on from it exactly (on the CPU), and one that was finished is only read. ``data`` is the
-    split hash of what the examples were made from, and ``warn`` takes a line where a checkpoint is damaged or the bound
-    on memory cannot be kept. ``meter`` is told what it took.
+    logits. A reference, where the objective needs one, is the model as it is when this is called. Where the ranker has
+    a folder, tuning goes on from the checkpoint ``name`` there exactly (on the CPU), and one that was finished is only
+    read.
+
+    Args:
+        data: split hash of what the examples were made from. meter: is told what it took.
 
     Raises:
         SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
-    check(config.objective)
     model, n = ranker.model, len(examples.prompts)
     device = model.device
     reference = None
     if config.objective in NEEDS_REFERENCE:
-        reference = torch.from_numpy(ranker.letter_logits(examples.prompts)).to(device)
+        reference = torch.from_numpy(ranker.scores(examples.prompts)).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)
@@ -197,19 +181,17 @@ def tune(
 
     torch.manual_seed(config.seed)
     trained = Tensors((name, p) for name, p in model.named_parameters() if p.requires_grad)
-    file = Checkpoint(
-        checkpoint,
-        {**asdict(config), "examples": n, "data": data},
-        {"weights": trained, "optimizer": optimizer},
-        seconds=SECONDS,
-        report=warn,
-    )
+    path = ranker.folder / f"{name}.pt" if ranker.folder else None
+    identity = {**asdict(config), "examples": n, "data": data}
+    parts: dict[str, Stateful] = {"weights": trained, "optimizer": optimizer}
+    file = Checkpoint(path, identity, parts, seconds=SECONDS, report=ranker.report)
     place = file.load(Place)
     model.train()
     longest = lengths.argmax()
     plan = plan_steps(model, lambda: losses(np.array([longest]))[0].mean(), int(lengths[longest]))
     if not plan.kept:
-        warn(f"one prompt of {lengths[longest]} tokens is tuned at a time, and may take more than {plan.bound:,} bytes")
+        size = int(lengths[longest])
+        ranker.report(f"one prompt of {size} tokens is tuned at a time, and may take more than {plan.bound:,} bytes")
     if plan.checkpointing:
         set_checkpointing(model, True)
     for epoch in range(1, config.epochs + 1):
@@ -238,12 +220,15 @@ def tune(
             file.save(place, due=place.step == steps)
             speed = place.tokens / place.seconds
             line = f"epoch {epoch}/{config.epochs}, loss {sums[0] / len(rows):.3f}, {speed:,.0f} tokens/s"
-            report(place.step / steps, line)
+            ranker.report_share(place.step / steps, line)
     if plan.checkpointing:
         set_checkpointing(model, False)
     model.eval()
     if meter is not None:
-        meter.add(place, plan)
+        meter.tokens += place.tokens
+        meter.seconds += place.seconds
+        meter.flops += place.tokens * plan.flops
+        meter.plan = plan
     return place.history
 
 
@@ -258,27 +243,19 @@ def teach(
     ranker: LetterRanker,
     sequences: Sequences,
     retriever: Recommender,
-    setting: Setting,
     teaching: Teaching,
     seed: int,
-    *,
-    report: Callable[[float, str], None] = lambda share, line: None,
-    warn: Callable[[str], None] = lambda line: None,
-    folder: Path | None = None,
     meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
     """Fine-tune on prefixes of the training sequences: lessons, where there are any, then the prompts of use.
 
     In a lesson the history ends in the answer, and the other candidates are random. So its letter can be found without
-    knowing what goes with what, which a model with random weights learns soon, and of which the prompts of use then
-    ask the fuzzy version. Their loss is taken over the letters alone. Checkpoints of both lie in ``folder``.
+    knowing what goes with what, which a model with random weights learns soon. Their loss is that of the letters alone.
 
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.
     """
-    from seqrec_lib.language.candidates import sample_prefixes, training_pools
-
-    rng = np.random.default_rng([seed, 0x1E77E])
+    setting, rng = ranker.setting, np.random.default_rng([seed, 0x1E77E])
     prefixes = sample_prefixes(sequences, teaching.per_user, rng)
     if teaching.prompts is not None and teaching.prompts < len(prefixes):
         prefixes = prefixes.take(np.sort(rng.permutation(len(prefixes))[: teaching.prompts]))
@@ -303,14 +280,11 @@ def teach(
         seed=seed,
     )
     history: list[dict[str, Any]] = []
-    told: dict[str, Any] = {"report": report, "warn": warn, "data": sequences.split_hash, "meter": meter}
     if teaching.lessons:
-        rows = rng.integers(0, len(prefixes), teaching.lessons)
-        some = prefixes.take(rows)
+        some = prefixes.take(rng.integers(0, len(prefixes), teaching.lessons))
         lessons = replace(config, objective="letters", schedule="constant", epochs=1)
-        file = folder / "lessons.pt" if folder else None
-        history = tune(ranker, examples(some, 1, "random", "shuffled"), lessons, checkpoint=file, **told)
+        shown = examples(some, 1, "random", "shuffled")
+        history = tune(ranker, shown, lessons, name="lessons", data=sequences.split_hash, meter=meter)
         history[0]["epoch"] = 0
-    file = folder / "tuning.pt" if folder else None
     prompts = examples(prefixes, 0, setting.negatives, setting.order)
-    return history + tune(ranker, prompts, config, checkpoint=file, **told)
+    return history + tune(ranker, prompts, config, data=sequences.split_hash, meter=meter)

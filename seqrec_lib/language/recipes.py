@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.sources import kind
-from seqrec_lib.language.tuning import Tuning
-from seqrec_lib.validation import Checked, Count, NotNegative, Several, Share, Width, assembled
+from seqrec_lib.validation import (
+    Checked,
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Several,
+    Share,
+    Width,
+    assembled,
+)
 
 ARCHITECTURES = {"gpt4rec": "gpt2", "mamrec": "mamba2"}
 """The language models of the two: what they are from scratch."""
@@ -32,7 +41,6 @@ PRETRAINED: dict[str, Any] = {
 }
 """Settings of a model that is not from scratch, before the reader's own."""
 
-
 SMALL_PRETRAINED: dict[str, Any] = PRETRAINED | {
     "learning_rate": 5e-4,
     "epochs": 1,
@@ -43,8 +51,33 @@ SMALL_PRETRAINED: dict[str, Any] = PRETRAINED | {
     "loss_on": "answer",
     "lora_rank": 16,
 }
-"""Settings for small models whose weights come from a GGUF file, as `ranker_recipes.SMALL` has them and says why. The
-loss is taken on the title that comes next alone: on all tokens the vocabulary would be four fifths of the work."""
+"""For small models whose weights come from a GGUF file, as `ranker_recipes.SMALL` has them and says why. On all tokens
+the loss over the vocabulary would be four fifths of the work."""
+
+
+@dataclass(frozen=True)
+class Tuning(Checked):
+    """How a language model is fine-tuned.
+
+    Attributes:
+        epochs: passes over the training interactions. history: titles of a text, at most. prompt_tokens: of its prompt,
+            at most (older titles are left out). title_tokens: of one title, at most.
+        tokens_per_batch: padded tokens of an optimizer step. weight_decay: of AdamW.
+        learning_rate, warmup: linear rise over the share ``warmup`` of the steps, then linear decay.
+        loss_on: "all" tokens or the "answer" only.
+        lora_rank: 0 trains all weights, else low-rank adapters (peft), which are merged afterwards.
+    """
+
+    epochs: Count = 4
+    history: Count = 20
+    prompt_tokens: Count = 200
+    title_tokens: Count = 32
+    tokens_per_batch: Count = 2048
+    learning_rate: Positive = 2e-3
+    warmup: Share = 0.1
+    weight_decay: NotNegative = 0.01
+    loss_on: Literal["all", "answer"] = "all"
+    lora_rank: CountOrNone = 0
 
 
 @dataclass(frozen=True)
@@ -81,8 +114,7 @@ SMALL: dict[str, Any] = {"d_model": 64, "n_layers": 3, "heads": 2, "tokens_per_b
 """A model from scratch, and its batch, that a core trains in minutes."""
 
 DATASETS: dict[str, dict[str, Any]] = {
-    # Half a minute for both models: of a window of fifty titles the last five are read, so that a user gives one or two
-    # texts, not six.
+    # Of a window of fifty titles the last five are read, so that a user gives one or two texts, not six.
     "demo": {
         "d_model": 32,
         "n_layers": 1,

@@ -1,16 +1,14 @@
 """The search engine of GPT4Rec and MamRec: a query in words, the catalogue's titles ranked by BM25.
 
 A title scores sum over the query's words of idf(w) tf (k1 + 1) / (tf + k1 (1 - b + b length / mean length)), Lucene's
-form, whose idf is positive: every title with a word of the query scores above zero, the others are not found. Scores
-tie often (two titles of one length that share a word); then the item with more training interactions comes first,
-then the lower id. Words are runs of letters and digits in any script, without case; no word is left out, as "It" is a
-film.
-
-`merged` makes one list out of several queries' results.
+form, whose idf is positive: every title with a word of the query scores above zero, the others are not found. Where
+scores tie, the item with more training interactions comes first, then the lower id. Words are runs of letters and
+digits in any script, without case; no word is left out, as "It" is a film.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Sequence
 
@@ -34,8 +32,7 @@ class TitleSearch:
     """BM25 over titles.
 
     Args:
-        titles: (n_items + 1,), index 0 unused.
-        popularity: (n_items + 1,) training interactions, for ties.
+        titles: (n_items + 1,), index 0 unused. popularity: (n_items + 1,) training interactions, for ties.
         k1, b: BM25's saturation and length normalisation.
     """
 
@@ -59,28 +56,22 @@ class TitleSearch:
 
     def find(self, query: str, depth: int) -> Results:
         """Items for a query, best first, at most ``depth``; fewer where fewer titles share a word with it."""
-        key = (query, depth)
-        if key not in self._found:
-            self._found[key] = self._search(words(query), depth)
-        return self._found[key]
-
-    def _search(self, query: list[str], depth: int) -> Results:
-        known = [] if self.empty or not query else self.index.get_tokens_ids(query)
-        if not known:
-            return np.empty(0, dtype=np.int64)
-        scores = self.index.get_scores_from_ids(known)
-        found = np.flatnonzero(scores > 0)
-        if len(found) > depth:
-            found = found[scores[found] >= np.partition(scores[found], -depth)[-depth]]
-        return self.items[found[np.argsort(-scores[found], kind="stable")[:depth]]]
+        if (query, depth) not in self._found:
+            asked = words(query)
+            known = self.index.get_tokens_ids(asked) if asked and not self.empty else []
+            scores = self.index.get_scores_from_ids(known) if known else np.zeros(0)
+            found = np.flatnonzero(scores > 0)
+            if len(found) > depth:
+                found = found[scores[found] >= np.partition(scores[found], -depth)[-depth]]
+            self._found[query, depth] = self.items[found[np.argsort(-scores[found], kind="stable")[:depth]]]
+        return self._found[query, depth]
 
 
 def merged(results: Sequence[Results], length: int, *, each: int = 1, without: Collection[int] = ()) -> list[int]:
     """One list of at most ``length`` items from the results of several queries.
 
-    In rounds: in each, every query in its turn gives its best ``each`` items that are not in the list yet. GPT4Rec's "K
-    queries, one item each" is ``each=1`` with K queries; "K/m per query" is ``each=K/m`` with m. Rounds go on until the
-    list is full or no query has an item left. Items of ``without`` are passed over.
+    In rounds, until it is full: in each, every query in its turn gives its best ``each`` items that are not in the list
+    yet. Items of ``without`` are passed over.
 
     >>> merged([np.array([4, 7]), np.array([4, 9, 2])], 3)
     [4, 9, 7]
@@ -89,20 +80,13 @@ def merged(results: Sequence[Results], length: int, *, each: int = 1, without: C
     """
     taken: dict[int, None] = {}
     passed = set(without)
-    waiting = [iter(result.tolist()) for result in results]
+    waiting = [iter([item for item in result.tolist() if item not in passed]) for result in results]
     while waiting and len(taken) < length:
         still = []
         for queue in waiting:
-            given = 0
-            for item in queue:
-                if item not in taken and item not in passed:
-                    taken[item] = None
-                    given += 1
-                    if given == each or len(taken) == length:
-                        break
-            if given == each:
+            best = list(itertools.islice((item for item in queue if item not in taken), each))
+            taken |= dict.fromkeys(best)
+            if len(best) == each:
                 still.append(queue)
-            if len(taken) == length:
-                break
         waiting = still
-    return list(taken)
+    return list(taken)[:length]

@@ -14,22 +14,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqrec_lib.checksums import sha256_of
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import catalogue, gguf_files
 from seqrec_lib.language.hub_format import FILES
+from seqrec_lib.places import make_cache
 from seqrec_lib.validation import read_json
 
-Kind = Literal["hub", "folder", "gguf", "scratch"]
 
-_HASHES: dict[tuple[Any, ...], str] = {}  # of folders, by their files' names, sizes and times
-
-
-def kind(source: str) -> Kind:
-    """What a source is.
+def kind(source: str) -> str:
+    """What a source is: hub, folder, gguf or scratch.
 
     >>> [kind(source) for source in ("scratch:gpt2", "openai-community/gpt2", "./models/gpt2", "gemma-3-270m")]
     ['scratch', 'hub', 'folder', 'gguf']
@@ -44,8 +42,7 @@ def kind(source: str) -> Kind:
 def content_hash(source: str) -> str:
     """SHA-256 of what lies at a path, in hex; empty for a source that is none.
 
-    Of a folder it is that of its weights, configuration and tokenizer, of a GGUF file that of the file. A path does not
-    say what it is: another model may lie there tomorrow.
+    Of a folder it is that of its weights, configuration and tokenizer, of a GGUF file that of the file.
     """
     if source.startswith(gguf_files.PREFIX):
         return gguf_files.sum_of(gguf_files.parts_of(source))
@@ -53,12 +50,13 @@ def content_hash(source: str) -> str:
         return ""
     folder = Path(source).expanduser()
     paths = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
-    seen = [(path, path.stat()) for path in paths]
-    place = tuple((str(path), at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for path, at in seen)
-    if place and place not in _HASHES:
-        listing = "".join(f"{sha256_of(path)}  {path.name}\n" for path in paths)
-        _HASHES[place] = hashlib.sha256(listing.encode()).hexdigest()
-    return _HASHES[place] if place else ""
+    return _listing_sum(gguf_files.file_states(paths)) if paths else ""
+
+
+@cache
+def _listing_sum(files: tuple[Any, ...]) -> str:
+    listing = "".join(f"{sha256_of(Path(name))}  {Path(name).name}\n" for name, *_ in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def check_content(source: str, expected: str) -> None:
@@ -101,7 +99,9 @@ def _folder(source: str, report: Callable[[str], None]) -> Path:
     if source in catalogue.CATALOGUE:
         return catalogue.folder(source)
     if source.startswith(gguf_files.PREFIX):
-        return gguf_files.converted(source, report)
+        parts = gguf_files.parts_of(source)
+        folder = make_cache("models") / f"gguf-{gguf_files.sum_of(parts)[:16]}"
+        return gguf_files.convert(parts, folder, Path(source).name, report=report)
     if kind(source) == "folder":
         folder = Path(source).expanduser()
         if not folder.is_dir():

@@ -1,19 +1,22 @@
 """What beam search keeps between two tokens: GPT-2's keys and values, Mamba-2's states.
 
 Both read a batch of prompts once (`start`), then one token for each beam at a time (`step`); a step names for each beam
-the one that it continues. They compute what transformers' own models compute, with the same weights, but differ in what
-they keep:
+the one that it continues. They compute what transformers' own models compute, with the same weights. GPT-2 keeps keys
+and values of a prompt *once for a user*; only the few tokens of a query are kept beam by beam. (transformers copies the
+prompt for each beam.) Mamba-2 has one state of fixed size for each beam, which goes on from another beam's:
 
-- GPT-2 keeps keys and values of a prompt *once for a user*, however many beams it has; only the few tokens of a query
-are
-  kept beam by beam. (transformers copies the prompt for each beam.)
-- Mamba-2 has one state of fixed size, but each beam needs its own from the first token on.
+    h_i = decay_i h_parent(i) + x_i b_i^T,    y_i = h_i c_i
 
-Glossary: B users, m beams, L prompt tokens, T tokens of a query, D width, H heads, E width of a head, V tokens.
+The states are by far the largest thing that a step reads and writes, so on a CPU choosing the parents, the update and
+the output are one pass over them (`seqrec_lib.fast.kernels.beams`); elsewhere, three.
+
+Glossary: B users, m beams, M beams kept before (1 or m), L prompt tokens, T tokens of a query, D width, H heads, E
+width of a head in GPT-2, P in Mamba-2, N numbers of state, V tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec_lib.language.mixers import SharedMixer, fits
-from seqrec_lib.language.recurrence import advance
+from seqrec_lib.ssm.backends import missing
 
 
 class States(Protocol):
@@ -162,3 +165,32 @@ class Mamba2States:
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.model.lm_head(self.body.norm_f(x)).float()
+
+
+def advance(
+    state: Tensor, parents: Tensor, decay: Tensor, x: Tensor, b: Tensor, c: Tensor, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The states after one more token, and the outputs without D x.
+
+    Args:
+        state: (B, M, H, P, N). parents: (B, m) int64, each beam's place among the M. decay: (B, m, H).
+        x: (B, m, H, P), dt already in it. b, c: (B, m, N), shared by the heads.
+        out: where to write the new states (not ``state`` itself); by default a new tensor.
+
+    Returns:
+        (B, m, H, P, N), (B, m, H, P).
+    """
+    if not state.is_cuda and state.dtype == torch.float32 and (compiled := _compiled()) is not None:
+        return compiled(state, parents, decay, x, b, c, out)
+    chosen = state.take_along_dim(parents[:, :, None, None, None], dim=1)
+    new = decay[..., None, None] * chosen + x[..., None] * b[:, :, None, None]
+    return new, (new * c[:, :, None, None]).sum(-1)
+
+
+def _compiled() -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """The kernel; None without numba or `seqrec_lib.fast`."""
+    if missing("cpu"):
+        return None
+    from seqrec_lib.fast.kernels.beams import advance
+
+    return advance

@@ -1,10 +1,9 @@
 """A language model from scratch that reads one token per title, and starts with an induction head.
 
-A pretrained model brings two things to a ranking prompt: what titles mean, and the skill to find something in its
-context and to copy what stands beside it. That skill is the *induction head* (Olsson et al. 2022): attention that
-looks for an earlier place that fits, and copies its neighbour. To name the letter of a fitting candidate is just that.
-A small model with random weights stays at chance for thousands of steps before it has one. So this one is given one
-at the start, as weights that are trained on like all others (mimetic initialisation: Trockman and Kolter 2023):
+To name the letter of a fitting candidate takes an *induction head* (Olsson et al. 2022): attention that looks for an
+earlier place that fits, and copies its neighbour. A small model with random weights stays at chance for thousands of
+steps before it has one. So this one is given one at the start, as weights that are trained on like all others (mimetic
+initialisation: Trockman and Kolter 2023):
 
     layer 1   keys and queries prefer the token before: each token takes in its neighbour,    x_t += B^T A x_{t-1}
     layer 2   what was taken in (B) looks for titles like it (A), and copies what they took in: their letter
@@ -22,9 +21,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import Prompt, letters
-from seqrec_lib.language.pretrained import END, LanguageModel, Size, configuration, parameter_counts
+from seqrec_lib.language.pretrained import END, LanguageModel, Size, configuration, sizes_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,17 +65,10 @@ def title_model(n_items: int, size: Size, seed: int, vectors: np.ndarray | None 
     Args:
         size: its width, layers (2 at least) and heads; the vocabulary is that of the titles.
         vectors: (n_items + 1, width <= d) the titles' first embeddings; they are centred and scaled to length sqrt(d).
-
-    Raises:
-        SeqRecError: fewer than two layers, or vectors that are wider than the model.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    if size.n_layers < 2:
-        raise SeqRecError(f"{size.n_layers} layer; an induction head needs 2")
-    if vectors is not None and vectors.shape[1] > size.d_model:
-        raise SeqRecError(f"vectors of {vectors.shape[1]} numbers for a model of width {size.d_model}; use a wider one")
     made = tokenizer(n_items)
     config = configuration("llama", replace(size, vocabulary=len(made)))
     config.attention_bias = True
@@ -93,15 +84,7 @@ def title_model(n_items: int, size: Size, seed: int, vectors: np.ndarray | None 
             embedding[1 : n_items + 1] = torch.nn.functional.pad(own, (0, size.d_model - own.shape[1]))
         _give_induction_head(model)
     made.model_max_length = size.positions
-    total, body = parameter_counts(model)
-    provenance = {
-        "kind": "scratch",
-        "name": SOURCE,
-        "architecture": model.config.model_type,
-        "parameters": total,
-        "parameters_without_embeddings": body,
-        "vectors": vectors is not None,
-    }
+    provenance = {"kind": "scratch", "name": SOURCE} | sizes_of(model) | {"vectors": vectors is not None}
     return LanguageModel(model, made, provenance)
 
 
@@ -110,10 +93,8 @@ def _give_induction_head(model: Any) -> None:
     import torch
 
     config = model.config
-    width, half = (
-        config.hidden_size // config.num_attention_heads,
-        config.hidden_size // config.num_attention_heads // 2,
-    )
+    width = config.hidden_size // config.num_attention_heads
+    half = width // 2
     a, b = (torch.nn.init.orthogonal_(torch.empty(width, config.hidden_size)) for _ in range(2))
     first, second = (layer.self_attn for layer in model.model.layers[:2])
     # Rotated by their positions, these biases have the product SHARPNESS sum_f cos(theta_f (distance - 1)).

@@ -1,14 +1,13 @@
 """Fine-tuning a language model on next titles: GPT4Rec's and MamRec's training, by transformers' Trainer.
 
 A training text is a stretch of a user's training history in GPT4Rec's prompt and the title that came next. Stretches
-are those of `cut_windows`, drawn anew each epoch, so that every training interaction is predicted in an epoch, in the
-history of some text or as its answer: most once, those at the seams of texts twice (an eighth of MovieLens-100K's), and
-a few not at all, where a prompt is cut to its length. The loss is taken on all tokens, or on the answer only
-("answer"): a pretrained model needs no lesson in the prompt, one from scratch learns most from the titles inside it.
+are those of `cut_windows`, drawn anew each epoch, so that nearly every training interaction is predicted in an epoch,
+in the history of some text or as its answer. The loss is taken on all tokens, or on the answer only: a pretrained model
+needs no lesson in the prompt, one from scratch learns most from the titles inside it.
 
-Batches hold texts of similar length and are drawn once, from the seed; the Trainer walks through them in order. So a
-run that was interrupted goes on with the very batch that came next, from its last checkpoint. The Trainer's checkpoints
-are folders; each is sealed (`seqrec_lib.checksums`), and one that is not whole is not read.
+Batches hold texts of similar length and are drawn once, from the seed; the Trainer walks through them in order. So an
+interrupted run goes on with the very batch that came next, from its last checkpoint, a folder that is sealed
+(`seqrec_lib.checksums`).
 """
 
 from __future__ import annotations
@@ -21,50 +20,29 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from seqrec_lib.checksums import SUMS, damage, seal
 from seqrec_lib.data.sequences import Sequences, bucketed_batches, cut_windows
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.adapters import with_adapter
-from seqrec_lib.language.corpus import Encoded, Encoder, collate
+from seqrec_lib.language.corpus import Encoder, collate, latest_items
 from seqrec_lib.language.hub_format import quiet
-from seqrec_lib.validation import Checked, Count, CountOrNone, NotNegative, Positive, Share
-
-if TYPE_CHECKING:
-    from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.language.logits import answer_loss_in_blocks
+from seqrec_lib.language.mixers import fast_mixers
+from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.language.recipes import Tuning
 
 LARGE = 2**17  # tokens of a vocabulary from which on the loss is taken in blocks (Llama-2 has 2^15, Gemma 2^18)
 LOGITS_AT_A_TIME = 2**25
 VALIDATION_USERS = 512  # whose next title gives the validation loss, at most
 
 
-@dataclass(frozen=True)
-class Tuning(Checked):
-    """How a language model is fine-tuned.
-
-    Attributes:
-        epochs: passes over the training interactions. history: titles of a text, at most. prompt_tokens: tokens of its
-            prompt, at most (older titles are left out). title_tokens: tokens of one title, at most.
-        tokens_per_batch: padded tokens of an optimizer step.
-        learning_rate, warmup, weight_decay: of AdamW; linear rise over the share ``warmup`` of the steps, then linear
-            decay.
-        loss_on: "all" tokens or the "answer" only.
-        lora_rank: 0 trains all weights, else low-rank adapters (peft), which are merged afterwards.
-    """
-
-    epochs: Count = 4
-    history: Count = 20
-    prompt_tokens: Count = 200
-    title_tokens: Count = 32
-    tokens_per_batch: Count = 2048
-    learning_rate: Positive = 2e-3
-    warmup: Share = 0.1
-    weight_decay: NotNegative = 0.01
-    loss_on: Literal["all", "answer"] = "all"
-    lora_rank: CountOrNone = 0
+Task = tuple[Any, int]  # item ids of a history, and the item that came next
 
 
 @dataclass(frozen=True)
@@ -76,60 +54,49 @@ class Tuned:
 
 
 class Batches:
-    """Batches of texts as a data set of the Trainer, each encoded when it is asked for."""
+    """Batches of texts as a data set of the Trainer, each encoded when it is asked for.
 
-    def __init__(self, encoder: Encoder, tasks: Sequence[tuple[np.ndarray, int]], loss_on: str) -> None:
-        self.encoder, self.tasks, self.loss_on = encoder, tasks, loss_on
-        self.batches: list[np.ndarray] = []
+    Args:
+        batches: indices of the tasks of each batch.
+    """
 
-    def add(self, lengths: np.ndarray, tokens: int, first: int, rng: np.random.Generator | None) -> None:
-        """Tasks ``first`` onwards, with these (estimated) lengths, in batches of similar length."""
-        self.batches += [first + batch for batch in bucketed_batches(lengths, tokens, rng)]
+    def __init__(self, encoder: Encoder, tasks: list[Task], batches: list[np.ndarray], loss_on: str) -> None:
+        self.encoder, self.tasks, self.batches, self.loss_on = encoder, tasks, batches, loss_on
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        tasks = [self.tasks[i] for i in self.batches[index]]
-        texts = self.encoder.examples(
-            [history.tolist() for history, _ in tasks], [self.encoder.titles[target] for _, target in tasks]
-        )
-        return self.collated(texts)
-
-    def collated(self, texts: Sequence[Encoded]) -> dict[str, Any]:
         """Right-padded token ids, mask and labels."""
+        histories, targets = zip(*(self.tasks[i] for i in self.batches[index]), strict=True)
+        texts = self.encoder.examples(histories, [self.encoder.titles[target] for target in targets])
         return dict(collate(texts, self.encoder.tokenizer.pad_token_id, loss_on=self.loss_on))
 
 
 def training_batches(sequences: Sequences, encoder: Encoder, setting: Tuning, seed: int) -> Batches:
     """All batches of a training, epoch after epoch."""
     rng = np.random.default_rng([seed, 0x717E5])
-    tasks: list[tuple[np.ndarray, int]] = []
-    batches = Batches(encoder, tasks, setting.loss_on)
+    tasks: list[Task] = []
+    batches: list[np.ndarray] = []
     for _ in range(setting.epochs):
         windows = cut_windows(sequences, setting.history, rng=rng)
-        first = len(tasks)
-        for start, stop in zip(windows.start.tolist(), windows.stop.tolist(), strict=True):
-            tasks.append((sequences.items[start:stop], int(sequences.items[stop])))
-        batches.add(_lengths(encoder, tasks[first:]), setting.tokens_per_batch, first, rng)
-    return batches
+        spans = zip(windows.start.tolist(), windows.stop.tolist(), strict=True)
+        own = [(sequences.items[start:stop], int(sequences.items[stop])) for start, stop in spans]
+        batches += [len(tasks) + b for b in bucketed_batches(_lengths(encoder, own), setting.tokens_per_batch, rng)]
+        tasks += own
+    return Batches(encoder, tasks, batches, setting.loss_on)
 
 
 def validation_batches(sequences: Sequences, encoder: Encoder, setting: Tuning, seed: int) -> Batches:
     """The next title of some users, drawn by the seed, after their training history."""
     split = sequences.split("valid")
     rng = np.random.default_rng([seed, 0x7A11D])
-    users = np.sort(rng.permutation(len(split))[:VALIDATION_USERS])
-    tasks = [
-        (sequences.items[max(split.start[u], split.stop[u] - setting.history) : split.stop[u]], int(split.targets[u]))
-        for u in users
-    ]
-    batches = Batches(encoder, tasks, "answer")
-    batches.add(_lengths(encoder, tasks), 2 * setting.tokens_per_batch, 0, None)
-    return batches
+    some = split.take(np.sort(rng.permutation(len(split))[:VALIDATION_USERS]))
+    tasks: list[Task] = list(zip(latest_items(sequences, some, setting.history), some.targets.tolist(), strict=True))
+    return Batches(encoder, tasks, bucketed_batches(_lengths(encoder, tasks), 2 * setting.tokens_per_batch), "answer")
 
 
-def _lengths(encoder: Encoder, tasks: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
+def _lengths(encoder: Encoder, tasks: Sequence[Task]) -> np.ndarray:
     """Tokens of texts, from the sizes of their titles."""
     frame = len(encoder.prompts([[]])[0])
     sizes = [encoder.sizes[history].sum() + encoder.sizes[target] for history, target in tasks]
@@ -145,8 +112,8 @@ def tune(
     workdir: Path,
     *,
     device: str = "auto",
-    report: Callable[[str], None] | None = None,
-    report_share: Callable[[float, str], None] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+    report_share: Callable[[float, str], None] = lambda share, line: None,
 ) -> tuple[Any, Tuned]:
     """Fine-tune; going on from the last whole checkpoint of the same tuning in ``workdir``, where there is one.
 
@@ -157,23 +124,6 @@ def tune(
         SeqRecError: the prompt and an answer are longer than the model's positions, the loss became NaN, or what there
             is of checkpoints is damaged.
     """
-    import torch
-    from transformers import PrinterCallback, Trainer, TrainingArguments
-
-    from seqrec_lib.language.logits import answer_loss_in_blocks
-    from seqrec_lib.language.mixers import fast_mixers
-
-    class InBlocks(Trainer):
-        """For vocabularies whose logits at all positions would fill the memory."""
-
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            block = max(LOGITS_AT_A_TIME // vocabulary, 1)
-            texts = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
-            loss = answer_loss_in_blocks(model, *texts, block)
-            return (loss, {"loss": loss}) if return_outputs else loss
-
     positions = getattr(language.model.config, "max_position_embeddings", None)
     needed = setting.prompt_tokens + setting.title_tokens + 1
     if positions is not None and needed > positions:
@@ -186,7 +136,7 @@ def tune(
     model, rank = language.model, setting.lora_rank
     if rank:
         model = with_adapter(model, rank=rank, alpha=2 * rank, targets="all-linear")
-    watch = _watch(epoch, setting.epochs, report, report_share)
+    watch = _Watch(epoch, setting.epochs, report, report_share)
     defines = (sequences.split_hash, sorted(asdict(setting).items()), seed, sorted(language.provenance.items()))
     folder = workdir / "tuning" / hashlib.sha256(repr(defines).encode()).hexdigest()[:16]
     arguments = TrainingArguments(
@@ -201,10 +151,8 @@ def tune(
         max_grad_norm=1.0,
         eval_strategy="steps",
         eval_steps=epoch,
-        save_strategy="steps",
         save_steps=epoch,
         save_total_limit=2,  # the last one, and the best one or else the one before
-        logging_strategy="steps",
         logging_steps=epoch,
         prediction_loss_only=True,
         load_best_model_at_end=True,
@@ -216,26 +164,26 @@ def tune(
         report_to=[],
     )
     config = language.model.config
-    vocabulary, capped = config.vocab_size, getattr(config, "final_logit_softcapping", None)
-    trainer = (InBlocks if vocabulary > LARGE and not capped else Trainer)(
+    capped = getattr(config, "final_logit_softcapping", None)
+    trainer = (_InBlocks if config.vocab_size > LARGE and not capped else Trainer)(
         model=model,
         args=arguments,
         train_dataset=batches,
         eval_dataset=validation_batches(sequences, encoder, setting, seed),
-        data_collator=_only,
+        data_collator=lambda batches: batches[0],
         optimizers=(_optimizer(model, setting), None),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
     with quiet(), fast_mixers(language.model):
-        trainer.train(resume_from_checkpoint=_last_whole(folder, report or (lambda line: None)))
+        trainer.train(resume_from_checkpoint=_last_whole(folder, report))
     history = _history(trainer.state.log_history, epoch, watch.seconds)
     if not all(np.isfinite(entry["loss"]) and np.isfinite(entry["valid_loss"]) for entry in history):
         raise SeqRecError(f"the loss became NaN or infinite at a learning rate of {setting.learning_rate}; lower it")
     best = trainer.state.best_model_checkpoint  # which the Trainer has read
     if best is None or damage(Path(best)):
         raise SeqRecError(f"the best checkpoint in {folder} is damaged or missing; delete that folder to start afresh")
-    model = model.merge_and_unload() if setting.lora_rank else model
+    model = model.merge_and_unload() if rank else model
     return model.eval(), Tuned(history, sum(watch.seconds.values()))
 
 
@@ -264,14 +212,8 @@ def _best_of(checkpoint: Path) -> Path:
     return Path(best) if best else checkpoint
 
 
-def _only(items: Sequence[Any]) -> Any:
-    return items[0]
-
-
 def _optimizer(model: Any, setting: Tuning) -> Any:
     """AdamW that decays matrices only: no norms, biases, nor Mamba's A, D and dt."""
-    import torch
-
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": setting.weight_decay},
@@ -297,35 +239,38 @@ def _history(log: Sequence[dict[str, Any]], epoch: int, seconds: dict[int, float
     ]
 
 
-def _watch(
-    epoch: int,
-    epochs: int,
-    report: Callable[[str], None] | None,
-    report_share: Callable[[float, str], None] | None,
-) -> Any:
-    """A callback of the Trainer that counts seconds and tokens and passes on how far it is."""
-    from transformers import TrainerCallback
+class _InBlocks(Trainer):
+    """For vocabularies whose logits at all positions would fill the memory."""
 
-    class Watch(TrainerCallback):
-        def __init__(self) -> None:
-            self.seconds: dict[int, float] = {}
-            self.begin = 0.0
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        block = max(LOGITS_AT_A_TIME // model.config.vocab_size, 1)
+        loss = answer_loss_in_blocks(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], block)
+        return (loss, {"loss": loss}) if return_outputs else loss
 
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.begin = time.perf_counter()
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            number = -(-state.global_step // epoch)
-            self.seconds[number] = self.seconds.get(number, 0.0) + time.perf_counter() - self.begin
-            if report_share is not None:
-                report_share(state.global_step / (epoch * epochs), f"tuning, epoch {number}/{epochs}")
+class _Watch(TrainerCallback):
+    """Counts the seconds of steps, passes on how far tuning is, and seals its checkpoints."""
 
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+    def __init__(
+        self, epoch: int, epochs: int, report: Callable[[str], None], report_share: Callable[[float, str], None]
+    ) -> None:
+        self.epoch, self.epochs, self.report, self.report_share = epoch, epochs, report, report_share
+        self.seconds: dict[int, float] = {}
+        self.begin = 0.0
 
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-            if report is not None and metrics:
-                number = state.global_step // epoch
-                report(f"tuning, epoch {number}/{epochs}, valid loss {metrics['eval_loss']:.3f} per token")
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.begin = time.perf_counter()
 
-    return Watch()
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        number = -(-state.global_step // self.epoch)
+        self.seconds[number] = self.seconds.get(number, 0.0) + time.perf_counter() - self.begin
+        self.report_share(state.global_step / (self.epoch * self.epochs), f"tuning, epoch {number}/{self.epochs}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        number = state.global_step // self.epoch
+        self.report(f"tuning, epoch {number}/{self.epochs}, valid loss {metrics['eval_loss']:.3f} per token")

@@ -21,6 +21,7 @@ import numpy as np
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interval, metric_values, seed_interval
+from seqrec_lib.language.corpus import GPT4REC
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
@@ -236,6 +237,7 @@ def _name(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     name = model_name(row["model"] or row["experiment"] or "")
     samples = (config.get("training") or {}).get("samples_per_step")
     name += ", public recipe" if samples == PUBLIC_CODE["samples_per_step"] else ""
+    name = "Likelihood of titles" if (config.get("setting") or {}).get("prompt") == GPT4REC.name else name
     over = config.get("retriever", {}).get("model")
     return f"{name} on {model_name(over)}" if over else name
 

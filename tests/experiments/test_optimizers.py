@@ -12,7 +12,7 @@ from torch import nn
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import beta, optimizers
-from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, TUNED_AND_FREE, WITHOUT_TUNING
+from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING
 from seqrec_lib.experiments.base import Context, execute
 from seqrec_lib.optim.probing import ProbingUSGM
 from seqrec_lib.results import RunStore
@@ -60,8 +60,6 @@ def test_the_variant_without_a_rate_starts_from_rates_that_differ_and_stands_bes
         starts = [min(arm.optimizer["lr"], largest) for _, arm in GRIDS[own].points]
         assert len(set(starts)) == len(starts)  # a start above the largest is cut to it: the same run again
         assert {GRIDS[own].model} == {GRIDS[peer].model for peer in peers}
-    for peers, own in TUNED_AND_FREE.values():
-        assert {ARMS[own].model} == {ARMS[peer].model for peer in peers}
 
 
 def test_runs_give_history_metrics_and_a_trace(tmp_path: Path) -> None:

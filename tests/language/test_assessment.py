@@ -7,7 +7,6 @@ import pytest
 
 from seqrec_lib.language.assessment import Assessment, position_bias
 from seqrec_lib.language.candidates import Pools
-from tests.conftest import make_sequences
 
 K = 4
 
@@ -27,11 +26,10 @@ def test_floors_by_hand() -> None:
     )
     found = Assessment(pools, np.array([2, 19]))
     found.add("", np.array([[0.0, 1.0], [0.0, 1.0]]))
-    found.add_popularity(make_sequences([[1, 2, 2, 3, 1], [2, 1, 3, 1, 1]], 3))  # in training: 1 once, 2 three times
     metrics = found.metrics
     assert metrics["recall@2"] == 0.5
     assert (metrics["subset_ndcg@10"], metrics["ndcg@10"]) == (1.0, 0.5)
-    assert metrics["retriever_subset_mrr@10"] == 0.5 and metrics["popularity_subset_mrr@10"] == 1.0
+    assert metrics["retriever_subset_mrr@10"] == 0.5
     assert metrics["random_subset_mrr@10"] == 0.75 and metrics["random_mrr@10"] == 0.375
     assert found.columns["rank"].tolist() == [1, 19] and found.columns["retriever_rank"].tolist() == [2, 19]
 

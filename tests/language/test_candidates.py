@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from seqrec_lib.data.sequences import Sequences
-from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import rank_split
-from seqrec_lib.language.candidates import pool_scores, random_items, retrieve, sample_prefixes, training_pools
-from tests.conftest import make_sequences, random_sequences
+from seqrec_lib.language.candidates import pool_scores, retrieve, sample_prefixes, training_pools
+from tests.conftest import random_sequences
 
 
 class Fixed:
@@ -107,14 +106,3 @@ def test_a_pool_has_its_target_once_and_the_kind_of_others_that_was_asked(
         assert (np.diff(pools.scores, axis=1) <= 0).all()
     else:
         assert len(set(pools.place.tolist())) == k  # the answer stands under every letter
-
-
-def test_too_few_items_and_unknown_kinds_are_refused() -> None:
-    tiny = make_sequences([[1, 2, 3, 4, 5]], 5)
-    histories = tiny.split("test")
-    with pytest.raises(SeqRecError, match="leaves 0 items"):
-        random_items(tiny, histories, 1, np.random.default_rng(0))
-    with pytest.raises(SeqRecError, match="6 candidates of 5 items"):
-        retrieve(Fixed(5), tiny, histories, 6)
-    with pytest.raises(SeqRecError, match="negatives 'hard'"):
-        training_pools(Fixed(5), tiny, histories, 2, np.random.default_rng(0), negatives="hard")

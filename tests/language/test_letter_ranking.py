@@ -11,13 +11,14 @@ import torch
 
 from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language import ranker_training, ranking
+from seqrec_lib.language import assessment, ranker_training, ranking
 from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.candidates import Pools
-from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, PAPER_RANKING, item_titles, letters
+from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles, letters
 from seqrec_lib.language.objectives import OBJECTIVES, Knobs
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, load, prompt_texts
-from seqrec_lib.language.ranker_training import PAPER_ORPO, Examples, Tuning, rate, tune
+from seqrec_lib.language.ranker_recipes import Setting
+from seqrec_lib.language.ranker_training import Examples, Tuning, rate, tune
 from tests.conftest import random_sequences
 
 K = 5
@@ -43,7 +44,7 @@ def language(data: Sequences) -> LanguageModel:
 
 def make_ranker(language: LanguageModel, data: Sequences, prompt: Any = PAPER_RANKING) -> ranking.LetterRanker:
     own = LanguageModel(copy.deepcopy(language.model), language.tokenizer, language.provenance)
-    return ranking.LetterRanker(own, prompt, item_titles(data), candidates=K, history=4, prompt_tokens=200)
+    return ranking.LetterRanker(own, prompt, item_titles(data), Setting(candidates=K, history=4, prompt_tokens=200))
 
 
 def make_pools(data: Sequences, histories: Histories, seed: int = 0) -> Pools:
@@ -57,8 +58,8 @@ def make_pools(data: Sequences, histories: Histories, seed: int = 0) -> Pools:
 def test_scores_are_the_whole_models_logits_whatever_the_batch(language, data, prompt) -> None:  # type: ignore[no-untyped-def]
     ranker, histories = make_ranker(language, data, prompt), data.split("test")
     prompts = ranker.prompts(data, histories, make_pools(data, histories).items)
-    found = ranker.letter_logits(prompts)
-    small = ranker.letter_logits(prompts, batch_tokens=1)
+    found = ranker.scores(prompts)
+    small = ranker.scores(prompts, batch_tokens=1)
     np.testing.assert_allclose(found, small, atol=2e-5)
     for row in (0, 5, 11):
         text = ranker.tokenizer.decode(prompts[row])
@@ -72,29 +73,17 @@ def test_letters_are_distinct_tokens_behind_the_prompt(language, data) -> None: 
     behind_space, behind_line = (make_ranker(language, data, p).letter_ids for p in (PAPER_RANKING, LLAMAREC))
     assert len(set(behind_space)) == K
     assert not set(behind_space) & set(behind_line)  # " A" and "A" are two tokens: looking letters up alone is wrong
-    with pytest.raises(SeqRecError, match="lists no candidates"):
-        make_ranker(language, data, GPT4REC)
 
 
 def test_ranks_in_pools_and_overall_by_hand() -> None:
     scores = np.array([[0.1, 0.5, 0.3], [0.2, 0.2, 0.2], [1.0, 2.0, 3.0]])
     place, by_retriever = np.array([2, 0, -1]), np.array([3, 1, 8])
-    ranks = ranking.pool_ranks(scores, place)
-    assert ranks.tolist() == [2, 3, 0]  # a tie counts against
-    assert ranking.overall_ranks(ranks, place, by_retriever, 3).tolist() == [2, 3, 8]
+    assert assessment.pool_ranks(scores, place).tolist() == [2, 3, 0]  # a tie counts against
+    found = assessment.Assessment(Pools(np.ones((3, 3), np.int32), np.zeros((3, 3), np.float32), place), by_retriever)
+    found.add("", scores)
+    assert found.columns["rank"].tolist() == [2, 3, 8]
     with pytest.raises(ValueError, match="NaN"):
-        ranking.pool_ranks(np.array([[np.nan, 1.0]]), np.array([0]))
-
-
-def test_overall_is_the_subset_times_the_share_found_and_the_floor_is_that_of_chance() -> None:
-    rng = np.random.default_rng(0)
-    place = np.where(rng.random(4000) < 0.4, rng.integers(0, 20, 4000), -1)
-    scores, by_retriever = rng.standard_normal((4000, 20)), np.where(place >= 0, place + 1, 50)
-    found = ranking.subset_and_overall(ranking.pool_ranks(scores, place), place, by_retriever, 20)
-    floor = ranking.random_floor(20)
-    for name in floor:
-        assert found[name] == pytest.approx(found[f"subset_{name}"] * (place >= 0).mean())
-        assert found[f"subset_{name}"] == pytest.approx(floor[name], abs=0.04)
+        assessment.pool_ranks(np.array([[np.nan, 1.0]]), np.array([0]))
 
 
 def test_a_blend_weighs_the_ranker_by_what_it_adds() -> None:
@@ -102,23 +91,10 @@ def test_a_blend_weighs_the_ranker_by_what_it_adds() -> None:
     place = rng.integers(0, 20, 500)
     truth = np.eye(20)[place]
     noise = rng.standard_normal((500, 20))
-    assert ranking.best_blend(truth, noise, place) == 0.0
-    assert ranking.best_blend(noise, truth, place) > 0.5
-    mixed = ranking.blend(truth + noise, truth + rng.standard_normal((500, 20)), 0.5)
-    assert ranking.pool_ranks(mixed, place).mean() < ranking.pool_ranks(truth + noise, place).mean()
-
-
-def test_permuting_candidates_tells_position_from_content() -> None:
-    rng = np.random.default_rng(2)
-    items = np.array([rng.permutation(30)[:K] + 1 for _ in range(200)], dtype=np.int32)
-    pools = Pools(items, np.zeros(items.shape, np.float32), rng.integers(0, K, 200))
-    content = ranking.permuted(lambda p: p.items.astype(float), pools, 6, rng)
-    assert (content["ranks"] == content["ranks"][0]).all()
-    np.testing.assert_allclose(content["mean_logits"], items)
-    prior = np.array([3.0, 0, 0, 0, 1.0])
-    position = ranking.permuted(lambda p: np.tile(prior, (len(p), 1)), pools, 6, rng)
-    assert position["letter_share"].tolist() == [1, 0, 0, 0, 0]
-    assert np.ptp(ranking.calibrated(np.tile(prior, (3, 1)), prior)) == 0
+    assert assessment.best_blend(truth, noise, place) == 0.0
+    assert assessment.best_blend(noise, truth, place) > 0.5
+    mixed = assessment.blend(truth + noise, truth + rng.standard_normal((500, 20)), 0.5)
+    assert assessment.pool_ranks(mixed, place).mean() < assessment.pool_ranks(truth + noise, place).mean()
 
 
 def some_examples(ranker: ranking.LetterRanker, data: Sequences) -> Examples:
@@ -134,7 +110,7 @@ def test_every_objective_learns_its_examples(language, data, objective: str) -> 
     knobs = Knobs(lambda_=1.0)
     history = tune(ranker, examples, Tuning(objective, knobs, 1e-2, "constant", 1, batch=6, epochs=6))
     assert history[-1]["loss"] < history[0]["loss"]
-    logits = ranker.letter_logits(examples.prompts)
+    logits = ranker.scores(examples.prompts)
     rows = np.arange(len(logits))
     assert (logits[rows, examples.chosen] > logits[rows, examples.rejected]).mean() >= history[0]["accuracy"]
     assert history[-1]["margin"] > history[0]["margin"]
@@ -146,7 +122,7 @@ def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language,
         ranker = make_ranker(language, data)
         examples = some_examples(ranker, data)
         tune(ranker, examples, Tuning(learning_rate=1e-3, warmup_steps=1, batch=6))
-        logits.append(ranker.letter_logits(examples.prompts))
+        logits.append(ranker.scores(examples.prompts))
     assert (logits[0] == logits[1]).all()
     with pytest.raises(SeqRecError, match="same"):
         Examples(examples.prompts, examples.chosen, examples.chosen)
@@ -163,42 +139,43 @@ def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_
         torch.manual_seed(3)  # of the adapters
         ranker.model = with_adapter(ranker.model, dropout=0.3)
 
-        def report(*_: Any) -> None:
+        def report(share: float, line: str) -> None:
             nonlocal steps
-            steps += 1
+            steps += line.startswith("epoch")
             if steps == cut:
                 raise KeyboardInterrupt
 
-        history = tune(ranker, some_examples(ranker, data), config, report=report, checkpoint=tmp_path / name)
-        return history, ranker.letter_logits(some_examples(ranker, data).prompts), steps
+        ranker.folder, ranker.report_share = tmp_path, report
+        history = tune(ranker, some_examples(ranker, data), config, name=name)
+        return history, ranker.scores(some_examples(ranker, data).prompts), steps
 
-    whole, logits, steps = run("whole.pt")
+    whole, logits, steps = run("whole")
     assert steps == 12
     with pytest.raises(KeyboardInterrupt):
-        run("cut.pt", stop)
-    resumed, again, rest = run("cut.pt")
+        run("cut", stop)
+    resumed, again, rest = run("cut")
     assert (resumed, rest) == (whole, steps - stop)
     assert (again == logits).all()
-    assert run("cut.pt")[2] == 0  # what is finished is only read
+    assert run("cut")[2] == 0  # what is finished is only read
 
 
 def test_a_checkpoint_of_another_tuning_is_refused(language, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    ranker, path = make_ranker(language, data), tmp_path / "tuning.pt"
-    tune(ranker, some_examples(ranker, data), Tuning(batch=6), checkpoint=path)
+    ranker = make_ranker(language, data)
+    ranker.folder = tmp_path
+    tune(ranker, some_examples(ranker, data), Tuning(batch=6))
     with pytest.raises(SeqRecError, match="written by another run; delete its folder"):
-        tune(ranker, some_examples(ranker, data), Tuning(batch=4), checkpoint=path)
-    path.write_bytes(b"no checkpoint")
+        tune(ranker, some_examples(ranker, data), Tuning(batch=4))
+    (tmp_path / "tuning.pt").write_bytes(b"no checkpoint")
     with pytest.raises(SeqRecError, match="is not a checkpoint"):
-        tune(ranker, some_examples(ranker, data), Tuning(batch=6), checkpoint=path)
+        tune(ranker, some_examples(ranker, data), Tuning(batch=6))
 
 
 def test_rates_follow_the_papers_schedule_and_llamarecs() -> None:
-    assert (PAPER_ORPO.learning_rate, PAPER_ORPO.knobs.lambda_, PAPER_ORPO.epochs) == (5e-6, 0.05, 5)
     from torch.optim import SGD
     from transformers import get_inverse_sqrt_schedule, get_linear_schedule_with_warmup
 
     for config, make in (
-        (PAPER_ORPO, lambda o: get_inverse_sqrt_schedule(o, 100)),
+        (Tuning(schedule="inverse-sqrt"), lambda o: get_inverse_sqrt_schedule(o, 100)),
         (Tuning(), lambda o: get_linear_schedule_with_warmup(o, 100, 400)),
     ):
         optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -217,15 +194,17 @@ def test_a_checkpoint_in_the_hubs_format_ranks_and_takes_an_adapter(language, da
     language.tokenizer.save_pretrained(tmp_path)
     loaded = load(str(tmp_path))
     assert loaded.provenance["kind"] == "folder"
-    plain = ranking.LetterRanker(loaded, PAPER_RANKING, item_titles(data), candidates=K, history=4, prompt_tokens=200)
+    plain = ranking.LetterRanker(
+        loaded, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=4, prompt_tokens=200)
+    )
     examples = some_examples(plain, data)
-    before = plain.letter_logits(examples.prompts)
-    np.testing.assert_allclose(before, make_ranker(language, data).letter_logits(examples.prompts), atol=1e-5)
+    before = plain.scores(examples.prompts)
+    np.testing.assert_allclose(before, make_ranker(language, data).scores(examples.prompts), atol=1e-5)
     weights = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     plain.model = with_adapter(loaded.model)
-    np.testing.assert_allclose(plain.letter_logits(examples.prompts), before, atol=1e-6)  # B starts at zero
+    np.testing.assert_allclose(plain.scores(examples.prompts), before, atol=1e-6)  # B starts at zero
     tune(plain, examples, Tuning(learning_rate=1e-2, warmup_steps=1, batch=6, epochs=2))
-    assert np.abs(plain.letter_logits(examples.prompts) - before).max() > 1e-3
+    assert np.abs(plain.scores(examples.prompts) - before).max() > 1e-3
     merged = plain.model.unload()
     for name, value in merged.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)  # the base is as it was

@@ -15,6 +15,7 @@ from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
 from seqrec_lib.language.logits import SHORTEST, SharedPrefix, next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, prompt_texts
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.language.ranker_training import Examples, Meter, Tuning, tune
 from seqrec_lib.language.ranking import LetterRanker
 from tests.conftest import random_sequences
@@ -31,7 +32,7 @@ def data() -> Sequences:
 def make(data: Sequences) -> LetterRanker:
     texts = prompt_texts(item_titles(data)[1:], PAPER_RANKING.render([], []), " " + " ".join(letters(20)), "(A) (1)")
     made = from_scratch("llama", texts, Size(d_model=32, n_layers=4, heads=2, positions=256, vocabulary=500), 0)
-    return LetterRanker(made, PAPER_RANKING, item_titles(data), candidates=K, history=5, prompt_tokens=200)
+    return LetterRanker(made, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=5, prompt_tokens=200))
 
 
 def examples(ranker: LetterRanker, data: Sequences) -> Examples:
@@ -128,7 +129,8 @@ def test_micro_batches_add_up_to_the_step(checkpointing: bool, data: Sequences, 
 def test_a_prompt_that_cannot_fit_is_tuned_and_said(data: Sequences, monkeypatch: Any) -> None:
     monkeypatch.setattr(memory, "BOUND", 1)
     ranker, lines = make(data), []
-    tune(ranker, examples(ranker, data), Tuning("letters", batch=6), warn=lines.append)
+    ranker.report = lines.append
+    tune(ranker, examples(ranker, data), Tuning("letters", batch=6))
     assert len(lines) == 1 and "may take more than 1 bytes" in lines[0]
 
 
@@ -160,7 +162,7 @@ def test_ranking_goes_on_where_it_was_cut(data: Sequences, tmp_path: Any, monkey
     monkeypatch.setattr(ranking, "SECONDS", -1.0)
     ranker = make(data)
     prompts = examples(ranker, data).prompts
-    expected = ranker.letter_logits(prompts, batch_tokens=1)
+    expected = ranker.scores(prompts, batch_tokens=1)
     calls: list[int] = []
 
     def count(share: float, line: str) -> None:
@@ -168,16 +170,16 @@ def test_ranking_goes_on_where_it_was_cut(data: Sequences, tmp_path: Any, monkey
         if len(calls) == 5:
             raise KeyboardInterrupt
 
-    ranker.keep_in(tmp_path, report_share=count)
+    ranker.folder, ranker.report_share = tmp_path, count
     with pytest.raises(KeyboardInterrupt):
-        ranker.letter_logits(prompts, batch_tokens=1)
+        ranker.scores(prompts, batch_tokens=1)
     again = make(data)
-    again.keep_in(tmp_path, report_share=lambda *_: calls.append(1))
+    again.folder, again.report_share = tmp_path, lambda *_: calls.append(1)
     found, reading = again.read(prompts, batch_tokens=1)
     assert (found == expected).all() and len(calls) == len(prompts)
     assert reading.tokens == sum(map(len, prompts))
     again.stage = "other"  # other weights: nothing is taken from those before
-    again.letter_logits(prompts, batch_tokens=1)
+    again.scores(prompts, batch_tokens=1)
     assert len(calls) == 2 * len(prompts)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqrec_lib.language.mixers import SharedMixer, fast_mixers, fits
-from seqrec_lib.language.recurrence import advance
+from seqrec_lib.language.states import advance
 
 
 def test_outputs_and_gradients_are_transformers_own(tiny) -> None:  # type: ignore[no-untyped-def]

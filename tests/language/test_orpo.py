@@ -14,7 +14,6 @@ from seqrec_lib.language.orpo import (
     answer_log_odds,
     mean_log_odds,
     odds_ratio_loss,
-    orpo_loss,
     pair_loss,
     token_log_odds,
 )
@@ -124,7 +123,8 @@ def test_on_ordinary_logits_the_loss_is_that_of_trl(trl, seed: int) -> None:  # 
     theirs = nll - losses.mean()  # TRL's L_SFT covers prompt and answer
     ours = pair_loss((logits, answers, whole), (other, rejected), 0.05, prompt_in_nll=True)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
-    assert answer_log_odds(logits, answers)[1].tolist() == pytest.approx(log_p[0].tolist(), abs=1e-5)
+    odds = log_p[0] - torch.log1p(-log_p[0].exp())
+    assert answer_log_odds(logits, answers).tolist() == pytest.approx(odds.tolist(), abs=1e-5)
     (their_gradient,) = torch.autograd.grad(theirs, logits, retain_graph=True)
     (our_gradient,) = torch.autograd.grad(ours, logits)
     torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-4, atol=1e-6)
@@ -137,7 +137,7 @@ def test_where_trl_breaks_ours_stays_finite(trl) -> None:  # type: ignore[no-unt
     for chosen, rejected in ((0, 1), (1, 0)):
         logits = torch.tensor([[200.0, 0.0, 1.0, -3.0]], requires_grad=True)
         odds = token_log_odds(logits, torch.tensor([[chosen, rejected]]))[0]
-        loss = orpo_loss(-F.logsigmoid(odds[0]), odds[0], odds[1], 1.0)
+        loss = -F.logsigmoid(odds[0]) + odds_ratio_loss(odds[0], odds[1])
         (gradient,) = torch.autograd.grad(loss, logits)
         assert torch.isfinite(loss) and torch.isfinite(gradient).all()
         assert gradient.abs().max() <= 4  # L_SFT and each log-odds have slopes of at most 1 and 2

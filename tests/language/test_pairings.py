@@ -13,6 +13,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import preferences
 from seqrec_lib.language.pairings import KINDS, Pairing, pairing
 from seqrec_lib.language.pretrained import Size
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.language.title_tokens import TITLES, names, title_model
 from seqrec_lib.models.popularity import Markov
@@ -42,7 +43,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Sequences:
 def ranker() -> LetterRanker:
     language = title_model(ITEMS, Size(d_model=16, n_layers=2, heads=2, positions=64), 0)
     language.model.eval()
-    return LetterRanker(language, TITLES, names(ITEMS), candidates=K, history=6)
+    return LetterRanker(language, TITLES, names(ITEMS), Setting(candidates=K, history=6))
 
 
 def make(kind: str, ranker: LetterRanker, data: Sequences, seed: int = 0) -> Pairing:
@@ -84,7 +85,7 @@ def test_chosen_is_the_last_training_item_and_rejected_is_what_the_kind_says(ran
     assert len(by_text) == len(users)  # a prompt's history says whose it is
     for kind in ("random", "retriever", "own-error", "lightfm-pool"):
         found = make(kind, ranker, data).examples
-        logits = ranker.letter_logits(found.prompts)
+        logits = ranker.scores(found.prompts)
         for row, prompt in enumerate(found.prompts):
             pool, history = read(ranker, prompt)
             user = by_text[tuple(history)]

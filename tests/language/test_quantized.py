@@ -25,6 +25,7 @@ from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
 from seqrec_lib.language.logits import next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel
+from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.language.ranker_training import Examples, Tuning, tune
 from seqrec_lib.language.ranking import LetterRanker
 from tests.conftest import random_sequences
@@ -102,7 +103,7 @@ def in_full(folder: Path, language: LanguageModel, library: Any) -> LanguageMode
 
 
 def make_ranker(language: LanguageModel, data: Sequences) -> LetterRanker:
-    return LetterRanker(language, PAPER_RANKING, item_titles(data), candidates=K, history=4, prompt_tokens=200)
+    return LetterRanker(language, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=4, prompt_tokens=200))
 
 
 def adapted(language: LanguageModel, data: Sequences, adapt: Any = quantized.with_adapter) -> LetterRanker:
@@ -235,9 +236,9 @@ def test_tuning_learns_and_leaves_the_bits_alone(library: Any, folder: Path, dat
     language = four_bits(folder)
     before = {name: layer.weight.data.clone() for name, layer in linear(language.model).items()}
     ranker = make_ranker(language, data)
-    untouched = ranker.letter_logits(examples(ranker, data).prompts)
+    untouched = ranker.scores(examples(ranker, data).prompts)
     ranker.model = quantized.with_adapter(language.model, rank=4)
-    np.testing.assert_array_equal(ranker.letter_logits(examples(ranker, data).prompts), untouched)  # B starts at zero
+    np.testing.assert_array_equal(ranker.scores(examples(ranker, data).prompts), untouched)  # B starts at zero
     history = tune(
         ranker, examples(ranker, data), Tuning("letters", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=8)
     )
@@ -258,22 +259,23 @@ def test_tuning_goes_on_exactly_where_it_was_cut(
     def run(name: str, cut: int | None = None) -> tuple[Any, Any]:
         ranker, steps = adapted(four_bits(folder), data), 0
 
-        def report(*_: Any) -> None:
+        def report(share: float, line: str) -> None:
             nonlocal steps
-            steps += 1
+            steps += line.startswith("epoch")
             if steps == cut:
                 raise KeyboardInterrupt
 
-        history = tune(ranker, examples(ranker, data), config, report=report, checkpoint=tmp_path / name)
-        return history, ranker.letter_logits(examples(ranker, data).prompts)
+        ranker.folder, ranker.report_share = tmp_path, report
+        history = tune(ranker, examples(ranker, data), config, name=name)
+        return history, ranker.scores(examples(ranker, data).prompts)
 
-    whole, logits = run("whole.pt")
+    whole, logits = run("whole")
     with pytest.raises(KeyboardInterrupt):
-        run("cut.pt", stop)
+        run("cut", stop)
     payload = torch.load(tmp_path / "cut.pt", weights_only=True)
     weights = payload["parts"]["weights"]
     assert len(weights) == 2 * TARGETS and all("lora_" in name for name in weights)
-    resumed, again = run("cut.pt")
+    resumed, again = run("cut")
     assert resumed == whole
     np.testing.assert_array_equal(again, logits)
 
@@ -285,7 +287,7 @@ def test_a_kept_model_is_its_adapter_and_comes_back_as_it_was(
     ranker = adapted(language, data)
     tune(ranker, examples(ranker, data), Tuning(learning_rate=1e-2, warmup_steps=1, batch=6, epochs=2))
     prompts = examples(ranker, data).prompts
-    tuned = ranker.letter_logits(prompts)
+    tuned = ranker.scores(prompts)
     kept = tmp_path / "model"
     quantized.save(ranker.model, ranker.tokenizer, language.provenance, kept)
     assert sum(path.stat().st_size for path in kept.glob("*.safetensors")) < 20_000
@@ -295,7 +297,7 @@ def test_a_kept_model_is_its_adapter_and_comes_back_as_it_was(
     loaded = quantized.load_tuned(kept, source, "cpu")
     assert loaded.provenance == language.provenance
     again = make_ranker(loaded, data)
-    np.testing.assert_array_equal(again.letter_logits(prompts), tuned)
+    np.testing.assert_array_equal(again.scores(prompts), tuned)
     loaded.model.train()
     batch = pad(prompts, loaded.tokenizer.pad_token_id)
     with torch.no_grad():  # what was tuned is a part of the model now: it has no dropout of its own
@@ -303,14 +305,14 @@ def test_a_kept_model_is_its_adapter_and_comes_back_as_it_was(
     np.testing.assert_allclose(logits.numpy(), tuned, rtol=1e-4, atol=1e-5)
 
     again.model = quantized.with_adapter(loaded.model, rank=4)
-    np.testing.assert_array_equal(again.letter_logits(prompts), tuned)  # the new adapter starts at nothing
+    np.testing.assert_array_equal(again.scores(prompts), tuned)  # the new adapter starts at nothing
     names = [name for name, parameter in again.model.named_parameters() if parameter.requires_grad]
     assert len(names) == 2 * TARGETS and all(".further." in name for name in names)
     frozen = {n: p.clone() for n, p in again.model.named_parameters() if ".default." in n}
     assert len(frozen) == 2 * TARGETS
     history = tune(again, examples(again, data), Tuning("orpo", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=4))
     assert history[-1]["loss"] < history[0]["loss"]
-    assert np.abs(again.letter_logits(prompts) - tuned).max() > 1e-3
+    assert np.abs(again.scores(prompts) - tuned).max() > 1e-3
     parameters = dict(again.model.named_parameters())
     assert all(torch.equal(parameters[name], value) for name, value in frozen.items())
 
@@ -326,14 +328,14 @@ def test_merged_into_four_bits_a_small_update_would_be_lost(library: Any, folder
     language = four_bits(folder)
     base = make_ranker(language, data)
     prompts = examples(base, data).prompts
-    before = base.letter_logits(prompts)
+    before = base.scores(prompts)
     ranker = make_ranker(language, data)
     ranker.model = quantized.with_adapter(language.model, rank=4)
     tune(ranker, examples(ranker, data), Tuning(learning_rate=1e-3, warmup_steps=1, batch=6))
-    tuned = ranker.letter_logits(prompts)
+    tuned = ranker.scores(prompts)
     with pytest.warns(UserWarning, match="rounding errors"):
         ranker.model = ranker.model.merge_and_unload()
-    merged = ranker.letter_logits(prompts)
+    merged = ranker.scores(prompts)
     assert np.abs(merged - tuned).max() > 0.5 * np.abs(tuned - before).max() > 0
 
 
@@ -342,7 +344,7 @@ def test_in_bfloat16_as_on_a_gpu_it_ranks_and_learns(
 ) -> None:
     exact = adapted(four_bits(folder), data)
     prompts = examples(exact, data).prompts
-    wanted = exact.letter_logits(prompts)
+    wanted = exact.scores(prompts)
     monkeypatch.setattr(quantized, "_compute", lambda device: torch.bfloat16)
     language = four_bits(folder)
     assert language.provenance["quantisation"]["compute"] == "bfloat16"
@@ -351,7 +353,7 @@ def test_in_bfloat16_as_on_a_gpu_it_ranks_and_learns(
     body, head = language.model.model, language.model.lm_head
     body.layers[0].self_attn.o_proj.register_forward_hook(lambda _, given, out: seen.update(attended=given[0].dtype))
     head.register_forward_hook(lambda _, given, out: seen.update(read=given[0].dtype, logits=out.dtype))
-    found = ranker.letter_logits(prompts)
+    found = ranker.scores(prompts)
     assert seen == {"attended": torch.bfloat16, "read": torch.float32, "logits": torch.float32}
     np.testing.assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
     assert np.abs(found - wanted).max() > 0

@@ -17,7 +17,8 @@ from seqrec_lib.language import adapters, tuning
 from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
 from seqrec_lib.language.logits import answer_loss_in_blocks, next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, prompt_texts
-from seqrec_lib.language.tuning import Tuning, training_batches, tune, validation_batches
+from seqrec_lib.language.recipes import Tuning
+from seqrec_lib.language.tuning import training_batches, tune, validation_batches
 from tests.conftest import make_sequences, random_sequences
 
 SIZE = Size(d_model=16, n_layers=1, heads=2, d_state=8, positions=96, vocabulary=330, dropout=0.1)

@@ -1,4 +1,4 @@
-"""One token of Mamba-2's recurrence for many beams in one pass over their states (`seqrec_lib.language.recurrence`)."""
+"""One token of Mamba-2's recurrence for many beams in one pass over their states (`seqrec_lib.language.states`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_t
 def advance(
     state: Tensor, parents: Tensor, decay: Tensor, x: Tensor, b: Tensor, c: Tensor, out: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """As `seqrec_lib.language.recurrence.advance`, of float32 tensors on a CPU."""
+    """As `seqrec_lib.language.states.advance`, of float32 tensors on a CPU."""
     B, m, H, P = x.shape
     N = state.shape[-1]
     if out is None or out.shape != (B, m, H, P, N):
