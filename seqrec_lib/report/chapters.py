@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -226,12 +226,9 @@ class _Renderer:
             return ""
         if not evidence.held:
             was = self.book.accepted.get(name)
-            old = statements.describe(**was, unit=evidence.unit) if was else "not on record"
-            new = statements.describe(evidence.estimate, evidence.low, evidence.high, evidence.n, evidence.unit)
-            self._problem(
-                line,
-                f"“{said}” no longer holds: {name} was {old}, is {new}; rewrite the sentence, then `make evidence`",
-            )
+            old = replace(evidence, **was) if was else "not on record"
+            fault = f"“{said}” no longer holds: {name} was {old}, is {evidence}"
+            self._problem(line, f"{fault}; rewrite the sentence, then `make evidence`")
         self.chapter.cited[name] = evidence
         note = "" if self.book.own is None else own_note(evidence, self.book.own.evidence(name))
         title = escape(f"evidence: {name}", quote=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
-from seqrec_lib.report.statements import Evidence, Statement, describe
+from seqrec_lib.report.statements import Evidence, Statement
 from seqrec_lib.report.values import Names
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -27,7 +27,6 @@ def evidence_section(cited: Mapping[str, Evidence], names: Names) -> str:
 
 
 def _entry(statement: Statement, evidence: Evidence, names: Names) -> str:
-    found = describe(evidence.estimate, evidence.low, evidence.high, evidence.n, evidence.unit)
     scope = statement.scope
     limits = [
         "any order" if scope.orders is None else " and ".join(scope.orders),
@@ -40,7 +39,7 @@ def _entry(statement: Statement, evidence: Evidence, names: Names) -> str:
     ids = f"<ul>{runs}</ul>" if runs else ""
     return (
         f'<details class="evidence"><summary><code>{statement.name}</code></summary>'
-        f'<div id="evidence-{statement.name}"><p><strong>{escape(statement.measures)}: {escape(found)}.</strong> '
+        f'<div id="evidence-{statement.name}"><p><strong>{escape(f"{statement.measures}: {evidence}")}.</strong> '
         f"{escape(statement.rule)}</p><p>Scope: {escape('; '.join(limits))}.</p>{ids}</div></details>\n"
     )
 
@@ -75,5 +74,4 @@ def own_note(published: Evidence, own: Evidence | None) -> str:
     same = own is None or (own.held == published.held and math.isclose(own.estimate, published.estimate, abs_tol=1e-9))
     if own is None or same or own.held:
         return ""
-    found = describe(own.estimate, own.low, own.high, own.n, own.unit)
-    return f' <span class="own-runs">(the runs on this machine disagree: {escape(found)})</span>'
+    return f' <span class="own-runs">(the runs on this machine disagree: {escape(str(own))})</span>'

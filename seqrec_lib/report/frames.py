@@ -20,7 +20,13 @@ import numpy as np
 
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interval, metric_values, seed_interval
+from seqrec_lib.evaluate.statistics import (
+    Interval,
+    average_over_seeds,
+    bootstrap_interval,
+    metric_values,
+    seed_interval,
+)
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
@@ -116,14 +122,16 @@ def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") ->
         row: dict[str, Any] = {by: name, "seeds": int((mine["status"] == COMPLETE).sum())}
         for column in columns:
             values = mine[column].dropna().to_numpy(dtype=float) if column in mine else np.array([])
-            row |= interval_columns(column, values)
+            row |= interval_columns(column, Interval(*seed_interval(values)))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def interval_columns(column: str, values: np.ndarray) -> dict[str, float]:
-    """Mean over seeds and its t interval under three names: column, "<column> low", "<column> high"."""
-    return dict(zip((column, f"{column} low", f"{column} high"), seed_interval(values), strict=True))
+def interval_columns(column: str, found: Interval | None, scale: float = 1.0) -> dict[str, float]:
+    """An estimate and the ends of its interval, in units of ``scale``, as columns: column, "<column> low",
+    "<column> high"; NaN where there is none."""
+    ends = (np.nan,) * 3 if found is None else (found.estimate, found.low, found.high)
+    return {f"{column}{side}": end / scale for side, end in zip(("", " low", " high"), ends, strict=True)}
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -348,6 +356,13 @@ class Runs:
         column, name = "masked_rank" if masked else "rank", metric.removeprefix("masked_")
         tables = [self.store.table(record, "ranks") for record in self.seeds(dataset, model)]
         return average_over_seeds([metric_values(table[column].to_numpy(), name) for table in tables])
+
+    def interval(self, dataset: str, model: str, metric: str) -> Interval:
+        """Mean of a metric over users, with its 95 % interval; NaN where it was not run."""
+        try:
+            return bootstrap_interval(self.users(dataset, model, metric))
+        except NotRun:
+            return Interval(np.nan)
 
     def mean(self, dataset: str, model: str, metric: str) -> float:
         """Mean of a metric over the model's seeds.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from seqrec_lib.evaluate.statistics import Interval, seed_interval
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING, Cell
 from seqrec_lib.report import frames
 from seqrec_lib.report.frames import COMPLETE, FAILED, interval_columns
@@ -86,7 +87,7 @@ def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[s
         row: dict[str, Any] = {"pair": f"{ARMS[a].label} minus {ARMS[b].label}", "seeds": 0}
         for column in columns:
             gaps = (first[column] - second[column]).dropna() if column in runs else pd.Series(dtype=float)
-            row |= {"seeds": len(gaps)} | interval_columns(column, gaps.to_numpy(dtype=float))
+            row |= {"seeds": len(gaps)} | interval_columns(column, Interval(*seed_interval(gaps.to_numpy(dtype=float))))
         rows.append(row)
     return pd.DataFrame(rows)
 

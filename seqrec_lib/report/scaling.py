@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
+from seqrec_lib.report.frames import Runs
 from seqrec_lib.report.latency import printed_times
 from seqrec_lib.report.paper import BEAUTY, VIDEO_GAMES, model_name, paper_name
 from seqrec_lib.results import RunRecord, RunStore
@@ -45,6 +46,17 @@ class Scaling:
         if record is None or not record.complete:
             return None
         return cls(record, store.table(record, "times").to_pandas(), store.table(record, "memory").to_pandas())
+
+    @classmethod
+    def newest(cls, runs: Runs, dataset: str) -> Scaling:
+        """The newest run on a data set.
+
+        Raises:
+            NotRun: there is none.
+        """
+        read = cls.read(runs.newest("scaling", dataset), runs.store)
+        assert read is not None
+        return read
 
     @property
     def models(self) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval
 from seqrec_lib.report import kit
@@ -35,9 +35,6 @@ from seqrec_lib.report.sizes import WIDTH, hydra_body, sasrec, table_4_ids
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import exhibit, value
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 RECBOLE = "ml-1m-recbole"
 WORDS = {"matches": "reproduced", "ours higher": "higher", "ours lower": "lower"}
 BASES = {  # data set that a run of ours is on -> what the table calls it
@@ -58,8 +55,6 @@ def cells(runs: Runs) -> pd.DataFrame:
     hardware", "infeasible" (no list of recommendations has the three metrics of this row as printed) or "not run".
     possible: whether one list of recommendations can have the row's metrics as printed; None for other cells.
     """
-    import pandas as pd
-
     possible = {(one.row.table, one.row.model): one.feasible() for one in audit()}
     rows: list[dict[str, Any]] = []
     for row in PAPER:
@@ -104,22 +99,15 @@ def _latency(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
     cell = {"quantity": "latency", "paper": str(row.latency), "verdict": "not run"}
     ours = "ml-1m" if row.dataset == MOVIELENS else _basis(row)[0]
     try:
-        timings = Timings.read(runs.newest("latency", ours), runs.store)
+        timings = Timings.newest(runs, ours)
     except NotRun:
         timings = None
     if timings is None or (row.model, "served") not in timings.rows:
         yield cell
         return
     median = timings.median(row.model, "served")
-    seconds = [None if number is None else number / 1e6 for number in (median.estimate, median.low, median.high)]
-    yield (
-        cell
-        | dict(zip(("ours", "low", "high"), seconds, strict=True))
-        | {
-            "basis": ONE_CORE,
-            "verdict": "other hardware",
-        }
-    )
+    seconds = {"ours": median.estimate / 1e6, "low": median.low / 1e6, "high": median.high / 1e6}
+    yield cell | seconds | {"basis": ONE_CORE, "verdict": "other hardware"}
 
 
 def _sizes(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
@@ -199,9 +187,7 @@ def _show(row: dict[str, Any]) -> Html:
     """Our number and its interval, in the precision of its kind."""
     quantity = row["quantity"]
     form = ".3f" if quantity in TITLES.values() else ".2g" if quantity == "latency" else ",.0f"
-    ours, low, high = (
-        "" if row[key] is None or np.isnan(row[key]) else format(row[key], form) for key in ("ours", "low", "high")
-    )
+    ours, low, high = ("" if pd.isna(row[key]) else format(row[key], form) for key in ("ours", "low", "high"))
     if not low:
         return Html(ours or NONE, ours or NONE)
     return Html(f"{ours}<br><small>{low} to {high}</small>", f"{ours} ({low} to {high})")
