@@ -70,11 +70,7 @@ def _run_again(recheck: Recheck) -> str:
     return f"{recheck.run_id} on {recheck.finished[:10]} at commit {recheck.git_commit[:9]}: {numbers}"
 
 
-_PRECISIONS = {
-    "fp32": "float32",
-    "softmax-bf16": "bfloat16 in the item softmax",
-    "bf16": "bfloat16 in matrix products",
-}
+_PRECISIONS = {"fp32": "float32", "softmax-bf16": "bfloat16 in the item softmax", "bf16": "bfloat16 in matrix products"}
 
 
 def precision_of(record: RunRecord) -> str | None:

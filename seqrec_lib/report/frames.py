@@ -11,12 +11,13 @@ order: the rule by which interactions with (nearly) equal times are put in order
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
@@ -32,9 +33,6 @@ from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
 from seqrec_lib.train.recipes import PUBLIC_CODE, resolve
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 TRUE_ORDER = "true order"
 ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 """Suffix of a data set's id -> the order of time that its histories are in; without a suffix, the true order."""
@@ -42,6 +40,16 @@ ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 
 class NotRun(Exception):
     """There is no complete run for what was asked; the text says which."""
+
+
+def rows_of(rows: Callable[..., Iterable[dict[str, Any]]]) -> Callable[..., pd.DataFrame]:
+    """A function that yields rows of a record becomes one that gives their frame, an empty one without a record."""
+
+    @wraps(rows)
+    def read(record: Any, *arguments: Any) -> pd.DataFrame:
+        return pd.DataFrame() if record is None else pd.DataFrame(list(rows(record, *arguments)))
+
+    return read
 
 
 # One row for each run
@@ -66,8 +74,6 @@ def frame(
         configs: the configuration of each record; without them, None among the records has no row.
         store: with it, the published run stands before that of edited code, which is labelled "edited".
     """
-    import pandas as pd
-
     pairs = [(record.config, record) for record in records if record is not None]
     planned = pairs if configs is None else zip(map(plain, configs), records, strict=True)
     kept: dict[str, tuple[Mapping[str, Any], RunRecord | None]] = {}
@@ -86,8 +92,6 @@ def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = N
 
     What was not run has NaN. Without a store, or where a run has no ranks of its users, low and high are NaN.
     """
-    import pandas as pd
-
     rows = []
     for (dataset, label), mine in runs.groupby(["dataset", "label"], sort=False):
         for metric in metrics:
@@ -115,8 +119,6 @@ def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = N
 def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") -> pd.DataFrame:
     """One row for each value of ``by``: each column's mean over seeds, the ends of its 95 % t interval ("<column> low",
     "<column> high"), and seeds, the number of complete runs. What was not run has NaN."""
-    import pandas as pd
-
     rows = []
     for name, mine in runs.groupby(by, sort=False) if len(runs) else ():
         row: dict[str, Any] = {by: name, "seeds": int((mine["status"] == COMPLETE).sum())}
@@ -137,8 +139,6 @@ def interval_columns(column: str, found: Interval | None, scale: float = 1.0) ->
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """`means` with one row for each model: for each metric its mean under its own name, and "ndcg@10 low", "ndcg@10
     high", "ndcg@10 sd"; seeds are those of the first metric."""
-    import pandas as pd
-
     rows = []
     for (dataset, label), mine in table.groupby(["dataset", "label"], sort=False):
         first = mine.iloc[0]

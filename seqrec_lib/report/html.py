@@ -59,8 +59,7 @@ def entries(items: Sequence[tuple[str, Sequence[str | Html]]]) -> Html:
 def details(summary: str, content: Html) -> Html:
     """Content that a reader can unfold."""
     return Html(
-        f"<details><summary>{escape(summary)}</summary>\n{content.html}\n</details>",
-        f"{summary}\n{content.text}",
+        f"<details><summary>{escape(summary)}</summary>\n{content.html}\n</details>", f"{summary}\n{content.text}"
     )
 
 

@@ -115,14 +115,9 @@ class _Reader(HTMLParser):
 
 def _is_plain_link(tag: str, values: dict[str, str]) -> bool:
     """Links in the head that load nothing: author, next page, canonical address."""
-    return tag == "link" and not {
-        "stylesheet",
-        "icon",
-        "preload",
-        "modulepreload",
-        "manifest",
-        "preconnect",
-    } & set(values.get("rel", "").lower().split())
+    return tag == "link" and not {"stylesheet", "icon", "preload", "modulepreload", "manifest", "preconnect"} & set(
+        values.get("rel", "").lower().split()
+    )
 
 
 def _is_external(address: str) -> bool:
@@ -193,10 +188,7 @@ def _check_page(page: _Page, generated: bool) -> Iterator[tuple[str, str]]:
     for identifier in sorted({i for i in page.ids if page.ids.count(i) > 1}):
         yield "", f"the id {identifier!r} occurs {page.ids.count(identifier)} times"
     for line, text in page.text:
-        for sign, meaning in (
-            ("Traceback (most recent call last)", "a traceback"),
-            ("{{", "an unfilled placeholder"),
-        ):
+        for sign, meaning in (("Traceback (most recent call last)", "a traceback"), ("{{", "an unfilled placeholder")):
             if sign in text:
                 yield f":{line}", f"{meaning} in the text: {' '.join(text.split())[:80]}"
 

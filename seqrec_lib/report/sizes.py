@@ -110,11 +110,7 @@ def implied_ids(rows: tuple[PaperRow, ...] = PAPER, d: int = WIDTH) -> list[Size
         middle = float(hydra_body(d)) if row.body is None else row.body.value
         findings.append(
             SizeFinding(
-                row,
-                middle,
-                math.ceil((low - body[1]) / d),
-                math.floor((high - body[0]) / d),
-                table_4_ids(row.dataset),
+                row, middle, math.ceil((low - body[1]) / d), math.floor((high - body[0]) / d), table_4_ids(row.dataset)
             )
         )
     return findings

@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqrec_lib.report.axes import LETTER, TEXT, Axis, Place, inner_scale, linear_scale, log_scale, widened, with_room
+from seqrec_lib.report.axes import axis as axis_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT, LINE = 12.5, 15  # pixels: size of text, height of a line
+LINE = 15  # pixels: height of a line of text
 INK, MUTED, GRID = "var(--chart-ink,#222)", "var(--chart-muted,#595959)", "var(--chart-grid,#d9d9d9)"
 COLOURS = [  # told apart by readers with any common colour vision (after Okabe and Ito 2008)
     f"var(--chart-{number},{colour})"
     for number, colour in enumerate(("#0064a6", "#c24a00", "#00795a", "#8d5a00", "#a8447f", "#4b4b9b"), 1)
 ]
-LETTER, BOLD = 0.64, 0.76  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
+TOP, BOTTOM = 30.0, 44.0  # pixels: above and below the panel of `lines` and `scatter`
+BOLD = 0.76  # width of a bold letter, as `LETTER`
 
 
 def dots(
@@ -58,8 +62,8 @@ def dots(
     if not np.isfinite(largest) or largest == least == 0:
         largest, least = 0.01, 0.0
     start = least if least < 0 or least >= 0.5 * largest else 0.0
-    place, ticks = _scale(start, max(largest, 0.0), left + 8, right - 14, width)
-    ticks = _with_room(ticks, place)
+    place, ticks = linear_scale(start, max(largest, 0.0), left + 8, right - 14, width)
+    ticks = with_room(ticks, place)
     parts, y = [], 0.0
     for name, rows in frame.groupby(group, sort=False):
         parts.append(_text(0, y + 17, str(name), weight="600"))
@@ -98,7 +102,7 @@ def _mark(
     low: str,
     high: str,
     y: float,
-    place: Callable[[float], float],
+    place: Place,
     colour: str,
     hollow: bool,
 ) -> list[str]:
@@ -137,54 +141,49 @@ def lines(
     Raises:
         ValueError: more than six lines; draw two figures.
     """
-    names = list(dict.fromkeys(frame[series]))
-    if len(names) > len(COLOURS):
-        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
+    names = _names_of_lines(frame, series)
     low, high = (side if side in frame else y for side in (low, high))
-    height, left, top, bottom = round(0.55 * width + 60), 48.0, 30.0, 44.0
+    height, left = round(0.55 * width + 60), 48.0
     right = width - max(len(name) for name in names) * TEXT * BOLD - 10
     spans = frame[[y, low, high]].to_numpy(dtype=float)
-    place_x, ticks_x = _axis(float(frame[x].min()), float(frame[x].max()), left, right, width, log_x)
-    ticks_x = _with_room(ticks_x, place_x)
-    place_y, ticks_y = _axis(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width, log_y)
-    parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
-    parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
-    parts += [
-        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
-        for tick in ticks_x
-    ]
-    parts.append(_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED))
-    parts.append(_text(0, 14, y_axis, colour=MUTED))
+    place_x, ticks_x = axis_of(float(frame[x].min()), float(frame[x].max()), left, right, width, log_x)
+    ticks_x = with_room(ticks_x, place_x)
+    place_y, ticks_y = axis_of(float(np.nanmin(spans)), float(np.nanmax(spans)), height - BOTTOM, TOP, width, log_y)
+    parts = _axes((place_x, ticks_x), (place_y, ticks_y), (left, right, height), x_axis, y_axis, form)
     ends = []
     for colour, name in zip(COLOURS, names, strict=False):
         own = frame[(frame[series] == name) & frame[y].notna()].sort_values(x)
         if own.empty:
             continue
         xs = [place_x(number) for number in own[x]]
+        ys, floors, tops = ([place_y(number) for number in own[side]] for side in (y, low, high))
         if low != y and own[[low, high]].notna().all(axis=None):
-            tops, floors = ([place_y(number) for number in own[side]] for side in (high, low))
-            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
-            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
-            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
-        path = " ".join(f"{a:.1f},{place_y(b):.1f}" for a, b in zip(xs, own[y], strict=True))
-        parts.append(f'<polyline points="{path}" stroke-width="2" style="fill:none;stroke:{colour}"/>')
+            parts.append(_band(xs, floors, tops, colour))
+        parts.append(_path(xs, ys, colour))
         ends.append((place_y(float(own[y].iloc[-1])), name, colour))
     placed = _apart(ends, TEXT + 3)
-    lift = max(0.0, placed[-1][0] - (height - bottom)) if placed else 0.0  # names below the axis move up together
+    lift = max(0.0, placed[-1][0] - (height - BOTTOM)) if placed else 0.0  # names below the axis move up together
     for height_of, name, colour in placed:
         parts.append(_text(right + 8, height_of + 4 - lift, name, colour=colour, weight="600"))
     return _canvas(width, height, parts)
 
 
-def _axis(
-    low: float, high: float, start: float, stop: float, width: float, log: bool
-) -> tuple[Callable[[float], float], list[float]]:
-    if low == high:
-        low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
-    if not log:
-        return _scale(low, high, start, stop, width)
-    place, ticks = _log_scale(low, high, start, stop, width)
-    return (place, ticks) if len(ticks) > 2 else _log_scale(low, high, start, stop, width, range(1, 10))
+def _names_of_lines(frame: pd.DataFrame, series: str) -> list[str]:
+    names = list(dict.fromkeys(frame[series]))
+    if len(names) > len(COLOURS):
+        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
+    return names
+
+
+def _axes(x: Axis, y: Axis, edges: tuple[float, float, float], x_axis: str, y_axis: str, form: str) -> list[str]:
+    """The grid, its numbers and what the axes show; ``edges``: left and right of the panel, height of the canvas."""
+    left, right, height = edges
+    parts = [_line(left, y[0](tick), right, y[0](tick), GRID) for tick in y[1]]
+    parts += [_text(left - 6, y[0](tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in y[1]]
+    below = height - BOTTOM + 16
+    parts += [_text(x[0](tick), below, format(tick, form), anchor="middle", colour=MUTED) for tick in x[1]]
+    parts.append(_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED))
+    return [*parts, _text(0, 14, y_axis, colour=MUTED)]
 
 
 def scatter(
@@ -202,22 +201,17 @@ def scatter(
 ) -> str:
     """A mark for each row at ``x`` (log axis) and ``y``, with the intervals ``x low`` to ``y high`` where the frame has
     them, and its name beside it; a ring at ``ring_x``, ``ring_y``, where it has those, joined to the mark by a line."""
-    height, top, bottom, right = round(0.5 * width + 110), 30.0, 44.0, width - 12.0
+    height, right = round(0.5 * width + 110), width - 12.0
     sides = [side for name in (x, y) for side in (f"{name} low", f"{name} high")]
     own = frame.assign(**{side: np.nan for side in (*sides, ring_x, ring_y) if side not in frame})
     spans = [own[[*names]].to_numpy(dtype=float) for names in ((x, ring_x, *sides[:2]), (y, ring_y, *sides[2:]))]
-    place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)
+    place_y, ticks_y = axis_of(
+        float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - BOTTOM, TOP, width, False
+    )
     left = max(48.0, 12 + max(len(f"{tick:g}") for tick in ticks_y) * TEXT * LETTER)
-    place_x, ticks_x = _axis(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
-    ticks_x = _with_room(ticks_x, place_x)
-    parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
-    parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
-    parts += [
-        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
-        for tick in ticks_x
-    ]
-    parts += [_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED)]
-    parts.append(_text(0, 14, y_axis, colour=MUTED))
+    place_x, ticks_x = axis_of(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
+    ticks_x = with_room(ticks_x, place_x)
+    parts = _axes((place_x, ticks_x), (place_y, ticks_y), (left, right, height), x_axis, y_axis, form)
     marks = []
     for number, row in enumerate(own.to_dict("records")):
         colour = COLOURS[number % len(COLOURS)]
@@ -233,7 +227,7 @@ def scatter(
                 parts.append(_line(at[0][0], place_y(row[sides[2]]), at[0][0], place_y(row[sides[3]]), colour, 2))
             parts.append(_circle(*at[0], 4, colour))
         marks += [(*point, str(row[label]), colour) for point in at[:1]]
-    return _canvas(width, height, [*parts, *_beside(marks, left, width, top, height - bottom)])
+    return _canvas(width, height, [*parts, *_beside(marks, left, width, TOP, height - BOTTOM)])
 
 
 def _beside(
@@ -317,10 +311,8 @@ def panels(
         ValueError: more than six lines in a panel.
     """
     frame = frame[frame[y].notna() & frame[x].notna()]
-    names = list(dict.fromkeys(frame[series])) if series else [""]
+    names = _names_of_lines(frame, series) if series else [""]
     titles = list(dict.fromkeys(frame[panel]))
-    if len(names) > len(COLOURS):
-        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
     across = columns[0] if width > 500 else columns[1]
     step, left, gap = width / across, 56.0, 16.0
     words = {title: textwrap.wrap(str(title), int((step - gap) / (TEXT * 0.62))) for title in titles}
@@ -334,16 +326,14 @@ def panels(
         lower, start, stop = upper + head + body, x0 + left, x0 + step - gap
         parts += [_text(x0, upper + 12 + LINE * i, line, weight="600") for i, line in enumerate(words[title])]
         floor, ceiling = _span(own, y, low, high, top) if free_y else shared
-        place_y, ticks_y = _inner_scale(floor, ceiling, lower - 4, upper + head + 6)
+        place_y, ticks_y = inner_scale(floor, ceiling, lower - 4, upper + head + 6)
         across_all = frame if share_x else own
-        first, last = float(across_all[x].min()), float(across_all[x].max())
-        if first == last:
-            first, last = (first / 1.5, last * 1.5) if log_x else (first - 0.5, last + 0.5)
+        first, last = widened(float(across_all[x].min()), float(across_all[x].max()), log_x)
         ends = (first, last, start + 6, stop - 6)
         place_x, ticks_x = (
-            _log_scale(*ends, 0, (1,) if last >= 100 * first else (1, 2, 5)) if log_x else _inner_scale(*ends)
+            log_scale(*ends, 0, (1,) if last >= 100 * first else (1, 2, 5)) if log_x else inner_scale(*ends)
         )
-        ticks_x = _with_room(ticks_x, place_x)
+        ticks_x = with_room(ticks_x, place_x)
         parts += [_line(start, place_y(tick), stop, place_y(tick), GRID) for tick in ticks_y]
         parts += [_text(start - 5, place_y(tick) + 4, f"{tick:.5g}", anchor="end", colour=MUTED) for tick in ticks_y]
         parts += [_text(place_x(tick), lower + 14, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks_x]
@@ -362,8 +352,8 @@ def panels(
 def _panel_line(
     rows: pd.DataFrame,
     columns: tuple[str, str, str, str],
-    place_x: Callable[[float], float],
-    place_y: Callable[[float], float],
+    place_x: Place,
+    place_y: Place,
     number: int,
     marks: bool,
     top: float,
@@ -376,13 +366,8 @@ def _panel_line(
         parts += [_line(a, b, a, c, colour, 2) for a, b, c in zip(xs, floors, tops, strict=True)]
     else:
         if columns[2] != columns[1]:
-            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
-            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
-            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, ys, strict=True))
-        parts.append(
-            f'<polyline points="{path}" stroke-width="2" stroke-dasharray="{dash}" style="fill:none;stroke:{colour}"/>'
-        )
+            parts.append(_band(xs, floors, tops, colour))
+        parts.append(_path(xs, ys, colour, f'stroke-dasharray="{dash}" '))
     if len(rows) <= 12:
         for a, b, value in zip(xs, ys, rows[columns[1]], strict=True):
             fill = "var(--chart-ground,#fff)" if value > top else colour
@@ -407,8 +392,7 @@ def _key(names: Sequence[str], width: float) -> tuple[list[str], float]:
 
 def _span(frame: pd.DataFrame, y: str, low: str, high: str, top: float) -> tuple[float, float]:
     numbers = np.minimum(frame[[y, low, high]].to_numpy(dtype=float), top)
-    floor, ceiling = float(np.nanmin(numbers)), float(np.nanmax(numbers))
-    return (floor, ceiling) if ceiling > floor else (floor - 0.5, ceiling + 0.5)
+    return widened(float(np.nanmin(numbers)), float(np.nanmax(numbers)), False)
 
 
 KINDS: dict[str, Callable[..., str]] = {
@@ -434,6 +418,19 @@ def _text(x: float, y: float, words: str, *, anchor: str = "start", colour: str 
     )
 
 
+def _points(xs: Sequence[float], ys: Sequence[float]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+
+
+def _path(xs: Sequence[float], ys: Sequence[float], colour: str, dash: str = "") -> str:
+    return f'<polyline points="{_points(xs, ys)}" stroke-width="2" {dash}style="fill:none;stroke:{colour}"/>'
+
+
+def _band(xs: Sequence[float], floors: Sequence[float], tops: Sequence[float], colour: str) -> str:
+    edge = _points([*xs, *xs[::-1]], [*tops, *floors[::-1]])
+    return f'<polygon points="{edge}" style="fill:{colour}" opacity="0.25"/>'
+
+
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, thickness: float = 1) -> str:
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" style="stroke:{colour}" '
@@ -441,62 +438,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, thickness: fl
     )
 
 
-def _scale(
-    low: float, high: float, left: float, right: float, width: float
-) -> tuple[Callable[[float], float], list[float]]:
-    """A linear scale, and ticks at round numbers; fewer where there is less room."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    rough = max((high - low) / (6 if width > 500 else 3), 1e-9)
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    low = math.floor(low / step + 1e-9) * step
-    ticks = [float(f"{low + i * step:.10g}") for i in range(int((high - low) / step + 1e-9) + 1)]
-    return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
-
-
-def _with_room(ticks: Sequence[float], place: Callable[[float], float], gap: float = 8) -> list[float]:
-    """Of the ticks of a horizontal axis all, every second, ...: the most whose numbers stand apart."""
-    for every in range(1, len(ticks)):
-        kept = ticks[::every]
-        wide = [len(f"{tick:,g}") * TEXT * LETTER for tick in kept]
-        pairs = zip(kept, kept[1:], wide, wide[1:], strict=False)
-        if all(abs(place(b) - place(a)) >= (wide_a + wide_b) / 2 + gap for a, b, wide_a, wide_b in pairs):
-            return list(kept)
-    return list(ticks[:1])
-
-
 def _wrapped(text: str, letters: int) -> list[str]:
     """Lines of at most so many letters, where that can be; a line may also end before a plus sign."""
     lines = textwrap.wrap(text.replace("+", " +"), letters) or [""]
     return [line.replace(" +", "+") for line in lines]
-
-
-def _inner_scale(low: float, high: float, start: float, stop: float) -> tuple[Callable[[float], float], list[float]]:
-    """A linear scale from ``low`` at ``start`` to ``high`` at ``stop``, with two to five ticks at round numbers."""
-    rough = (high - low) / 2.5
-    power = 10 ** math.floor(math.log10(rough))
-    step = max(factor * power for factor in (0.5, 1, 2, 5) if factor * power <= rough * (1 + 1e-9))
-    ticks = [float(f"{i * step:.10g}") for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    return (lambda number: start + (number - low) / (high - low) * (stop - start)), ticks
-
-
-def _log_scale(
-    low: float, high: float, start: float, stop: float, width: float, digits: Sequence[int] = (1, 2, 5)
-) -> tuple[Callable[[float], float], list[float]]:
-    """A log scale from ``low`` at ``start`` to ``high`` at ``stop``, and its ticks, some 40 pixels apart at least."""
-    a, b = math.log10(low), math.log10(high)
-    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in digits]
-    inside = [tick for tick in candidates if low * 0.999 <= tick <= high * 1.001]
-
-    def place(number: float) -> float:
-        return start + (math.log10(number) - a) / (b - a) * (stop - start)
-
-    ticks: list[float] = []
-    for tick in inside:
-        if not ticks or abs(place(tick) - place(ticks[-1])) >= (48 if width > 500 else 40):
-            ticks.append(tick)
-    return place, ticks
 
 
 def _apart(ends: Sequence[tuple[float, str, str]], gap: float) -> list[tuple[float, str, str]]:

@@ -43,9 +43,7 @@ def value(name: str) -> Callable[[Callable[[Runs], Value]], Callable[[Runs], Val
     return register
 
 
-def exhibit(
-    name: str,
-) -> Callable[[Callable[[Runs], Callable[..., Html]]], Callable[[Runs], Callable[..., Html]]]:
+def exhibit(name: str) -> Callable[[Callable[[Runs], Callable[..., Html]]], Callable[[Runs], Callable[..., Html]]]:
     """Register a function over runs that gives a table or figure which still lacks its caption and alt text:
     ``partial(kit.table, frame, columns)``."""
 
