@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-TEXT, LETTER = 12.5, 0.64  # pixels: size of text; width of a letter in its size, an estimate that a browser checks
+TEXT, LINE = 12.5, 15  # pixels: size of text, height of a line
+LETTER = 0.64  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
 Place = Callable[[float], float]
 Axis = tuple[Place, list[float]]  # where a number stands, and the ticks
 

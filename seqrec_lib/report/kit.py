@@ -9,13 +9,12 @@ import base64
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from seqrec_lib.report import html, svg
 from seqrec_lib.report.html import Html
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WIDE, NARROW = 720, 340  # pixels: of the page's text at 1280, and on a phone
 _SWITCH = (
@@ -89,12 +88,12 @@ def _grid(
 
 def _cell(row: dict[str, Any], column: Column) -> str:
     value = row[column.key]
-    if _absent(value):
+    if pd.isna(value):
         return escape(column.missing)
     if isinstance(value, str | Html):
         return value.html if isinstance(value, Html) else escape(value)
     text = show(value, column.form)
-    if column.interval is None or _absent(row[column.interval[0]]):
+    if column.interval is None or pd.isna(row[column.interval[0]]):
         return text
     low, high = (show(row[key], column.form) for key in column.interval)
     return f"{text}<br><small>{low} to {high}</small>"
@@ -153,10 +152,6 @@ def download(frame: pd.DataFrame) -> str:
 
 
 def _plain(cell: object) -> str:
-    if _absent(cell):
+    if pd.isna(cell):
         return html.NONE
     return f"{cell:.4g}" if isinstance(cell, float) else escape(str(cell))
-
-
-def _absent(cell: object) -> bool:
-    return cell is None or (isinstance(cell, float) and cell != cell)
