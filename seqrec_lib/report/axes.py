@@ -39,13 +39,13 @@ def linear_scale(low: float, high: float, left: float, right: float, width: floa
     return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
 
 
-def with_room(ticks: Sequence[float], place: Place, gap: float = 8) -> list[float]:
+def with_room(ticks: Sequence[float], place: Place) -> list[float]:
     """Of the ticks of a horizontal axis all, every second, ...: the most whose numbers stand apart."""
     for every in range(1, len(ticks)):
         kept = ticks[::every]
         wide = [len(f"{tick:,g}") * TEXT * LETTER for tick in kept]
         pairs = zip(kept, kept[1:], wide, wide[1:], strict=False)
-        if all(abs(place(b) - place(a)) >= (wide_a + wide_b) / 2 + gap for a, b, wide_a, wide_b in pairs):
+        if all(abs(place(b) - place(a)) >= (wide_a + wide_b) / 2 + 8 for a, b, wide_a, wide_b in pairs):
             return list(kept)
     return list(ticks[:1])
 

@@ -23,8 +23,6 @@ def panels(
     x: str,
     y: str,
     series: str | None = None,
-    low: str = "low",
-    high: str = "high",
     marks: Sequence[str] = (),
     x_axis: str = "",
     log_x: bool = False,
@@ -47,7 +45,7 @@ def panels(
     words = {title: textwrap.wrap(str(title), int((step - gap) / (TEXT * 0.62))) for title in titles}
     head, body = LINE * max(map(len, words.values())) + 4, 120.0
     parts, y0 = _key(names, width) if series else ([], 0.0)
-    low, high = (name if name in frame else y for name in (low, high))
+    low, high = (name if name in frame else y for name in ("low", "high"))
     shared = _span(frame, y, low, high, top)
     for index, title in enumerate(titles):
         own = frame[frame[panel] == title]

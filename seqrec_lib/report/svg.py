@@ -43,13 +43,12 @@ def dots(
     hollow: Sequence[str] = (),
     ring: str | None = None,
     form: str = ".3f",
-    missing: str = "not run",
 ) -> str:
     """Rows in groups: a mark at ``value`` with its interval, its name to the left and its number to the right. The axis
     starts at 0 unless all values lie in its upper half.
 
     ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. ``ring`` names a
-    column with another number for the same row, drawn as a ring on its line. Without a value, a row says ``missing``.
+    column with another number for the same row, drawn as a ring on its line. Without a value, a row says "not run".
     """
     head = 25
     names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
@@ -78,7 +77,7 @@ def dots(
             first = middle + 4 - LINE * (len(words) - 1) / 2
             parts += [draw.text(left - 6, first + LINE * i, line, anchor="end") for i, line in enumerate(words)]
             if pd.isna(row[value]):
-                parts.append(draw.text(right, middle + 4, missing, colour=draw.MUTED))
+                parts.append(draw.text(right, middle + 4, "not run", colour=draw.MUTED))
             else:
                 if not (pd.isna(row[low]) or pd.isna(row[high])):
                     a, b = place(row[low]), place(row[high])
@@ -112,8 +111,6 @@ def lines(
     y: str,
     x_axis: str,
     y_axis: str,
-    low: str = "low",
-    high: str = "high",
     log_x: bool = True,
     log_y: bool = True,
     form: str = ",.0f",
@@ -122,7 +119,7 @@ def lines(
     interval is a band where the frame has ``low`` and ``high``. ``form``: of the numbers on the x axis.
     """
     names = draw.lines_of(frame, series)
-    low, high = (side if side in frame else y for side in (low, high))
+    low, high = (side if side in frame else y for side in ("low", "high"))
     height, left = round(0.55 * width + 60), 48.0
     right = width - max(len(name) for name in names) * TEXT * BOLD - 10
     spans = frame[[y, low, high]].to_numpy(dtype=float)
@@ -170,7 +167,6 @@ def scatter(
     y_axis: str,
     ring_x: str = "ring x",
     ring_y: str = "ring y",
-    form: str = "g",
 ) -> str:
     """A mark for each row at ``x`` (log axis) and ``y``, with the intervals ``x low`` to ``y high`` where the frame has
     them, and its name beside it; a ring at ``ring_x``, ``ring_y``, where it has those, joined to the mark by a line."""
@@ -184,7 +180,7 @@ def scatter(
     left = max(48.0, 12 + max(len(f"{tick:g}") for tick in ticks_y) * TEXT * LETTER)
     place_x, ticks_x = axis_of(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
     ticks_x = with_room(ticks_x, place_x)
-    parts = _axes((place_x, ticks_x), (place_y, ticks_y), (left, right, height), x_axis, y_axis, form)
+    parts = _axes((place_x, ticks_x), (place_y, ticks_y), (left, right, height), x_axis, y_axis, "g")
     marks = []
     for number, row in enumerate(own.to_dict("records")):
         colour = draw.COLOURS[number % len(draw.COLOURS)]
