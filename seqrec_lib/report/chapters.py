@@ -100,10 +100,11 @@ def render_folder(book: Book, folder: Path) -> dict[str, Evidence]:
 def _render_all(book: Book, folder: Path) -> dict[Path, Chapter]:
     """The files of a folder that have anything to put in, rendered; nothing is written."""
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
-    marked = {
-        path: text for path, text in texts.items() if MARK.search(text) or "{exhibit}" in text or "{when}" in text
+    return {
+        path: book.render(text, f"book/{path.name}")
+        for path, text in texts.items()
+        if MARK.search(text) or "{exhibit}" in text or "{when}" in text
     }
-    return {path: book.render(text, f"book/{path.name}") for path, text in marked.items()}
 
 
 def main() -> None:

@@ -94,25 +94,15 @@ def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = N
     """
     rows = []
     for (dataset, label), mine in runs.groupby(["dataset", "label"], sort=False):
+        about = {"dataset": dataset, "label": label, "model": mine["model"].iloc[0], "planned": len(mine)}
+        about["failed"] = int((mine["status"] == FAILED).sum())
         for metric in metrics:
-            done = mine[mine[metric].notna()] if metric in mine else mine.iloc[:0]
+            numbers = mine[metric].dropna() if metric in mine else pd.Series(dtype=float)
+            done = mine.loc[numbers.index]
             values = None if store is None or done.empty else users(done, metric, store)
-            interval = None if values is None or len(values) < 2 else bootstrap_interval(values)
-            rows.append(
-                {
-                    "dataset": dataset,
-                    "label": label,
-                    "model": mine["model"].iloc[0],
-                    "metric": metric,
-                    "mean": done[metric].mean() if len(done) else np.nan,
-                    "sd": done[metric].std() if len(done) > 1 else np.nan,
-                    "low": interval.low if interval else np.nan,
-                    "high": interval.high if interval else np.nan,
-                    "seeds": len(done),
-                    "planned": len(mine),
-                    "failed": int((mine["status"] == FAILED).sum()),
-                }
-            )
+            found = Interval(np.nan) if values is None or len(values) < 2 else bootstrap_interval(values)
+            ends = {"mean": numbers.mean(), "sd": numbers.std(), "low": found.low, "high": found.high}
+            rows.append(about | {"metric": metric, "seeds": len(done)} | ends)
     return pd.DataFrame(rows, columns=MEANS)
 
 

@@ -22,6 +22,7 @@ _RESOURCES = {
     "source": "src", "video": "src",
 }  # fmt: skip
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+_LOADED = {"stylesheet", "icon", "preload", "modulepreload", "manifest", "preconnect"}  # by a <link> of that kind
 _GENERATED = ("search.html", "genindex.html")
 """Pages that Sphinx adds to a book; they are checked, but no table of contents names them."""
 
@@ -63,6 +64,13 @@ class _Reader(HTMLParser):
         self._open: list[str] = []
         self._tables: list[_Table] = []
         self._print_only: int | None = None  # depth of the open element that is for print only
+
+    @classmethod
+    def read(cls, path: Path) -> _Page:
+        reader = cls()
+        reader.feed(path.read_text(encoding="utf-8"))
+        reader.close()
+        return reader.page
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
@@ -115,9 +123,7 @@ class _Reader(HTMLParser):
 
 def _is_plain_link(tag: str, values: dict[str, str]) -> bool:
     """Links in the head that load nothing: author, next page, canonical address."""
-    return tag == "link" and not {"stylesheet", "icon", "preload", "modulepreload", "manifest", "preconnect"} & set(
-        values.get("rel", "").lower().split()
-    )
+    return tag == "link" and not _LOADED & set(values.get("rel", "").lower().split())
 
 
 def _is_external(address: str) -> bool:
@@ -135,20 +141,13 @@ def check_html(folder: Path, pages: Sequence[str] = ()) -> list[str]:
     files = sorted(path for path in folder.rglob("*.html") if "_static" not in path.relative_to(folder).parts)
     if not files:
         return [f"{folder}: no page at all; build the book first"]
-    read = {path.relative_to(folder).as_posix(): _read(path) for path in files}
+    read = {path.relative_to(folder).as_posix(): _Reader.read(path) for path in files}
     findings = list(_page_set(set(read), pages))
     for name, page in read.items():
         findings += [f"{name}{where}: {what}" for where, what in _check_page(page, name in _GENERATED)]
         findings += [f"{name}{where}: {what}" for where, what in _check_links(folder, name, page, read)]
     findings += list(_check_styles(folder))
     return sorted(findings)
-
-
-def _read(path: Path) -> _Page:
-    reader = _Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
-    reader.close()
-    return reader.page
 
 
 def _page_set(found: set[str], pages: Sequence[str]) -> Iterator[str]:
@@ -173,9 +172,12 @@ def _check_page(page: _Page, generated: bool) -> Iterator[tuple[str, str]]:
         if _is_external(address):
             yield f":{line}", f"<{tag}> loads {address[:100]} from another machine; vendor it"
     for line, alt, source in page.images:
-        problem = _alt_problem(alt, source)
-        if problem:
-            yield f":{line}", f"<img> {problem}"
+        words = (alt or "").strip()
+        path_like = re.fullmatch(r"\S*(/\S+|\.(png|svg|jpe?g|gif|webp))", words, re.IGNORECASE)
+        if not words:
+            yield f":{line}", f"<img> {'without' if alt is None else 'with an empty'} alt text: {source[:60]}"
+        elif path_like or words == source or words.startswith("<Figure"):
+            yield f":{line}", f"<img> whose alt text is a path or an object: {words[:60]}"
     for table in page.tables:
         if table.cells and not table.headers and not table.presentation:
             yield f":{table.line}", "a table without header cells (<th>)"
@@ -191,18 +193,6 @@ def _check_page(page: _Page, generated: bool) -> Iterator[tuple[str, str]]:
         for sign, meaning in (("Traceback (most recent call last)", "a traceback"), ("{{", "an unfilled placeholder")):
             if sign in text:
                 yield f":{line}", f"{meaning} in the text: {' '.join(text.split())[:80]}"
-
-
-def _alt_problem(alt: str | None, source: str) -> str | None:
-    if alt is None:
-        return f"without alt text: {source[:60]}"
-    words = alt.strip()
-    if not words:
-        return f"with an empty alt text: {source[:60]}"
-    path_like = re.fullmatch(r"\S*(/\S+|\.(png|svg|jpe?g|gif|webp))", words, re.IGNORECASE)
-    if path_like or words == source or words.startswith("<Figure"):
-        return f"whose alt text is a path or an object: {words[:60]}"
-    return None
 
 
 def _check_links(folder: Path, name: str, page: _Page, read: dict[str, _Page]) -> Iterator[tuple[str, str]]:

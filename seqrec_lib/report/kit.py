@@ -53,9 +53,7 @@ def table(
     if frame.empty:
         return html.not_run(caption)
     rows = [[_cell(row, column) for column in columns] for row in frame.to_dict("records")]
-    texts = {
-        i for i, column in enumerate(columns) if frame[column.key].map(lambda cell: isinstance(cell, str | Html)).any()
-    }
+    texts = _texts(frame, [column.key for column in columns])
     keys = [key for column in columns for key in (column.key, *(column.interval or ()))]
 
     chosen = " ".join(str(i) for i, column in enumerate(columns) if column.key in filters)
@@ -63,6 +61,11 @@ def table(
         [column.title for column in columns], rows, texts, caption, f' data-filters="{chosen}"' * bool(filters)
     )
     return Html(shown + download(frame[[*keys, *csv]]), f"{caption}\n{frame[keys].to_string(index=False)}")
+
+
+def _texts(frame: pd.DataFrame, keys: Sequence[str]) -> set[int]:
+    """The places of the columns that hold text."""
+    return {i for i, key in enumerate(keys) if frame[key].map(lambda cell: isinstance(cell, str | Html)).any()}
 
 
 def _grid(
@@ -139,8 +142,7 @@ def numbers(frame: pd.DataFrame, caption: str) -> str:
     if len(frame) <= _SHOWN_ROWS:
         rows = [[_plain(cell) for cell in row] for row in frame.itertuples(index=False)]
         titles = list(map(str, frame.columns))
-        texts = {i for i, title in enumerate(titles) if frame[title].map(lambda cell: isinstance(cell, str)).any()}
-        shown = _grid(titles, rows, texts, f"Numbers: {caption}")
+        shown = _grid(titles, rows, _texts(frame, titles), f"Numbers: {caption}")
     return f"<details><summary>The numbers behind this figure</summary>{shown}{download(frame)}</details>"
 
 

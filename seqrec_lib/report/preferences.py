@@ -64,9 +64,7 @@ def changes(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.
         arms = dict(list(own.groupby("label", sort=False)))
         entries = [floors.Entry(BEFORE, own, f"before_{metric}", "ranker")]
         entries += [floors.Entry(str(label), mine, metric, "ranker") for label, mine in arms.items()]
-        entries += [
-            floors.Entry(f"Candidates: {name}", own, prefix + metric, "floor") for prefix, name in FLOORS.items()
-        ]
+        entries += [floors.Entry(f"Candidates: {n}", own, prefix + metric, "floor") for prefix, n in FLOORS.items()]
         table = floors.compare(entries, store, against=BEFORE).set_index("label")
         table[["gap", "gap low", "gap high"]] = float("nan")  # an arm has its own seeds before it
         ran = {}
