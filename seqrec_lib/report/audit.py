@@ -35,20 +35,13 @@ def rows(rounding: float) -> pd.DataFrame:
 
 def implied_catalogues() -> pd.DataFrame:
     """For each model with an item embedding: the catalogue that its printed size implies at width 64, and Table 4's."""
-    return pd.DataFrame(
-        [
-            {
-                "table": f"Table {found.row.table}",
-                "model": model_name(found.row.model),
-                "size": str(found.row.parameters),
-                "body": f"{found.body:,.0f}" if found.row.body is None else str(found.row.body),
-                "implied": f"{found.ids_low:,} to {found.ids_high:,}",
-                "table_4": found.ids_table_4,
-                "explained": found.explained_by,
-            }
-            for found in sizes.implied_ids()
-        ]
-    )
+    rows = []
+    for found in sizes.implied_ids():
+        row, implied = found.row, f"{found.ids_low:,} to {found.ids_high:,}"
+        body = f"{found.body:,.0f}" if row.body is None else str(row.body)
+        about = (f"Table {row.table}", model_name(row.model), str(row.parameters))
+        rows.append((*about, body, implied, found.ids_table_4, found.explained_by))
+    return pd.DataFrame(rows, columns=["table", "model", "size", "body", "implied", "table_4", "explained"])
 
 
 def sasrec_lengths() -> pd.DataFrame:

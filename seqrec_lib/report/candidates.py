@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
-from seqrec_lib.report import kit
+from seqrec_lib.report import html, kit
 from seqrec_lib.report.frames import COMPLETE, users
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
@@ -56,27 +56,14 @@ def compare(
     for label, mine, values in ran:
         interval, (gap, _) = bootstrap_interval(values), paired_difference(values, most)
         first = mine.iloc[0]
-        row = {
-            "model": label,
-            "value": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
-            "best": label == best,
-            "behind": gap.estimate,
-            "behind_low": gap.low,
-            "behind_high": gap.high,
-            "allowed": allowed,
-            "within": label == best or gap.low >= -allowed,
-            "parameters": first.get("parameters"),
-            "training": first.get("train_seconds"),
-            "run_ids": ", ".join(mine["run_id"]),
-        }
+        within = label == best or gap.low >= -allowed
+        row = {"model": label, "value": interval.estimate, "low": interval.low, "high": interval.high}
+        row |= {"behind": gap.estimate, "behind_low": gap.low, "behind_high": gap.high}
+        row |= {"best": label == best, "allowed": allowed, "within": within, "run_ids": ", ".join(mine["run_id"])}
+        row |= {"parameters": first.get("parameters"), "training": first.get("train_seconds")}
         rows.append(row | _times(timings, first["model"]) | _state(scaling, first["model"]))
-    fastest = min(
-        (row for row in rows if row["within"] and row["request"] is not None),
-        key=lambda row: row["request"],
-        default=None,
-    )
+    timed = [row for row in rows if row["within"] and row["request"] is not None]
+    fastest = min(timed, key=lambda row: row["request"], default=None)
     for row in rows:
         row["mark"] = MARK if row is fastest else ""
     return pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable", ignore_index=True)
@@ -126,7 +113,7 @@ def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], ca
 def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
     """What the mark rests on: each candidate's distance from the best, the margin, the runs."""
     if frame.empty:
-        return kit.table(frame, [], caption=caption)
+        return html.not_run(caption)
     shown = frame.assign(
         judged=frame["within"].map({True: "yes", False: "no"}),
         distance=frame["behind"].where(~frame["best"].astype(bool)),
@@ -147,7 +134,7 @@ def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
 def quality_figure(frame: pd.DataFrame, axis: str, *, alt: str, caption: str) -> Html:
     """The candidates' values with their intervals."""
     if frame.empty:
-        return kit.figure(frame, "dots", alt=alt, caption=caption)
+        return html.not_run(caption)
     names = frame["model"].str.replace("+", " + ")  # where a line may break
     shown = frame[["value", "low", "high"]].assign(data="", model=names)
     return kit.figure(shown, "dots", group="data", label="model", value="value", axis=axis, alt=alt, caption=caption)

@@ -32,18 +32,13 @@ def gather(
     done = {record.run_id for record in records if record is not None}
     for other in store.records(experiment):
         same = other.complete and other.config["dataset"] == configs[0].dataset and other.run_id not in done
-        if same and _pretrained(_source(other.config)):
+        if same and _pretrained(str(other.config.get("base", other.config).get("source") or "")):
             planned.append(other.config)
             shown.append(other)
     runs = frames.frame(shown, planned, store)
     sources = runs["source"] if "source" in runs else runs["base.source"]
     runs["made"] = [MADE[_pretrained(str(source or ""))] for source in sources]
     return runs, shown
-
-
-def _source(config: Mapping[str, object]) -> str:
-    base = config.get("base")
-    return str((base if isinstance(base, Mapping) else config).get("source") or "")
 
 
 def _pretrained(source: str) -> bool:

@@ -130,13 +130,12 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     """`means` with one row for each model: for each metric its mean under its own name, and "ndcg@10 low", "ndcg@10
     high", "ndcg@10 sd"; seeds are those of the first metric."""
     rows = []
-    for (dataset, label), mine in table.groupby(["dataset", "label"], sort=False):
-        first = mine.iloc[0]
-        row = {name: first[name] for name in ("model", "seeds", "planned", "failed")}
+    for _, mine in table.groupby(["dataset", "label"], sort=False):
+        row = mine.iloc[0][["dataset", "label", "model", "seeds", "planned", "failed"]].to_dict()
         for one in mine.to_dict("records"):
             metric = one["metric"]
             row |= {metric: one["mean"], **{f"{metric} {part}": one[part] for part in ("low", "high", "sd")}}
-        rows.append({"dataset": dataset, "label": label} | row)
+        rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "label", *MEANS[2:3], *MEANS[-3:]])
 
 

@@ -199,25 +199,20 @@ def _window(windows: Any, model: str, timings: Timings) -> int:
     return longest if window != window else min(int(window), longest)
 
 
-def benchmark(record: Record | None, dataset: str) -> pd.DataFrame:
+@rows_of
+def benchmark(record: Record, dataset: str) -> Rows:
     """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does (what it
     gives), weights, ms, times (those of SASRec as served in that record), both with intervals over
     blocks, tokens per second, the paper's times."""
-    part = None if record is None else record["datasets"].get(dataset)
-    contestants = part["contestants"] if part else []
+    contestants = (record["datasets"].get(dataset) or {}).get("contestants", [])
     blocks = {(own["model"], own["path"]): np.array(own["block_milliseconds"]) for own in contestants}
     base = next((values for (model, path), values in blocks.items() if model == BASE and path in SERVED), None)
-    rows = []
     for own in contestants:
         values, over = blocks[own["model"], own["path"]], None
         if base is not None:
             both = min(len(values), len(base))  # the paper's sizes take part in the first blocks only
             over = Interval(1.0) if values is base else ratio(values[:both], base[:both])
         row = {"model": model_name(own["model"]), "does": LANGUAGE_PATHS.get(own["path"], own["path"])}
-        row |= (
-            {"weights": own["parameters"]}
-            | interval_columns("ms", interval(values, np.median))
-            | interval_columns("times", over)
-        )
-        rows.append(row | {"tokens": own["tokens_per_second"], "paper": printed_times(dataset, own["model"])})
-    return pd.DataFrame(rows)
+        row |= interval_columns("ms", interval(values, np.median)) | interval_columns("times", over)
+        row |= {"weights": own["parameters"], "tokens": own["tokens_per_second"]}
+        yield row | {"paper": printed_times(dataset, own["model"])}

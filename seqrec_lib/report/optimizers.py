@@ -259,17 +259,17 @@ def grids(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, own in runs[runs["grid"] != ""].groupby("grid", sort=False):
         done = own[own[LOSS].notna()]
-        best = done.loc[done[LOSS].astype(float).idxmin()] if len(done) else None
         used = TUNED.get(GRIDS[str(name)].tunes)
         at_used = done.loc[done["at"] == used, LOSS] if used is not None else done[LOSS].iloc[:0]
+        first, losses = own.iloc[0], done[LOSS].astype(float)
         rows.append(
             {
-                "title": own["title"].iloc[0], "axis": own["axis"].iloc[0],
-                "range": f"{own['at'].min():g} to {own['at'].max():g}", "epochs": own["training.epochs"].iloc[0],
+                "title": first["title"], "axis": first["axis"], "epochs": first["training.epochs"],
+                "range": f"{own['at'].min():g} to {own['at'].max():g}",
                 "done": len(done), "planned": len(own), "failed": int((own["status"] == FAILED).sum()),
-                "best_at": None if best is None else best["at"],
-                "least": done[LOSS].min() if len(done) else None, "largest": done[LOSS].max() if len(done) else None,
-                "used": used, "excess": float(at_used.iloc[0] - done[LOSS].min()) if len(at_used) else None,
+                "best_at": done["at"][losses.idxmin()] if len(done) else None,
+                "least": losses.min(), "largest": losses.max(),
+                "used": used, "excess": float(at_used.iloc[0] - losses.min()) if len(at_used) else None,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)

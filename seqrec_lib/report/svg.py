@@ -190,10 +190,11 @@ def scatter(
         if not pd.isna(row[ring_x] + row[ring_y]):
             parts.append(draw.circle(*at[-1], 5, colour, hollow=True))
         if not pd.isna(row[x] + row[y]):
-            if not pd.isna(row[sides[0]]):
-                parts.append(draw.line(place_x(row[sides[0]]), at[0][1], place_x(row[sides[1]]), at[0][1], colour, 2))
-            if not pd.isna(row[sides[2]]):
-                parts.append(draw.line(at[0][0], place_y(row[sides[2]]), at[0][0], place_y(row[sides[3]]), colour, 2))
+            left_end, right_end, low_end, high_end = (row[side] for side in sides)
+            if not pd.isna(left_end):
+                parts.append(draw.line(place_x(left_end), at[0][1], place_x(right_end), at[0][1], colour, 2))
+            if not pd.isna(low_end):
+                parts.append(draw.line(at[0][0], place_y(low_end), at[0][0], place_y(high_end), colour, 2))
             parts.append(draw.circle(*at[0], 4, colour))
         marks += [(*point, str(row[label]), colour) for point in at[:1]]
     return draw.canvas(width, height, [*parts, *_beside(marks, left, width, TOP, height - BOTTOM)])

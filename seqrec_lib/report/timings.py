@@ -38,13 +38,12 @@ def found(
     configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore, experiment: str
 ) -> list[RunRecord | None]:
     """``records``, with what is missing taken from runs of the same configuration on other hardware."""
-    result: list[RunRecord | None] = []
-    for config, record in zip(configs, records, strict=True):
+    result = list(records)
+    for i, (config, record) in enumerate(zip(configs, records, strict=True)):
         if record is None or not record.complete:
             wanted = canonical_json(plain(config))
             others = [r for r in store.records(experiment) if r.complete and canonical_json(r.config) == wanted]
-            record = max(others, key=lambda r: r.finished, default=record)
-        result.append(record)
+            result[i] = max(others, key=lambda r: r.finished, default=record)
     return result
 
 

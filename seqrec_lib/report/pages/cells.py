@@ -7,7 +7,7 @@ parameters are compared with the models' own, at the catalogues of Table 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -185,18 +185,14 @@ def _show(row: dict[str, Any]) -> Html:
     return Html(f"{ours}<br><small>{low} to {high}</small>", f"{ours} ({low} to {high})")
 
 
-def _number_with(*verdicts: str) -> Callable[[Runs], int]:
+def _number_with(verdicts: Sequence[str], runs: Runs) -> int:
     """How many printed numbers of quality have one of these verdicts; any, if none is named."""
-
-    def count(runs: Runs) -> int:
-        frame = cells(runs)
-        quality = frame[frame["quantity"].isin(TITLES.values())]
-        return int(quality["verdict"].isin(verdicts).sum()) if verdicts else len(quality)
-
-    return count
+    frame = cells(runs)
+    quality = frame.loc[frame["quantity"].isin(TITLES.values()), "verdict"]
+    return int(quality.isin(verdicts).sum()) if verdicts else len(quality)
 
 
-value("cells/printed")(_number_with())
-value("cells/comparable")(_number_with(*WORDS.values()))
+value("cells/printed")(partial(_number_with, ()))
+value("cells/comparable")(partial(_number_with, tuple(WORDS.values())))
 for _word in WORDS.values():
-    value(f"cells/{_word}")(_number_with(_word))
+    value(f"cells/{_word}")(partial(_number_with, (_word,)))
