@@ -29,6 +29,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import seqrec_lib.report.pages  # noqa: F401  (registers what chapters name)
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.report import statements
@@ -70,8 +71,6 @@ class Book:
     def read(cls, root: Path, own: Runs | None = None) -> Book:
         """The book in the project's folder ``root``."""
         import yaml
-
-        import seqrec_lib.report.pages  # noqa: F401  (registers what chapters name)
 
         path = root / "book" / "site.yml"
         site = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
