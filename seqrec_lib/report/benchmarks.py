@@ -178,7 +178,7 @@ def optimizers(record: Record) -> Rows:
 def loading(record: Record) -> Rows:
     """Seconds from raw files to sequences: data, read, filter, order, total, cached."""
     for name, seconds in record["results"].items():
-        yield {"data": dataset_name(name)} | {s: seconds[s] for s in ("read", "filter", "order", "total", "cached")}
+        yield {"data": dataset_name(name)} | _cells(seconds, "read", "filter", "order", "total", "cached")
 
 
 @rows_of

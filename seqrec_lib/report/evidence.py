@@ -66,10 +66,7 @@ def copy_records(run_ids: Iterable[str], store: RunStore, source: Path) -> None:
 
 def own_note(published: Evidence, own: Evidence | None) -> str:
     """A note where a reader's own runs give another answer than the published ones."""
-    if (
-        own is None
-        or own.held
-        or (own.held == published.held and math.isclose(own.estimate, published.estimate, abs_tol=1e-9))
-    ):
+    same = own is not None and not published.held and math.isclose(own.estimate, published.estimate, abs_tol=1e-9)
+    if own is None or own.held or same:
         return ""
     return f' <span class="own-runs">(the runs on this machine disagree: {escape(str(own))})</span>'

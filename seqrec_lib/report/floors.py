@@ -70,10 +70,9 @@ def compare(entries: Sequence[Entry], store: RunStore, against: str) -> pd.DataF
         gap = None if entry.label == against else Interval(mean - means[against])
         if gap is not None and values is not None and other is not None:
             gap, _ = paired_difference(values, other)
-        row: dict[str, Any] = (
-            {"label": entry.label, "kind": entry.kind} | interval_columns("mean", found) | {"mean": mean}
-        )
-        row |= interval_columns("gap", gap) | {"below": below(mean, over) if entry.kind == "ranker" else None}
+        row: dict[str, Any] = {"label": entry.label, "kind": entry.kind}
+        row |= interval_columns("mean", found) | {"mean": mean} | interval_columns("gap", gap)
+        row["below"] = below(mean, over) if entry.kind == "ranker" else None
         done = entry.runs[entry.column].notna() if entry.column in entry.runs else []
         rows.append(row | {"seeds": entry.runs.loc[done, "seed"].nunique() or np.nan})
     return pd.DataFrame(rows).rename(columns={"mean low": "low", "mean high": "high"})

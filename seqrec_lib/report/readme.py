@@ -56,9 +56,10 @@ def results_table(root: Path | None = None, published: Path | str = PUBLISHED) -
             lines += _rows(str(page.dataset), pd.concat(parts, ignore_index=True), store)
     if not lines:
         return "No run has been published yet.\n"
-    names = [f"{metric.upper()}, {whose}" for metric in METRICS for whose in ("paper", "ours")]
-    last = [f"{METRICS[-1].upper()}, seen masked", "Runs", f"Verdict on {METRICS[0].upper()}"]
-    headers = ["Data", "Model", *names, *last]
+    headers = ["Data", "Model"]
+    for metric in METRICS:
+        headers += [f"{metric.upper()}, paper", f"{metric.upper()}, ours"]
+    headers += [f"{METRICS[-1].upper()}, seen masked", "Runs", f"Verdict on {METRICS[0].upper()}"]
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *lines))
     return f"{text}\n\n{NOTE}\n"
 
