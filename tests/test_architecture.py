@@ -21,8 +21,6 @@ HEAVY = {"matplotlib", "numba", "pandas", "papermill", "scipy", "torch", "transf
 
 # Module -> what its functions import without a reason so far. This list may only become shorter.
 KNOWN = {
-    "report.pages.verdicts": "report.pages.findings",
-    "report.pages.orders": "data.simulate",
     "experiments.arms": "data.registry",
     "experiments.base": "experiments",
     "experiments.generative": "data data.registry",

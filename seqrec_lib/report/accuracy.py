@@ -57,18 +57,14 @@ def models(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore) -> pd.Da
 def both_rankings(table: pd.DataFrame, metric: str, dataset: str) -> pd.DataFrame:
     """`models` as rows to draw: ranking (group), label, value, low, high, and the paper's number."""
     printed = {row.model: row.metric(metric) for row in PAPER if row.dataset == paper_dataset(dataset)}
+    values = {model: number.value for model, number in printed.items() if number is not None}
     parts = []
     for name, title in ((metric, "all items ranked"), (f"masked_{metric}", "seen items left out")):
         if name in table:
             own = table[table[name].notna()]
-            paper = [printed.get(model) if name == metric else None for model in own["model"]]
-            parts.append(
-                pd.DataFrame(
-                    {"ranking": f"{metric.upper()}, {title}", "label": own["label"], "value": own[name]}
-                    | {side: own[f"{name} {side}"] for side in ("low", "high")}
-                    | {"paper": [np.nan if number is None else number.value for number in paper]}
-                )
-            )
+            facts = {"ranking": f"{metric.upper()}, {title}", "label": own["label"], "value": own[name]}
+            facts |= {side: own[f"{name} {side}"] for side in ("low", "high")}
+            parts.append(pd.DataFrame(facts | {"paper": own["model"].map(values if name == metric else {})}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -77,6 +73,7 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
     catalogue that the paper's row was run on by its size, and the verdict by `paper.verdict`."""
     original = paper_dataset(dataset)
     explained = {found.row.model: found for found in implied_ids() if found.row.dataset == original}
+    columns = ["model", "metric", "ours", "low", "high", "paper", "difference", "catalogue", "verdict"]
     rows = []
     for printed in (row for row in PAPER if row.dataset == original):
         size = explained.get(printed.model)
@@ -87,26 +84,15 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
             number = printed.metric(metric)
             if number is None:
                 continue
-            row = mine.iloc[0] if len(mine) else None
-            ours, low, high = (
-                np.nan if row is None else row.get(f"{metric}{end}", np.nan) for end in ("", " low", " high")
-            )
-            about = {"comparable": same, "same_order": in_its_order(dataset)}
-            word = verdict(number, None if np.isnan(ours) else ours, Interval(ours, low, high), **about)
-            rows.append(
-                {
-                    "model": model_name(printed.model),
-                    "metric": metric_name(metric),
-                    "ours": ours,
-                    "low": low,
-                    "high": high,
-                    "paper": str(number),
-                    "difference": ours - number.value if same else np.nan,
-                    "catalogue": "2014" if older else "2023" if size and "2023" in str(original) else None,
-                    "verdict": word,
-                }
-            )
-    return pd.DataFrame(rows)
+            row = mine.iloc[0] if len(mine) else {}
+            ours, low, high = (row.get(f"{metric}{end}", np.nan) for end in ("", " low", " high"))
+            found = (None if np.isnan(ours) else ours, Interval(ours, low, high))
+            word = verdict(number, *found, comparable=same, same_order=in_its_order(dataset))
+            gap = ours - number.value if same else np.nan
+            catalogue = "2014" if older else "2023" if size and "2023" in str(original) else None
+            about = (model_name(printed.model), metric_name(metric))
+            rows.append((*about, ours, low, high, str(number), gap, catalogue, word))
+    return pd.DataFrame(rows, columns=columns) if rows else pd.DataFrame()
 
 
 def pairs(runs: pd.DataFrame, table: pd.DataFrame, metric: str, store: RunStore) -> pd.DataFrame:
@@ -128,14 +114,12 @@ def pairs(runs: pd.DataFrame, table: pd.DataFrame, metric: str, store: RunStore)
             for i, (a, b) in enumerate(named)
             if (first := values[a]) is not None and (second := values[b]) is not None
         }
-        tests = compare_pairs(list(tested.values()))
-        columns: dict[str, list[float]] = {
-            name: [test.difference.estimate for test in tests],
-            f"{name} low": [test.difference.low for test in tests],
-            f"{name} high": [test.difference.high for test in tests],
-            f"{name} p": [test.p_holm for test in tests],
-        }
-        found = found.join(pd.DataFrame(columns, index=list(tested), dtype=float))
+        tests = [
+            (test.difference.estimate, test.difference.low, test.difference.high, test.p_holm)
+            for test in compare_pairs(list(tested.values()))
+        ]
+        columns = [name, f"{name} low", f"{name} high", f"{name} p"]
+        found = found.join(pd.DataFrame(tests, index=list(tested), columns=columns, dtype=float))
     return found
 
 

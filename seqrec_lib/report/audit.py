@@ -5,8 +5,6 @@ Nothing here needs data or models: all of it is computed from the printed tables
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from seqrec_lib.report import feasibility, sizes
@@ -37,23 +35,16 @@ def rows(rounding: float) -> pd.DataFrame:
 
 def implied_catalogues() -> pd.DataFrame:
     """For each model with an item embedding: the catalogue that its printed size implies at width 64, and Table 4's."""
-    return pd.DataFrame(
-        [
-            {
-                "table": f"Table {found.row.table}",
-                "model": model_name(found.row.model),
-                "size": str(found.row.parameters),
-                "body": f"{found.body:,.0f}" if found.row.body is None else str(found.row.body),
-                "implied": f"{found.ids_low:,} to {found.ids_high:,}",
-                "table_4": found.ids_table_4,
-                "explained": found.explained_by,
-            }
-            for found in sizes.implied_ids()
-        ]
-    )
+    rows = []
+    for found in sizes.implied_ids():
+        row, implied = found.row, f"{found.ids_low:,} to {found.ids_high:,}"
+        body = f"{found.body:,.0f}" if row.body is None else str(row.body)
+        about = (f"Table {row.table}", model_name(row.model), str(row.parameters))
+        rows.append((*about, body, implied, found.ids_table_4, found.explained_by))
+    return pd.DataFrame(rows, columns=["table", "model", "size", "body", "implied", "table_4", "explained"])
 
 
-def sasrec_lengths(lengths: Sequence[int] = (50, 100, 200)) -> pd.DataFrame:
+def sasrec_lengths() -> pd.DataFrame:
     """SASRec's parameters on MovieLens 1M by maximal length, the printed number, and whether that rounds to it."""
     printed = next(
         found.row.parameters
@@ -61,7 +52,7 @@ def sasrec_lengths(lengths: Sequence[int] = (50, 100, 200)) -> pd.DataFrame:
         if found.row.model == "sasrec" and found.row.dataset == MOVIELENS
     )
     low, high = printed.range()
-    counts = {length: sizes.sasrec(sizes.table_4_ids(MOVIELENS), length) for length in lengths}
+    counts = {length: sizes.sasrec(sizes.table_4_ids(MOVIELENS), length) for length in (50, 100, 200)}
     return pd.DataFrame(
         [
             {"length": n, "parameters": count, "printed": str(printed), "fits": "yes" if low <= count <= high else "no"}

@@ -6,15 +6,13 @@ versions, the day and the clock: a speed without them means nothing. A column ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import Any
 
-import pandas as pd
-
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
+from seqrec_lib.report.frames import rows_of
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.validation import read_json
 
@@ -53,22 +51,17 @@ def read(folder: str, name: str) -> Record | None:
     return record
 
 
-Rows = Iterable[dict[str, Any]]
+Rows = Iterator[dict[str, Any]]
 
 
-def _frame(rows: Callable[..., Rows]) -> Callable[..., pd.DataFrame]:
-    """A function that yields rows of a record becomes one that gives their frame; without a record an empty one."""
-
-    @wraps(rows)
-    def read_rows(record: Record | None, *arguments: Any) -> pd.DataFrame:
-        return pd.DataFrame() if record is None else pd.DataFrame(list(rows(record, *arguments)))
-
-    return read_rows
+def _cells(row: Record, *same: str, **renamed: str) -> dict[str, Any]:
+    """Some values of a row of a record, under their own keys and under others."""
+    return {key: row[key] for key in same} | {name: row[key] for name, key in renamed.items()}
 
 
-def conditions(records: Mapping[str, Record | None]) -> pd.DataFrame:
+@rows_of
+def conditions(records: Mapping[str, Record | None]) -> Rows:
     """Where and when benchmarks were measured: name, machine, cores, threads, load, clock, date, versions."""
-    rows = []
     for name, record in records.items():
         if record is None:
             continue
@@ -77,24 +70,18 @@ def conditions(records: Mapping[str, Record | None]) -> pd.DataFrame:
             where = {"cpu": where, "cores": record.get("cores")}
         gpu = [str(where["device"])] if where.get("device_type") == "cuda" else []
         load = sorted(set(where.get("load_average") or []))
-        rows.append(
-            {
-                "benchmark": name,
-                "machine": ", ".join([*gpu, str(where.get("cpu") or where.get("processor") or "unknown CPU")]),
-                "cores": where.get("cores"),
-                "threads": where.get("threads"),
-                "load": " to ".join(f"{one:g}" for one in load) or None,
-                "clock": record.get("setting", {}).get("clock"),
-                "date": record.get("date"),
-                "versions": versions([record.get("versions", {}), *_versions_of_rows(record)]),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _versions_of_rows(record: Record) -> list[Mapping[str, str]]:
-    rows = record.get("rows")
-    return [row["versions"] for row in rows if "versions" in row] if isinstance(rows, list) else []
+        rows = record.get("rows")
+        rows = [row.get("versions", {}) for row in rows] if isinstance(rows, list) else []
+        yield {
+            "benchmark": name,
+            "machine": ", ".join([*gpu, str(where.get("cpu") or where.get("processor") or "unknown CPU")]),
+            "cores": where.get("cores"),
+            "threads": where.get("threads"),
+            "load": " to ".join(f"{one:g}" for one in load) or None,
+            "clock": record.get("setting", {}).get("clock"),
+            "date": record.get("date"),
+            "versions": versions([record.get("versions", {}), *rows]),
+        }
 
 
 def versions(found: Iterable[Mapping[str, str]]) -> str:
@@ -106,74 +93,57 @@ def versions(found: Iterable[Mapping[str, str]]) -> str:
     return ", ".join(sorted({f"{name} {value}" for each in found for name, value in each.items()}, key=str.lower))
 
 
-@_frame
+@rows_of
 def training(record: Record) -> Rows:
     """An epoch of SASRec here, in RecTools and in RecBole, and by which factor ours trains a target faster; the share
     of the epoch that was run (at most 1: what is left is extrapolated)."""
     for row in record["rows"]:
-        ours = str(row["name"]).startswith("ours")
-        yield {
-            **{key: row[key] for key in ("label", "batch", "padding", "positions_per_target", "targets_per_second")},
-            "epoch": row["epoch_seconds"],
-            "run": min(1.0, row["share_of_epoch"]),
-            "factor": None if ours else row["ours_times_as_fast"],
-            "factor_fp32": None if ours else row["ours_fp32_times_as_fast"],
-            "goal": row["goal"],
-        }
+        cells = _cells(row, "label", "batch", "padding", "positions_per_target", "targets_per_second", "goal")
+        cells |= {"factor": None, "factor_fp32": None}
+        if not str(row["name"]).startswith("ours"):
+            cells |= _cells(row, factor="ours_times_as_fast", factor_fp32="ours_fp32_times_as_fast")
+        yield cells | {"epoch": row["epoch_seconds"], "run": min(1.0, row["share_of_epoch"])}
 
 
-@_frame
+@rows_of
 def ranking(record: Record) -> Rows:
     """Ranking all users after encoding: data, method, ms per user, seconds for all users (extrapolated where fewer were
     ranked), the factor by which ours is faster, and the share of users that get the same rank."""
     for part in record["sets"]:
         for row in part["rows"]:
-            each = row["seconds"] / row["users"]
-            yield {
+            each, ours = row["seconds"] / row["users"], row["name"] == "counting"
+            yield _cells(row, "users", method="label", same="agreement") | {
                 "data": f"{dataset_name(part['dataset'])}, {part['items']:,} items",
-                "method": row["label"],
                 "ms": 1e3 * each,
-                "users": row["users"],
                 "all": each * part["all_users"],
-                "factor": None if row["name"] == "counting" else row["ours_times_as_fast"],
-                "same": row["agreement"],
-                "goal": part["goal_seconds"] if row["name"] == "counting" else None,
+                "factor": None if ours else row["ours_times_as_fast"],
+                "goal": part["goal_seconds"] if ours else None,
             }
 
 
-@_frame
+@rows_of
 def models(record: Record) -> Rows:
     """A forward and backward pass of each model, without the item softmax: shape, model, ms, times (SASRec's), goal,
     GFLOP in matrix products, and the share of a large product's rate that was attained."""
     for shape in record["shapes"]:
         for name, row in shape["models"].items():
-            yield {
-                "shape": _size(shape),
-                "model": _contestant(name),
-                "ms": row["milliseconds"],
-                "times": row["ratio"],
-                "goal": SSM_GOALS.get(shape["length"], {}).get(name),
-                "gflop": row["product_gflop"],
-                "attained": row["attained"],
-            }
+            goal = SSM_GOALS.get(shape["length"], {}).get(name)
+            yield {"shape": _size(shape), "model": _contestant(name), "goal": goal} | _cells(
+                row, "attained", ms="milliseconds", times="ratio", gflop="product_gflop"
+            )
 
 
-@_frame
+@rows_of
 def mixers(record: Record) -> Rows:
     """The mixers alone, forward and backward, beside transformers': shape, mixer, whose, ms, products (ms of the matrix
     products alone, at the rate of a large one), and the factor by which ours is faster."""
     for shape in record["shapes"]:
         for mixer, contestants in shape["mixers"].items():
             for name, row in contestants.items():
-                yield {
-                    "shape": _size(shape),
-                    "mixer": mixer,
-                    "whose": name,
-                    "ms": row["milliseconds"],
-                    "products": row.get("floor_milliseconds"),
-                    "factor": None if name.startswith("ours") else row["ours_times_as_fast"],
-                    "rounds": shape["rounds"].get(mixer),
-                }
+                cells = {"shape": _size(shape), "mixer": mixer, "whose": name, "ms": row["milliseconds"]}
+                factor = None if name.startswith("ours") else row["ours_times_as_fast"]
+                products, rounds = row.get("floor_milliseconds"), shape["rounds"].get(mixer)
+                yield cells | {"products": products, "factor": factor, "rounds": rounds}
 
 
 def _size(shape: Record) -> str:
@@ -191,7 +161,7 @@ def _contestant(name: str) -> str:
     return model_name(stem) + (", every position" if every else "") + comma + precision
 
 
-@_frame
+@rows_of
 def optimizers(record: Record) -> Rows:
     """One step of each optimizer: optimizer, bytes moved per weight, ms, and times fused and foreach Adam's."""
     for name, row in record["rows"].items():
@@ -204,32 +174,25 @@ def optimizers(record: Record) -> Rows:
         }
 
 
-@_frame
+@rows_of
 def loading(record: Record) -> Rows:
     """Seconds from raw files to sequences: data, read, filter, order, total, cached."""
     for name, seconds in record["results"].items():
-        yield {"data": dataset_name(name)} | {s: seconds[s] for s in ("read", "filter", "order", "total", "cached")}
+        yield {"data": dataset_name(name)} | _cells(seconds, "read", "filter", "order", "total", "cached")
 
 
-@_frame
+@rows_of
 def recommending(record: Record) -> Rows:
     """Every way to ask for ten items: way, length, parameters, ms and p95 for one user, users per second one by one and
     in the batch that suits it best."""
     for row in sorted(record["rows"], key=lambda row: -row["length"]):
         rates = row["users_per_second"]
         best = max(rates, key=rates.__getitem__)
-        yield {
-            "way": row["label"],
-            "length": row["length"],
-            "parameters": row["parameters"],
-            "ms": row["milliseconds"],
-            "p95": row["p95_milliseconds"],
-            "batch": int(best),
-            "users_per_second": rates[best],
-        }
+        cells = _cells(row, "length", "parameters", way="label", ms="milliseconds", p95="p95_milliseconds")
+        yield cells | {"batch": int(best), "users_per_second": rates[best]}
 
 
-@_frame
+@rows_of
 def recommending_factors(record: Record) -> Rows:
     """By which factor each of our models answers faster than each package at the same length: package, ours, length,
     one (user), batches (each side's best), goal."""
@@ -237,17 +200,11 @@ def recommending_factors(record: Record) -> Rows:
     pairs = sorted(record["pairs"], key=lambda pair: (rows[pair["theirs"]]["label"], -rows[pair["ours"]]["length"]))
     for pair in pairs:
         ours, theirs = rows[pair["ours"]], rows[pair["theirs"]]
-        yield {
-            "package": theirs["label"],
-            "ours": ours["label"],
-            "length": ours["length"],
-            "one": pair["times_as_fast"],
-            "batches": pair["times_as_fast_in_batches"],
-            "goal": pair["goal"],
-        }
+        cells = _cells(pair, "goal", one="times_as_fast", batches="times_as_fast_in_batches")
+        yield cells | {"package": theirs["label"], "ours": ours["label"], "length": ours["length"]}
 
 
-@_frame
+@rows_of
 def agreement(record: Record) -> Rows:
     """The same recipes on a CPU and on a GPU: model, NDCG@10 of both, their difference over the same users with its
     interval, and the same with seen items left out."""
@@ -256,68 +213,51 @@ def agreement(record: Record) -> Rows:
         for metric in ("ndcg@10", "masked_ndcg@10"):
             found = row["difference"][metric]
             cells |= {f"{metric} {side}": row[side][metric] for side in ("cpu", "gpu")}
-            cells |= {metric: found["value"], f"{metric} low": found["low"], f"{metric} high": found["high"]}
+            cells |= _cells(found, **{metric: "value", f"{metric} low": "low", f"{metric} high": "high"})
         yield cells
 
 
-@_frame
+@rows_of
 def kernels(record: Record) -> Rows:
     """How far the CUDA kernels are from the float64 recurrence: layer, output, worst gradient, type of products."""
     found = next((row["kernels"] for row in record["rows"] if row["kernels"]), None) or {}
     for name, layer in (("mamba", "Mamba"), ("mamba2", "Mamba-2"), ("hydra", "Hydra")):
         if name in found:
-            yield {
-                "layer": layer,
-                "output": found[name]["output"],
-                "gradient": found[name]["worst_gradient"],
-                "products": str(found.get("float32_dots")).upper(),
-            }
+            cells = _cells(found[name], "output", gradient="worst_gradient")
+            yield {"layer": layer, "products": str(found.get("float32_dots")).upper()} | cells
 
 
-def _measured(rows: Sequence[Any]) -> list[Any]:
-    return [row for row in rows if "failed" not in row]
-
-
-@_frame
+@rows_of
 def gpu_loops(record: Record) -> Rows:
     """Seconds of an epoch on a GPU by loop (ordinary, resident, graphs), beside the least that the card needs."""
-    for row in _measured(record["loops"]):
+    for row in (row for row in record["loops"] if "failed" not in row):
         loops = {loop: row.get(f"{loop}_epoch_seconds") for loop in ("ordinary", "resident", "graphs")}
-        floors = {name: row[f"{name}_floor_seconds"] for name in ("bytes", "operations")}
-        yield (
-            {"model": model_name(row["model"]), "steps": row["steps"]}
-            | loops
-            | floors
-            | {"floors": row["times_the_floor"]}
-        )
+        least = {name: f"{name}_floor_seconds" for name in ("bytes", "operations")}
+        yield {"model": model_name(row["model"])} | loops | _cells(row, "steps", floors="times_the_floor", **least)
 
 
-@_frame
+@rows_of
 def gpu_goals(record: Record) -> Rows:
     """How long training takes until a model ranks well: model, goal (validation NDCG@10), best, epochs, seconds."""
-    for row in _measured(record["goals"]):
-        yield {"model": model_name(row["model"]), "reached": "yes" if row["reached"] else "no"} | {
-            name: row[name] for name in ("goal", "best", "epochs", "seconds")
-        }
+    for row in (row for row in record["goals"] if "failed" not in row):
+        cells = {"model": model_name(row["model"]), "reached": "yes" if row["reached"] else "no"}
+        yield cells | _cells(row, "goal", "best", "epochs", "seconds")
 
 
-@_frame
+@rows_of
 def gpu_mixers(record: Record) -> Rows:
     """This study's Mamba-2 layer beside mamba-ssm's own module: shape, precision, ms of both, kernel by kernel and as a
     CUDA graph, and the factor by which our graph is faster than each of theirs."""
-    for row in _measured(record["mixers"]):
+    for row in (row for row in record["mixers"] if "failed" not in row):
         cells = {"shape": f"{row['histories']} x {row['length']}", "precision": row["precision"]}
-        for side, name in (("ours", "ours"), ("theirs, fused", "theirs")):
-            for way in ("", ", graph"):
-                cells[name + way.replace(", ", " ")] = row["milliseconds"].get(side + way)
-        factors = {
-            f"factor{way.replace(', ', ' ')}": row["ours_times_as_fast"].get(f"theirs, fused{way}")
-            for way in ("", ", graph")
-        }
-        yield cells | factors
+        for ours, theirs in (("", ""), (" graph", ", graph")):
+            cells |= {f"ours{ours}": row["milliseconds"].get(f"ours{theirs}")}
+            cells |= {f"theirs{ours}": row["milliseconds"].get(f"theirs, fused{theirs}")}
+            cells |= {f"factor{ours}": row["ours_times_as_fast"].get(f"theirs, fused{theirs}")}
+        yield cells
 
 
-@_frame
+@rows_of
 def failures(record: Record) -> Rows:
     """Parts of the GPU benchmark that failed: part, error."""
     for part in ("loops", "goals", "mixers"):
@@ -326,7 +266,7 @@ def failures(record: Record) -> Rows:
                 yield {"part": row["failed"], "error": row["error"]}
 
 
-@_frame
+@rows_of
 def contexts(record: Record) -> Rows:
     """Reading and writing by the length of the prompt: model, prompt (tokens), read and written (tokens a second, those
     of all beams), seconds of one user, MiB kept between two tokens."""
@@ -341,7 +281,7 @@ def contexts(record: Record) -> Rows:
         }
 
 
-@_frame
+@rows_of
 def peers(record: Record) -> Rows:
     """Ours beside transformers' own models and `generate`: model, prompt, and for reading and the search the seconds
     of both and the factor by which ours is faster."""

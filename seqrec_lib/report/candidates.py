@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
-from seqrec_lib.report import kit
+from seqrec_lib.report import html, kit
 from seqrec_lib.report.frames import COMPLETE, users
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.scaling import Scaling
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.results import RunRecord, RunStore
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MARK = "recommended"
 
@@ -44,8 +43,6 @@ def compare(
     milliseconds (_low, _high); state_short and state_long in KiB, at the `measured_lengths`; parameters; training in
     seconds; mark; run_ids.
     """
-    import pandas as pd
-
     ran = [
         (label, mine[mine["status"] == COMPLETE], values)
         for label, mine in runs.groupby("label", sort=False)
@@ -59,27 +56,14 @@ def compare(
     for label, mine, values in ran:
         interval, (gap, _) = bootstrap_interval(values), paired_difference(values, most)
         first = mine.iloc[0]
-        row = {
-            "model": label,
-            "value": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
-            "best": label == best,
-            "behind": gap.estimate,
-            "behind_low": gap.low,
-            "behind_high": gap.high,
-            "allowed": allowed,
-            "within": label == best or gap.low >= -allowed,
-            "parameters": first.get("parameters"),
-            "training": first.get("train_seconds"),
-            "run_ids": ", ".join(mine["run_id"]),
-        }
+        within = label == best or gap.low >= -allowed
+        row = {"model": label, "value": interval.estimate, "low": interval.low, "high": interval.high}
+        row |= {"behind": gap.estimate, "behind_low": gap.low, "behind_high": gap.high}
+        row |= {"best": label == best, "allowed": allowed, "within": within, "run_ids": ", ".join(mine["run_id"])}
+        row |= {"parameters": first.get("parameters"), "training": first.get("train_seconds")}
         rows.append(row | _times(timings, first["model"]) | _state(scaling, first["model"]))
-    fastest = min(
-        (row for row in rows if row["within"] and row["request"] is not None),
-        key=lambda row: row["request"],
-        default=None,
-    )
+    timed = [row for row in rows if row["within"] and row["request"] is not None]
+    fastest = min(timed, key=lambda row: row["request"], default=None)
     for row in rows:
         row["mark"] = MARK if row is fastest else ""
     return pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable", ignore_index=True)
@@ -89,23 +73,23 @@ def _times(timings: Timings | None, model: str) -> dict[str, float | None]:
     """Milliseconds of a request and of one more event, with intervals."""
     found: dict[str, float | None] = {}
     for name, path in (("request", "served"), ("event", "step")):
-        there = timings is not None and (model, path) in timings.rows
-        own = timings.median(model, path) if timings is not None and there else None
-        ends = (None, None, None) if own is None else (own.estimate, own.low, own.high)
-        keys = (name, f"{name}_low", f"{name}_high")
-        found |= {key: None if end is None else end / 1e3 for key, end in zip(keys, ends, strict=True)}
+        ends: tuple[float | None, ...] = (None,) * 3
+        if timings is not None and (model, path) in timings.rows:
+            own = timings.median(model, path)
+            ends = (own.estimate / 1e3, own.low / 1e3, own.high / 1e3)
+        found |= zip((name, f"{name}_low", f"{name}_high"), ends, strict=True)
     return found
 
 
-def _state(scaling: Scaling | None, model: str) -> dict[str, float | int | None]:
-    """Bytes of a user's state, at the shortest length that was measured and at the longest."""
-    if scaling is None:
-        return {"state_short": None, "state_long": None}
-    data = scaling.memory[(scaling.memory["path"] == "served") & (scaling.memory["model"] == model)]
-    data = data[data["state"] > 0].sort_values("length")
-    if data.empty:
-        return {"state_short": None, "state_long": None}
-    return {"state_short": float(data["state"].iloc[0]) / 1024, "state_long": float(data["state"].iloc[-1]) / 1024}
+def _state(scaling: Scaling | None, model: str) -> dict[str, float | None]:
+    """KiB of a user's state, at the shortest length that was measured and at the longest."""
+    states: list[float] = []
+    if scaling is not None:
+        data = scaling.memory[(scaling.memory["path"] == "served") & (scaling.memory["model"] == model)]
+        states = (data[data["state"] > 0].sort_values("length")["state"] / 1024).tolist()
+    return (
+        {"state_short": states[0], "state_long": states[-1]} if states else dict.fromkeys(("state_short", "state_long"))
+    )
 
 
 def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], caption: str) -> Html:
@@ -129,7 +113,7 @@ def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], ca
 def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
     """What the mark rests on: each candidate's distance from the best, the margin, the runs."""
     if frame.empty:
-        return kit.table(frame, [], caption=caption)
+        return html.not_run(caption)
     shown = frame.assign(
         judged=frame["within"].map({True: "yes", False: "no"}),
         distance=frame["behind"].where(~frame["best"].astype(bool)),
@@ -150,7 +134,7 @@ def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
 def quality_figure(frame: pd.DataFrame, axis: str, *, alt: str, caption: str) -> Html:
     """The candidates' values with their intervals."""
     if frame.empty:
-        return kit.figure(frame, "dots", alt=alt, caption=caption)
+        return html.not_run(caption)
     names = frame["model"].str.replace("+", " + ")  # where a line may break
     shown = frame[["value", "low", "high"]].assign(data="", model=names)
     return kit.figure(shown, "dots", group="data", label="model", value="value", axis=axis, alt=alt, caption=caption)
@@ -172,8 +156,6 @@ def measured_lengths(scaling: Scaling | None) -> list[int]:
 
 def file_tables(facts: Mapping[str, Any]) -> Html:
     """What was found in a reader's file (`seqrec_lib.data.own.facts`), and the rounds of the 5-core."""
-    import pandas as pd
-
     pairs, last = facts["ties"]
     rows: list[tuple[str, str | int | float, str]] = [
         *((f"column of the {role}", name, "") for role, name in facts["columns"].items()),

@@ -24,11 +24,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import seqrec_lib.report.pages  # noqa: F401  (registers what chapters name)
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.report import statements
@@ -71,8 +72,6 @@ class Book:
         """The book in the project's folder ``root``."""
         import yaml
 
-        import seqrec_lib.report.pages  # noqa: F401  (registers what chapters name)
-
         path = root / "book" / "site.yml"
         site = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return cls(Names(Runs.published(), site), Names(own, site) if own else None, statements.accepted(root))
@@ -100,10 +99,11 @@ def render_folder(book: Book, folder: Path) -> dict[str, Evidence]:
 def _render_all(book: Book, folder: Path) -> dict[Path, Chapter]:
     """The files of a folder that have anything to put in, rendered; nothing is written."""
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
-    marked = {
-        path: text for path, text in texts.items() if MARK.search(text) or "{exhibit}" in text or "{when}" in text
+    return {
+        path: book.render(text, f"book/{path.name}")
+        for path, text in texts.items()
+        if MARK.search(text) or "{exhibit}" in text or "{when}" in text
     }
-    return {path: book.render(text, f"book/{path.name}") for path, text in marked.items()}
 
 
 def main() -> None:
@@ -228,12 +228,9 @@ class _Renderer:
             return ""
         if not evidence.held:
             was = self.book.accepted.get(name)
-            old = statements.describe(**was, unit=evidence.unit) if was else "not on record"
-            new = statements.describe(evidence.estimate, evidence.low, evidence.high, evidence.n, evidence.unit)
-            self._problem(
-                line,
-                f"“{said}” no longer holds: {name} was {old}, is {new}; rewrite the sentence, then `make evidence`",
-            )
+            old = replace(evidence, **was) if was else "not on record"
+            fault = f"“{said}” no longer holds: {name} was {old}, is {evidence}"
+            self._problem(line, f"{fault}; rewrite the sentence, then `make evidence`")
         self.chapter.cited[name] = evidence
         note = "" if self.book.own is None else own_note(evidence, self.book.own.evidence(name))
         title = escape(f"evidence: {name}", quote=True)

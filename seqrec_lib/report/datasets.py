@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
 
@@ -29,39 +28,30 @@ def counts(record: RunRecord | None, dataset: str) -> pd.DataFrame:
     row = next((row for row in TABLE_4 if row.dataset == original), None)
     printed = {} if row is None else {"users": row.users, "items": row.items, "interactions": row.reviews}
     metrics = {} if record is None else record.metrics
-    return pd.DataFrame(
-        [
-            {
-                "count": key.capitalize(),
-                "ours": metrics.get(key),
-                "padded": metrics.get(f"{key}_with_padding"),
-                "paper": printed.get(key),
-                "paper_data": paper_name(original) if original else None,
-            }
-            for key in ("users", "items", "interactions")
-        ]
-    )
+    data = paper_name(original) if original else None
+    rows = [
+        (key.capitalize(), metrics.get(key), metrics.get(f"{key}_with_padding"), printed.get(key), data)
+        for key in ("users", "items", "interactions")
+    ]
+    return pd.DataFrame(rows, columns=["count", "ours", "padded", "paper", "paper_data"])
 
 
 def shape(record: RunRecord | None) -> pd.DataFrame:
     """One row for each number that says how hard the ranking is: what, value (as text), decides."""
     if record is None or not record.complete:
         return pd.DataFrame()
-    numbers = [(what, record.metrics.get(key), form, decides) for what, key, form, decides in _SHAPE]
-    rows: list[dict[str, Any]] = [
-        {"what": what, "value": None if number is None else format(number, form), "decides": decides}
-        for what, number, form, decides in numbers
-    ]
-    days = [_day(record.metrics.get(key)) for key in ("first_timestamp", "last_timestamp")]
-    rows.append({"what": "First and last day", "value": None if None in days else " to ".join(map(str, days))})
-    rows.append({"what": "Split", "value": str(record.dataset.get("split_sha256", ""))[:16] or None})
-    rows[-1]["decides"] = "first 16 digits of its hash: equal data have equal ones"
-    return pd.DataFrame(rows).fillna({"decides": ""})
+    rows: list[tuple[str, str | None, str]] = []
+    for what, key, form, decides in _SHAPE:
+        number = record.metrics.get(key)
+        rows.append((what, None if number is None else format(number, form), decides))
+    days = [_day(record.metrics[key]) for key in ("first_timestamp", "last_timestamp") if key in record.metrics]
+    rows.append(("First and last day", " to ".join(days) or None, ""))
+    split = str(record.dataset.get("split_sha256", ""))[:16] or None
+    rows.append(("Split", split, "first 16 digits of its hash: equal data have equal ones"))
+    return pd.DataFrame(rows, columns=["what", "value", "decides"])
 
 
-def _day(moment: float | None) -> str | None:
-    if moment is None:
-        return None
+def _day(moment: float) -> str:
     # Amazon 2023 counts milliseconds; seconds of this size would be the year 5138.
     return datetime.fromtimestamp(moment / 1000 if moment > 1e11 else moment, UTC).date().isoformat()
 

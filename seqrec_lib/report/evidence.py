@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
-from seqrec_lib.report.statements import Evidence, Statement, describe
+from seqrec_lib.report.statements import Evidence, Statement
 from seqrec_lib.report.values import Names
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -27,27 +27,21 @@ def evidence_section(cited: Mapping[str, Evidence], names: Names) -> str:
 
 
 def _entry(statement: Statement, evidence: Evidence, names: Names) -> str:
-    found = describe(evidence.estimate, evidence.low, evidence.high, evidence.n, evidence.unit)
     scope = statement.scope
+    seeds = scope.seeds and f"seed{'s' * (len(scope.seeds) > 1)} {', '.join(map(str, scope.seeds))}"
     limits = [
         "any order" if scope.orders is None else " and ".join(scope.orders),
         {"cpu": "on a CPU", "cuda": "on a GPU"}.get(scope.device or "", "on any device"),
-        "all seeds"
-        if scope.seeds is None
-        else f"seed{'s' * (len(scope.seeds) > 1)} " + ", ".join(map(str, scope.seeds)),
+        seeds or "all seeds",
     ]
-    runs = "".join(_run(record) for record in _records(evidence, names))
+    found = map(names.runs.store.find, evidence.run_ids)
+    runs = "".join(_run(record) for record in found if record is not None)
     ids = f"<ul>{runs}</ul>" if runs else ""
     return (
         f'<details class="evidence"><summary><code>{statement.name}</code></summary>'
-        f'<div id="evidence-{statement.name}"><p><strong>{escape(statement.measures)}: {escape(found)}.</strong> '
+        f'<div id="evidence-{statement.name}"><p><strong>{escape(f"{statement.measures}: {evidence}")}.</strong> '
         f"{escape(statement.rule)}</p><p>Scope: {escape('; '.join(limits))}.</p>{ids}</div></details>\n"
     )
-
-
-def _records(evidence: Evidence, names: Names) -> list[RunRecord]:
-    found = (names.runs.store.find(run_id) for run_id in evidence.run_ids)
-    return [record for record in found if record is not None]
 
 
 def _run(record: RunRecord) -> str:
@@ -72,8 +66,7 @@ def copy_records(run_ids: Iterable[str], store: RunStore, source: Path) -> None:
 
 def own_note(published: Evidence, own: Evidence | None) -> str:
     """A note where a reader's own runs give another answer than the published ones."""
-    same = own is None or (own.held == published.held and math.isclose(own.estimate, published.estimate, abs_tol=1e-9))
-    if own is None or same or own.held:
+    same = own is not None and not published.held and math.isclose(own.estimate, published.estimate, abs_tol=1e-9)
+    if own is None or own.held or same:
         return ""
-    found = describe(own.estimate, own.low, own.high, own.n, own.unit)
-    return f' <span class="own-runs">(the runs on this machine disagree: {escape(found)})</span>'
+    return f' <span class="own-runs">(the runs on this machine disagree: {escape(str(own))})</span>'

@@ -16,7 +16,7 @@ users.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,12 @@ from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, Printed
 
 TOLERANCE = 1e-6
 """Slack on t, in units of the last place: the solver works to about 1e-9, rows differ by 1e-2 and more."""
+
+
+K = 10  # the cut-off
+RANKS = np.arange(1, K + 1)
+GAINS = {"ht": np.ones(K), "ndcg": 1 / np.log2(RANKS + 1), "mrr": 1 / RANKS}
+"""What a target at rank 1 .. K adds to each metric, shape (K,) each."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,11 @@ class Feasibility:
         return self.rounding_needed <= rounding + TOLERANCE
 
 
-def _gains(k: int) -> dict[str, np.ndarray]:
-    """What a target at rank 1 .. k adds to each metric, shape (k,) each."""
-    ranks = np.arange(1, k + 1)
-    return {"ht": np.ones(k), "ndcg": 1 / np.log2(ranks + 1), "mrr": 1 / ranks}
-
-
-def rounding_needed(printed: Mapping[str, Printed], k: int = 10) -> float:
+def rounding_needed(printed: Mapping[str, Printed]) -> float:
     """The least t such that one distribution of ranks gives every metric within t units of its last place.
 
-    ``printed`` maps any of "ht", "ndcg", "mrr" to the number at cut-off ``k``. The program minimises t over
-    p_1 .. p_k >= 0, sum p <= 1, |gain . p - value| <= t unit for each metric.
+    ``printed`` maps any of "ht", "ndcg", "mrr" to the number at cut-off K. The program minimises t over
+    p_1 .. p_K >= 0, sum p <= 1, |gain . p - value| <= t unit for each metric.
 
     If every hit is at rank 1, all three metrics agree:
 
@@ -69,41 +69,31 @@ def rounding_needed(printed: Mapping[str, Printed], k: int = 10) -> float:
     >>> rounding_needed({"ht": Printed("0.10"), "ndcg": Printed("0.10"), "mrr": Printed("0.05")}) > 1
     True
     """
-    gains = _gains(k)
-    above, limits = [np.append(np.ones(k), 0.0)], [1.0]
+    above, limits = [np.append(np.ones(K), 0.0)], [1.0]
     for name, number in printed.items():
-        above.append(np.append(gains[name], -number.unit))
-        limits.append(number.value)
-        above.append(np.append(-gains[name], -number.unit))
-        limits.append(-number.value)
+        above += [np.append(sign * GAINS[name], -number.unit) for sign in (1, -1)]
+        limits += [number.value, -number.value]
     # One solution always exists (p = 0 with a large t), and t is bounded below by 0.
-    solution = linprog(np.append(np.zeros(k), 1.0), A_ub=np.array(above), b_ub=np.array(limits), method="highs")
+    solution = linprog(np.append(np.zeros(K), 1.0), A_ub=np.array(above), b_ub=np.array(limits), method="highs")
     assert solution.status == 0, solution.message
     return float(solution.fun)
 
 
-def _available(row: PaperRow) -> dict[str, Printed]:
-    numbers = {name.partition("@")[0]: row.metric(name) for name in METRICS}
-    return {name: number for name, number in numbers.items() if number is not None}
-
-
-def mrr_range(ht: Printed, ndcg: Printed, rounding: float = 0.5, k: int = 10) -> tuple[float, float] | None:
-    """The lowest and highest MRR@k that a printed HT@k and NDCG@k allow; None where those two exclude each
-    other.
+def mrr_range(ht: Printed, ndcg: Printed, rounding: float = 0.5) -> tuple[float, float] | None:
+    """The lowest and highest MRR@K that a printed HT@K and NDCG@K allow; None where those two exclude each other.
 
     >>> low, high = mrr_range(Printed("0.1000"), Printed("0.1000"), rounding=0)
     >>> round(low, 9), round(high, 9)
     (0.1, 0.1)
     """
-    gains = _gains(k)
-    above, limits = [np.ones(k)], [1.0]
-    for gain, number in ((gains["ht"], ht), (gains["ndcg"], ndcg)):
+    above, limits = [np.ones(K)], [1.0]
+    for name, number in (("ht", ht), ("ndcg", ndcg)):
         low, high = number.range(rounding)
-        above += [gain, -gain]
+        above += [GAINS[name], -GAINS[name]]
         limits += [high, -low]
     ends = []
     for sign in (1.0, -1.0):
-        solution = linprog(sign * gains["mrr"], A_ub=np.array(above), b_ub=np.array(limits), method="highs")
+        solution = linprog(sign * GAINS["mrr"], A_ub=np.array(above), b_ub=np.array(limits), method="highs")
         if solution.status == 2:  # infeasible
             return None
         assert solution.status == 0, solution.message
@@ -111,6 +101,11 @@ def mrr_range(ht: Printed, ndcg: Printed, rounding: float = 0.5, k: int = 10) ->
     return ends[0], ends[1]
 
 
-def audit(rows: Sequence[PaperRow] = PAPER) -> list[Feasibility]:
+def audit() -> list[Feasibility]:
     """The least rounding needed by every row that prints at least two metrics (complete rows print three)."""
-    return [Feasibility(row, rounding_needed(_available(row))) for row in rows if len(_available(row)) >= 2]
+    found = []
+    for row in PAPER:
+        printed = {name.partition("@")[0]: number for name in METRICS if (number := row.metric(name)) is not None}
+        if len(printed) >= 2:
+            found.append(Feasibility(row, rounding_needed(printed)))
+    return found

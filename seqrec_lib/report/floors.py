@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
+from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, paired_difference
 from seqrec_lib.report import frames, kit
+from seqrec_lib.report.frames import interval_columns
 from seqrec_lib.report.html import Html, stack
 from seqrec_lib.report.paper import comparable, model_name, paper_row
 from seqrec_lib.results import RunRecord, RunStore
@@ -31,18 +32,13 @@ def gather(
     done = {record.run_id for record in records if record is not None}
     for other in store.records(experiment):
         same = other.complete and other.config["dataset"] == configs[0].dataset and other.run_id not in done
-        if same and _pretrained(_source(other.config)):
+        if same and _pretrained(str(other.config.get("base", other.config).get("source") or "")):
             planned.append(other.config)
             shown.append(other)
     runs = frames.frame(shown, planned, store)
     sources = runs["source"] if "source" in runs else runs["base.source"]
     runs["made"] = [MADE[_pretrained(str(source or ""))] for source in sources]
     return runs, shown
-
-
-def _source(config: Mapping[str, object]) -> str:
-    base = config.get("base")
-    return str((base if isinstance(base, Mapping) else config).get("source") or "")
 
 
 def _pretrained(source: str) -> bool:
@@ -65,41 +61,26 @@ def compare(entries: Sequence[Entry], store: RunStore, against: str) -> pd.DataF
     floors that lie above a ranker ("no": none), by what their labels say after a colon. What was not run, and an
     interval without ranks, is NaN."""
     users = {entry.label: frames.users(entry.runs, entry.column, store) for entry in entries}
-    means = {entry.label: _mean(entry) for entry in entries}
+    means = {entry.label: mean_of(entry.runs, entry.column) for entry in entries}
     over = {entry.label.rpartition(": ")[2]: means[entry.label] for entry in entries if entry.kind == "floor"}
     rows = []
     for entry in entries:
         values, other, mean = users[entry.label], users.get(against), means[entry.label]
         found = None if values is None else bootstrap_interval(values)
-        gap = None
-        if values is not None and other is not None and entry.label != against:
+        gap = None if entry.label == against else Interval(mean - means[against])
+        if gap is not None and values is not None and other is not None:
             gap, _ = paired_difference(values, other)
-        rows.append(
-            {
-                "label": entry.label,
-                "kind": entry.kind,
-                "mean": mean,
-                "low": np.nan if found is None else found.low,
-                "high": np.nan if found is None else found.high,
-                "gap": mean - means[against]
-                if gap is None and entry.label != against
-                else getattr(gap, "estimate", np.nan),
-                "gap low": np.nan if gap is None else gap.low,
-                "gap high": np.nan if gap is None else gap.high,
-                "below": below(mean, over) if entry.kind == "ranker" else None,
-                "seeds": _seeds(entry) or np.nan,
-            }
-        )
-    return pd.DataFrame(rows)
+        row: dict[str, Any] = {"label": entry.label, "kind": entry.kind}
+        row |= interval_columns("mean", found) | {"mean": mean} | interval_columns("gap", gap)
+        row["below"] = below(mean, over) if entry.kind == "ranker" else None
+        done = entry.runs[entry.column].notna() if entry.column in entry.runs else []
+        rows.append(row | {"seeds": entry.runs.loc[done, "seed"].nunique() or np.nan})
+    return pd.DataFrame(rows).rename(columns={"mean low": "low", "mean high": "high"})
 
 
-def _mean(entry: Entry) -> float:
-    return float(entry.runs[entry.column].mean()) if entry.column in entry.runs else float("nan")
-
-
-def _seeds(entry: Entry) -> int:
-    done = entry.runs[entry.column].notna() if entry.column in entry.runs else []
-    return int(entry.runs.loc[done, "seed"].nunique()) if len(done) else 0
+def mean_of(runs: pd.DataFrame, column: str) -> float:
+    """The mean of a column; NaN where the runs have none."""
+    return float(runs[column].mean()) if column in runs else np.nan
 
 
 def below(mean: float, floors: Mapping[str, float]) -> str | None:

@@ -15,15 +15,15 @@ def hardware_name(record: RunRecord) -> str:
     """The device that a run used, with the number of threads on a CPU and, of a timing, the limits that it ran
     under."""
     machine = record.environment
-    device, threads = str(machine.get("device", "unknown device")), machine.get("threads")
+    name, threads = str(machine.get("device", "unknown device")), machine.get("threads")
     if machine.get("device_type") == "cuda" or not threads:
-        return device
-    name = f"{device}, {threads} thread{'' if threads == 1 else 's'}"
-    if record.hardware is not None and "cores" in machine:
-        name += f" of {machine['cores']} usable core{'' if machine['cores'] == 1 else 's'}"
-        if machine.get("core_quota") is not None:
-            name += f" (quota {machine['core_quota']:g})"
-    return name
+        return name
+    name += f", {threads} thread{'' if threads == 1 else 's'}"
+    if record.hardware is None or "cores" not in machine:
+        return name
+    name += f" of {machine['cores']} usable core{'' if machine['cores'] == 1 else 's'}"
+    quota = machine.get("core_quota")
+    return name if quota is None else f"{name} (quota {quota:g})"
 
 
 RECORDS = "../_static/records"
@@ -70,11 +70,7 @@ def _run_again(recheck: Recheck) -> str:
     return f"{recheck.run_id} on {recheck.finished[:10]} at commit {recheck.git_commit[:9]}: {numbers}"
 
 
-_PRECISIONS = {
-    "fp32": "float32",
-    "softmax-bf16": "bfloat16 in the item softmax",
-    "bf16": "bfloat16 in matrix products",
-}
+_PRECISIONS = {"fp32": "float32", "softmax-bf16": "bfloat16 in the item softmax", "bf16": "bfloat16 in matrix products"}
 
 
 def precision_of(record: RunRecord) -> str | None:

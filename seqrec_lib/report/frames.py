@@ -11,24 +11,28 @@ order: the rule by which interactions with (nearly) equal times are put in order
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.evaluate.statistics import average_over_seeds, bootstrap_interval, metric_values, seed_interval
+from seqrec_lib.evaluate.statistics import (
+    Interval,
+    average_over_seeds,
+    bootstrap_interval,
+    metric_values,
+    seed_interval,
+)
 from seqrec_lib.language.corpus import GPT4REC
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
 from seqrec_lib.train.recipes import PUBLIC_CODE, resolve
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TRUE_ORDER = "true order"
 ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
@@ -37,6 +41,16 @@ ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 
 class NotRun(Exception):
     """There is no complete run for what was asked; the text says which."""
+
+
+def rows_of(rows: Callable[..., Iterable[dict[str, Any]]]) -> Callable[..., pd.DataFrame]:
+    """A function that yields rows of a record becomes one that gives their frame, an empty one without a record."""
+
+    @wraps(rows)
+    def read(record: Any, *arguments: Any) -> pd.DataFrame:
+        return pd.DataFrame() if record is None else pd.DataFrame(list(rows(record, *arguments)))
+
+    return read
 
 
 # One row for each run
@@ -61,8 +75,6 @@ def frame(
         configs: the configuration of each record; without them, None among the records has no row.
         store: with it, the published run stands before that of edited code, which is labelled "edited".
     """
-    import pandas as pd
-
     pairs = [(record.config, record) for record in records if record is not None]
     planned = pairs if configs is None else zip(map(plain, configs), records, strict=True)
     kept: dict[str, tuple[Mapping[str, Any], RunRecord | None]] = {}
@@ -81,65 +93,50 @@ def means(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore | None = N
 
     What was not run has NaN. Without a store, or where a run has no ranks of its users, low and high are NaN.
     """
-    import pandas as pd
-
     rows = []
     for (dataset, label), mine in runs.groupby(["dataset", "label"], sort=False):
+        about = {"dataset": dataset, "label": label, "model": mine["model"].iloc[0], "planned": len(mine)}
+        about["failed"] = int((mine["status"] == FAILED).sum())
         for metric in metrics:
-            done = mine[mine[metric].notna()] if metric in mine else mine.iloc[:0]
+            numbers = mine[metric].dropna() if metric in mine else pd.Series(dtype=float)
+            done = mine.loc[numbers.index]
             values = None if store is None or done.empty else users(done, metric, store)
-            interval = None if values is None or len(values) < 2 else bootstrap_interval(values)
-            rows.append(
-                {
-                    "dataset": dataset,
-                    "label": label,
-                    "model": mine["model"].iloc[0],
-                    "metric": metric,
-                    "mean": done[metric].mean() if len(done) else np.nan,
-                    "sd": done[metric].std() if len(done) > 1 else np.nan,
-                    "low": interval.low if interval else np.nan,
-                    "high": interval.high if interval else np.nan,
-                    "seeds": len(done),
-                    "planned": len(mine),
-                    "failed": int((mine["status"] == FAILED).sum()),
-                }
-            )
+            found = Interval(np.nan) if values is None or len(values) < 2 else bootstrap_interval(values)
+            ends = {"mean": numbers.mean(), "sd": numbers.std(), "low": found.low, "high": found.high}
+            rows.append(about | {"metric": metric, "seeds": len(done)} | ends)
     return pd.DataFrame(rows, columns=MEANS)
 
 
 def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") -> pd.DataFrame:
     """One row for each value of ``by``: each column's mean over seeds, the ends of its 95 % t interval ("<column> low",
     "<column> high"), and seeds, the number of complete runs. What was not run has NaN."""
-    import pandas as pd
-
     rows = []
     for name, mine in runs.groupby(by, sort=False) if len(runs) else ():
         row: dict[str, Any] = {by: name, "seeds": int((mine["status"] == COMPLETE).sum())}
         for column in columns:
             values = mine[column].dropna().to_numpy(dtype=float) if column in mine else np.array([])
-            row |= interval_columns(column, values)
+            row |= interval_columns(column, Interval(*seed_interval(values)))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def interval_columns(column: str, values: np.ndarray) -> dict[str, float]:
-    """Mean over seeds and its t interval under three names: column, "<column> low", "<column> high"."""
-    return dict(zip((column, f"{column} low", f"{column} high"), seed_interval(values), strict=True))
+def interval_columns(column: str, found: Interval | None, scale: float = 1.0) -> dict[str, float]:
+    """An estimate and the ends of its interval, in units of ``scale``, as columns: column, "<column> low",
+    "<column> high"; NaN where there is none."""
+    ends = (np.nan,) * 3 if found is None else (found.estimate, found.low, found.high)
+    return {f"{column}{side}": end / scale for side, end in zip(("", " low", " high"), ends, strict=True)}
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """`means` with one row for each model: for each metric its mean under its own name, and "ndcg@10 low", "ndcg@10
     high", "ndcg@10 sd"; seeds are those of the first metric."""
-    import pandas as pd
-
     rows = []
-    for (dataset, label), mine in table.groupby(["dataset", "label"], sort=False):
-        first = mine.iloc[0]
-        row = {name: first[name] for name in ("model", "seeds", "planned", "failed")}
+    for _, mine in table.groupby(["dataset", "label"], sort=False):
+        row = mine.iloc[0][["dataset", "label", "model", "seeds", "planned", "failed"]].to_dict()
         for one in mine.to_dict("records"):
             metric = one["metric"]
             row |= {metric: one["mean"], **{f"{metric} {part}": one[part] for part in ("low", "high", "sd")}}
-        rows.append({"dataset": dataset, "label": label} | row)
+        rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "label", *MEANS[2:3], *MEANS[-3:]])
 
 
@@ -350,6 +347,13 @@ class Runs:
         column, name = "masked_rank" if masked else "rank", metric.removeprefix("masked_")
         tables = [self.store.table(record, "ranks") for record in self.seeds(dataset, model)]
         return average_over_seeds([metric_values(table[column].to_numpy(), name) for table in tables])
+
+    def interval(self, dataset: str, model: str, metric: str) -> Interval:
+        """Mean of a metric over users, with its 95 % interval; NaN where it was not run."""
+        try:
+            return bootstrap_interval(self.users(dataset, model, metric))
+        except NotRun:
+            return Interval(np.nan)
 
     def mean(self, dataset: str, model: str, metric: str) -> float:
         """Mean of a metric over the model's seeds.

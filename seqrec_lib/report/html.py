@@ -6,7 +6,9 @@ Each piece also has a plain-text form, which a terminal shows. No colours are se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from html import escape
+from operator import add
 
 NONE = "–"
 """What a cell shows that has nothing to say."""
@@ -59,14 +61,10 @@ def entries(items: Sequence[tuple[str, Sequence[str | Html]]]) -> Html:
 def details(summary: str, content: Html) -> Html:
     """Content that a reader can unfold."""
     return Html(
-        f"<details><summary>{escape(summary)}</summary>\n{content.html}\n</details>",
-        f"{summary}\n{content.text}",
+        f"<details><summary>{escape(summary)}</summary>\n{content.html}\n</details>", f"{summary}\n{content.text}"
     )
 
 
 def stack(parts: Sequence[Html]) -> Html:
     """Pieces below each other, at least one."""
-    whole, *others = parts
-    for part in others:
-        whole = whole + part
-    return whole
+    return reduce(add, parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,7 @@ _RESOURCES = {
     "source": "src", "video": "src",
 }  # fmt: skip
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+_LOADED = {"stylesheet", "icon", "preload", "modulepreload", "manifest", "preconnect"}  # by a <link> of that kind
 _GENERATED = ("search.html", "genindex.html")
 """Pages that Sphinx adds to a book; they are checked, but no table of contents names them."""
 
@@ -34,35 +35,30 @@ class _Table:
     presentation: bool = False
 
 
-@dataclass
-class _Page:
-    """What one file of HTML holds, as far as the checks ask."""
+class _Page(HTMLParser):
+    """What one file of HTML holds, as far as the checks ask.
 
-    lang: str | None = None
-    title: str = ""
-    headings: list[tuple[int, int]] = field(default_factory=list)  # (level, line) within the article
-    images: list[tuple[int, str | None, str]] = field(default_factory=list)  # (line, alt, src)
-    links: list[tuple[int, str]] = field(default_factory=list)
-    resources: list[tuple[int, str, str]] = field(default_factory=list)  # (line, tag, address)
-    ids: list[str] = field(default_factory=list)
-    tables: list[_Table] = field(default_factory=list)
-    text: list[tuple[int, str]] = field(default_factory=list)  # what a reader sees
-    redirect: str | None = None
-
-
-class _Reader(HTMLParser):
-    """Collects a `_Page`. Headings count inside <article> or <main> only: the theme's side bars have their own.
-
-    The theme repeats the title in a header for print (class "onlyprint"), which no browser shows or reads out; headings
-    in there don't count.
+    Headings count inside <article> or <main> only: the theme's side bars have their own. The theme repeats the title in
+    a header for print (class "onlyprint"), which no browser shows or reads out; headings in there don't count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__(convert_charrefs=True)
-        self.page = _Page()
+        self.lang: str | None = None
+        self.title = ""
+        self.headings: list[tuple[int, int]] = []  # (level, line) within the article
+        self.images: list[tuple[int, str | None, str]] = []  # (line, alt, src)
+        self.links: list[tuple[int, str]] = []
+        self.resources: list[tuple[int, str, str]] = []  # (line, tag, address)
+        self.ids: list[str] = []
+        self.tables: list[_Table] = []
+        self.text: list[tuple[int, str]] = []  # what a reader sees
+        self.redirect: str | None = None
         self._open: list[str] = []
         self._tables: list[_Table] = []
         self._print_only: int | None = None  # depth of the open element that is for print only
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
@@ -73,26 +69,26 @@ class _Reader(HTMLParser):
             if self._print_only is None and "onlyprint" in values.get("class", "").split():
                 self._print_only = len(self._open)
         if tag == "html":
-            self.page.lang = values.get("lang")
+            self.lang = values.get("lang")
         if "id" in given:
-            self.page.ids.append(values["id"])
+            self.ids.append(values["id"])
         elif tag == "a" and "name" in given:
-            self.page.ids.append(values["name"])
+            self.ids.append(values["name"])
         if tag in _RESOURCES and _RESOURCES[tag] in given and not _is_plain_link(tag, values):
-            self.page.resources.append((line, tag, values[_RESOURCES[tag]]))
+            self.resources.append((line, tag, values[_RESOURCES[tag]]))
         for style in re.findall(r"url\(\s*['\"]?([^'\")]+)", values.get("style", "")):
-            self.page.resources.append((line, tag, style))
+            self.resources.append((line, tag, style))
         if tag == "img":
-            self.page.images.append((line, values.get("alt") if "alt" in given else None, values.get("src", "")))
+            self.images.append((line, values.get("alt") if "alt" in given else None, values.get("src", "")))
         if tag == "a" and "href" in given:
-            self.page.links.append((line, values["href"]))
+            self.links.append((line, values["href"]))
         if re.fullmatch("h[1-6]", tag) and self._print_only is None and {"article", "main"} & set(self._open):
-            self.page.headings.append((int(tag[1]), line))
+            self.headings.append((int(tag[1]), line))
         if tag == "meta" and values.get("http-equiv", "").lower() == "refresh":
-            self.page.redirect = values.get("content", "").partition("url=")[2]
+            self.redirect = values.get("content", "").partition("url=")[2]
         if tag == "table":
             self._tables.append(_Table(line, presentation=values.get("role") in {"presentation", "none"}))
-            self.page.tables.append(self._tables[-1])
+            self.tables.append(self._tables[-1])
         if tag in {"td", "th"} and self._tables:
             self._tables[-1].headers += tag == "th"
             self._tables[-1].cells += 1
@@ -108,21 +104,14 @@ class _Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] == "title" and "head" in self._open:
-            self.page.title += data
+            self.title += data
         elif "script" not in self._open and "style" not in self._open and data.strip():
-            self.page.text.append((self.getpos()[0], data))
+            self.text.append((self.getpos()[0], data))
 
 
 def _is_plain_link(tag: str, values: dict[str, str]) -> bool:
     """Links in the head that load nothing: author, next page, canonical address."""
-    return tag == "link" and not {
-        "stylesheet",
-        "icon",
-        "preload",
-        "modulepreload",
-        "manifest",
-        "preconnect",
-    } & set(values.get("rel", "").lower().split())
+    return tag == "link" and not _LOADED & set(values.get("rel", "").lower().split())
 
 
 def _is_external(address: str) -> bool:
@@ -140,20 +129,13 @@ def check_html(folder: Path, pages: Sequence[str] = ()) -> list[str]:
     files = sorted(path for path in folder.rglob("*.html") if "_static" not in path.relative_to(folder).parts)
     if not files:
         return [f"{folder}: no page at all; build the book first"]
-    read = {path.relative_to(folder).as_posix(): _read(path) for path in files}
+    read = {path.relative_to(folder).as_posix(): _Page(path) for path in files}
     findings = list(_page_set(set(read), pages))
     for name, page in read.items():
         findings += [f"{name}{where}: {what}" for where, what in _check_page(page, name in _GENERATED)]
         findings += [f"{name}{where}: {what}" for where, what in _check_links(folder, name, page, read)]
     findings += list(_check_styles(folder))
     return sorted(findings)
-
-
-def _read(path: Path) -> _Page:
-    reader = _Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
-    reader.close()
-    return reader.page
 
 
 def _page_set(found: set[str], pages: Sequence[str]) -> Iterator[str]:
@@ -178,9 +160,12 @@ def _check_page(page: _Page, generated: bool) -> Iterator[tuple[str, str]]:
         if _is_external(address):
             yield f":{line}", f"<{tag}> loads {address[:100]} from another machine; vendor it"
     for line, alt, source in page.images:
-        problem = _alt_problem(alt, source)
-        if problem:
-            yield f":{line}", f"<img> {problem}"
+        words = (alt or "").strip()
+        path_like = re.fullmatch(r"\S*(/\S+|\.(png|svg|jpe?g|gif|webp))", words, re.IGNORECASE)
+        if not words:
+            yield f":{line}", f"<img> {'without' if alt is None else 'with an empty'} alt text: {source[:60]}"
+        elif path_like or words == source or words.startswith("<Figure"):
+            yield f":{line}", f"<img> whose alt text is a path or an object: {words[:60]}"
     for table in page.tables:
         if table.cells and not table.headers and not table.presentation:
             yield f":{table.line}", "a table without header cells (<th>)"
@@ -193,24 +178,9 @@ def _check_page(page: _Page, generated: bool) -> Iterator[tuple[str, str]]:
     for identifier in sorted({i for i in page.ids if page.ids.count(i) > 1}):
         yield "", f"the id {identifier!r} occurs {page.ids.count(identifier)} times"
     for line, text in page.text:
-        for sign, meaning in (
-            ("Traceback (most recent call last)", "a traceback"),
-            ("{{", "an unfilled placeholder"),
-        ):
+        for sign, meaning in (("Traceback (most recent call last)", "a traceback"), ("{{", "an unfilled placeholder")):
             if sign in text:
                 yield f":{line}", f"{meaning} in the text: {' '.join(text.split())[:80]}"
-
-
-def _alt_problem(alt: str | None, source: str) -> str | None:
-    if alt is None:
-        return f"without alt text: {source[:60]}"
-    words = alt.strip()
-    if not words:
-        return f"with an empty alt text: {source[:60]}"
-    path_like = re.fullmatch(r"\S*(/\S+|\.(png|svg|jpe?g|gif|webp))", words, re.IGNORECASE)
-    if path_like or words == source or words.startswith("<Figure"):
-        return f"whose alt text is a path or an object: {words[:60]}"
-    return None
 
 
 def _check_links(folder: Path, name: str, page: _Page, read: dict[str, _Page]) -> Iterator[tuple[str, str]]:

@@ -9,13 +9,12 @@ import base64
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from seqrec_lib.report import html, svg
 from seqrec_lib.report.html import Html
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WIDE, NARROW = 720, 340  # pixels: of the page's text at 1280, and on a phone
 _SWITCH = (
@@ -54,9 +53,7 @@ def table(
     if frame.empty:
         return html.not_run(caption)
     rows = [[_cell(row, column) for column in columns] for row in frame.to_dict("records")]
-    texts = {
-        i for i, column in enumerate(columns) if frame[column.key].map(lambda cell: isinstance(cell, str | Html)).any()
-    }
+    texts = _texts(frame, [column.key for column in columns])
     keys = [key for column in columns for key in (column.key, *(column.interval or ()))]
 
     chosen = " ".join(str(i) for i, column in enumerate(columns) if column.key in filters)
@@ -64,6 +61,11 @@ def table(
         [column.title for column in columns], rows, texts, caption, f' data-filters="{chosen}"' * bool(filters)
     )
     return Html(shown + download(frame[[*keys, *csv]]), f"{caption}\n{frame[keys].to_string(index=False)}")
+
+
+def _texts(frame: pd.DataFrame, keys: Sequence[str]) -> set[int]:
+    """The places of the columns that hold text."""
+    return {i for i, key in enumerate(keys) if frame[key].map(lambda cell: isinstance(cell, str | Html)).any()}
 
 
 def _grid(
@@ -89,12 +91,12 @@ def _grid(
 
 def _cell(row: dict[str, Any], column: Column) -> str:
     value = row[column.key]
-    if _absent(value):
+    if pd.isna(value):
         return escape(column.missing)
     if isinstance(value, str | Html):
         return value.html if isinstance(value, Html) else escape(value)
     text = show(value, column.form)
-    if column.interval is None or _absent(row[column.interval[0]]):
+    if column.interval is None or pd.isna(row[column.interval[0]]):
         return text
     low, high = (show(row[key], column.form) for key in column.interval)
     return f"{text}<br><small>{low} to {high}</small>"
@@ -140,8 +142,7 @@ def numbers(frame: pd.DataFrame, caption: str) -> str:
     if len(frame) <= _SHOWN_ROWS:
         rows = [[_plain(cell) for cell in row] for row in frame.itertuples(index=False)]
         titles = list(map(str, frame.columns))
-        texts = {i for i, title in enumerate(titles) if frame[title].map(lambda cell: isinstance(cell, str)).any()}
-        shown = _grid(titles, rows, texts, f"Numbers: {caption}")
+        shown = _grid(titles, rows, _texts(frame, titles), f"Numbers: {caption}")
     return f"<details><summary>The numbers behind this figure</summary>{shown}{download(frame)}</details>"
 
 
@@ -153,10 +154,6 @@ def download(frame: pd.DataFrame) -> str:
 
 
 def _plain(cell: object) -> str:
-    if _absent(cell):
+    if pd.isna(cell):
         return html.NONE
     return f"{cell:.4g}" if isinstance(cell, float) else escape(str(cell))
-
-
-def _absent(cell: object) -> bool:
-    return cell is None or (isinstance(cell, float) and cell != cell)

@@ -5,8 +5,7 @@ Within a frame every ratio has one denominator: SASRec by the same program, time
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.latency.statistics import false_difference_rate, outlier_shares
 from seqrec_lib.report.benchmarks import Record
 from seqrec_lib.report.footer import hardware_name
-from seqrec_lib.report.frames import means, wide
+from seqrec_lib.report.frames import interval_columns, means, rows_of, wide
 from seqrec_lib.report.paper import model_name, paper_row
 from seqrec_lib.report.timings import PROGRAMS, STAGES, Timings
 from seqrec_lib.results import RunStore
 
+Rows = Iterator[dict[str, Any]]
 BASE = "sasrec"
 LANGUAGE_PATHS = {
     "served": "list of items",
@@ -35,25 +35,8 @@ LANGUAGE_PATHS = {
 SERVED = ("served", "graph")  # paths by which a machine serves recommenders
 
 
-def _of_a_run(function: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """Where there is no run, the frame is empty."""
-
-    @wraps(function)
-    def read(timings: Timings | None, *arguments: Any) -> pd.DataFrame:
-        return pd.DataFrame() if timings is None else function(timings, *arguments)
-
-    return read
-
-
-def _ends(name: str, found: Interval | None, scale: float = 1.0) -> dict[str, float]:
-    """An interval as columns: name, "name low", "name high"."""
-    if found is None:
-        return {name: np.nan, f"{name} low": np.nan, f"{name} high": np.nan}
-    return {name: found.estimate / scale, f"{name} low": found.low / scale, f"{name} high": found.high / scale}
-
-
-@_of_a_run
-def setting(timings: Timings) -> pd.DataFrame:
+@rows_of
+def setting(timings: Timings) -> Rows:
     """What was timed, on what: what and value."""
     config, lengths = timings.record.config, timings.of(*timings.rows[0])["length"]
     facts = {
@@ -66,65 +49,50 @@ def setting(timings: Timings) -> pd.DataFrame:
         "Items of a history, median": round(float(lengths.median())),
         "Items of a history, at most": config["max_length"],
     }
-    return pd.DataFrame(
-        {"what": facts.keys(), "value": [f"{v:,}" if isinstance(v, int) else v for v in facts.values()]}
-    )
+    for what, value in facts.items():
+        yield {"what": what, "value": f"{value:,}" if isinstance(value, int) else value}
 
 
-@_of_a_run
-def requests(timings: Timings, *paths: str) -> pd.DataFrame:
+@rows_of
+def requests(timings: Timings, *paths: str) -> Rows:
     """The whole request at batch 1: model, program, ms (median, see `Timings.median`), times (that of SASRec's), both
     with intervals, p95, p99, and outliers (share of calls beyond Tukey's fences: counted, none removed)."""
-    rows = []
     for model, path in timings.ordered(*paths):
         values = timings.of(model, path)["total"].to_numpy()
         row: dict[str, Any] = {"model": model_name(model), "program": PROGRAMS[path], "id": model}
-        row |= _ends("ms", timings.median(model, path), 1e3) | _ends(
-            "times", timings.ratio((model, path), (BASE, path))
-        )
+        row |= interval_columns("ms", timings.median(model, path), 1e3)
+        row |= interval_columns("times", timings.ratio((model, path), (BASE, path)))
         row |= dict(zip(("p95", "p99"), np.quantile(values, [0.95, 0.99]) / 1e3, strict=True))
-        rows.append(row | {"outliers": sum(outlier_shares(values))})
-    return pd.DataFrame(rows)
+        yield row | {"outliers": sum(outlier_shares(values))}
 
 
-@_of_a_run
-def fastest(timings: Timings, *paths: str) -> pd.DataFrame:
+def fastest(timings: Timings | None, *paths: str) -> pd.DataFrame:
     """`requests` by the faster program of each model: what a comparison of two architectures compares."""
     rows = requests(timings, *paths)
     return rows.loc[rows.groupby("id", sort=False)["ms"].idxmin()].reset_index(drop=True) if len(rows) else rows
 
 
-@_of_a_run
-def stages(timings: Timings, *paths: str) -> pd.DataFrame:
+@rows_of
+def stages(timings: Timings, *paths: str) -> Rows:
     """Medians of reading the history, scoring all items and selecting ten, and the share of reading."""
-    rows = []
     for model, path in timings.ordered(*paths):
-        medians = [timings.median(model, path, stage).estimate / 1e3 for stage in STAGES]
-        named = dict(zip(STAGES, medians, strict=True))
-        rows.append(
-            {"model": model_name(model), "program": PROGRAMS[path], **named, "share": medians[0] / sum(medians)}
-        )
-    return pd.DataFrame(rows)
+        medians = {stage: timings.median(model, path, stage).estimate / 1e3 for stage in STAGES}
+        share = medians["encode"] / sum(medians.values())
+        yield {"model": model_name(model), "program": PROGRAMS[path], **medians, "share": share}
 
 
-@_of_a_run
-def paper_protocol(timings: Timings, dataset: str) -> pd.DataFrame:
+@rows_of
+def paper_protocol(timings: Timings, dataset: str) -> Rows:
     """The paper's estimand (ms, outliers removed) with its interval, the mean that keeps them, the share removed, and
     the estimand in units of SASRec's beside the paper's own."""
-    rows = []
     for model, path in timings.ordered("served", "module"):
         estimate, base = timings.paper_estimate(model, path), timings.paper_estimate(BASE, path)
         if estimate is None:
             continue
         trimmed, mean, removed = estimate
-        row = {"model": model_name(model), "program": PROGRAMS[path]} | _ends("ms", trimmed, 1e3)
-        row |= {"kept": mean.estimate / 1e3, "removed": removed}
-        row |= {
-            "times": trimmed.estimate / base[0].estimate if base else np.nan,
-            "paper": printed_times(dataset, model),
-        }
-        rows.append(row)
-    return pd.DataFrame(rows)
+        row = {"model": model_name(model), "program": PROGRAMS[path]} | interval_columns("ms", trimmed, 1e3)
+        row |= {"kept": mean.estimate / 1e3, "removed": removed, "paper": printed_times(dataset, model)}
+        yield row | {"times": trimmed.estimate / base[0].estimate if base else np.nan}
 
 
 def printed_times(dataset: str, model: str) -> float:
@@ -134,22 +102,20 @@ def printed_times(dataset: str, model: str) -> float:
     return own.latency.value / base.latency.value if printed else np.nan  # type: ignore[union-attr]
 
 
-@_of_a_run
-def control(timings: Timings) -> pd.DataFrame:
+@rows_of
+def control(timings: Timings) -> Rows:
     """The A/A control: the model that was timed twice, the ratio of the two, and how often the procedure calls it
     different from itself when labels are swapped at random."""
-    rows = []
     for model in (model for model, path in timings.rows if path == "again"):
         a, b = (timings.units(model, path) for path in ("served", "again"))
-        row = {"model": model_name(model)} | _ends("times", timings.ratio((model, "served"), (model, "again")))
-        rows.append(row | {"called_different": false_difference_rate(a, b), "units": len(a), "unit": timings.unit})
-    return pd.DataFrame(rows)
+        facts = {"called_different": false_difference_rate(a, b), "units": len(a), "unit": timings.unit}
+        times = interval_columns("times", timings.ratio((model, "served"), (model, "again")))
+        yield {"model": model_name(model)} | times | facts
 
 
-@_of_a_run
-def batches(timings: Timings) -> pd.DataFrame:
+def batches(timings: Timings | None) -> pd.DataFrame:
     """Milliseconds per user of the models' own pass by batch: model, a column for each size, best, users_per_second."""
-    if timings.batches.empty:
+    if timings is None or timings.batches.empty:
         return pd.DataFrame()
     medians = timings.batches.groupby(["model", "size"], sort=False)["user"].median().unstack() / 1e3
     order = [model for model in timings.record.config["models"] if model in medians.index]
@@ -160,32 +126,27 @@ def batches(timings: Timings) -> pd.DataFrame:
     return table.rename(index=model_name).rename_axis("model").reset_index()
 
 
-@_of_a_run
-def warm_up(timings: Timings) -> pd.DataFrame:
+@rows_of
+def warm_up(timings: Timings) -> Rows:
     """Before the first timed call: first_ms, calls until times were steady, MiB held and MiB of work at the peak."""
-    facts, rows = timings.record.metrics, []
+    facts = timings.record.metrics
     for model, path in timings.ordered("served", "module", "step"):
-        first, calls, held, peak = (
-            facts.get(f"{path}/{model}/{name}")
-            for name in ("first_call_ms", "warm_up_calls", "held_bytes", "peak_memory_bytes")
-        )
-        sizes = {name: None if size is None else size / 2**20 for name, size in (("held", held), ("peak", peak))}
-        row = {"model": model_name(model), "program": PROGRAMS[path], "first_ms": first, "calls": calls}
-        rows.append(row | sizes)
-    return pd.DataFrame(rows)
+        row: dict[str, Any] = {"model": model_name(model), "program": PROGRAMS[path]}
+        for key, name in (("first_ms", "first_call_ms"), ("calls", "warm_up_calls")):
+            row[key] = facts.get(f"{path}/{model}/{name}")
+        for key, name in (("held", "held_bytes"), ("peak", "peak_memory_bytes")):
+            row[key] = facts.get(f"{path}/{model}/{name}", np.nan) / 2**20
+        yield row
 
 
-@_of_a_run
-def gpu(timings: Timings) -> pd.DataFrame:
+@rows_of
+def gpu(timings: Timings) -> Rows:
     """On a GPU: median milliseconds by the wall clock for each way to launch kernels."""
-    rows = []
     for model in timings.record.config["architectures"]:
         row: dict[str, Any] = {"model": model_name(model)}
         for path in ("eager", "compiled", "graph"):
-            there = (model, path) in timings.rows
-            row[path] = timings.median(model, path).estimate / 1e3 if there else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
+            row[path] = timings.median(model, path).estimate / 1e3 if (model, path) in timings.rows else np.nan
+        yield row
 
 
 def calls(timings: Timings | None) -> pd.DataFrame:
@@ -218,8 +179,8 @@ def appendix_b(runs: pd.DataFrame, timings: Timings | None, dataset: str, store:
         row = paper_row(dataset, model)
         rows.append(
             {"model": own["label"], "window": window}
-            | _ends("ms", interval(a), 1e3)
-            | _ends("latency", Interval(1.0) if model == BASE else _over(a, b))
+            | interval_columns("ms", interval(a), 1e3)
+            | interval_columns("latency", Interval(1.0) if model == BASE else _over(a, b))
             | {name: own[name] for name in ("ht@10", "ht@10 low", "ht@10 high")}
             | {"paper latency": printed_times(dataset, model), "paper": row.ht.value if row and row.ht else np.nan}
         )
@@ -238,21 +199,20 @@ def _window(windows: Any, model: str, timings: Timings) -> int:
     return longest if window != window else min(int(window), longest)
 
 
-def benchmark(record: Record | None, dataset: str) -> pd.DataFrame:
+@rows_of
+def benchmark(record: Record, dataset: str) -> Rows:
     """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does (what it
     gives), weights, ms, times (those of SASRec as served in that record), both with intervals over
     blocks, tokens per second, the paper's times."""
-    part = None if record is None else record["datasets"].get(dataset)
-    contestants = part["contestants"] if part else []
+    contestants = (record["datasets"].get(dataset) or {}).get("contestants", [])
     blocks = {(own["model"], own["path"]): np.array(own["block_milliseconds"]) for own in contestants}
     base = next((values for (model, path), values in blocks.items() if model == BASE and path in SERVED), None)
-    rows = []
     for own in contestants:
         values, over = blocks[own["model"], own["path"]], None
         if base is not None:
             both = min(len(values), len(base))  # the paper's sizes take part in the first blocks only
             over = Interval(1.0) if values is base else ratio(values[:both], base[:both])
         row = {"model": model_name(own["model"]), "does": LANGUAGE_PATHS.get(own["path"], own["path"])}
-        row |= {"weights": own["parameters"]} | _ends("ms", interval(values, np.median)) | _ends("times", over)
-        rows.append(row | {"tokens": own["tokens_per_second"], "paper": printed_times(dataset, own["model"])})
-    return pd.DataFrame(rows)
+        row |= interval_columns("ms", interval(values, np.median)) | interval_columns("times", over)
+        row |= {"weights": own["parameters"], "tokens": own["tokens_per_second"]}
+        yield row | {"paper": printed_times(dataset, own["model"])}

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from seqrec_lib.evaluate.statistics import Interval, seed_interval
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING, Cell
 from seqrec_lib.report import frames
 from seqrec_lib.report.frames import COMPLETE, FAILED, interval_columns
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 LOSS = "best_valid_loss"
 REFERENCE = "adam"  # the better of the two tuned Adams, so the harder yardstick
@@ -86,40 +85,32 @@ def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[s
         row: dict[str, Any] = {"pair": f"{ARMS[a].label} minus {ARMS[b].label}", "seeds": 0}
         for column in columns:
             gaps = (first[column] - second[column]).dropna() if column in runs else pd.Series(dtype=float)
-            row |= {"seeds": len(gaps)} | interval_columns(column, gaps.to_numpy(dtype=float))
+            row |= {"seeds": len(gaps)} | interval_columns(column, Interval(*seed_interval(gaps.to_numpy(dtype=float))))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
     """One row for each arm, seed and epoch: loss, valid_loss, and steps, samples and seconds up to there."""
-    rows = []
+    parts, costs = [], ["steps", "samples", "seconds"]
     for row in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].to_dict("records"):
         record = store.find(row["run_id"])
         assert record is not None
-        done = dict.fromkeys(("steps", "samples", "seconds"), 0.0)
-        for entry in record.history:
-            done = {name: total + entry[name] for name, total in done.items()}
-            rows.append(
-                {name: row[name] for name in ("arm", "label", "model", "seed")}
-                | {name: entry[name] for name in ("epoch", "loss", "valid_loss")}
-                | done
-            )
-    return pd.DataFrame(rows)
+        history = pd.DataFrame(record.history)
+        history[costs] = history[costs].astype(float).cumsum()
+        about = {name: row[name] for name in ("arm", "label", "model", "seed")}
+        parts.append(history[["epoch", "loss", "valid_loss", *costs]].assign(**about))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def beside(curves: pd.DataFrame, metrics: Mapping[str, str], reference: str, x: str = "epoch") -> pd.DataFrame:
-    """What a panel for each arm shows: ``metrics`` (column -> name of its line) by ``x``, mean and range over seeds,
+def beside(curves: pd.DataFrame, metrics: Mapping[str, str], reference: str) -> pd.DataFrame:
+    """What a panel for each arm shows: ``metrics`` (column -> name of its line) by epoch, mean and range over seeds,
     and the last of them for the arm ``reference``, which trains the same model."""
     if curves.empty:
         return curves
-    long = curves.melt(["arm", "label", "model", "epoch", x] if x != "epoch" else ["arm", "label", "model", "epoch"],
-                       list(metrics), "line", "value")  # fmt: skip
     keys = ["arm", "label", "model", "line", "epoch"]
-    means = {x: (x, "mean")} if x != "epoch" else {}
-    found = long.groupby(keys, sort=False).agg(
-        mean=("value", "mean"), low=("value", "min"), high=("value", "max"), **means
-    ).reset_index()  # fmt: skip
+    long = curves.melt(["arm", "label", "model", "epoch"], list(metrics), "line", "value")
+    found = long.groupby(keys, sort=False)["value"].agg(mean="mean", low="min", high="max").reset_index()
     found["line"] = found["line"].map(metrics)
     last = list(metrics.values())[-1]
     if reference not in set(found["arm"]):
@@ -163,9 +154,7 @@ LINES = {"1/m": "c1 + c2 / B", "1/sqrt(m)": "c1 + c2 / √B"}
 def beta_means(noise: pa.Table) -> pd.DataFrame:
     """step, m, mean and standard error of beta, mean r."""
     grouped = noise.to_pandas().groupby(["step", "m"], sort=True)
-    return pd.DataFrame(
-        {"beta": grouped["beta"].mean(), "error": grouped["beta"].sem(), "r": grouped["r"].mean()}
-    ).reset_index()
+    return grouped.agg(beta=("beta", "mean"), error=("beta", "sem"), r=("r", "mean")).reset_index()
 
 
 def beta_fits(noise: pa.Table) -> dict[tuple[str, str], Fit]:
@@ -190,16 +179,12 @@ def beta(record: RunRecord | None, store: RunStore) -> tuple[pd.DataFrame, pd.Da
         return pd.DataFrame(), pd.DataFrame()
     noise = store.table(record, "noise")
     means, fits = beta_means(noise), beta_fits(noise)
-    measured = means.assign(
-        line="measured", low=means["beta"] - 2 * means["error"], high=means["beta"] + 2 * means["error"]
-    )
-    parts = [measured[["step", "line", "m", "beta", "low", "high"]]]
+    ends = {"low": means["beta"] - 2 * means["error"], "high": means["beta"] + 2 * means["error"]}
+    parts = [means.assign(line="measured", **ends)[["step", "line", "m", "beta", "low", "high"]]]
     m = np.geomspace(1, means["m"].max(), 40)
     for (step, axis), fit in fits.items():
-        values = fit.intercept + fit.slope * AXIS[axis](m)
-        parts.append(
-            pd.DataFrame({"step": step, "line": LINES[axis], "m": m, "beta": values, "low": values, "high": values})
-        )
+        curve = dict.fromkeys(("beta", "low", "high"), fit.intercept + fit.slope * AXIS[axis](m))
+        parts.append(pd.DataFrame({"step": step, "line": LINES[axis], "m": m} | curve))
     shown = pd.concat(parts, ignore_index=True).sort_values("step", key=lambda step: step.map(list(STEPS).index))
     table = [
         {"step": STEPS[f.step], "line": LINES[f.axis], "c1": f.intercept, "c2": f.slope, "r2": f.r2, "B": f.crossing}
@@ -231,13 +216,11 @@ def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFra
             last.append(int(trace["m"].iloc[-1]))
             if number == 0:
                 epoch = trace["epoch"] - 1 + trace["step"] / max(trace["step"].max(), 1)
-                for what, part in (
-                    ("batches in a step", trace[["m"]].set_axis(["B"], axis=1)),
-                    ("the two sides", sides),
-                ):
-                    for line in part:
-                        traces.append(pd.DataFrame({"panel": f"{own['label'].iloc[0]}: {what}", "line": line,
-                                                    "epoch": epoch.loc[part.index], "value": part[line]}))  # fmt: skip
+                batches = trace[["m"]].set_axis(["B"], axis=1)
+                for what, part in (("batches in a step", batches), ("the two sides", sides)):
+                    panel = f"{own['label'].iloc[0]}: {what}"
+                    long = part.assign(epoch=epoch.loc[part.index]).melt("epoch", var_name="line")
+                    traces.append(long.assign(panel=panel)[["panel", "line", "epoch", "value"]])
         row = {"label": own["label"].iloc[0], "met": sum(met), "epochs": len(met), "B": np.mean(last), "runs": len(own)}
         ends.append(row)
     return (pd.concat(traces, ignore_index=True) if traces else pd.DataFrame()), pd.DataFrame(ends)
@@ -276,17 +259,17 @@ def grids(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, own in runs[runs["grid"] != ""].groupby("grid", sort=False):
         done = own[own[LOSS].notna()]
-        best = done.loc[done[LOSS].astype(float).idxmin()] if len(done) else None
         used = TUNED.get(GRIDS[str(name)].tunes)
         at_used = done.loc[done["at"] == used, LOSS] if used is not None else done[LOSS].iloc[:0]
+        first, losses = own.iloc[0], done[LOSS].astype(float)
         rows.append(
             {
-                "title": own["title"].iloc[0], "axis": own["axis"].iloc[0],
-                "range": f"{own['at'].min():g} to {own['at'].max():g}", "epochs": own["training.epochs"].iloc[0],
+                "title": first["title"], "axis": first["axis"], "epochs": first["training.epochs"],
+                "range": f"{own['at'].min():g} to {own['at'].max():g}",
                 "done": len(done), "planned": len(own), "failed": int((own["status"] == FAILED).sum()),
-                "best_at": None if best is None else best["at"],
-                "least": done[LOSS].min() if len(done) else None, "largest": done[LOSS].max() if len(done) else None,
-                "used": used, "excess": float(at_used.iloc[0] - done[LOSS].min()) if len(at_used) else None,
+                "best_at": done["at"][losses.idxmin()] if len(done) else None,
+                "least": losses.min(), "largest": losses.max(),
+                "used": used, "excess": float(at_used.iloc[0] - losses.min()) if len(at_used) else None,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)

@@ -28,8 +28,8 @@ class Printed:
     """A number as the paper prints it: "0.040", "14M", "2.51".
 
     >>> number = Printed("0.040")
-    >>> number.value, number.digits, number.unit
-    (0.04, 3, 0.001)
+    >>> number.value, number.unit
+    (0.04, 0.001)
     >>> Printed("1.8M").value, Printed("1.8M").unit
     (1800000.0, 100000.0)
     >>> Printed("840k").unit        # taken as rounded to tens of thousands
@@ -51,12 +51,6 @@ class Printed:
         return float(number) * multiplier
 
     @property
-    def digits(self) -> int:
-        """How many decimals are printed (before a suffix)."""
-        number, _ = self._parts
-        return len(number.partition(".")[2])
-
-    @property
     def unit(self) -> float:
         """What one step in the last significant place is worth.
 
@@ -66,7 +60,7 @@ class Printed:
         """
         number, multiplier = self._parts
         tens = self.text.endswith("0k") and "." not in number
-        return multiplier * (10.0 if tens else 1.0) / 10**self.digits
+        return multiplier * (10.0 if tens else 1.0) / 10 ** len(number.partition(".")[2])
 
     def range(self, units: float = 0.5) -> tuple[float, float]:
         """The values (low, high) that rounding by ``units`` of the last place turns into this number."""
@@ -262,8 +256,7 @@ def verdict(
     2. "not in the paper": the paper prints no number for this model and metric;
     3. "other data": the paper's number is about another collection (``comparable`` is False);
     4. "other order": ours has another test set, from the same data in another order of time (``same_order`` is False);
-    5. "matches": our interval and the numbers that round to the paper's (half a unit of its last place each
-    way)
+    5. "matches": our interval and the numbers that round to the paper's (half a unit of its last place each way)
        have a point in common; without an interval (None or degenerate), our number itself stands for it;
     6. "ours higher" or "ours lower": our whole interval lies above or below them.
 
@@ -284,7 +277,7 @@ def verdict(
     if not same_order:
         return "other order"
     low, high = (ours, ours) if interval is None or interval.low != interval.low else (interval.low, interval.high)
-    paper_low, paper_high = paper.range(0.5)
+    paper_low, paper_high = paper.range()
     if low > paper_high + 1e-12:
         return "ours higher"
     if high < paper_low - 1e-12:

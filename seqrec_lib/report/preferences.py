@@ -64,9 +64,7 @@ def changes(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.
         arms = dict(list(own.groupby("label", sort=False)))
         entries = [floors.Entry(BEFORE, own, f"before_{metric}", "ranker")]
         entries += [floors.Entry(str(label), mine, metric, "ranker") for label, mine in arms.items()]
-        entries += [
-            floors.Entry(f"Candidates: {name}", own, prefix + metric, "floor") for prefix, name in FLOORS.items()
-        ]
+        entries += [floors.Entry(f"Candidates: {n}", own, prefix + metric, "floor") for prefix, n in FLOORS.items()]
         table = floors.compare(entries, store, against=BEFORE).set_index("label")
         table[["gap", "gap low", "gap high"]] = float("nan")  # an arm has its own seeds before it
         ran = {}
@@ -84,8 +82,7 @@ def changes(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.
             if more is not None and label != LABELS["sft"]:
                 found, _ = paired_difference(after, more)
                 table.loc[label, ["beside", "beside low", "beside high"]] = [found.estimate, found.low, found.high]
-        for label, mine in arms.items():
-            table.loc[label, "setting"] = mine["setting"].iloc[0]
+        table["setting"] = pd.Series({label: mine["setting"].iloc[0] for label, mine in arms.items()})
         columns = [*table.columns, *(c for c in EXTRA if c not in table)]
         parts.append(table.reindex(columns=columns).reset_index().assign(made=made, origin=origin))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

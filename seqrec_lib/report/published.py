@@ -76,16 +76,15 @@ REPORTED: dict[str, tuple[Reported, ...]] = {
 def reported(dataset: str) -> pd.DataFrame:
     """What others report on the collection behind ``dataset``: model, seen items, order of time, HT@10, NDCG@10,
     source; empty where none are known."""
-    return pd.DataFrame(
-        [
-            {
-                "model": row.model,
-                "seen": "left out" if row.masked else "ranked",
-                "order": ORDER_NAMES[row.order],
-                "ht": float(row.ht),
-                "ndcg": None if row.ndcg is None else float(row.ndcg),
-                "source": link(*row.source),
-            }
-            for row in REPORTED.get(base_name(dataset), ())
-        ]
-    )
+    rows = [
+        (
+            row.model,
+            "left out" if row.masked else "ranked",
+            ORDER_NAMES[row.order],
+            float(row.ht),
+            None if row.ndcg is None else float(row.ndcg),
+            link(*row.source),
+        )
+        for row in REPORTED.get(base_name(dataset), ())
+    ]
+    return pd.DataFrame(rows, columns=["model", "seen", "order", "ht", "ndcg", "source"])

@@ -10,6 +10,7 @@ import pandas as pd
 
 from seqrec_lib.language.quantized import bits_per_weight
 from seqrec_lib.report import floors
+from seqrec_lib.report.frames import COMPLETE
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunStore
 
@@ -39,21 +40,17 @@ def orders(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.D
         ]
         table = floors.compare(entries, store, against=f"{model_name(over)}: {FLOORS['retriever_']}")
         recall = next((own[name] for name in own if name.startswith("recall@")), pd.Series(dtype=float))
-        found = [_mean(entry.runs, entry.column.replace(metric, f"subset_{metric}")) for entry in entries]
+        found = [floors.mean_of(entry.runs, entry.column.replace(metric, f"subset_{metric}")) for entry in entries]
         parts.append(table.assign(made=made, over=model_name(over), found=found, recall=recall.mean()))
         parts.append(floors.printed(own["dataset"].iloc[0], ["llamarec"], metric).assign(made=made))
     return pd.concat([part for part in parts if len(part)], ignore_index=True) if parts else pd.DataFrame()
-
-
-def _mean(runs: pd.DataFrame, column: str) -> float:
-    return float(runs[column].mean()) if column in runs else float("nan")
 
 
 def letters(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
     """Two lines for each ranker and question (a panel), by place in the prompt (1: the letter A), means over seeds with
     their range: how often the place is chosen, and how often it holds the target."""
     parts = []
-    for row in runs[runs["status"] == "complete"].to_dict("records"):
+    for row in runs[runs["status"] == COMPLETE].to_dict("records"):
         record = store.find(row["run_id"])
         if record is None or "letters" not in record.tables:
             continue
@@ -65,8 +62,8 @@ def letters(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
                 parts.append(pd.DataFrame({"panel": panel, "line": line, "place": places, "share": values}))
     if not parts:
         return pd.DataFrame()
-    found = pd.concat(parts).groupby(["panel", "line", "place"], sort=False)["share"].agg(["mean", "min", "max"])
-    return found.reset_index().rename(columns={"min": "low", "max": "high"})
+    grouped = pd.concat(parts).groupby(["panel", "line", "place"], sort=False)["share"]
+    return grouped.agg(mean="mean", low="min", high="max").reset_index()
 
 
 QUESTIONS = {"first": "retriever's order", "permuted": "random orders", "prior": "an empty prompt"}

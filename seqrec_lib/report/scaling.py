@@ -5,19 +5,20 @@ Each round timed every cell once, so each round gives a slope and a crossing of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
+from seqrec_lib.report.frames import Runs, interval_columns, rows_of
 from seqrec_lib.report.latency import printed_times
 from seqrec_lib.report.paper import BEAUTY, VIDEO_GAMES, model_name, paper_name
 from seqrec_lib.results import RunRecord, RunStore
 
+Rows = Iterator[dict[str, Any]]
 USERS = 100_000_000
 DRAWS = 2000  # of the bootstrap of a crossing
 BASE = "sasrec"
@@ -45,6 +46,17 @@ class Scaling:
         if record is None or not record.complete:
             return None
         return cls(record, store.table(record, "times").to_pandas(), store.table(record, "memory").to_pandas())
+
+    @classmethod
+    def newest(cls, runs: Runs, dataset: str) -> Scaling:
+        """The newest run on a data set.
+
+        Raises:
+            NotRun: there is none.
+        """
+        read = cls.read(runs.newest("scaling", dataset), runs.store)
+        assert read is not None
+        return read
 
     @property
     def models(self) -> list[str]:
@@ -127,16 +139,6 @@ GPU_WAYS: tuple[Way, ...] = (
 )
 
 
-def _of_a_run(function: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """Where there is no run, the frame is empty."""
-
-    @wraps(function)
-    def read(scaling: Scaling | None, *arguments: Any) -> pd.DataFrame:
-        return pd.DataFrame() if scaling is None else function(scaling, *arguments)
-
-    return read
-
-
 def times(scaling: Scaling | None) -> pd.DataFrame:
     """One row for each cell and round: kind ("length", "event", "batch", "catalogue"), model, path, size, round, ms."""
     columns = ["kind", "model", "path", "size", "round"]
@@ -145,53 +147,44 @@ def times(scaling: Scaling | None) -> pd.DataFrame:
     return scaling.times[columns].assign(ms=scaling.times["time"] / 1e3)
 
 
-@_of_a_run
-def growth(scaling: Scaling, kind: str, path: str) -> pd.DataFrame:
+@rows_of
+def growth(scaling: Scaling, kind: str, path: str) -> Rows:
     """Time over size: model, size, and ms (median over rounds) with the quartiles as low and high."""
-    parts = []
     for model in scaling.models:
-        curve = scaling.curve(kind, model, path) / 1e3
-        if not curve.empty:
-            low, middle, high = (curve.quantile(q, axis=1) for q in (0.25, 0.5, 0.75))
-            part = pd.DataFrame({"model": model_name(model), "ms": middle, "low": low, "high": high})
-            parts.append(part.rename_axis("size").reset_index())
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        for size, times in (scaling.curve(kind, model, path) / 1e3).iterrows():
+            low, middle, high = times.quantile([0.25, 0.5, 0.75])
+            yield {"size": size, "model": model_name(model), "ms": middle, "low": low, "high": high}
 
 
-@_of_a_run
-def ratios(scaling: Scaling) -> pd.DataFrame:
+@rows_of
+def ratios(scaling: Scaling) -> Rows:
     """SASRec's time to read a history in units of each model's, the faster program of each: model, size, times, low and
     high (95 %, paired by round)."""
-    base, rows = scaling.curve("length", BASE, BEST), []
+    base = scaling.curve("length", BASE, BEST)
     for model in (model for model in scaling.models if model != BASE):
         curve = scaling.curve("length", model, BEST)
         for size in base.index.intersection(curve.index):
             found = ratio(base.loc[size].to_numpy(), curve.loc[size].to_numpy())
-            row = {"model": model_name(model), "size": int(size), "times": found.estimate}
-            rows.append(row | {"low": found.low, "high": found.high})
-    return pd.DataFrame(rows)
+            ends = {"times": found.estimate, "low": found.low, "high": found.high}
+            yield {"model": model_name(model), "size": int(size)} | ends
 
 
-@_of_a_run
-def exponents(scaling: Scaling) -> pd.DataFrame:
+@rows_of
+def exponents(scaling: Scaling) -> Rows:
     """`exponent` of time in the length, for one more event and in the catalogue, with intervals."""
     curves = {"read": ("length", BEST), "module": ("length", "module"), "event": ("event", "step")}
     curves |= {"catalogue": ("catalogue", "served")}
-    rows = []
     for model in scaling.models:
         row: dict[str, Any] = {"model": model_name(model)}
         for name, (kind, path) in curves.items():
-            found = exponent(scaling.curve(kind, model, path)) or Interval(np.nan)
-            row |= {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
+            row |= interval_columns(name, exponent(scaling.curve(kind, model, path)))
+        yield row
 
 
-@_of_a_run
-def crossings(scaling: Scaling, ways: Sequence[Way]) -> pd.DataFrame:
+@rows_of
+def crossings(scaling: Scaling, ways: Sequence[Way]) -> Rows:
     """From how many items on SASRec is slower than each other model: way, model, items with its interval, and what
     was seen where no length measured has a crossing."""
-    rows = []
     for text, theirs, ours in ways:
         for model in (model for model in scaling.models if model != BASE):
             sasrec, other = scaling.curve(theirs[0], BASE, theirs[1]), scaling.curve(ours[0], model, ours[1])
@@ -203,14 +196,14 @@ def crossings(scaling: Scaling, ways: Sequence[Way]) -> pd.DataFrame:
                 row["seen"] = "slower at each length" if slower else "faster at each length"
                 if found is not None:
                     row |= {"items": found.estimate, "low": found.low, "high": found.high, "seen": "crosses"}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            yield row
 
 
-@_of_a_run
-def states(scaling: Scaling) -> pd.DataFrame:
+def states(scaling: Scaling | None) -> pd.DataFrame:
     """What a user's state takes: model, KiB at the shortest, a middle and the longest length (a column each), TiB of
     a hundred million users at the longest, and the length at which SASRec's cache is as large."""
+    if scaling is None:
+        return pd.DataFrame()
     data = scaling.memory[scaling.memory["path"] == "served"]
     sizes = data.pivot_table(index="model", columns="length", values="state").loc[scaling.models]
     lengths = sorted(sizes.columns)
@@ -222,11 +215,10 @@ def states(scaling: Scaling) -> pd.DataFrame:
     return table.rename(index=model_name).rename_axis("model").reset_index()
 
 
-@_of_a_run
-def catalogues(scaling: Scaling) -> pd.DataFrame:
+@rows_of
+def catalogues(scaling: Scaling) -> Rows:
     """Latency at the paper's large catalogues: model, data, items, and for the faster program of each model and for
     PyTorch modules the ms and its times (in units of SASRec's); the paper's times."""
-    rows = []
     for dataset, items in CATALOGUES:
         for model in scaling.models:
             row: dict[str, Any] = {"model": model_name(model), "data": paper_name(dataset), "items": items}
@@ -236,19 +228,16 @@ def catalogues(scaling: Scaling) -> pd.DataFrame:
                     float(curve.loc[items].median()) if items in curve.index else np.nan for curve in (own, sasrec)
                 )
                 row |= {path: median / 1e3, f"{path} times": median / base}
-            rows.append(row | {"paper": printed_times(dataset, model)})
-    return pd.DataFrame(rows)
+            yield row | {"paper": printed_times(dataset, model)}
 
 
-@_of_a_run
-def selection(scaling: Scaling) -> pd.DataFrame:
+@rows_of
+def selection(scaling: Scaling) -> Rows:
     """Scores and selection alone: items, ms, and the share of each model's request (columns by model)."""
     alone = scaling.times[scaling.times["path"] == "scores and top 10"].groupby("size")["time"].median()
-    rows = []
     for items, time in alone.items():
         row: dict[str, Any] = {"items": items, "ms": time / 1e3}
         for model in scaling.models:
             curve = scaling.curve("catalogue", model, "served")
             row[model_name(model)] = time / float(curve.loc[items].median()) if items in curve.index else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
+        yield row

@@ -21,48 +21,35 @@ def _linear(inputs: int, outputs: int, bias: bool = True) -> int:
     return inputs * outputs + (outputs if bias else 0)
 
 
-def feed_forward(d: int = WIDTH) -> int:
-    """PFFN of width 4 d: two linear layers.
-
-    >>> feed_forward(64)
-    33088
-    """
-    return _linear(d, 4 * d) + _linear(4 * d, d)
+FEED_FORWARD = _linear(WIDTH, 4 * WIDTH) + _linear(4 * WIDTH, WIDTH)
+"""PFFN of width 4 d: two linear layers, 33,088 parameters."""
 
 
-def sasrec(ids: int, length: int, d: int = WIDTH, layers: int = 2) -> int:
-    """SASRec in RecBole's form: item and position embeddings, a layer norm, then attention and PFFN with one
-    each.
+def sasrec(ids: int, length: int) -> int:
+    """SASRec in RecBole's form: item and position embeddings, a layer norm, then two layers of attention and PFFN with
+    a layer norm each.
 
     >>> sasrec(3417, 50), sasrec(3417, 200)
     (321984, 331584)
     """
-    layer = 4 * _linear(d, d) + feed_forward(d) + 2 * 2 * d
-    return (ids + length) * d + 2 * d + layers * layer
+    layer = 4 * _linear(WIDTH, WIDTH) + FEED_FORWARD + 2 * 2 * WIDTH
+    return (ids + length) * WIDTH + 2 * WIDTH + 2 * layer
 
 
-def hydra_body(d: int = WIDTH, state: int = 32, headdim: int = 64, conv: int = 7, expand: int = 2) -> int:
-    """Hydra4Rec without embeddings: one layer of the public Hydra block and a PFFN, three layer norms.
-
-    The block: input projection (z, x, and B, C, dt for both directions), depthwise convolution, per head A,
-    dt bias and D, the projection that makes D depend on the input, a gated norm, output projection.
+def hydra_body() -> int:
+    """Hydra4Rec without embeddings: one layer of the public Hydra block (state 32, one head of 64 for each half of the
+    inner width 2 d, convolution of 7) and a PFFN, three layer norms.
 
     >>> hydra_body()
     68934
     """
-    inner = expand * d
-    heads = inner // headdim
-    mixed = inner + 2 * 2 * state
-    block = (
-        _linear(d, inner + mixed + 2 * heads, bias=False)
-        + mixed * conv
-        + mixed
-        + 3 * heads
-        + _linear(inner, heads, bias=False)
-        + inner
-        + _linear(inner, d, bias=False)
-    )
-    return block + feed_forward(d) + 3 * 2 * d
+    inner, heads = 2 * WIDTH, 2
+    mixed = inner + 2 * 2 * 32  # x, and B and C for both directions
+    block = _linear(WIDTH, inner + mixed + 2 * heads, bias=False)  # z, mixed, and dt for both directions
+    block += mixed * 7 + mixed  # depthwise convolution
+    block += 3 * heads + _linear(inner, heads, bias=False)  # A, bias of dt and D; what makes D depend on the input
+    block += inner + _linear(inner, WIDTH, bias=False)  # gated norm, output projection
+    return block + FEED_FORWARD + 3 * 2 * WIDTH
 
 
 @dataclass(frozen=True)
@@ -94,36 +81,25 @@ class SizeFinding:
         return f"{CATALOGUES_2014[self.row.dataset]:,} (2014)" if self.fits_2014 else "neither"
 
 
-def implied_ids(rows: tuple[PaperRow, ...] = PAPER, d: int = WIDTH) -> list[SizeFinding]:
-    """For each model with an item embedding: between how many ids the printed count lies, to correct
-    rounding.
+def implied_ids() -> list[SizeFinding]:
+    """For each model with an item embedding: between how many ids the printed count lies, to correct rounding.
 
-    The body is the paper's own count in parentheses (with its rounding), or `hydra_body` for Hydra4Rec, for
-    which none is printed.
+    The body is the paper's own count in parentheses (with its rounding), or `hydra_body` for Hydra4Rec, for which none
+    is printed.
     """
     findings = []
-    for row in rows:
+    for row in PAPER:
         if row.body is None and row.model != "hydra4rec":
             continue
         low, high = row.parameters.range()
-        body = (hydra_body(d), hydra_body(d)) if row.body is None else row.body.range()
-        middle = float(hydra_body(d)) if row.body is None else row.body.value
-        findings.append(
-            SizeFinding(
-                row,
-                middle,
-                math.ceil((low - body[1]) / d),
-                math.floor((high - body[0]) / d),
-                table_4_ids(row.dataset),
-            )
-        )
+        least, most = (hydra_body(),) * 2 if row.body is None else row.body.range()
+        middle = float(hydra_body()) if row.body is None else row.body.value
+        ids = (math.ceil((low - most) / WIDTH), math.floor((high - least) / WIDTH))
+        findings.append(SizeFinding(row, middle, *ids, table_4_ids(row.dataset)))
     return findings
 
 
 def table_4_ids(dataset: str) -> int:
-    """Ids of the embedding table by Table 4, padding included.
-
-    The ML-1M row of Table 4 counts the padding id already (3,416 items after the 5-core); the others are
-    taken the same way. One id more or less changes no printed digit.
-    """
+    """Ids of the embedding table by Table 4, padding included: its ML-1M row counts the padding id already (3,416 items
+    after the 5-core), and the others are taken the same way. One id more or less changes no printed digit."""
     return next(row.items for row in TABLE_4 if row.dataset == dataset)

@@ -1,23 +1,32 @@
 """Statements: what a sentence of the book rests on, as a function over runs.
 
 A chapter's author writes a sentence and names a statement behind it. The statement's function judges the published
-runs; its docstring is the rule that it judges by, and readers see it. When the runs no longer bear the sentence out,
-the book is not built (`chapters`). Who publishes those runs rewrites the sentence."""
+runs; its docstring says what is measured and, after an empty line, the rule that it judges by: readers see both. When
+the runs no longer bear the sentence out, the book is not built (`chapters`). Who publishes those runs rewrites the
+sentence."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from inspect import cleandoc
+from dataclasses import asdict, dataclass, replace
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.evaluate.statistics import holm, paired_difference
-from seqrec_lib.report.frames import NotRun, Runs, Scope
+from seqrec_lib.evaluate.statistics import (
+    Interval,
+    average_difference,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    seed_interval,
+)
+from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs, Scope
+from seqrec_lib.results import RunRecord
 
 ALPHA = 0.05  # of tests, after Holm's correction
 
@@ -37,6 +46,16 @@ class Evidence:
     run_ids: tuple[str, ...]
     unit: str = "users"
 
+    @classmethod
+    def of(cls, held: bool, found: Interval, n: int, run_ids: tuple[str, ...], unit: str = "users") -> Evidence:
+        """With the estimate and the ends of ``found``."""
+        return cls(held, found.estimate, found.low, found.high, n, run_ids, unit)
+
+    def __str__(self) -> str:
+        """The estimate as a reader writes it: "0.0053 (0.0018 to 0.0088), 6,040 users"."""
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.estimate:.4g}{interval}, {self.n:,} {self.unit}"
+
 
 Judge = Callable[[Runs], Evidence]
 
@@ -48,13 +67,21 @@ class Statement:
     name: str
     judge: Judge
     scope: Scope
-    measures: str
-    """What the estimate is: "NDCG@10, Mamba4Rec minus SASRec"."""
+
+    @property
+    def measures(self) -> str:
+        """What the estimate is ("NDCG@10, Mamba4Rec minus SASRec"): the first paragraph of the judge's docstring."""
+        return self._docstring[0].removesuffix(".")
 
     @property
     def rule(self) -> str:
-        """The docstring of the judge, as one paragraph."""
-        return " ".join(cleandoc(self.judge.__doc__ or "").split())
+        """The rule that the judge goes by: what follows in its docstring."""
+        return self._docstring[1]
+
+    @property
+    def _docstring(self) -> tuple[str, str]:
+        first, _, rest = (getdoc(self.judge) or "").partition("\n\n")
+        return " ".join(first.split()), " ".join(rest.split())
 
     def ask(self, runs: Runs) -> Evidence | None:
         """What ``runs`` say; None where one of them was not run."""
@@ -70,25 +97,24 @@ STATEMENTS: dict[str, Statement] = {}
 def statement(
     name: str,
     *,
-    measures: str,
-    orders: Sequence[str] | None,
-    device: str | None,
-    seeds: Sequence[int] | None,
+    orders: tuple[str, ...] | None = (TRUE_ORDER,),
+    device: str | None = "cpu",
+    seeds: tuple[int, ...] | None = None,
     into: dict[str, Statement] = STATEMENTS,
 ) -> Callable[[Judge], Judge]:
-    """Register a judge under ``name``, limited to these orders of time, this device ("cpu", "cuda") and these seeds.
+    """Register a judge under ``name``, limited to these orders of time, this device ("cpu", "cuda") and these seeds;
+    None: any.
 
     Raises:
-        SeqRecError: the name is taken, or the judge has no docstring: a rule that nobody can read.
+        SeqRecError: the name is taken, or the judge's docstring has no second paragraph: a rule that nobody can read.
     """
 
     def register(judge: Judge) -> Judge:
         if name in into:
             raise SeqRecError(f"statement {name!r} is registered twice; give one another name")
-        if not (judge.__doc__ or "").strip():
-            raise SeqRecError(f"statement {name!r} has no docstring; write its rule there")
-        scope = Scope(None if orders is None else tuple(orders), device, None if seeds is None else tuple(seeds))
-        into[name] = Statement(name, judge, scope, measures)
+        into[name] = Statement(name, judge, Scope(orders, device, seeds))
+        if not into[name].rule:
+            raise SeqRecError(f"the docstring of statement {name!r} has no rule; write it below what is measured")
         return judge
 
     return register
@@ -99,38 +125,61 @@ def statement(
 Model = tuple[str, str]  # data set and model
 
 
-def difference(runs: Runs, a: Model, b: Model, metric: str, held: Callable[[float, float, float], bool]) -> Evidence:
-    """Mean of a - b, paired by user; ``held`` takes estimate, low and high."""
-    found, _ = paired_difference(runs.users(*a, metric), runs.users(*b, metric))
-    users = len(runs.users(*a, metric))
-    return Evidence(
-        held(found.estimate, found.low, found.high), found.estimate, found.low, found.high, users, runs.ids([a, b])
-    )
+def over_users(values: np.ndarray, run_ids: tuple[str, ...], held: Callable[[Interval], bool]) -> Evidence:
+    """The mean of ``values``, one for each user, shape (n_users,), with its bootstrap interval."""
+    found = bootstrap_interval(values)
+    return Evidence.of(held(found), found, len(values), run_ids)
+
+
+def over_seeds(held: bool, values: Sequence[float], records: Sequence[RunRecord]) -> Evidence:
+    """A mean over seeds with Student's 95 % interval: a bootstrap of so few says nothing."""
+    ends = seed_interval(np.array(values))
+    return Evidence(held, *ends, len(values), tuple(record.run_id for record in records), "seeds")
+
+
+def over_runs(held: bool, estimate: float, records: Sequence[RunRecord]) -> Evidence:
+    """A number found in some runs, one value in each."""
+    return Evidence(held, estimate, None, None, len(records), tuple(record.run_id for record in records), "runs")
+
+
+def difference(runs: Runs, a: Model, b: Model, metric: str, held: Callable[[Interval], bool]) -> Evidence:
+    """Mean of a - b, paired by user."""
+    return over_users(average_difference(runs.users(*a, metric), runs.users(*b, metric)), runs.ids([a, b]), held)
 
 
 def ahead(runs: Runs, a: Model, b: Model, metric: str) -> Evidence:
     """Held where the whole interval of a - b lies above 0."""
-    return difference(runs, a, b, metric, lambda _, low, __: low > 0)
+    return difference(runs, a, b, metric, lambda found: found.low > 0)
 
 
 def none_told_apart(runs: Runs, models: Sequence[Model], metric: str) -> Evidence:
     """Held where no two models differ after Holm's correction; the estimate is the largest difference of a pair."""
     users = [runs.users(*model, metric) for model in models]
-    pairs = [(i, j) for i in range(len(users)) for j in range(i + 1, len(users))]
-    tests = [paired_difference(users[i], users[j]) for i, j in pairs]
+    tests = [paired_difference(a, b) for i, a in enumerate(users) for b in users[i + 1 :]]
     largest, _ = max(tests, key=lambda test: abs(test[0].estimate))
     apart = min(holm([p for _, p in tests])) < ALPHA
-    return Evidence(
-        not apart, largest.estimate, largest.low, largest.high, len(users[0]), runs.ids(list(dict.fromkeys(models)))
-    )
+    return Evidence.of(not apart, largest, len(users[0]), runs.ids(list(dict.fromkeys(models))))
 
 
 def change_of_lead(runs: Runs, first: tuple[Model, Model], second: tuple[Model, Model], metric: str) -> Evidence:
     """(a - b) of the first pair minus (a - b) of the second, by user; held where the interval lies above 0."""
-    (a, b), (c, d) = first, second
-    leads = [runs.users(*x, metric) - runs.users(*y, metric) for x, y in ((a, b), (c, d))]
-    found, _ = paired_difference(*leads)
-    return Evidence(found.low > 0, found.estimate, found.low, found.high, len(leads[0]), runs.ids([a, b, c, d]))
+    leads = [average_difference(*(runs.users(*model, metric) for model in pair)) for pair in (first, second)]
+    return over_users(average_difference(*leads), runs.ids([*first, *second]), lambda found: found.low > 0)
+
+
+def least(parts: Sequence[Evidence]) -> Evidence:
+    """Held where all parts are; the estimate is the least of theirs."""
+    return _all_held(parts, min(parts, key=lambda part: part.estimate))
+
+
+def greatest(parts: Sequence[Evidence], size: Callable[[float], float] = float) -> Evidence:
+    """Held where all parts are; the estimate is the greatest of theirs, or that of the greatest ``size``."""
+    return _all_held(parts, max(parts, key=lambda part: size(part.estimate)))
+
+
+def _all_held(parts: Sequence[Evidence], shown: Evidence) -> Evidence:
+    run_ids = tuple(dict.fromkeys(run_id for part in parts for run_id in part.run_ids))
+    return replace(shown, held=all(part.held for part in parts), run_ids=run_ids)
 
 
 # The estimates that the book's sentences had when somebody last read them
@@ -151,9 +200,3 @@ def accept(root: Path, evidence: Mapping[str, Evidence]) -> None:
         for name, own in sorted(evidence.items())
     }
     (root / ACCEPTED).write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
-
-
-def describe(estimate: float, low: float | None, high: float | None, n: int | np.integer, unit: str) -> str:
-    """An estimate as a reader writes it: "0.0053 (0.0018 to 0.0088), 6,040 users"."""
-    interval = "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
-    return f"{estimate:.4g}{interval}, {n:,} {unit}"

@@ -6,24 +6,27 @@ they name; there is no legend."""
 
 from __future__ import annotations
 
-import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from seqrec_lib.report import drawing as draw
+from seqrec_lib.report.axes import (
+    LETTER,
+    LINE,
+    TEXT,
+    Axis,
+    linear_scale,
+    with_room,
+)
+from seqrec_lib.report.axes import axis as axis_of
+from seqrec_lib.report.panels import panels
 
-TEXT, LINE = 12.5, 15  # pixels: size of text, height of a line
-INK, MUTED, GRID = "var(--chart-ink,#222)", "var(--chart-muted,#595959)", "var(--chart-grid,#d9d9d9)"
-COLOURS = [  # told apart by readers with any common colour vision (after Okabe and Ito 2008)
-    f"var(--chart-{number},{colour})"
-    for number, colour in enumerate(("#0064a6", "#c24a00", "#00795a", "#8d5a00", "#a8447f", "#4b4b9b"), 1)
-]
-LETTER, BOLD = 0.64, 0.76  # width of a letter, in its size: an estimate for what must fit; a browser checks the result
+TOP, BOTTOM = 30.0, 44.0  # pixels: above and below the panel of `lines` and `scatter`
+BOLD = 0.76  # width of a bold letter, as `LETTER`
 
 
 def dots(
@@ -40,13 +43,12 @@ def dots(
     hollow: Sequence[str] = (),
     ring: str | None = None,
     form: str = ".3f",
-    missing: str = "not run",
 ) -> str:
     """Rows in groups: a mark at ``value`` with its interval, its name to the left and its number to the right. The axis
     starts at 0 unless all values lie in its upper half.
 
     ``series`` names the column that gives rows their colour; rows named in ``hollow`` are rings. ``ring`` names a
-    column with another number for the same row, drawn as a ring on its line. Without a value, a row says ``missing``.
+    column with another number for the same row, drawn as a ring on its line. Without a value, a row says "not run".
     """
     head = 25
     names = [name for name in dict.fromkeys(frame[series]) if name not in hollow] if series else []
@@ -58,62 +60,46 @@ def dots(
     if not np.isfinite(largest) or largest == least == 0:
         largest, least = 0.01, 0.0
     start = least if least < 0 or least >= 0.5 * largest else 0.0
-    place, ticks = _scale(start, max(largest, 0.0), left + 8, right - 14, width)
-    ticks = _with_room(ticks, place)
+    place, ticks = linear_scale(start, max(largest, 0.0), left + 8, right - 14, width)
+    ticks = with_room(ticks, place)
     parts, y = [], 0.0
     for name, rows in frame.groupby(group, sort=False):
-        parts.append(_text(0, y + 17, str(name), weight="600"))
+        parts.append(draw.text(0, y + 17, str(name), weight="600"))
         y += head
         for row in rows.to_dict("records"):
             words = _wrapped(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
             row_height = 21 + LINE * (len(words) - 1)
             middle = y + row_height / 2
             empty = row[series or label] in hollow
-            colour = MUTED if empty else COLOURS[names.index(row[series]) % len(COLOURS) if series else 0]
+            colour = (
+                draw.MUTED if empty else draw.COLOURS[names.index(row[series]) % len(draw.COLOURS) if series else 0]
+            )
             first = middle + 4 - LINE * (len(words) - 1) / 2
-            parts += [_text(left - 6, first + LINE * i, line, anchor="end") for i, line in enumerate(words)]
-            if _absent(row[value]):
-                parts.append(_text(right, middle + 4, missing, colour=MUTED))
+            parts += [draw.text(left - 6, first + LINE * i, line, anchor="end") for i, line in enumerate(words)]
+            if pd.isna(row[value]):
+                parts.append(draw.text(right, middle + 4, "not run", colour=draw.MUTED))
             else:
-                parts += _mark(row, value, low, high, middle, place, colour, empty)
-                parts.append(_text(right, middle + 4, format(row[value], form)))
-            if ring and not _absent(row[ring]):
-                parts.append(_circle(place(row[ring]), middle, 6, INK, hollow=True))
+                if not (pd.isna(row[low]) or pd.isna(row[high])):
+                    a, b = place(row[low]), place(row[high])
+                    parts.append(draw.line(a, middle, b, middle, colour, 2))
+                    # ends that the mark can't hide
+                    parts += [draw.line(x, middle - 5, x, middle + 5, colour, 2) for x in (a, b)]
+                parts.append(draw.circle(place(row[value]), middle, 5 if empty else 3.5, colour, hollow=empty))
+                parts.append(draw.text(right, middle + 4, format(row[value], form)))
+            if ring and not pd.isna(row[ring]):
+                parts.append(draw.circle(place(row[ring]), middle, 6, draw.INK, hollow=True))
             y += row_height
         y += 5
-    grid = [_line(place(tick), head, place(tick), y, GRID) for tick in ticks]
+    grid = [draw.line(place(tick), head, place(tick), y, draw.GRID) for tick in ticks]
     if least < 0:
-        grid.append(_line(place(0), head, place(0), y, MUTED, 2))
-    below = [_text(place(tick), y + 15, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks]
+        grid.append(draw.line(place(0), head, place(0), y, draw.MUTED, 2))
+    below = [draw.text(place(tick), y + 15, f"{tick:g}", anchor="middle", colour=draw.MUTED) for tick in ticks]
     title = textwrap.wrap(axis, int(width / (TEXT * LETTER)))
     below += [
-        _text(width / 2, y + 32 + LINE * i, words, anchor="middle", colour=MUTED) for i, words in enumerate(title)
+        draw.text(width / 2, y + 32 + LINE * i, words, anchor="middle", colour=draw.MUTED)
+        for i, words in enumerate(title)
     ]
-    return _canvas(width, y + 26 + LINE * len(title), [*grid, *parts, *below])
-
-
-def _mark(
-    row: Mapping[str, Any],
-    value: str,
-    low: str,
-    high: str,
-    y: float,
-    place: Callable[[float], float],
-    colour: str,
-    hollow: bool,
-) -> list[str]:
-    parts = []
-    if not _absent(row[low]) and not _absent(row[high]):
-        a, b = place(row[low]), place(row[high])
-        parts.append(_line(a, y, b, y, colour, 2))
-        parts += [_line(x, y - 5, x, y + 5, colour, 2) for x in (a, b)]  # ends that the mark can't hide
-    parts.append(_circle(place(row[value]), y, 5 if hollow else 3.5, colour, hollow=hollow))
-    return parts
-
-
-def _circle(x: float, y: float, radius: float, colour: str, *, hollow: bool = False) -> str:
-    fill = "none" if hollow else colour
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" stroke-width="2" style="fill:{fill};stroke:{colour}"/>'
+    return draw.canvas(width, y + 26 + LINE * len(title), [*grid, *parts, *below])
 
 
 def lines(
@@ -125,66 +111,49 @@ def lines(
     y: str,
     x_axis: str,
     y_axis: str,
-    low: str = "low",
-    high: str = "high",
     log_x: bool = True,
     log_y: bool = True,
     form: str = ",.0f",
 ) -> str:
     """One line for each of ``series`` (six at most), on log axes unless told otherwise, its name at its end; its
     interval is a band where the frame has ``low`` and ``high``. ``form``: of the numbers on the x axis.
-
-    Raises:
-        ValueError: more than six lines; draw two figures.
     """
-    names = list(dict.fromkeys(frame[series]))
-    if len(names) > len(COLOURS):
-        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
-    low, high = (side if side in frame else y for side in (low, high))
-    height, left, top, bottom = round(0.55 * width + 60), 48.0, 30.0, 44.0
+    names = draw.lines_of(frame, series)
+    low, high = (side if side in frame else y for side in ("low", "high"))
+    height, left = round(0.55 * width + 60), 48.0
     right = width - max(len(name) for name in names) * TEXT * BOLD - 10
     spans = frame[[y, low, high]].to_numpy(dtype=float)
-    place_x, ticks_x = _axis(float(frame[x].min()), float(frame[x].max()), left, right, width, log_x)
-    ticks_x = _with_room(ticks_x, place_x)
-    place_y, ticks_y = _axis(float(np.nanmin(spans)), float(np.nanmax(spans)), height - bottom, top, width, log_y)
-    parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
-    parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
-    parts += [
-        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
-        for tick in ticks_x
-    ]
-    parts.append(_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED))
-    parts.append(_text(0, 14, y_axis, colour=MUTED))
+    place_x, ticks_x = axis_of(float(frame[x].min()), float(frame[x].max()), left, right, width, log_x)
+    ticks_x = with_room(ticks_x, place_x)
+    place_y, ticks_y = axis_of(float(np.nanmin(spans)), float(np.nanmax(spans)), height - BOTTOM, TOP, width, log_y)
+    parts = _axes((place_x, ticks_x), (place_y, ticks_y), (left, right, height), x_axis, y_axis, form)
     ends = []
-    for colour, name in zip(COLOURS, names, strict=False):
+    for colour, name in zip(draw.COLOURS, names, strict=False):
         own = frame[(frame[series] == name) & frame[y].notna()].sort_values(x)
         if own.empty:
             continue
         xs = [place_x(number) for number in own[x]]
+        ys, floors, tops = ([place_y(number) for number in own[side]] for side in (y, low, high))
         if low != y and own[[low, high]].notna().all(axis=None):
-            tops, floors = ([place_y(number) for number in own[side]] for side in (high, low))
-            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
-            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
-            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
-        path = " ".join(f"{a:.1f},{place_y(b):.1f}" for a, b in zip(xs, own[y], strict=True))
-        parts.append(f'<polyline points="{path}" stroke-width="2" style="fill:none;stroke:{colour}"/>')
+            parts.append(draw.band(xs, floors, tops, colour))
+        parts.append(draw.path(xs, ys, colour))
         ends.append((place_y(float(own[y].iloc[-1])), name, colour))
     placed = _apart(ends, TEXT + 3)
-    lift = max(0.0, placed[-1][0] - (height - bottom)) if placed else 0.0  # names below the axis move up together
+    lift = max(0.0, placed[-1][0] - (height - BOTTOM)) if placed else 0.0  # names below the axis move up together
     for height_of, name, colour in placed:
-        parts.append(_text(right + 8, height_of + 4 - lift, name, colour=colour, weight="600"))
-    return _canvas(width, height, parts)
+        parts.append(draw.text(right + 8, height_of + 4 - lift, name, colour=colour, weight="600"))
+    return draw.canvas(width, height, parts)
 
 
-def _axis(
-    low: float, high: float, start: float, stop: float, width: float, log: bool
-) -> tuple[Callable[[float], float], list[float]]:
-    if low == high:
-        low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
-    if not log:
-        return _scale(low, high, start, stop, width)
-    place, ticks = _log_scale(low, high, start, stop, width)
-    return (place, ticks) if len(ticks) > 2 else _log_scale(low, high, start, stop, width, range(1, 10))
+def _axes(x: Axis, y: Axis, edges: tuple[float, float, float], x_axis: str, y_axis: str, form: str) -> list[str]:
+    """The grid, its numbers and what the axes show; ``edges``: left and right of the panel, height of the canvas."""
+    left, right, height = edges
+    parts = [draw.line(left, y[0](tick), right, y[0](tick), draw.GRID) for tick in y[1]]
+    parts += [draw.text(left - 6, y[0](tick) + 4, f"{tick:g}", anchor="end", colour=draw.MUTED) for tick in y[1]]
+    below = height - BOTTOM + 16
+    parts += [draw.text(x[0](tick), below, format(tick, form), anchor="middle", colour=draw.MUTED) for tick in x[1]]
+    parts.append(draw.text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=draw.MUTED))
+    return [*parts, draw.text(0, 14, y_axis, colour=draw.MUTED)]
 
 
 def scatter(
@@ -198,42 +167,37 @@ def scatter(
     y_axis: str,
     ring_x: str = "ring x",
     ring_y: str = "ring y",
-    form: str = "g",
 ) -> str:
     """A mark for each row at ``x`` (log axis) and ``y``, with the intervals ``x low`` to ``y high`` where the frame has
     them, and its name beside it; a ring at ``ring_x``, ``ring_y``, where it has those, joined to the mark by a line."""
-    height, top, bottom, right = round(0.5 * width + 110), 30.0, 44.0, width - 12.0
+    height, right = round(0.5 * width + 110), width - 12.0
     sides = [side for name in (x, y) for side in (f"{name} low", f"{name} high")]
     own = frame.assign(**{side: np.nan for side in (*sides, ring_x, ring_y) if side not in frame})
     spans = [own[[*names]].to_numpy(dtype=float) for names in ((x, ring_x, *sides[:2]), (y, ring_y, *sides[2:]))]
-    place_y, ticks_y = _axis(float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - bottom, top, width, False)
+    place_y, ticks_y = axis_of(
+        float(np.nanmin(spans[1])), float(np.nanmax(spans[1])), height - BOTTOM, TOP, width, False
+    )
     left = max(48.0, 12 + max(len(f"{tick:g}") for tick in ticks_y) * TEXT * LETTER)
-    place_x, ticks_x = _axis(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
-    ticks_x = _with_room(ticks_x, place_x)
-    parts = [_line(left, place_y(tick), right, place_y(tick), GRID) for tick in ticks_y]
-    parts += [_text(left - 6, place_y(tick) + 4, f"{tick:g}", anchor="end", colour=MUTED) for tick in ticks_y]
-    parts += [
-        _text(place_x(tick), height - bottom + 16, format(tick, form), anchor="middle", colour=MUTED)
-        for tick in ticks_x
-    ]
-    parts += [_text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=MUTED)]
-    parts.append(_text(0, 14, y_axis, colour=MUTED))
+    place_x, ticks_x = axis_of(float(np.nanmin(spans[0])), float(np.nanmax(spans[0])), left + 8, right - 8, width, True)
+    ticks_x = with_room(ticks_x, place_x)
+    parts = _axes((place_x, ticks_x), (place_y, ticks_y), (left, right, height), x_axis, y_axis, "g")
     marks = []
     for number, row in enumerate(own.to_dict("records")):
-        colour = COLOURS[number % len(COLOURS)]
-        at = [(place_x(row[a]), place_y(row[b])) for a, b in ((x, y), (ring_x, ring_y)) if not _absent(row[a] + row[b])]
+        colour = draw.COLOURS[number % len(draw.COLOURS)]
+        at = [(place_x(row[a]), place_y(row[b])) for a, b in ((x, y), (ring_x, ring_y)) if not pd.isna(row[a] + row[b])]
         if len(at) == 2:
-            parts.append(_line(*at[0], *at[1], colour, 0.7))
-        if not _absent(row[ring_x] + row[ring_y]):
-            parts.append(_circle(*at[-1], 5, colour, hollow=True))
-        if not _absent(row[x] + row[y]):
-            if not _absent(row[sides[0]]):
-                parts.append(_line(place_x(row[sides[0]]), at[0][1], place_x(row[sides[1]]), at[0][1], colour, 2))
-            if not _absent(row[sides[2]]):
-                parts.append(_line(at[0][0], place_y(row[sides[2]]), at[0][0], place_y(row[sides[3]]), colour, 2))
-            parts.append(_circle(*at[0], 4, colour))
+            parts.append(draw.line(*at[0], *at[1], colour, 0.7))
+        if not pd.isna(row[ring_x] + row[ring_y]):
+            parts.append(draw.circle(*at[-1], 5, colour, hollow=True))
+        if not pd.isna(row[x] + row[y]):
+            left_end, right_end, low_end, high_end = (row[side] for side in sides)
+            if not pd.isna(left_end):
+                parts.append(draw.line(place_x(left_end), at[0][1], place_x(right_end), at[0][1], colour, 2))
+            if not pd.isna(low_end):
+                parts.append(draw.line(at[0][0], place_y(low_end), at[0][0], place_y(high_end), colour, 2))
+            parts.append(draw.circle(*at[0], 4, colour))
         marks += [(*point, str(row[label]), colour) for point in at[:1]]
-    return _canvas(width, height, [*parts, *_beside(marks, left, width, top, height - bottom)])
+    return draw.canvas(width, height, [*parts, *_beside(marks, left, width, TOP, height - BOTTOM)])
 
 
 def _beside(
@@ -255,9 +219,9 @@ def _beside(
                 break
         taken.append((start, start + long, at))
         if abs(at - y) > LINE / 2:
-            parts.append(_line(x, y, start if start > x else start + long, at, colour, 0.7))
+            parts.append(draw.line(x, y, start if start > x else start + long, at, colour, 0.7))
         side = ("start", start) if start > x else ("end", start + long)
-        parts.append(_text(side[1], at + 4, name, anchor=side[0], colour=colour, weight="600"))
+        parts.append(draw.text(side[1], at + 4, name, anchor=side[0], colour=colour, weight="600"))
     return parts
 
 
@@ -269,146 +233,22 @@ def lanes(frame: pd.DataFrame, width: int, *, lane: str, name: str, tie: str, la
     step = min(84.0, (width - 2) / most)
     box, parts, y = step - 6, [], 0.0
     for title, rows in lanes_of:
-        parts.append(_text(0, y + 15, title, weight="600"))
+        parts.append(draw.text(0, y + 15, title, weight="600"))
         y += 23
         previous: tuple[Any, float] | None = None
         for index, row in enumerate(rows.to_dict("records")):
             x = 1 + index * step
-            fill, ink = ("var(--chart-1,#0064a6)", "var(--chart-ground,#fff)") if row[last] else ("none", INK)
+            fill, ink = ("var(--chart-1,#0064a6)", "var(--chart-ground,#fff)") if row[last] else ("none", draw.INK)
             parts.append(
-                f'<rect x="{x:.1f}" y="{y:.1f}" width="{box:.1f}" height="30" rx="4" style="fill:{fill};stroke:{INK}"/>'
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{box:.1f}" height="30" rx="4" '
+                f'style="fill:{fill};stroke:{draw.INK}"/>'
             )
-            parts.append(_text(x + box / 2, y + 20, str(row[name]), anchor="middle", colour=ink, weight="600"))
+            parts.append(draw.text(x + box / 2, y + 20, str(row[name]), anchor="middle", colour=ink, weight="600"))
             if previous is not None and previous[0] == row[tie]:
-                parts.append(_line(previous[1], y + 36, x + box, y + 36, "var(--chart-2,#c24a00)", 3))
+                parts.append(draw.line(previous[1], y + 36, x + box, y + 36, "var(--chart-2,#c24a00)", 3))
             previous = (row[tie], x)
         y += 52
-    return _canvas(width, y, parts)
-
-
-_DASHES = ("", "6 4", "2 3", "8 3 2 3")
-
-
-def panels(
-    frame: pd.DataFrame,
-    width: int,
-    *,
-    panel: str,
-    x: str,
-    y: str,
-    series: str | None = None,
-    low: str = "low",
-    high: str = "high",
-    marks: Sequence[str] = (),
-    x_axis: str = "",
-    log_x: bool = False,
-    share_x: bool = False,
-    free_y: bool = False,
-    top: float = math.inf,
-    columns: tuple[int, int] = (4, 2),
-) -> str:
-    """Small multiples: one panel for each of ``panel``, with up to six lines of ``series``, whose names stand once,
-    above all panels. Intervals are bands, or whiskers where a series is named in ``marks``: points without a line.
-
-    ``share_x``: all panels have one scale of x; ``free_y``: each has a scale of its own for y; ``top``: what lies above
-    is drawn hollow, at the upper edge; ``columns``: panels side by side, on a wide page and on a phone.
-
-    Raises:
-        ValueError: more than six lines in a panel.
-    """
-    frame = frame[frame[y].notna() & frame[x].notna()]
-    names = list(dict.fromkeys(frame[series])) if series else [""]
-    titles = list(dict.fromkeys(frame[panel]))
-    if len(names) > len(COLOURS):
-        raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")
-    across = columns[0] if width > 500 else columns[1]
-    step, left, gap = width / across, 56.0, 16.0
-    words = {title: textwrap.wrap(str(title), int((step - gap) / (TEXT * 0.62))) for title in titles}
-    head, body = LINE * max(map(len, words.values())) + 4, 120.0
-    parts, y0 = _key(names, width) if series else ([], 0.0)
-    low, high = (name if name in frame else y for name in (low, high))
-    shared = _span(frame, y, low, high, top)
-    for index, title in enumerate(titles):
-        own = frame[frame[panel] == title]
-        x0, upper = (index % across) * step, y0 + (index // across) * (head + body + 30)
-        lower, start, stop = upper + head + body, x0 + left, x0 + step - gap
-        parts += [_text(x0, upper + 12 + LINE * i, line, weight="600") for i, line in enumerate(words[title])]
-        floor, ceiling = _span(own, y, low, high, top) if free_y else shared
-        place_y, ticks_y = _inner_scale(floor, ceiling, lower - 4, upper + head + 6)
-        across_all = frame if share_x else own
-        first, last = float(across_all[x].min()), float(across_all[x].max())
-        if first == last:
-            first, last = (first / 1.5, last * 1.5) if log_x else (first - 0.5, last + 0.5)
-        ends = (first, last, start + 6, stop - 6)
-        place_x, ticks_x = (
-            _log_scale(*ends, 0, (1,) if last >= 100 * first else (1, 2, 5)) if log_x else _inner_scale(*ends)
-        )
-        ticks_x = _with_room(ticks_x, place_x)
-        parts += [_line(start, place_y(tick), stop, place_y(tick), GRID) for tick in ticks_y]
-        parts += [_text(start - 5, place_y(tick) + 4, f"{tick:.5g}", anchor="end", colour=MUTED) for tick in ticks_y]
-        parts += [_text(place_x(tick), lower + 14, f"{tick:g}", anchor="middle", colour=MUTED) for tick in ticks_x]
-        for number, name in enumerate(names):
-            rows = own[own[series] == name] if series else own
-            if len(rows):
-                parts += _panel_line(
-                    rows.sort_values(x), (x, y, low, high), place_x, place_y, number, name in marks, top
-                )
-    bottom = y0 + -(-len(titles) // across) * (head + body + 30)
-    if x_axis:
-        parts.append(_text(width / 2, bottom + 6, x_axis, anchor="middle", colour=MUTED))
-    return _canvas(width, bottom + (12 if x_axis else 0), parts)
-
-
-def _panel_line(
-    rows: pd.DataFrame,
-    columns: tuple[str, str, str, str],
-    place_x: Callable[[float], float],
-    place_y: Callable[[float], float],
-    number: int,
-    marks: bool,
-    top: float,
-) -> list[str]:
-    colour, dash = COLOURS[number], _DASHES[number % len(_DASHES)]
-    xs = [place_x(value) for value in rows[columns[0]]]
-    ys, floors, tops = ([place_y(min(value, top)) for value in rows[name]] for name in columns[1:])
-    parts = []
-    if marks:
-        parts += [_line(a, b, a, c, colour, 2) for a, b, c in zip(xs, floors, tops, strict=True)]
-    else:
-        if columns[2] != columns[1]:
-            edge = [*zip(xs, tops, strict=True), *zip(xs[::-1], floors[::-1], strict=True)]
-            band = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
-            parts.append(f'<polygon points="{band}" style="fill:{colour}" opacity="0.25"/>')
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, ys, strict=True))
-        parts.append(
-            f'<polyline points="{path}" stroke-width="2" stroke-dasharray="{dash}" style="fill:none;stroke:{colour}"/>'
-        )
-    if len(rows) <= 12:
-        for a, b, value in zip(xs, ys, rows[columns[1]], strict=True):
-            fill = "var(--chart-ground,#fff)" if value > top else colour
-            parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" style="fill:{fill};stroke:{colour}"/>')
-    return parts
-
-
-def _key(names: Sequence[str], width: float) -> tuple[list[str], float]:
-    """A sample of each line with its name, above the panels; and how high that is."""
-    parts, x, y = [], 0.0, 12.0
-    for number, name in enumerate(names):
-        long = 34 + len(name) * TEXT * 0.62
-        if x and x + long > width:
-            x, y = 0.0, y + LINE + 3
-        dash = _DASHES[number % len(_DASHES)]
-        sample = _line(x, y - 4, x + 24, y - 4, COLOURS[number], 3)
-        parts.append(sample.replace("<line ", f'<line stroke-dasharray="{dash}" ', 1))
-        parts.append(_text(x + 30, y, name, colour=COLOURS[number], weight="600"))
-        x += long + 16
-    return parts, y + 14
-
-
-def _span(frame: pd.DataFrame, y: str, low: str, high: str, top: float) -> tuple[float, float]:
-    numbers = np.minimum(frame[[y, low, high]].to_numpy(dtype=float), top)
-    floor, ceiling = float(np.nanmin(numbers)), float(np.nanmax(numbers))
-    return (floor, ceiling) if ceiling > floor else (floor - 0.5, ceiling + 0.5)
+    return draw.canvas(width, y, parts)
 
 
 KINDS: dict[str, Callable[..., str]] = {
@@ -420,83 +260,10 @@ KINDS: dict[str, Callable[..., str]] = {
 }
 
 
-def _canvas(width: float, height: float, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:.0f}" width="{width:g}" height="{height:.0f}" role="img" '
-        f'font-size="{TEXT}" font-family="inherit">{"".join(parts)}</svg>'
-    )
-
-
-def _text(x: float, y: float, words: str, *, anchor: str = "start", colour: str = INK, weight: str = "400") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" style="fill:{colour}">'
-        f"{escape(words)}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, thickness: float = 1) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" style="stroke:{colour}" '
-        f'stroke-width="{thickness:g}"/>'
-    )
-
-
-def _scale(
-    low: float, high: float, left: float, right: float, width: float
-) -> tuple[Callable[[float], float], list[float]]:
-    """A linear scale, and ticks at round numbers; fewer where there is less room."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    rough = max((high - low) / (6 if width > 500 else 3), 1e-9)
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    low = math.floor(low / step + 1e-9) * step
-    ticks = [float(f"{low + i * step:.10g}") for i in range(int((high - low) / step + 1e-9) + 1)]
-    return (lambda number: left + (number - low) / (high - low) * (right - left)), ticks
-
-
-def _with_room(ticks: Sequence[float], place: Callable[[float], float], gap: float = 8) -> list[float]:
-    """Of the ticks of a horizontal axis all, every second, ...: the most whose numbers stand apart."""
-    for every in range(1, len(ticks)):
-        kept = ticks[::every]
-        wide = [len(f"{tick:,g}") * TEXT * LETTER for tick in kept]
-        pairs = zip(kept, kept[1:], wide, wide[1:], strict=False)
-        if all(abs(place(b) - place(a)) >= (wide_a + wide_b) / 2 + gap for a, b, wide_a, wide_b in pairs):
-            return list(kept)
-    return list(ticks[:1])
-
-
 def _wrapped(text: str, letters: int) -> list[str]:
     """Lines of at most so many letters, where that can be; a line may also end before a plus sign."""
     lines = textwrap.wrap(text.replace("+", " +"), letters) or [""]
     return [line.replace(" +", "+") for line in lines]
-
-
-def _inner_scale(low: float, high: float, start: float, stop: float) -> tuple[Callable[[float], float], list[float]]:
-    """A linear scale from ``low`` at ``start`` to ``high`` at ``stop``, with two to five ticks at round numbers."""
-    rough = (high - low) / 2.5
-    power = 10 ** math.floor(math.log10(rough))
-    step = max(factor * power for factor in (0.5, 1, 2, 5) if factor * power <= rough * (1 + 1e-9))
-    ticks = [float(f"{i * step:.10g}") for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    return (lambda number: start + (number - low) / (high - low) * (stop - start)), ticks
-
-
-def _log_scale(
-    low: float, high: float, start: float, stop: float, width: float, digits: Sequence[int] = (1, 2, 5)
-) -> tuple[Callable[[float], float], list[float]]:
-    """A log scale from ``low`` at ``start`` to ``high`` at ``stop``, and its ticks, some 40 pixels apart at least."""
-    a, b = math.log10(low), math.log10(high)
-    candidates = [factor * 10.0**power for power in range(math.floor(a), math.ceil(b) + 1) for factor in digits]
-    inside = [tick for tick in candidates if low * 0.999 <= tick <= high * 1.001]
-
-    def place(number: float) -> float:
-        return start + (math.log10(number) - a) / (b - a) * (stop - start)
-
-    ticks: list[float] = []
-    for tick in inside:
-        if not ticks or abs(place(tick) - place(ticks[-1])) >= (48 if width > 500 else 40):
-            ticks.append(tick)
-    return place, ticks
 
 
 def _apart(ends: Sequence[tuple[float, str, str]], gap: float) -> list[tuple[float, str, str]]:
@@ -506,7 +273,3 @@ def _apart(ends: Sequence[tuple[float, str, str]], gap: float) -> list[tuple[flo
         y = max(y, placed[-1][0] + gap) if placed else y
         placed.append((y, name, colour))
     return placed
-
-
-def _absent(number: Any) -> bool:
-    return number is None or (isinstance(number, float) and math.isnan(number))

@@ -17,6 +17,7 @@ import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.latency.statistics import unit_name, units
+from seqrec_lib.report.frames import Runs
 from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
 
 PROGRAMS = {
@@ -37,13 +38,12 @@ def found(
     configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore, experiment: str
 ) -> list[RunRecord | None]:
     """``records``, with what is missing taken from runs of the same configuration on other hardware."""
-    result: list[RunRecord | None] = []
-    for config, record in zip(configs, records, strict=True):
+    result = list(records)
+    for i, (config, record) in enumerate(zip(configs, records, strict=True)):
         if record is None or not record.complete:
             wanted = canonical_json(plain(config))
             others = [r for r in store.records(experiment) if r.complete and canonical_json(r.config) == wanted]
-            record = max(others, key=lambda r: r.finished, default=record)
-        result.append(record)
+            result[i] = max(others, key=lambda r: r.finished, default=record)
     return result
 
 
@@ -71,6 +71,17 @@ class Timings:
         calls, paper, batches = (store.table(record, name).to_pandas() for name in ("calls", "paper", "batches"))
         stages = calls[list(STAGES)].to_numpy(dtype=np.float64)
         return cls(record, calls.assign(total=stages.sum(axis=1)), paper, batches)
+
+    @classmethod
+    def newest(cls, runs: Runs, dataset: str) -> Timings:
+        """The newest run on a data set.
+
+        Raises:
+            NotRun: there is none.
+        """
+        read = cls.read(runs.newest("latency", dataset), runs.store)
+        assert read is not None
+        return read
 
     @cached_property
     def rows(self) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,31 +29,31 @@ from seqrec_lib.report.paper import METRICS, paper_row
 from seqrec_lib.report.statements import STATEMENTS, Evidence, Statement
 
 Value = float | int | str
+Exhibit = Callable[[Runs], Callable[..., Html]]
 VALUES: dict[str, Callable[[Runs], Value]] = {}
-EXHIBITS: dict[str, Callable[[Runs], Callable[..., Html]]] = {}
+EXHIBITS: dict[str, Exhibit] = {}
+
+
+Function = TypeVar("Function")
+
+
+def _register(functions: dict[str, Function], name: str) -> Callable[[Function], Function]:
+    def register(function: Function) -> Function:
+        functions[name] = function
+        return function
+
+    return register
 
 
 def value(name: str) -> Callable[[Callable[[Runs], Value]], Callable[[Runs], Value]]:
     """Register a function over runs that gives a number or a word; it may raise `NotRun`."""
-
-    def register(function: Callable[[Runs], Value]) -> Callable[[Runs], Value]:
-        VALUES[name] = function
-        return function
-
-    return register
+    return _register(VALUES, name)
 
 
-def exhibit(
-    name: str,
-) -> Callable[[Callable[[Runs], Callable[..., Html]]], Callable[[Runs], Callable[..., Html]]]:
+def exhibit(name: str) -> Callable[[Exhibit], Exhibit]:
     """Register a function over runs that gives a table or figure which still lacks its caption and alt text:
     ``partial(kit.table, frame, columns)``."""
-
-    def register(function: Callable[[Runs], Callable[..., Html]]) -> Callable[[Runs], Callable[..., Html]]:
-        EXHIBITS[name] = function
-        return function
-
-    return register
+    return _register(EXHIBITS, name)
 
 
 @dataclass

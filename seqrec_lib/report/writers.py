@@ -64,12 +64,8 @@ def duels(runs: pd.DataFrame, store: RunStore, metrics: Sequence[str]) -> pd.Dat
                 row: dict[str, Any] = {"pair": f"{first} minus {second}"}
                 for metric in metrics:
                     a, b = (frames.users(part, metric, store) for part in (mine, other))
-                    if a is None or b is None:
-                        row |= dict.fromkeys((metric, f"{metric} low", f"{metric} high", f"{metric} p"))
-                        continue
-                    gap, p = paired_difference(a, b)
-                    row |= {metric: gap.estimate, f"{metric} low": gap.low, f"{metric} high": gap.high}
-                    row[f"{metric} p"] = p
+                    gap, p = (None, np.nan) if a is None or b is None else paired_difference(a, b)
+                    row |= frames.interval_columns(metric, gap) | {f"{metric} p": p}
                 rows.append(row)
     return pd.DataFrame(rows)
 
@@ -97,9 +93,10 @@ def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
     for row in runs[runs["status"] == frames.COMPLETE].to_dict("records"):
         record = store.find(row["run_id"])
         for entry in record.history if record is not None else ():
-            for key, line in (("loss", "training"), ("valid_loss", "validation")):
-                rows.append({"label": row["label"], "line": line, "epoch": entry["epoch"], "loss": entry[key]})
+            rows += [(row["label"], "training", entry["epoch"], entry["loss"])]
+            rows += [(row["label"], "validation", entry["epoch"], entry["valid_loss"])]
     if not rows:
         return pd.DataFrame()
-    grouped = pd.DataFrame(rows).groupby(["label", "line", "epoch"], sort=False)["loss"]
+    table = pd.DataFrame(rows, columns=["label", "line", "epoch", "loss"])
+    grouped = table.groupby(["label", "line", "epoch"], sort=False)["loss"]
     return grouped.agg(mean="mean", low="min", high="max").reset_index()

@@ -26,7 +26,7 @@ from seqrec_lib.train.recipes import resolve
 from tests.fakes import make_record
 
 USERS = 300
-SEEDS = {"orders": ["true order"], "device": "cpu", "seeds": (0, 1)}
+SEEDS = (0, 1)
 
 
 def put(
@@ -72,19 +72,25 @@ def runs_of(folder: Path) -> Runs:
 def make_statements() -> dict[str, Statement]:
     into: dict[str, Statement] = {}
 
-    @statement("mamba-ahead", measures="HT@10", **SEEDS, into=into)
+    @statement("mamba-ahead", seeds=SEEDS, into=into)
     def _(runs: Runs) -> Evidence:
-        """The interval lies above 0."""
+        """HT@10.
+
+        The interval lies above 0."""
         return ahead(runs, ("ml-1m", "mamba4rec"), ("ml-1m", "sasrec"), "ht@10")
 
-    @statement("sasrec-ahead", measures="HT@10", **SEEDS, into=into)
+    @statement("sasrec-ahead", seeds=SEEDS, into=into)
     def _(runs: Runs) -> Evidence:
-        """The interval lies above 0."""
+        """HT@10.
+
+        The interval lies above 0."""
         return ahead(runs, ("ml-1m", "sasrec"), ("ml-1m", "mamba4rec"), "ht@10")
 
-    @statement("hydra-ahead", measures="HT@10", **SEEDS, into=into)
+    @statement("hydra-ahead", seeds=SEEDS, into=into)
     def _(runs: Runs) -> Evidence:
-        """The interval lies above 0."""
+        """HT@10.
+
+        The interval lies above 0."""
         return ahead(runs, ("ml-1m", "hydra4rec"), ("ml-1m", "sasrec"), "ht@10")
 
     return into
@@ -218,9 +224,9 @@ def test_models_that_differ_are_told_apart(published: Path) -> None:
 def test_a_statement_has_a_name_of_its_own_and_a_rule() -> None:
     into = make_statements()
     with pytest.raises(SeqRecError, match="twice"):
-        statement("mamba-ahead", measures="", **SEEDS, into=into)(lambda runs: None)  # type: ignore[arg-type,return-value]
-    with pytest.raises(SeqRecError, match="no docstring"):
-        statement("x", measures="", **SEEDS, into=into)(lambda runs: None)  # type: ignore[arg-type,return-value]
+        statement("mamba-ahead", seeds=SEEDS, into=into)(lambda runs: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(SeqRecError, match="no rule"):
+        statement("x", seeds=SEEDS, into=into)(lambda runs: None)  # type: ignore[arg-type,return-value]
 
 
 def test_the_books_own_chapters_hold_and_leave_no_statement_unused() -> None:

@@ -15,8 +15,7 @@ from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
 from seqrec_lib.models import build
 from seqrec_lib.models.registry import MODELS
-from seqrec_lib.report.pages.orders import evening
-from seqrec_lib.report.pages.try_it import evening_data
+from seqrec_lib.report.pages.evening import evening, evening_data
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import live_model

@@ -1,5 +1,16 @@
 """What chapters name: each module registers the statements, values and exhibits of one chapter."""
 
-from seqrec_lib.report.pages import cards, cells, findings, front, orders, robustness, scale, try_it, verdicts, which_model
+from seqrec_lib.report.pages import (
+    cards,
+    cells,
+    evening,
+    findings,
+    front,
+    orders,
+    robustness,
+    scale,
+    verdicts,
+    which_model,
+)
 
-__all__ = ["cards", "cells", "findings", "front", "orders", "robustness", "scale", "try_it", "verdicts", "which_model"]
+__all__ = ["cards", "cells", "evening", "findings", "front", "orders", "robustness", "scale", "verdicts", "which_model"]

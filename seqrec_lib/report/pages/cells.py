@@ -7,11 +7,11 @@ parameters are compared with the models' own, at the catalogues of Table 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval
 from seqrec_lib.report import kit
@@ -35,9 +35,6 @@ from seqrec_lib.report.sizes import WIDTH, hydra_body, sasrec, table_4_ids
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import exhibit, value
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 RECBOLE = "ml-1m-recbole"
 WORDS = {"matches": "reproduced", "ours higher": "higher", "ours lower": "lower"}
 BASES = {  # data set that a run of ours is on -> what the table calls it
@@ -58,8 +55,6 @@ def cells(runs: Runs) -> pd.DataFrame:
     hardware", "infeasible" (no list of recommendations has the three metrics of this row as printed) or "not run".
     possible: whether one list of recommendations can have the row's metrics as printed; None for other cells.
     """
-    import pandas as pd
-
     possible = {(one.row.table, one.row.model): one.feasible() for one in audit()}
     rows: list[dict[str, Any]] = []
     for row in PAPER:
@@ -104,22 +99,15 @@ def _latency(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
     cell = {"quantity": "latency", "paper": str(row.latency), "verdict": "not run"}
     ours = "ml-1m" if row.dataset == MOVIELENS else _basis(row)[0]
     try:
-        timings = Timings.read(runs.newest("latency", ours), runs.store)
+        timings = Timings.newest(runs, ours)
     except NotRun:
         timings = None
     if timings is None or (row.model, "served") not in timings.rows:
         yield cell
         return
     median = timings.median(row.model, "served")
-    seconds = [None if number is None else number / 1e6 for number in (median.estimate, median.low, median.high)]
-    yield (
-        cell
-        | dict(zip(("ours", "low", "high"), seconds, strict=True))
-        | {
-            "basis": ONE_CORE,
-            "verdict": "other hardware",
-        }
-    )
+    seconds = {"ours": median.estimate / 1e6, "low": median.low / 1e6, "high": median.high / 1e6}
+    yield cell | seconds | {"basis": ONE_CORE, "verdict": "other hardware"}
 
 
 def _sizes(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
@@ -163,14 +151,14 @@ def _counts(runs: Runs) -> Iterator[dict[str, Any]]:
         for quantity, attribute in (("users", "n_users"), ("items", "n_items"), ("reviews", "n_interactions")):
             printed = getattr(row, quantity)
             cell = {"table": 4, "data": row.name, "model": NONE, "quantity": quantity, "paper": f"{printed:,}"}
-            if row.dataset != MOVIELENS or not counts:
-                yield cell | {"verdict": "not run", "possible": None}
-                continue
-            ours = int(counts[attribute])
-            padding = 0 if quantity == "reviews" else 1  # RecBole counts the padding id among users and items
-            gap = ours + padding - printed
-            word = "reproduced" if gap == 0 else "lower" if gap < 0 else "higher"
-            yield cell | {"ours": float(ours), "basis": BASES[RECBOLE], "verdict": word, "possible": None}
+            cell |= {"possible": None, "verdict": "not run"}
+            if row.dataset == MOVIELENS and counts:
+                ours = float(counts[attribute])
+                padding = 0 if quantity == "reviews" else 1  # RecBole counts the padding id among users and items
+                gap = ours + padding - printed
+                word = "reproduced" if gap == 0 else "lower" if gap < 0 else "higher"
+                cell |= {"ours": ours, "basis": BASES[RECBOLE], "verdict": word}
+            yield cell
 
 
 @exhibit("paper-cells")
@@ -180,16 +168,8 @@ def _table(runs: Runs) -> Callable[..., Html]:
     frame["basis"] = frame["basis"].fillna(NONE)
     frame["row"] = frame["possible"].map({False: "infeasible", True: "possible"}).fillna(NONE)
     frame = frame.astype({"table": str})
-    titles = {
-        "model": "Model",
-        "quantity": "Number",
-        "paper": "Paper",
-        "shown": "Ours",
-        "verdict": "Verdict",
-        "basis": "Ours is from",
-        "data": "Data",
-        "table": "Table",
-    }
+    titles = {"model": "Model", "quantity": "Number", "paper": "Paper", "shown": "Ours", "verdict": "Verdict"}
+    titles |= {"basis": "Ours is from", "data": "Data", "table": "Table"}
     columns = [kit.Column(key, title) for key, title in titles.items()]
     filters = ("table", "data", "model", "quantity", "verdict")
     return partial(kit.table, frame, columns, filters=filters, csv=("ours", "low", "high", "row"))
@@ -199,26 +179,20 @@ def _show(row: dict[str, Any]) -> Html:
     """Our number and its interval, in the precision of its kind."""
     quantity = row["quantity"]
     form = ".3f" if quantity in TITLES.values() else ".2g" if quantity == "latency" else ",.0f"
-    ours, low, high = (
-        "" if row[key] is None or np.isnan(row[key]) else format(row[key], form) for key in ("ours", "low", "high")
-    )
+    ours, low, high = ("" if pd.isna(row[key]) else format(row[key], form) for key in ("ours", "low", "high"))
     if not low:
         return Html(ours or NONE, ours or NONE)
     return Html(f"{ours}<br><small>{low} to {high}</small>", f"{ours} ({low} to {high})")
 
 
-def _number_with(*verdicts: str) -> Callable[[Runs], int]:
+def _number_with(verdicts: Sequence[str], runs: Runs) -> int:
     """How many printed numbers of quality have one of these verdicts; any, if none is named."""
-
-    def count(runs: Runs) -> int:
-        frame = cells(runs)
-        quality = frame[frame["quantity"].isin(TITLES.values())]
-        return int(quality["verdict"].isin(verdicts).sum()) if verdicts else len(quality)
-
-    return count
+    frame = cells(runs)
+    quality = frame.loc[frame["quantity"].isin(TITLES.values()), "verdict"]
+    return int(quality.isin(verdicts).sum()) if verdicts else len(quality)
 
 
-value("cells/printed")(_number_with())
-value("cells/comparable")(_number_with(*WORDS.values()))
+value("cells/printed")(partial(_number_with, ()))
+value("cells/comparable")(partial(_number_with, tuple(WORDS.values())))
 for _word in WORDS.values():
-    value(f"cells/{_word}")(_number_with(_word))
+    value(f"cells/{_word}")(partial(_number_with, (_word,)))

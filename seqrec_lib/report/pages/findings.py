@@ -6,40 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
-from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs
-from seqrec_lib.report.statements import Evidence, statement
+from seqrec_lib.report.frames import NotRun, Runs
+from seqrec_lib.report.statements import Evidence, over_runs, over_seeds, statement
 from seqrec_lib.report.values import value
 from seqrec_lib.results import RunRecord
 
-SCOPE: dict[str, Any] = {"orders": [TRUE_ORDER], "device": "cpu"}
 SEEDS = (0, 1, 2, 3, 4)
-
-
-def over_seeds(held: bool, values: Sequence[float], records: Sequence[RunRecord]) -> Evidence:
-    """Evidence whose estimate is a mean over seeds, with Student's 95 % interval: a bootstrap of so few says
-    nothing."""
-    mean, n = float(np.mean(values)), len(values)
-    reach = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    ids = tuple(record.run_id for record in records)
-    return Evidence(held, mean, mean - reach, mean + reach, n, ids, "seeds")
 
 
 # Language models
 
 
-@statement(
-    "from-scratch-mamrec-ahead-of-gpt4rec",
-    measures="NDCG@10 on MovieLens 100K, MamRec minus GPT4Rec, both from scratch with 0.3 million weights",
-    seeds=(0, 1, 2),
-    **SCOPE,
-)
+@statement("from-scratch-mamrec-ahead-of-gpt4rec", seeds=(0, 1, 2))
 def _mamrec(runs: Runs) -> Evidence:
-    """Seen items ranked. MamRec's NDCG@10 is higher at each of the three seeds; the estimate is the mean difference."""
-    pairs = [_writer(runs, model) for model in ("mamrec", "gpt4rec")]
-    gaps = [a.metrics["ndcg@10"] - b.metrics["ndcg@10"] for a, b in zip(*pairs, strict=True)]
-    return over_seeds(min(gaps) > 0, gaps, [*pairs[0], *pairs[1]])
+    """NDCG@10 on MovieLens 100K, MamRec minus GPT4Rec, both from scratch with 0.3 million weights.
+
+    Seen items ranked. MamRec's NDCG@10 is higher at each of the three seeds; the estimate is the mean difference."""
+    mamrec, gpt4rec = (_writer(runs, model) for model in ("mamrec", "gpt4rec"))
+    gaps = gaps_of(mamrec, gpt4rec, "ndcg@10")
+    return over_seeds(min(gaps) > 0, gaps, [*mamrec, *gpt4rec])
 
 
 def _writer(runs: Runs, model: str) -> list[RunRecord]:
@@ -53,16 +39,13 @@ def _writer(runs: Runs, model: str) -> list[RunRecord]:
     return sorted(records, key=lambda record: int(record.config["seed"]))
 
 
-@statement(
-    "an-untuned-pretrained-ranker-orders-by-place",
-    measures="NDCG@10 among 20 candidates in random order, Gemma 3 270M without tuning minus chance",
-    seeds=(0,),
-    **SCOPE,
-)
+@statement("an-untuned-pretrained-ranker-orders-by-place", seeds=(0,))
 def _untuned(runs: Runs) -> Evidence:
-    """MovieLens 100K, the users whose next film is among SASRec's 20 candidates. With the candidates in the retriever's
-    order the ranker's NDCG@10 is above chance by 0.05 or more; with their order drawn at random it is within 0.02 of
-    chance. The estimate is that of the random order."""
+    """NDCG@10 among 20 candidates in random order, Gemma 3 270M without tuning minus chance.
+
+    MovieLens 100K, the users whose next film is among SASRec's 20 candidates. With the candidates in the
+    retriever's order the ranker's NDCG@10 is above chance by 0.05 or more; with their order drawn at random it is
+    within 0.02 of chance. The estimate is that of the random order."""
     for record in runs.records("llamarec"):
         config = record.config
         mine = record.dataset["name"] == "ml-100k" and config["source"] == "gemma-3-270m"
@@ -85,46 +68,35 @@ def _tuned(runs: Runs, arm: str | None = None) -> list[RunRecord]:
     return records
 
 
-@statement(
-    "no-tuned-ranker-reaches-its-retriever",
-    measures="NDCG@10 of the tuned ranker minus that of its retriever, the best of all runs",
-    seeds=None,
-    **SCOPE,
-)
+@statement("no-tuned-ranker-reaches-its-retriever")
 def _below(runs: Runs) -> Evidence:
-    """Seen items left out. In every run, whatever the method, data set and seed, the tuned ranker's NDCG@10 is below
+    """NDCG@10 of the tuned ranker minus that of its retriever, the best of all runs.
+
+    Seen items left out. In every run, whatever the method, data set and seed, the tuned ranker's NDCG@10 is below
     that of the retriever whose candidates it ranks."""
     records = _tuned(runs)
     gaps = [record.metrics["ndcg@10"] - record.metrics["retriever_ndcg@10"] for record in records]
-    ids = tuple(record.run_id for record in records)
-    return Evidence(max(gaps) < 0, max(gaps), None, None, len(gaps), ids, "runs")
+    return over_runs(max(gaps) < 0, max(gaps), records)
 
 
-@statement(
-    "orpo-by-the-papers-setting-changes-little",
-    measures="NDCG@10 of the ranker after ORPO minus before, the largest change of all runs",
-    seeds=None,
-    **SCOPE,
-)
+@statement("orpo-by-the-papers-setting-changes-little")
 def _little(runs: Runs) -> Evidence:
-    """The paper's setting (rate 5e-6, weight 0.05), on MovieLens 100K, MovieLens 1M and Video Games: in no run does
+    """NDCG@10 of the ranker after ORPO minus before, the largest change of all runs.
+
+    The paper's setting (rate 5e-6, weight 0.05), on MovieLens 100K, MovieLens 1M and Video Games: in no run does
     NDCG@10 change by more than 0.002 in either direction."""
     records = _tuned(runs, "orpo-paper")
     changes = [record.metrics["ndcg@10"] - record.metrics["before_ndcg@10"] for record in records]
     largest = max(changes, key=abs)
-    ids = tuple(record.run_id for record in records)
-    return Evidence(abs(largest) <= 0.002, largest, None, None, len(changes), ids, "runs")
+    return over_runs(abs(largest) <= 0.002, largest, records)
 
 
-@statement(
-    "films-ranker-not-above-popularity",
-    measures="NDCG@10 on MovieLens 1M of the ranker before tuning minus its candidates by popularity",
-    seeds=(0, 1, 2),
-    **SCOPE,
-)
+@statement("films-ranker-not-above-popularity", seeds=(0, 1, 2))
 def _untested(runs: Runs) -> Evidence:
-    """Seen items left out. At each of the three seeds the ranker that ORPO starts from orders its candidates no
-    better than their popularity does."""
+    """NDCG@10 on MovieLens 1M of the ranker before tuning minus its candidates by popularity.
+
+    Seen items left out. At each of the three seeds the ranker that ORPO starts from orders its candidates no better
+    than their popularity does."""
     records = [record for record in _tuned(runs, "orpo-paper") if record.dataset["name"] == "ml-1m"]
     if len(records) < 3:
         raise NotRun("orpo on ml-1m, three seeds")
@@ -169,19 +141,16 @@ def trained(
     return [found[seed] for seed in seeds]
 
 
-def gaps_of(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> list[float]:
-    """Best validation loss of each run of ``a`` minus that of ``b``."""
-    return [x.metrics["best_valid_loss"] - y.metrics["best_valid_loss"] for x, y in zip(a, b, strict=True)]
+def gaps_of(a: Sequence[RunRecord], b: Sequence[RunRecord], metric: str = "best_valid_loss") -> list[float]:
+    """A metric of each run of ``a`` minus that of ``b``."""
+    return [x.metrics[metric] - y.metrics[metric] for x, y in zip(a, b, strict=True)]
 
 
-@statement(
-    "tuned-usgm-is-sgd",
-    measures="best validation loss on MovieLens 100K, tuned USGM minus SGD at rate 1",
-    seeds=SEEDS,
-    **SCOPE,
-)
+@statement("tuned-usgm-is-sgd", seeds=SEEDS)
 def _usgm(runs: Runs) -> Evidence:
-    """2Mamba4Rec, ten epochs, USGM with D = 100 and a first rate of 1, as tuned. At each of the five seeds the two
+    """Best validation loss on MovieLens 100K, tuned USGM minus SGD at rate 1.
+
+    2Mamba4Rec, ten epochs, USGM with D = 100 and a first rate of 1, as tuned. At each of the five seeds the two
     losses differ by less than 0.002, and USGM's H moves by less than 2 % from its first value in each run."""
     pair = trained(runs, USGM), trained(runs, SGD)
     gaps = gaps_of(*pair)
@@ -200,29 +169,21 @@ def _most(runs: Runs) -> float:
     return max(_moved(runs, record) for record in trained(runs, USGM))
 
 
-@value("usgm-loss")
-def _usgm_loss(runs: Runs) -> float:
-    return float(np.mean([record.metrics["best_valid_loss"] for record in trained(runs, USGM)]))
+def mean_of(records: Sequence[RunRecord], metric: str = "best_valid_loss") -> float:
+    """Mean of a metric over runs."""
+    return float(np.mean([record.metrics[metric] for record in records]))
 
 
-@value("sgd-loss")
-def _sgd_loss(runs: Runs) -> float:
-    return float(np.mean([record.metrics["best_valid_loss"] for record in trained(runs, SGD)]))
+value("usgm-loss")(lambda runs: mean_of(trained(runs, USGM)))
+value("sgd-loss")(lambda runs: mean_of(trained(runs, SGD)))
+value("adam-loss")(lambda runs: mean_of(trained(runs, ADAM, 3e-3)))
 
 
-@value("adam-loss")
-def _adam_loss(runs: Runs) -> float:
-    return float(np.mean([record.metrics["best_valid_loss"] for record in trained(runs, ADAM, 3e-3)]))
-
-
-@statement(
-    "tuned-adam-ahead-of-tuned-usgm",
-    measures="best validation loss on MovieLens 100K, tuned USGM minus tuned Adam",
-    seeds=SEEDS,
-    **SCOPE,
-)
+@statement("tuned-adam-ahead-of-tuned-usgm", seeds=SEEDS)
 def _adam(runs: Runs) -> Evidence:
-    """2Mamba4Rec, ten epochs, Adam at a constant 0.003: its loss is lower at each of the five seeds."""
+    """Best validation loss on MovieLens 100K, tuned USGM minus tuned Adam.
+
+    2Mamba4Rec, ten epochs, Adam at a constant 0.003: its loss is lower at each of the five seeds."""
     pair = trained(runs, USGM), trained(runs, ADAM, 3e-3)
     gaps = gaps_of(*pair)
     return over_seeds(min(gaps) > 0, gaps, [*pair[0], *pair[1]])

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pandas as pd
+
 from seqrec_lib.report import benchmarks, kit
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.values import exhibit, value
 
-PARTS = ("kills", "flips", "disk", "two studies", "archives", "fuzz")
 TITLES = {
     "kills": "Killed and started again",
     "flips": "A flipped bit",
@@ -34,45 +35,26 @@ def tried() -> dict[str, Any]:
     return dict(record)
 
 
-def _register(part: str) -> None:
-    name = part.replace(" ", "-")
-
-    @value(f"stress/{name}")
-    def number(runs: Runs) -> int:
-        return sum(int(count["tried"]) for count in tried()["parts"][part])
-
-    @value(f"stress/{name}/held")
-    def held(runs: Runs) -> int:
-        return sum(int(count["held"]) for count in tried()["parts"][part])
+def _count(part: str, key: str, runs: Runs) -> int:
+    return sum(int(count[key]) for count in tried()["parts"][part])
 
 
-for _part in PARTS:
-    _register(_part)
-
-
-@value("stress/form")
-def _form(runs: Runs) -> str:
-    return str(tried()["form"])
-
-
-@value("stress/date")
-def _date(runs: Runs) -> str:
-    return str(tried()["date"])
+for _part in TITLES:
+    _name = f"stress/{_part.replace(' ', '-')}"
+    value(_name)(partial(_count, _part, "tried"))
+    value(f"{_name}/held")(partial(_count, _part, "held"))
+value("stress/form")(lambda runs: str(tried()["form"]))
+value("stress/date")(lambda runs: str(tried()["date"]))
 
 
 @exhibit("stress")
 def _table(runs: Runs) -> Callable[..., Html]:
-    import pandas as pd
-
     rows = [
         {"part": TITLES[part], "kind": count["kind"], "tried": count["tried"] or None, "held": count["held"]}
         | ({"held": None} if "skipped" in count else {})
-        for part in PARTS
+        for part in TITLES
         for count in tried()["parts"][part]
     ]
-    titles = {"part": "What was done", "kind": "To what"}
-    columns = [kit.Column(key, title) for key, title in titles.items()]
-    columns += [
-        kit.Column(key, title, ",.0f", missing="not run") for key, title in (("tried", "Times"), ("held", "Held"))
-    ]
+    columns = [kit.Column("part", "What was done"), kit.Column("kind", "To what")]
+    columns += [kit.Column("tried", "Times", ",.0f"), kit.Column("held", "Held", ",.0f")]
     return partial(kit.table, pd.DataFrame(rows), columns)
