@@ -20,14 +20,7 @@ import numpy as np
 from seqrec_lib.data import files, interactions, own, own_table, readers, simulate, tables, times
 from seqrec_lib.data.download import fetch, locate, missing
 from seqrec_lib.data.files import RawFile
-from seqrec_lib.data.interactions import (
-    Interactions,
-    drop_duplicates,
-    drop_untitled,
-    k_core,
-    statistics,
-    to_sequences,
-)
+from seqrec_lib.data.interactions import Interactions, drop_duplicates, drop_untitled, k_core, statistics, to_sequences
 from seqrec_lib.data.registry import DATASETS, DatasetSpec, Source, get, verification
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError

@@ -124,11 +124,7 @@ def _download(file: RemoteFile, url: str, target: Path, progress: bool) -> None:
     try:
         # pooch hands the downloader a file of its own; the checksum is ours to compare, to keep the bad file.
         pooch.retrieve(
-            url,
-            None,
-            fname=incoming.name,
-            path=target.parent,
-            downloader=ResumingDownloader(part, progress=progress),
+            url, None, fname=incoming.name, path=target.parent, downloader=ResumingDownloader(part, progress=progress)
         )
     except OSError as error:
         raise SeqRecError(f"{url}: {_one_line(error)} (a part already here is kept and resumed)") from error
@@ -192,12 +188,7 @@ def _with_bar(chunks: Iterator[bytes], have: int, total: int | None, url: str, p
     from tqdm.auto import tqdm
 
     with tqdm(
-        total=total,
-        initial=have,
-        unit="B",
-        unit_scale=True,
-        desc=url.rsplit("/", 1)[-1],
-        disable=not progress,
+        total=total, initial=have, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], disable=not progress
     ) as bar:
         for chunk in chunks:
             yield chunk

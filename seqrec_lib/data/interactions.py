@@ -59,11 +59,7 @@ class Interactions:
             return self
         ratings = None if self.ratings is None else self.ratings[keep]
         return replace(
-            self,
-            users=self.users[keep],
-            items=self.items[keep],
-            timestamps=self.timestamps[keep],
-            ratings=ratings,
+            self, users=self.users[keep], items=self.items[keep], timestamps=self.timestamps[keep], ratings=ratings
         )
 
 

@@ -178,11 +178,7 @@ def _amazon_2023(name: str, title: str, category: str, paper: str, counts: tuple
         licence=_AMAZON_LICENCE,
         citation=_AMAZON_2023_CITATION,
         sources=(
-            Source(
-                readers.amazon_2023_json,
-                {"ratings": reviews, "titles": meta},
-                note="raw reviews and metadata",
-            ),
+            Source(readers.amazon_2023_json, {"ratings": reviews, "titles": meta}, note="raw reviews and metadata"),
             Source(
                 readers.amazon_2023_csv,
                 {"ratings": ratings, "titles": meta},
@@ -348,8 +344,7 @@ DATASETS: dict[str, DatasetSpec] = {
                             "Video_Games.json", f"{_AMAZON}/amazon_v2/categoryFiles/Video_Games.json.gz"
                         ),
                         "titles": RemoteFile(
-                            "meta_Video_Games.json",
-                            f"{_AMAZON}/amazon_v2/metaFiles2/meta_Video_Games.json.gz",
+                            "meta_Video_Games.json", f"{_AMAZON}/amazon_v2/metaFiles2/meta_Video_Games.json.gz"
                         ),
                     },
                     note="raw reviews and metadata",

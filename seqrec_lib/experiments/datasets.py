@@ -36,10 +36,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
     "other-formats": {"datasets": ["amazon-2014-beauty", "amazon-2018-video-games", "amazon-2023-video-games"]},
     "simulated": {"datasets": ["demo"]},
 }  # fmt: skip
-RANK_SHARES = (
-    *np.round(np.arange(0.0, 0.1, 0.005), 3).tolist(),
-    *np.round(np.arange(0.1, 1.001, 0.02), 2).tolist(),
-)
+RANK_SHARES = (*np.round(np.arange(0.0, 0.1, 0.005), 3).tolist(), *np.round(np.arange(0.1, 1.001, 0.02), 2).tolist())
 
 
 @dataclass(frozen=True)

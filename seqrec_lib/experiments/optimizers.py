@@ -106,11 +106,7 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
 
 
 def _fit(
-    config: Config,
-    sequences: Sequences,
-    context: Context,
-    trace: _Trace,
-    rule: AdaptiveBatchSize | None,
+    config: Config, sequences: Sequences, context: Context, trace: _Trace, rule: AdaptiveBatchSize | None
 ) -> tuple[SequentialRecommender, TrainingResult]:
     """The model of a configuration, trained; resumes from the context's folder."""
     import torch

@@ -20,12 +20,7 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib.checksums import damage
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import from_user, project_root
-from seqrec_lib.results.record import (
-    RUN_ID,
-    RunRecord,
-    read_record,
-    run_key,
-)
+from seqrec_lib.results.record import RUN_ID, RunRecord, read_record, run_key
 from seqrec_lib.results.tables import describe_table, parse_table, table_bytes
 
 if TYPE_CHECKING:

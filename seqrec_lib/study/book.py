@@ -61,18 +61,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
     documents = stage(root, source, pages, failed)
     shutil.rmtree(fresh, ignore_errors=True)
     log = root / "_build" / "book.log"
-    command = [
-        sys.executable,
-        "-c",
-        BUILD,
-        "build",
-        ".",
-        "--path-output",
-        str(fresh),
-        "-W",
-        "-n",
-        "--keep-going",
-    ]
+    command = [sys.executable, "-c", BUILD, "build", ".", "--path-output", str(fresh), "-W", "-n", "--keep-going"]
     with log.open("wb") as stream:
         done = subprocess.run(command, cwd=source, stdout=stream, stderr=subprocess.STDOUT, check=False)
     html = fresh / "_build" / "html"
