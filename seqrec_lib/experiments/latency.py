@@ -135,13 +135,7 @@ def run(config: Config, context: Context) -> Outcome:
         context.report(f"process {number + 1}/{config.processes}")
         parts.append(run_process(_job(config, number), context.workdir / f"process-{number}"))
     return Outcome(
-        dataset={
-            "name": sequences.name,
-            "n_users": sequences.n_users,
-            "n_items": sequences.n_items,
-            "n_interactions": sequences.n_interactions,
-            "split_sha256": sequences.split_hash,
-        },
+        dataset=sequences.description(),
         metrics=_facts(parts),
         tables={"calls": _calls(parts), "paper": _paper(parts), "batches": _batches(parts, config)},
         environment={"threads": config.threads, "device_type": config.device} | timing_limits(),
