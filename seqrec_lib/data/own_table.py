@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -125,7 +125,13 @@ def _table(separator: str, user: str = "", item: str = "", timestamp: str = "") 
     return Table(separator, user, item, timestamp, labels=str, quotes=True)
 
 
-def find_columns(label: str, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+def find_columns(
+    label: str,
+    names: Sequence[str],
+    given: Mapping[str, str],
+    needed: Sequence[str] = NEEDED,
+    roles: Collection[str] = USUAL.keys(),
+) -> dict[str, str]:
     """The column of each role: the one given, else the only one of a usual name. Optional roles may have none.
 
     Raises:
@@ -135,14 +141,15 @@ def find_columns(label: str, names: Sequence[str], given: Mapping[str, str]) -> 
     {'user': 'userId', 'item': 'movieId', 'timestamp': 'timestamp', 'rating': 'rating'}
     """
     columns: dict[str, str] = {}
-    chosen = {role: given[role] for role in USUAL if role in given}
-    for role in USUAL:
-        if role in NEEDED or chosen.get(role) != "":  # "rating=": not to be read
+    chosen = {role: given[role] for role in roles if role in given}
+    for role in roles:
+        if role in needed or chosen.get(role) != "":  # "rating=": not to be read
             refuse_unknown([chosen[role]] if role in chosen else [], names, f"column of the {role}", label)
-            usual = [name for name in names if _plain(name) in USUAL[role] and name not in chosen.values()]
+            usual = [name for name in names if plain(name) in USUAL[role] and name not in chosen.values()]
             found = [chosen[role]] if role in chosen else usual
-            if len(found) > 1 or (not found and role in NEEDED):
-                raise SeqRecError(f"{label}: {_which(label, role, found, names)}")
+            if len(found) > 1 or (not found and role in needed):
+                optional = "" if role in needed else f", or {role}= for none of them"
+                raise SeqRecError(f"{label}: {_which(label, role, found, names)}{optional}")
             if found:
                 columns[role] = found[0]
     for name in columns.values():
@@ -159,11 +166,11 @@ def _which(label: str, role: str, found: Sequence[str], names: Sequence[str]) ->
             f"{role}=NAME (in a notebook file:{Path(label).name}?{role}=NAME)"
         )
     choices = " or ".join(f"{role}={name}" for name in found)
-    none = "" if role in NEEDED else f", or {role}= for none of them"
-    return f"{len(found)} columns may be the {role}; say which by --columns {choices}{none}"
+    return f"{len(found)} columns may be the {role}; say which by --columns {choices}"
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A column's name as `USUAL` has it."""
     return re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0])  # RecBole writes the type behind a colon
 
 
@@ -273,8 +280,7 @@ class Reading:
                 cells = tables.split_line(line, self.form.table, self.form.names)
                 row = {role: cells[place].decode("utf-8") for role, place in wanted.items()}
             except ValueError as error:
-                problem = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-                self.bad.report(self.raw, number, line, problem)
+                self.bad.report(self.raw, number, line, error)
                 continue
             for role, text in row.items():
                 texts[role].append(text)
@@ -387,13 +393,8 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
         SeqRecError: no clear columns, a bad line that is not skipped, or none of its ids is one of an item.
     """
     names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), {})
-    columns = {}
-    for role in ("item", "title"):
-        given = [options[role]] if options.get(role) in names else []
-        found = given or [name for name in names if _plain(name) in USUAL[role]]
-        if len(found) != 1:
-            raise SeqRecError(f"{raw.label}: {_which(raw.label, role, found, names)}")
-        columns[role] = found[0]
+    given = {role: name for role, name in options.items() if name in names}  # they are of the interactions' file
+    columns = find_columns(raw.label, names, given, ("item", "title"), ("item", "title"))
     texts = csv_titles(raw, columns["item"], columns["title"], str, bad, separator)
     titles = {_as_label(str(label).strip(" \t"), rows.items): title for label, title in texts.items() if title.strip()}
     if titles.keys().isdisjoint(rows.items.tolist()):

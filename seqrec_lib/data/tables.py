@@ -51,9 +51,13 @@ class BadLines:
     remedy: str = "repair the file, or load with strict=False to skip bad lines"
     first: list[str] = field(default_factory=list)
 
-    def report(self, raw: RawFile, line: int, content: bytes | str, problem: str) -> None:
+    def report(self, raw: RawFile, line: int, content: bytes | str, problem: Exception | str) -> None:
         """Count the line; raise SeqRecError in strict mode."""
         self.count += 1
+        if isinstance(problem, KeyError):
+            problem = f"no key {problem.args[0]!r}"
+        elif isinstance(problem, UnicodeError):
+            problem = "text that is not UTF-8"
         if self.strict or len(self.first) < SHOWN:
             text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
             self.first.append(f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}")
@@ -153,18 +157,18 @@ def read_table(raw: RawFile, table: Table, titles: Mapping[int | str, str], bad:
     return columns.finish(titles, table.rating is not None, bad.count)
 
 
-def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...], line: int = 1) -> None:
+def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...]) -> None:
     """Raises SeqRecError where a header lacks a column that is wanted, or has two of one name."""
     for name in filter(None, wanted):
         if name not in names:
             raise SeqRecError(
-                f"{raw.label}, line {line}: the header has no column {name!r}, only {', '.join(names)[:120]!r}; "
+                f"{raw.label}, line 1: the header has no column {name!r}, only {', '.join(names)[:120]!r}; "
                 "check that this is the right file"
             )
     for name in filter(None, names):
         if names.count(name) > 1:
             raise SeqRecError(
-                f"{raw.label}, line {line}: the header has {names.count(name)} columns {name!r}; rename all but one"
+                f"{raw.label}, line 1: the header has {names.count(name)} columns {name!r}; rename all but one"
             )
 
 
@@ -254,8 +258,7 @@ def _parse_lines(
         try:
             yield read_line(line, table, names)
         except ValueError as error:
-            problem = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            bad.report(raw, first + offset, line, problem)
+            bad.report(raw, first + offset, line, error)
 
 
 def read_line(line: bytes, table: Table, names: list[str]) -> Row:
