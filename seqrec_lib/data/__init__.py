@@ -13,10 +13,10 @@ import hashlib
 import os
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from seqrec_lib.checksums import append_sum, ends_in_sum
 from seqrec_lib.data import files, interactions, own, own_table, readers, simulate, tables, times
 from seqrec_lib.data.download import fetch, locate, missing
 from seqrec_lib.data.files import RawFile
@@ -39,7 +39,6 @@ __all__ = [
     "statistics",
     "verification",
 ]
-_DIGEST_BYTES = 2 * hashlib.sha256().digest_size
 
 
 def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool = False) -> Sequences:
@@ -135,7 +134,7 @@ def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
 
 
 def _store(sequences: Sequences, path: Path) -> None:
-    """Write the arrays without pickle, and behind them the digest of file name and arrays, atomically.
+    """Write the arrays without pickle, and behind them the sum of file name and arrays, in one step.
 
     Where that fails, the next load is only slower.
     """
@@ -157,9 +156,7 @@ def _store(sequences: Sequences, path: Path) -> None:
         make_cache("sequences")
         with temporary.open("w+b") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
-            size = stream.tell()
-            stream.seek(0)
-            stream.write(_digest(path, stream, size))
+            append_sum(stream, path.name.encode())
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -170,10 +167,8 @@ def _restore(name: str, path: Path) -> Sequences | None:
     """The cached sequences; None where there are none, or not the very bytes that were written under this name."""
     try:
         with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size - _DIGEST_BYTES
-            if _digest(path, stream, size) != stream.read():
+            if not ends_in_sum(stream, path.name.encode()):
                 return None
-            stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
                 return Sequences(
                     name=name,
@@ -186,15 +181,6 @@ def _restore(name: str, path: Path) -> Sequences | None:
                 )
     except OSError:
         return None
-
-
-def _digest(path: Path, stream: BinaryIO, size: int) -> bytes:
-    """The sha256, in hexadecimal digits, of the file's name and the stream's next ``size`` bytes."""
-    digest = hashlib.sha256(path.name.encode())
-    while size > 0 and (chunk := stream.read(min(size, 1 << 20))):
-        digest.update(chunk)
-        size -= len(chunk)
-    return digest.hexdigest().encode()
 
 
 def _pack(texts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

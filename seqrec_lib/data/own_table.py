@@ -7,7 +7,6 @@ those of `times`, ratings decimal numbers.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,8 +50,7 @@ Texts = dict[str, pa.Array]  # cells by role
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is laid out: all its names, the column of each role that it has, and what separates them ("": it is
-    Parquet)."""
+    """All names of a file's columns, the column of each role that it has, and what separates them ("": Parquet)."""
 
     names: list[str]
     columns: dict[str, str]
@@ -88,9 +86,8 @@ def layout(raw: RawFile, options: Mapping[str, str]) -> Layout:
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SeqRecError(
-            f"{raw.label}, line 1: byte {error.start} is no UTF-8 text; save it as csv in UTF-8"
-        ) from None
+        problem = f"byte {error.start} is no UTF-8 text"
+        raise SeqRecError(f"{raw.label}, line 1: {problem}; save it as csv in UTF-8") from None
     if "\0" in text:
         raise SeqRecError(f"{raw.label} holds zero bytes, as no csv file does; give a csv or Parquet file")
     names, separator = _header(raw, text, options)
@@ -189,11 +186,7 @@ def _damaged(raw: RawFile, error: Exception) -> str:
 
 @dataclass
 class Reading:
-    """One file while it is read: its columns so far, block by block.
-
-    Attributes:
-        other_titles: rows whose title is another than the first of their item.
-    """
+    """One file while it is read: its columns so far, block by block."""
 
     raw: RawFile
     form: Layout
@@ -201,7 +194,7 @@ class Reading:
     bad: BadLines
     columns: Columns = field(default_factory=lambda: Columns(str))
     titles: dict[int | str, str] = field(default_factory=dict)
-    other_titles: int = 0
+    other_titles: int = 0  # rows whose title is another than the first of their item
 
     def read(self) -> Interactions:
         """All rows, in the file's order.
@@ -214,7 +207,7 @@ class Reading:
                 self._take_lines(first, block)
         else:
             for before, texts in self._parquet_blocks():
-                self._take(texts, partial(operator.add, before + 1), partial(_shown_row, texts))
+                self._take(texts, partial(_parquet_row, before, texts))
         self.columns.timestamps = self.clock.finish(self.columns.timestamps)
         rows = self.columns.finish(self.titles, "rating" in self.form.columns, self.bad.count)
         if self.bad.count > len(rows):
@@ -264,14 +257,14 @@ class Reading:
             split = tables.split_block(block, self.form.table, self.form.names, list(self.form.columns.values()))
             self._take({role: split[name].combine_chunks() for role, name in self.form.columns.items()})
         except (pa.ArrowException, ValueError):
-            numbers, lines, texts = self._split(first, block)
-            self._take(texts, numbers.__getitem__, lines.__getitem__)
+            lines, texts = self._split(first, block)
+            self._take(texts, lines.__getitem__)
 
-    def _split(self, first: int, block: bytes) -> tuple[list[int], list[bytes], Texts]:
-        """(numbers, lines, cells by role) of the lines that can be split; the others are reported."""
+    def _split(self, first: int, block: bytes) -> tuple[list[tuple[int, bytes]], Texts]:
+        """(lines with their numbers, cells by role) of the lines that can be split; the others are reported."""
         wanted = {role: self.form.names.index(name) for role, name in self.form.columns.items()}
         texts: dict[str, list[str]] = {role: [] for role in wanted}
-        numbers, lines = [], []
+        lines = []
         for number, line in enumerate(block.split(b"\n"), first):
             line = line.rstrip(b"\r")
             if not line.strip():
@@ -284,9 +277,8 @@ class Reading:
                 continue
             for role, text in row.items():
                 texts[role].append(text)
-            numbers.append(number)
-            lines.append(line)
-        return numbers, lines, {role: pa.array(column, pa.string()) for role, column in texts.items()}
+            lines.append((number, line))
+        return lines, {role: pa.array(column, pa.string()) for role, column in texts.items()}
 
     def _parquet_blocks(self) -> Iterator[tuple[int, Texts]]:
         """(rows before the block, its cells by role)."""
@@ -317,13 +309,9 @@ class Reading:
             column = pa.array(plain, pa.string())
         return column.cast(pa.string()).fill_null("")
 
-    def _take(
-        self,
-        texts: Texts,
-        number: Callable[[int], int] | None = None,
-        content: Callable[[int], bytes | str] = lambda row: "",
-    ) -> None:
-        """Take up rows, and report those that are bad. Raises ValueError for a bad one where rows have no numbers."""
+    def _take(self, texts: Texts, line: Callable[[int], tuple[int, bytes | str]] | None = None) -> None:
+        """Take up rows, and report those that are bad by number and content. Raises ValueError for a bad one where
+        these are not known."""
         labels = {role: pc.utf8_trim(texts[role], " \t") for role in ("user", "item")}
         times, micro, problems = self.clock.read(texts["timestamp"])
         ratings, odd = _ratings(texts["rating"]) if "rating" in texts else (np.full(len(times), np.nan), {})
@@ -332,10 +320,10 @@ class Reading:
             problems |= {int(row): f"an empty {role}" for row in np.flatnonzero(np.asarray(pc.equal(column, "")))}
         keep = np.ones(len(times), bool)
         for row in sorted(problems):
-            if number is None:
+            if line is None:
                 raise ValueError(problems[row])
             keep[row] = False
-            self.bad.report(self.raw, number(row), content(row), problems[row])
+            self.bad.report(self.raw, *line(row), problems[row])
         users, items = (column.filter(pa.array(keep)) for column in labels.values())
         self.columns.append(users, items, times[keep], ratings[keep])
         self.clock.keep(micro)
@@ -405,5 +393,6 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     return replace(rows, titles=titles, skipped=bad.count)
 
 
-def _shown_row(texts: Texts, row: int) -> str:
-    return ",".join(str(column[row].as_py()) for column in texts.values())
+def _parquet_row(before: int, texts: Texts, row: int) -> tuple[int, str]:
+    """(number, content) of a row; ``before``: rows before its block."""
+    return before + 1 + row, ",".join(str(column[row].as_py()) for column in texts.values())

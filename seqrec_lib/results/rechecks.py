@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from seqrec_lib.checksums import write_file
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.results.record import RUN_ID
-from seqrec_lib.results.store import write_file
 
 
 @dataclass(frozen=True)

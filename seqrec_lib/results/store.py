@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqrec_lib.checksums import damage
+from seqrec_lib.checksums import damage, write_file
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import from_user, project_root
 from seqrec_lib.results.record import RUN_ID, RunRecord, read_record, run_key
@@ -302,26 +302,6 @@ def write_run(path: Path, text: str, tables: Mapping[str, bytes]) -> None:
     _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
     for target, blob in files:
         _attempt(target, lambda target=target, blob=blob: write_file(target, blob))
-
-
-def write_file(path: Path, blob: bytes) -> None:
-    """Write a file in one step that outlives a crash: a temporary file, fsync, rename. One writer at a time."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(blob)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the rename itself must reach the disk too
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _attempt(path: Path, action: Any) -> None:
