@@ -50,6 +50,7 @@ SERVICES = (
     "seqrec_lib.errors",
     "seqrec_lib.experiments",
     "seqrec_lib.experiments.base",
+    "seqrec_lib.experiments.dependencies",
     "seqrec_lib.places",
     "seqrec_lib.progress",
     "seqrec_lib.terminal",

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,9 +164,9 @@ def usable_precision(asked: Precision, device: torch.device) -> Precision:
     return asked if fast else "fp32"
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+def matmul_rate(device: torch.device) -> float:
     """FLOP/s of this machine in a 1536^3 matrix product with the threads in use: the best of four."""
-    a = torch.full((1536, 1536), 0.5, device=device, dtype=dtype)  # no random draw: a resumed run must not see one
+    a = torch.full((1536, 1536), 0.5, device=device)  # no random draw: a resumed run must not see one
     best = float("inf")
     for _ in range(4):
         _synchronise(device)
@@ -257,13 +258,8 @@ def train(
         broadcast(list(model.state_dict().values()))
     precision = usable_precision(config.precision, device)
     softmax_dtype = model.item_embedding.weight.dtype if precision == "fp32" else torch.bfloat16
-    optimizer = (
-        make_optimizer(model.parameters())
-        if make_optimizer is not None
-        else torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-    )
+    adamw = partial(torch.optim.AdamW, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimizer = (make_optimizer or adamw)(model.parameters())
     base_rates = [float(group["lr"]) for group in optimizer.param_groups]
     step_module = TrainingStep(model, softmax_dtype)
     share = (accelerator.process_index, accelerator.num_processes)
@@ -372,7 +368,6 @@ def train(
         best_epoch=state.best_epoch,
         best_valid=state.best_valid,
         seconds=sum(entry["seconds"] for entry in state.history),
-        stopped_early=state.epoch < config.epochs,
         samples=state.total_samples,
         precision=precision,
         loop=resident.loop if resident is not None else loop,
