@@ -2,9 +2,8 @@
 
 One run is one (data set, device, threads) with all models and paths (`seqrec_lib.latency.contestants`). It starts
 ``processes`` processes one after another; each times every contestant on the same users in interleaved random blocks,
-does
-its share of the paper's samples, and times batches. Weights are random: what a multiplication costs does not depend on
-the numbers.
+does its share of the paper's samples, and times batches. Weights are random: what a multiplication costs does not
+depend on the numbers.
 
 Tables:
     calls: one row per timed call: ``model``, ``path``, ``process``, ``block``, ``length`` (items read), ``encode``,
@@ -151,7 +150,6 @@ def _job(config: Config, number: int) -> Job:
     twin = TWIN if TWIN in config.models and not cuda else None
     return Job(
         dataset=config.dataset,
-        n_items=0,
         models=tuple(m for m in config.models if not (cuda and m in COUNTED)),
         architectures=config.architectures,
         paths=config.paths or PATHS[config.device],

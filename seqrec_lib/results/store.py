@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,13 +45,11 @@ class RunStore:
 
     def find(self, run_id: str) -> RunRecord | None:
         """The record of a run, or None. Complete beats failed, then the newest wins."""
-        best = self._best(run_id)
-        return best[1] if best else None
+        return self._best(run_id, self.new, self.published)
 
     def find_published(self, run_id: str) -> RunRecord | None:
         """The published record of a run, or None."""
-        best = self._best(run_id, (self.published,))
-        return best[1] if best else None
+        return self._best(run_id, self.published)
 
     def records(
         self, experiment: str | None = None, dataset: str | None = None, bad: list[str] | None = None
@@ -227,14 +225,9 @@ class RunStore:
 
     # Helpers
 
-    def _best(self, run_id: str, folders: Sequence[Path] = ()) -> tuple[Path, RunRecord] | None:
-        found = [
-            (path, read_at(path))
-            for folder in folders or (self.new, self.published)
-            for path in folder.glob(f"*/*/{run_id}.json")
-            if _is_run_file(path, folder)
-        ]
-        return max(found, key=lambda pair: _rank(pair[1])) if found else None
+    def _best(self, run_id: str, *folders: Path) -> RunRecord | None:
+        paths = [(path, folder) for folder in folders for path in folder.glob(f"*/*/{run_id}.json")]
+        return max((read_at(path) for path, folder in paths if _is_run_file(path, folder)), key=_rank, default=None)
 
     def _work(self, run_id: str) -> Path:
         if not RUN_ID.fullmatch(run_id):

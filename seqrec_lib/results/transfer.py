@@ -10,7 +10,7 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +77,7 @@ def publish_runs(
         raise SeqRecError("the tree has uncommitted changes outside results/; commit or stash them, then publish")
     report = Report()
     copies: list[tuple[str, Path, str, dict[str, bytes]]] = []
-    for record in _records_in(store.new, experiment, dataset):
+    for record in RunStore(store.new, store.new).records(experiment, dataset):
         target = store.published / relative_path(record)
         reason = _unpublishable(record, failed, code_here)
         if target.is_file() and read_at(target).complete >= record.complete:
@@ -139,7 +139,7 @@ def export_runs(
     folders = (store.new, store.published) if published else (store.new,)
     found: dict[str, tuple[Path, RunRecord]] = {}
     for folder in folders:
-        for record in _records_in(folder, experiment, dataset):
+        for record in RunStore(folder, folder).records(experiment, dataset):
             known = found.get(record.run_id)
             if known is None or (record.complete, record.finished) > (known[1].complete, known[1].finished):
                 found[record.run_id] = folder, record
@@ -218,7 +218,7 @@ def _by_run(archive: tarfile.TarFile, where: str, report: Report) -> dict[str, d
         match = MEMBER.fullmatch(member.name)
         if match is None:
             if not member.isdir():
-                report.refused.append((_printable(member.name), "not the path of a record or of its table"))
+                report.refused.append((ascii(member.name)[1:-1][:120], "not the path of a record or of its table"))
             continue
         run, table = match["run"], match["table"]
         bound = JSON_LIMIT if table is None else PARQUET_LIMIT
@@ -305,10 +305,6 @@ def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return blob
 
 
-def _records_in(folder: Path, experiment: str | None, dataset: str | None) -> Iterator[RunRecord]:
-    yield from RunStore(folder, folder).records(experiment, dataset)
-
-
 def _table_bytes(path: Path, record: RunRecord) -> dict[str, bytes]:
     try:
         return {name: table_path(path, name).read_bytes() for name in record.tables}
@@ -320,7 +316,3 @@ def _add(archive: tarfile.TarFile, name: Path, blob: bytes) -> None:
     member = tarfile.TarInfo(name.as_posix())
     member.size, member.mode = len(blob), 0o644
     archive.addfile(member, io.BytesIO(blob))
-
-
-def _printable(name: str) -> str:
-    return ascii(name)[1:-1][:120]
