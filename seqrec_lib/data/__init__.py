@@ -1,9 +1,8 @@
 """Data: from the name of a data set to its sequences.
 
-``load("ml-1m")`` finds or downloads the raw files, reads them, filters to the 5-core and returns
-``Sequences``. The processed arrays are cached, keyed by the checksums of the raw files and by the code
-that processes them, so that a stale result is never read; a checksum of the cache file itself keeps a damaged one
-from being read.
+``load("ml-1m")`` finds or downloads the raw files, reads them, filters to the 5-core and returns ``Sequences``. The
+processed arrays are cached, keyed by the checksums of the raw files and by the code that processes them, so that a
+stale result is never read; a checksum of the cache file itself keeps a damaged one from being read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The demo data set: made-up people watch made-up films. No download, no real user, title or rating.
 
-What a person watches next is a draw from a mixture of three habits, so that there is something to learn
-at each range:
+What a person watches next is a draw from a mixture of three habits, so that there is something to learn at each range:
 
 - *follow on* (``FOLLOW``): the sequel of the last film, or one of its few usual followers: order, seen by
   a Markov chain;

@@ -1,5 +1,4 @@
-"""What a data set is like: Table 4's counts, how long histories are, how popularity is spread, how often
-time ties.
+"""What a data set is like: Table 4's counts, how long histories are, how popularity is spread, how often time ties.
 
 One run describes one data set. Its record holds numbers only, never a title or a row of the data: counts
 and shares as metrics, the distribution of lengths and of popularity as two small tables.

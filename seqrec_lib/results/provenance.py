@@ -85,8 +85,7 @@ def cpu_model() -> str:
 
 
 def gpu_name() -> str | None:
-    """Name of the first CUDA device, or None; None as well while torch is not loaded, as nothing then used
-    it."""
+    """Name of the first CUDA device, or None; None as well while torch is not loaded, as nothing then used it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -1,5 +1,4 @@
-"""Run records: what one run of an experiment was, gave, cost and ran on, as a small JSON file that is
-checked.
+"""Run records: what one run of an experiment was, gave, cost and ran on, as a small JSON file that is checked.
 
 A record is written once and read by everything else: tables, figures, pages. Its run id is a hash of all
 that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, the
@@ -120,8 +119,7 @@ def canonical_json(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with NumPy and torch scalars as Python numbers, arrays and tuples as lists, dataclasses as
-    dicts.
+    """``value`` with NumPy and torch scalars as Python numbers, arrays and tuples as lists, dataclasses as dicts.
 
     A dataclass's field with ``metadata=ADDED_LATER`` is left out while it has its default: runs from before there was
     such a field keep their ids.

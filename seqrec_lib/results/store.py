@@ -54,8 +54,7 @@ class RunStore:
     def records(
         self, experiment: str | None = None, dataset: str | None = None, bad: list[str] | None = None
     ) -> list[RunRecord]:
-        """Records of both folders, one per run (the best, as `find` has it), by experiment, data set and
-        start.
+        """Records of both folders, one per run (the best, as `find` has it), by experiment, data set and start.
 
         Args:
             bad: takes a line on each file that is no record; without it, the first one is an error.
@@ -288,8 +287,7 @@ def check_key(record: RunRecord, where: str) -> None:
 def write_run(path: Path, text: str, tables: Mapping[str, bytes]) -> None:
     """Write tables, then the record, each by a temporary file, fsync and rename.
 
-    The temporary names are fixed (the caller holds the run's lock), so what a kill leaves is overwritten
-    later.
+    The temporary names are fixed (the caller holds the run's lock), so what a kill leaves is overwritten later.
     """
     files = [(table_path(path, name), blob) for name, blob in tables.items()] + [(path, text.encode())]
     _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))

@@ -208,8 +208,7 @@ def import_runs(store: RunStore, path: Path | str) -> Report:
 
 
 def _by_run(archive: tarfile.TarFile, where: str, report: Report) -> dict[str, dict[str | None, tarfile.TarInfo]]:
-    """Members by run and table name (None: the record itself); what does not fit the layout is refused by
-    name."""
+    """Members by run and table name (None: the record itself); what does not fit the layout is refused by name."""
     runs: dict[str, dict[str | None, tarfile.TarInfo]] = {}
     broken: set[str] = set()
     for count, member in enumerate(archive):

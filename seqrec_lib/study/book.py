@@ -1,8 +1,7 @@
 """From executed notebooks to the book: stage them with book/ in ``_build/source``, then build there.
 
-Two executed copies of one notebook must not share a title or a label, so the data set's name is filled into
-both while staging. The book is built in a fresh folder and takes the old one's place only when the build has
-succeeded.
+Two executed copies of one notebook must not share a title or a label, so the data set's name is filled into both while
+staging. The book is built in a fresh folder and takes the old one's place only when the build has succeeded.
 """
 
 from __future__ import annotations
@@ -95,8 +94,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
 
 
 def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> list[str]:
-    """Fill ``source`` with the book's sources; returns the names of its documents, as the table of contents
-    has them.
+    """Fill ``source`` with the book's sources; returns the names of its documents, as the table of contents has them.
 
     Raises:
         SeqRecError: a chapter says what published runs do not bear out, or a page was not executed.

@@ -1,8 +1,6 @@
-"""Executing one page: papermill in a process of its own, its progress passed on, its failure told in one
-line.
+"""Executing one page: papermill in a process of its own, its progress passed on, its failure told in one line.
 
-The executed copy is written to ``_build/executed`` after each cell, so it also shows where a failed one
-stopped.
+The executed copy is written to ``_build/executed`` after each cell, so it also shows where a failed one stopped.
 """
 
 from __future__ import annotations

@@ -81,8 +81,7 @@ class Study:
 
 @dataclass
 class Result:
-    """What a study did: failed notebooks, failed runs (described), and the book's first page, or None: not
-    built."""
+    """What a study did: failed notebooks, failed runs (described), and the book's first page, or None: not built."""
 
     failures: list[Failure] = field(default_factory=list)
     failed_runs: list[str] = field(default_factory=list)
