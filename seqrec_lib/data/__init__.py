@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import warnings
 from pathlib import Path
@@ -137,16 +138,12 @@ def _store(sequences: Sequences, path: Path) -> None:
 
     Where that fails, the next load is only slower.
     """
-    titles, title_ends = _pack(sequences.titles)
-    labels, label_ends = _pack(sequences.item_labels)
+    texts = json.dumps([sequences.titles, sequences.item_labels]).encode()
     arrays = {
         "items": sequences.items,
         "offsets": sequences.offsets,
         "timestamps": sequences.timestamps,
-        "titles": titles,
-        "title_ends": title_ends,
-        "labels": labels,
-        "label_ends": label_ends,
+        "texts": np.frombuffer(texts, np.uint8),
     }
     if sequences.ratings is not None:
         arrays["ratings"] = sequences.ratings
@@ -169,24 +166,15 @@ def _restore(name: str, path: Path) -> Sequences | None:
             if not ends_in_sum(stream, path.name.encode()):
                 return None
             with np.load(stream, allow_pickle=False) as arrays:
+                titles, labels = map(tuple, json.loads(arrays["texts"].tobytes()))
                 return Sequences(
                     name=name,
                     items=arrays["items"],
                     offsets=arrays["offsets"],
                     timestamps=arrays["timestamps"],
                     ratings=arrays.get("ratings"),
-                    titles=_unpack(arrays["titles"], arrays["title_ends"]),
-                    item_labels=_unpack(arrays["labels"], arrays["label_ends"]),
+                    titles=titles,
+                    item_labels=labels,
                 )
     except OSError:
         return None
-
-
-def _pack(texts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    encoded = [text.encode() for text in texts]
-    return np.frombuffer(b"".join(encoded), dtype=np.uint8), np.cumsum([len(text) for text in encoded])
-
-
-def _unpack(data: np.ndarray, ends: np.ndarray) -> tuple[str, ...]:
-    raw, starts = data.tobytes(), [0, *ends[:-1].tolist()]
-    return tuple(raw[start:end].decode() for start, end in zip(starts, ends.tolist(), strict=True))

@@ -110,17 +110,11 @@ def drop_untitled(interactions: Interactions) -> Interactions:
 
 def drop_duplicates(interactions: Interactions) -> Interactions:
     """Drop exact repetitions of (user, item, timestamp), keeping the first; other repeated pairs stay."""
-    users, _ = encode(interactions.users)
-    items, _ = encode(interactions.items)
-    times = interactions.timestamps
-    order = np.lexsort((times, items, users))  # stable: the first of equal rows in file order comes first
-    same = np.zeros(len(order), dtype=bool)
-    for column in (users, items, times):
-        ordered = column[order]
-        equal = ordered[1:] == ordered[:-1]
-        same[1:] = equal if column is users else same[1:] & equal
-    keep = np.ones(len(order), dtype=bool)
-    keep[order[same]] = False
+    users, items = (encode(labels)[0] for labels in (interactions.users, interactions.items))
+    columns = {"user": users, "item": items, "time": interactions.timestamps}
+    rows = pa.table(columns | {"row": np.arange(len(users))}).group_by([*columns]).aggregate([("row", "min")])
+    keep = np.zeros(len(users), dtype=bool)
+    keep[rows["row_min"].to_numpy()] = True
     return interactions.select(keep)
 
 

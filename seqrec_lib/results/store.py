@@ -64,17 +64,15 @@ class RunStore:
         """
         best: dict[str, RunRecord] = {}
         for folder in (self.new, self.published):
-            for path in sorted(folder.glob(f"{experiment or '*'}/{dataset or '*'}/*.json")):
-                if _is_run_file(path, folder):
-                    try:
-                        record = read_at(path)
-                    except SeqRecError as error:
-                        if bad is None:
-                            raise
-                        bad.append(str(error))
-                        continue
-                    known = best.get(record.run_id)
-                    best[record.run_id] = record if known is None else max(known, record, key=_rank)
+            for path in sorted(folder.glob(f"{experiment or '[!.]*'}/{dataset or '[!.]*'}/[!.]*.json")):
+                try:
+                    record = read_at(path)
+                except SeqRecError as error:
+                    if bad is None:
+                        raise
+                    bad.append(str(error))
+                    continue
+                best[record.run_id] = max(best.get(record.run_id, record), record, key=_rank)
         return sorted(best.values(), key=lambda r: (r.experiment, r.dataset["name"], r.started, r.run_id))
 
     def table(self, record: RunRecord, name: str) -> pa.Table:
@@ -225,8 +223,8 @@ class RunStore:
     # Helpers
 
     def _best(self, run_id: str, *folders: Path) -> RunRecord | None:
-        paths = [(path, folder) for folder in folders for path in folder.glob(f"*/*/{run_id}.json")]
-        return max((read_at(path) for path, folder in paths if _is_run_file(path, folder)), key=_rank, default=None)
+        paths = [path for folder in folders for path in folder.glob(f"[!.]*/[!.]*/{run_id}.json")]
+        return max(map(read_at, paths), key=_rank, default=None)
 
     def _work(self, run_id: str) -> Path:
         if not RUN_ID.fullmatch(run_id):
@@ -301,10 +299,6 @@ def _attempt(path: Path, action: Any) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise SeqRecError(f"cannot write {path}: {reason}; free space or permit writing, then repeat") from None
-
-
-def _is_run_file(path: Path, folder: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _rank(record: RunRecord) -> tuple[bool, str]:

@@ -136,25 +136,20 @@ def export_runs(
         SeqRecError: nothing matches, or the file cannot be written.
     """
     path = Path(path)
-    folders = (store.new, store.published) if published else (store.new,)
-    found: dict[str, tuple[Path, RunRecord]] = {}
-    for folder in folders:
-        for record in RunStore(folder, folder).records(experiment, dataset):
-            known = found.get(record.run_id)
-            if known is None or (record.complete, record.finished) > (known[1].complete, known[1].finished):
-                found[record.run_id] = folder, record
+    source = store if published else RunStore(store.new, store.new)
+    records = {relative_path(record): record for record in source.records(experiment, dataset)}
     check_target(path)
-    if not found:
+    if not records:
         wanted = " ".join(filter(None, [experiment, dataset])) or "new"
-        raise SeqRecError(f"no run to export ({wanted}) in {' or '.join(map(str, folders))}; see `seqrec status`")
+        folders = f"{store.new} or {store.published}" if published else store.new
+        raise SeqRecError(f"no run to export ({wanted}) in {folders}; see `seqrec status`")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may export to the same path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as archive:
-            for folder, record in sorted(found.values(), key=lambda pair: relative_path(pair[1]).as_posix()):
-                name = relative_path(record)
+            for name, record in sorted(records.items(), key=lambda pair: pair[0].as_posix()):
                 _add(archive, name, record.to_json().encode())
-                for table, blob in _table_bytes(folder / name, record).items():
+                for table, blob in _table_bytes(source.path(record), record).items():
                     _add(archive, table_path(name, table), blob)
         os.replace(temporary, path)
     except OSError as error:
@@ -162,7 +157,7 @@ def export_runs(
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return Report(added=sorted(found))
+    return Report(added=sorted(record.run_id for record in records.values()))
 
 
 def check_target(path: Path) -> None:
