@@ -65,11 +65,11 @@ def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool =
     return sequences
 
 
-def read(name: str, *, strict: bool = True, progress: bool = False) -> Interactions:
+def read(name: str) -> Interactions:
     """The rows of a data set as its files have them: not cleaned, filtered or ordered. Raises as ``load`` does."""
     spec = get(name)
-    source, raw = fetch(spec, progress=progress) if spec.sources else (None, {})
-    return _read(spec, source, raw, strict)
+    source, raw = fetch(spec) if spec.sources else (None, {})
+    return _read(spec, source, raw, True)
 
 
 def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:

@@ -148,24 +148,15 @@ def _job(config: Config, number: int) -> Job:
     cuda = config.device == "cuda"
     share = config.samples // config.processes + (number < config.samples % config.processes)
     twin = TWIN if TWIN in config.models and not cuda else None
+    same = ("dataset", "architectures", "max_length", "k", "threads", "device", "blocks", "block_users", "sample_users")
     return Job(
-        dataset=config.dataset,
+        **{name: getattr(config, name) for name in (*same, "batches", "batch_rounds")},
         models=tuple(m for m in config.models if not (cuda and m in COUNTED)),
-        architectures=config.architectures,
         paths=config.paths or PATHS[config.device],
         twin=twin,
-        max_length=config.max_length,
-        k=config.k,
-        threads=config.threads,
-        device=config.device,
         seed=1000 * config.seed + number,
-        blocks=config.blocks,
-        block_users=config.block_users,
         samples=share,
-        sample_users=config.sample_users,
         sample_paths=("eager", "graph") if cuda else ("module", "served"),
-        batches=config.batches,
-        batch_rounds=config.batch_rounds,
         memory=number == 0,
     )
 

@@ -265,12 +265,8 @@ def _state(optimizer: torch.optim.Optimizer | None) -> dict[str, float]:
 
     if not isinstance(optimizer, UniversalSGM):
         return {}
-    return {
-        "H": float(optimizer.H),
-        "D": float(optimizer.D),
-        "r": float(optimizer.r),
-        "beta": float(optimizer.beta_hat),
-    }
+    seen = {"H": optimizer.H, "D": optimizer.D, "r": optimizer.r, "beta": optimizer.beta_hat}
+    return {name: float(value) for name, value in seen.items()}
 
 
 def _decisions(rule: AdaptiveBatchSize | None) -> dict[str, float | None]:

@@ -1,8 +1,8 @@
 """Run records: what one run of an experiment was, gave, cost and ran on, as a small JSON file that is checked.
 
 A record is written once and read by everything else: tables, figures, pages. Its run id is a hash of all
-that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, the
-message can name file and field in the reader's words, and reading records needs no further package.
+that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, and the
+message can name file and field in the reader's words.
 `RunStore` (store.py) keeps records.
 """
 

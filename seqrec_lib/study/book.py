@@ -27,7 +27,7 @@ from seqrec_lib.report.html_check import check_html
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import live_model
-from seqrec_lib.study.sections import without_empty_sections
+from seqrec_lib.study.sections import text_of, without_empty_sections
 from seqrec_lib.study.weight import slim
 from seqrec_lib.study.yaml_files import read_yaml
 from seqrec_lib.validation import read_json
@@ -189,7 +189,7 @@ def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
     for cell in notebook["cells"]:
         cell = dict(cell, metadata=_map_text(cell["metadata"], lambda text: _replace(text, words)))
         if cell["cell_type"] == "markdown":
-            cell["source"] = _replace(_source(cell), words)
+            cell["source"] = _replace(text_of(cell["source"]), words)
         cells.append(_folded(cell, dataset))
     if dataset:
         labels = _labels(cells)
@@ -211,7 +211,7 @@ def _folded(cell: dict[str, Any], dataset: str | None) -> dict[str, Any]:
         tags = [*tags, "hide-input"]
     if cell["cell_type"] != "code" or "hide-input" not in tags:
         return cell
-    source = _source(cell)
+    source = text_of(cell["source"])
     if "injected-parameters" in tags:
         inside = "this page's parameters"
     elif "parameters" in tags:
@@ -265,13 +265,9 @@ def _words(dataset: str | None) -> dict[str, str]:
     return {"dataset": dataset, "dataset_title": dataset_name(dataset)}
 
 
-def _source(cell: Mapping[str, Any]) -> str:
-    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
-
-
 def _failed_page(notebook: Path, page: Page, reason: str) -> str:
     cells = read_json(notebook, "restore the notebook")["cells"]
-    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in _source(cell).splitlines()]
+    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in text_of(cell["source"]).splitlines()]
     heading = next((line for line in lines if line.startswith("# ")), f"# {page.name}")
     title = _replace(heading, _words(page.dataset))
     return f"{title}\n\nThis page's notebook failed, so it shows no results:\n\n```text\n{reason}\n```\n"
