@@ -86,7 +86,6 @@ class DatasetSpec:
     counts: tuple[int, int, int] | None = None
     split_hash: str | None = None
     paper: str | None = None
-    timestamp_unit: Literal["s", "ms"] = "s"
     notes: str = ""
     order: Order = "true"
     orders: Mapping[Order, str | None] = field(default_factory=dict)
@@ -161,7 +160,6 @@ def _amazon_2023(name: str, title: str, category: str, paper: str, counts: tuple
         folders=(f"amazon-2023-{category}", f"amazon_2023_{category}", category),
         counts=counts,
         paper=paper,
-        timestamp_unit="ms",
         notes=(
             "The paper's counts come from the raw reviews, with repeated (user, item) pairs kept; the "
             "published csv keeps only the earliest of a pair, so its 5-core is smaller and its split hash "

@@ -106,7 +106,7 @@ def simulate_coverage(repetitions: int = 120, calls: int = 300, seed: int = 0) -
     """
     rng = np.random.default_rng(seed)
     true_mean = np.exp(0.15**2 / 2) * (0.97 + 0.03 * 4.0)
-    true_median = _true_median()
+    true_median = float(np.median(_simulated(np.random.default_rng(2**20), 10**6)))
     held = np.zeros(3)
     for repetition in range(repetitions):
         times = _simulated(rng, calls)
@@ -125,8 +125,3 @@ def simulate_coverage(repetitions: int = 120, calls: int = 300, seed: int = 0) -
 def _simulated(rng: np.random.Generator, n: int) -> np.ndarray:
     slow = rng.random(n) < 0.03
     return np.exp(0.15 * rng.standard_normal(n)) * np.where(slow, rng.uniform(2.0, 6.0, n), 1.0)
-
-
-def _true_median() -> float:
-    """The median of the mixture, from a million draws of its own."""
-    return float(np.median(_simulated(np.random.default_rng(2**20), 10**6)))

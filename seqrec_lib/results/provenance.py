@@ -17,17 +17,8 @@ from seqrec_lib.results.limits import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
-    "torch",
-    "numpy",
-    "pandas",
-    "scipy",
-    "pyarrow",
-    "transformers",
-    "peft",
-    "trl",
-    "datasets",
-    "accelerate",
-    "papermill",
+    *("torch", "numpy", "pandas", "scipy", "pyarrow"),
+    *("transformers", "peft", "trl", "datasets", "accelerate", "papermill"),
 )
 KERNELS = ("mamba-ssm", "causal-conv1d")
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")

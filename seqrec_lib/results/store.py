@@ -139,9 +139,11 @@ class RunStore:
         check_key(record, f"run {record.run_id}")
         path = self.new / relative_path(record)
         with self.lock(record.run_id):
-            replaces = again and record.complete
-            if not replaces and path.is_file() and (known := read_at(path)).complete and is_same_work(known, record):
-                return False
+            known = read_at(path) if path.is_file() else None
+            if known is not None and known.complete and not (again and record.complete):
+                split = "split_sha256"
+                if (known.code, known.dataset.get(split)) == (record.code, record.dataset.get(split)):
+                    return False
             write_run(path, text, tables)
             if record.complete:
                 self._clear(record.run_id)
@@ -265,12 +267,6 @@ def read_at(path: Path) -> RunRecord:
         raise SeqRecError(f"{path}: the record is that of {relative_path(record)}; move the file there or delete it")
     check_key(record, str(path))
     return record
-
-
-def is_same_work(one: RunRecord, other: RunRecord) -> bool:
-    """Whether two records of one run come from the same code and the same data."""
-    split = "split_sha256"
-    return (one.code, one.dataset.get(split)) == (other.code, other.dataset.get(split))
 
 
 def check_key(record: RunRecord, where: str) -> None:
