@@ -211,16 +211,10 @@ class RunStore:
 
     def is_locked(self, run_id: str) -> bool:
         """Whether another process or thread holds the run at this moment."""
-        from filelock import Timeout
-
-        lock = self._lock(run_id)
-        if lock.is_locked:
+        if self._lock(run_id).is_locked:
             return False
-        try:
-            with lock.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
+        with self.lock(run_id, wait=False) as held:
+            return not held
 
     # Helpers
 
