@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections import Counter
-from types import TracebackType
 from typing import Any
 
 from seqrec_lib.terminal import escape
@@ -44,9 +43,7 @@ class Reporter:
     def __enter__(self) -> Reporter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
         if self.counts.keys() - {"read"}:
             self.line(self.summary())

@@ -29,15 +29,7 @@ from accelerate.utils import broadcast
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_lib.data.sequences import (
-    Sequences,
-    Windows,
-    batches_by_step,
-    bucketed_batches,
-    cut_windows,
-    padding_share,
-    prefixes,
-)
+from seqrec_lib.data.sequences import Sequences, batches_by_step, bucketed_batches, cut_windows, padding_share, prefixes
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import gather_histories, rank_split
 from seqrec_lib.models.base import SequentialRecommender
@@ -105,8 +97,8 @@ class _Batches:
         chosen = self.batches[step][rank::world]  # its windows are ordered by length: the shares are alike
         if not len(chosen):
             return None
-        windows = Windows(*(x[chosen] for x in (self.windows.start, self.windows.fresh, self.windows.stop)))
-        start, fresh, stop = (torch.from_numpy(x).to(self.device) for x in (windows.start, windows.fresh, windows.stop))
+        of_windows = (self.windows.start, self.windows.fresh, self.windows.stop)
+        start, fresh, stop = (torch.from_numpy(x[chosen]).to(self.device) for x in of_windows)
         items, lengths = gather_histories(self.items, start, stop, None)
         position = start.unsqueeze(1) + torch.arange(items.shape[1], device=self.device)
         trained = (position >= fresh.unsqueeze(1)) & (position < stop.unsqueeze(1))
