@@ -33,18 +33,39 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True)
+class Labels:
+    """A column of text: ``names`` holds each label once, ``codes`` (n,) int32 say which one a row has.
+
+    24 million rows of reviews by 11 million users then take 4 bytes a row and each name once, and no Python object.
+    """
+
+    codes: np.ndarray
+    names: pa.LargeStringArray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: np.ndarray) -> Labels:
+        return Labels(self.codes[rows], self.names)
+
+    def tolist(self) -> list[str]:
+        """The label of each row."""
+        return self.names.take(pa.array(self.codes)).to_pylist()
+
+
+@dataclass(frozen=True)
 class Interactions:
     """Rows of a raw file, in file order.
 
-    users, items: (n,) raw labels: int64, or object arrays of str
+    users, items: (n,) raw labels: numbers (int64) or text
     timestamps: (n,) int64, in the source's unit
     ratings: (n,) float32, or None where the source has none
     titles: raw item label -> title; labels without a title are missing or map to ""
     skipped: malformed lines that were left out (``strict=False``)
     """
 
-    users: np.ndarray
-    items: np.ndarray
+    users: np.ndarray | Labels
+    items: np.ndarray | Labels
     timestamps: np.ndarray
     ratings: np.ndarray | None
     titles: Mapping[int | str, str]
@@ -89,8 +110,7 @@ def core_rounds(interactions: Interactions, k: int = 5) -> list[tuple[int, int, 
 
 def _core(interactions: Interactions, k: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """The rows of the k-core, and the counts at first and after each round that removed something."""
-    users, _ = encode(interactions.users)
-    items, _ = encode(interactions.items)
+    users, items = codes_of(interactions.users), codes_of(interactions.items)
     keep, rounds = np.arange(len(interactions)), []
     while True:
         of_users, of_items = np.bincount(users[keep]), np.bincount(items[keep])
@@ -110,7 +130,7 @@ def drop_untitled(interactions: Interactions) -> Interactions:
 
 def drop_duplicates(interactions: Interactions) -> Interactions:
     """Drop exact repetitions of (user, item, timestamp), keeping the first; other repeated pairs stay."""
-    users, items = (encode(labels)[0] for labels in (interactions.users, interactions.items))
+    users, items = codes_of(interactions.users), codes_of(interactions.items)
     columns = {"user": users, "item": items, "time": interactions.timestamps}
     rows = pa.table(columns | {"row": np.arange(len(users))}).group_by([*columns]).aggregate([("row", "min")])
     keep = np.zeros(len(users), dtype=bool)
@@ -234,10 +254,18 @@ def gini(counts: np.ndarray) -> float:
     return float(2 * (ranks * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
 
 
-def encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(codes, distinct labels in order of appearance), by hashing: much faster than sorting strings."""
-    kind = pa.large_string() if labels.dtype == object else None
-    array = pa.array(labels, type=kind)
+def codes_of(labels: np.ndarray | Labels) -> np.ndarray:
+    """(n,) numbers from 0, equal for equal labels; not all of them need occur."""
+    return labels.codes if isinstance(labels, Labels) else encode(labels)[0]
+
+
+def encode(labels: np.ndarray | Labels) -> tuple[np.ndarray, np.ndarray]:
+    """(codes, the distinct labels that occur), by hashing: much faster than sorting strings."""
+    if isinstance(labels, Labels):
+        occurs = np.bincount(labels.codes, minlength=len(labels.names)) > 0
+        renumbered = np.cumsum(occurs) - 1
+        return renumbered[labels.codes], labels.names.filter(pa.array(occurs)).to_numpy(zero_copy_only=False)
+    array = pa.array(labels, type=pa.large_string() if labels.dtype == object else None)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     encoded = array.dictionary_encode()
@@ -245,7 +273,7 @@ def encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return codes, encoded.dictionary.to_numpy(zero_copy_only=False)
 
 
-def _sorted_encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sorted_encode(labels: np.ndarray | Labels) -> tuple[np.ndarray, np.ndarray]:
     """(ranks of the labels in sorted order, the distinct labels sorted)."""
     codes, distinct = encode(labels)
     order = np.argsort(distinct, kind="stable")

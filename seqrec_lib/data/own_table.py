@@ -362,16 +362,16 @@ def _with_numbers(rows: Interactions) -> Interactions:
     return replace(rows, users=_as_numbers(rows.users), items=items, titles=titles)
 
 
-def _as_numbers(labels: np.ndarray) -> np.ndarray:
+def _as_numbers(labels: np.ndarray | interactions.Labels) -> np.ndarray | interactions.Labels:
     codes, distinct = interactions.encode(labels)
     if not all(map(_NUMBER.fullmatch, distinct)):
         return labels
     return np.array([int(label) for label in distinct], np.int64)[codes]
 
 
-def _as_label(text: str, items: np.ndarray) -> int | str:
+def _as_label(text: str, items: np.ndarray | interactions.Labels) -> int | str:
     """An item's id as ``items`` has them; one that none of them can be stays text."""
-    return int(text) if items.dtype != object and _NUMBER.fullmatch(text) else text
+    return int(text) if isinstance(items, np.ndarray) and _NUMBER.fullmatch(text) else text
 
 
 def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], bad: BadLines) -> Interactions:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from seqrec_lib.data.files import RawFile
-from seqrec_lib.data.interactions import Interactions
+from seqrec_lib.data.interactions import Interactions, encode
 from seqrec_lib.data.tables import REAL, BadLines, Columns, Row, Table, check_header, integer, read_table, real
 
 Files = Mapping[str, RawFile]
@@ -134,8 +134,7 @@ def _json_reviews(files: Files, strict: bool, *, keys: tuple[str, str, str, str]
             columns.append_rows(rows)
             rows.clear()
     columns.append_rows(rows)
-    titles = json_titles(files["titles"], item_key, set(columns.interned), bad)
-    return columns.finish(titles, True, bad.count)
+    return _with_json_titles(columns.finish({}, True, 0), files["titles"], item_key, bad)
 
 
 def _literal(line: bytes) -> dict[str, Any]:
@@ -211,5 +210,9 @@ def amazon_2023_csv(files: Files, strict: bool) -> Interactions:
     bad = BadLines(strict)
     table = Table(",", "user_id", "parent_asin", "timestamp", "rating", labels=str)
     rows = read_table(files["ratings"], table, {}, bad)
-    titles = json_titles(files["titles"], "parent_asin", set(rows.items.tolist()), bad)
+    return _with_json_titles(rows, files["titles"], "parent_asin", bad)
+
+
+def _with_json_titles(rows: Interactions, metadata: RawFile, key: str, bad: BadLines) -> Interactions:
+    titles = json_titles(metadata, key, set(encode(rows.items)[1]), bad)
     return replace(rows, titles=titles, skipped=bad.count)
