@@ -69,8 +69,7 @@ def give_numba_a_cache() -> None:
 
 
 def project_root() -> Path:
-    """The nearest folder at or above the working folder that holds study.yml; else the one that holds this
-    package."""
+    """The nearest folder at or above the working folder that holds study.yml; else the one that holds this package."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / MARK).is_file() and (folder / "notebooks").is_dir():

@@ -91,9 +91,7 @@ def try_mixer(
             training,
             Path(folder),
             accelerator=make_accelerator("cpu"),
-            listen=lambda at: reporter.report_share(
-                (at.epoch - 1 + at.step / at.steps) / at.epochs, f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.3f}"
-            ),
+            listen=lambda progress: reporter.report_share(progress.share, str(progress)),
             report=reporter.report,
         )
         seconds = time.perf_counter() - start

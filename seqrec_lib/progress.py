@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections import Counter
-from types import TracebackType
 from typing import Any
 
 from seqrec_lib.terminal import escape
@@ -44,9 +43,7 @@ class Reporter:
     def __enter__(self) -> Reporter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
         if self.counts.keys() - {"read"}:
             self.line(self.summary())
@@ -89,25 +86,18 @@ class Reporter:
         done = share - self._from
         left = (present - self._since) * (1 - share) / done if done > 0 else None
         text = f"{self._label}: {text}, {share:.0%}" + (f", {duration(left)} left" if left is not None else "")
-        if not live:
-            self._pass(text, passing=True)
-            return
-        text = escape(text)
-        if self._notebook:
-            self._display([*self._lines, text])
-        else:
-            self._rewrite(text)
+        self._pass(text, passing=True, filed=not live)
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self._stop()
         self._pass(text, passing=False)
 
-    def _pass(self, text: str, *, passing: bool) -> None:
+    def _pass(self, text: str, *, passing: bool, filed: bool = True) -> None:
         if not self.enabled:
             return
         text = escape(text)
-        if self._file:
+        if self._file and filed:
             with open(self._file, "a", encoding="utf-8") as stream:
                 stream.write(f"{text}\n")
         if self._notebook:

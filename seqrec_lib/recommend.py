@@ -131,12 +131,7 @@ def history_of(user: str, sequences: Sequences) -> list[int]:
 
 
 def _recommender(
-    dataset: str,
-    model: str,
-    sequences: Sequences,
-    store: RunStore | None,
-    train: bool,
-    report: Callable[[str], None],
+    dataset: str, model: str, sequences: Sequences, store: RunStore | None, train: bool, report: Callable[[str], None]
 ) -> Recommender:
     if model in COUNTED:
         return load_class(model)(sequences)

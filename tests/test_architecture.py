@@ -1,4 +1,4 @@
-"""The import graph of `seqrec_lib`: no circle, and an import within a function only where it has a reason.
+"""The import graph of `seqrec_lib`: no circle, nothing upwards, an import within a function only where it has a reason.
 
 There are three reasons. The import brings in another package, which the module does not load at its top. Or the module
 is light (it loads none of `HEAVY`) and would otherwise not load what it imports: this keeps `--help` and `plan` light.
@@ -11,7 +11,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,13 +29,38 @@ KNOWN = {
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
     "latency.worker": "latency.clock",
-    "study.book": "study.runner results",
     "study.budget": "experiments results results.provenance",
     "study.diagnosis": "results",
     "study.runner": "results",
 }
-# Of the imports within functions, those that close a circle. This list may only become shorter, too.
-CIRCLES = {("study.book", "study.runner")}
+
+# Lowest first, along the way of the data: a module may import from its own layer and from those above it in this table.
+LAYERS = (
+    "errors terminal places validation checksums progress",
+    "data",
+    "ssm",
+    "models",
+    "evaluate",
+    "results",
+    "optim",
+    "train",
+    "serving",
+    "fast",
+    "language",
+    "latency",
+    "experiments",
+    "recommend",
+    "report",
+    "playground",
+    "parameters",
+    "study",
+    "cli __main__",
+)
+UPWARDS = {
+    ("report.readme", "study"),  # the README's table is of the pages that study.yml plans
+    ("report.readme", "study.plans"),
+}
+LAZY = "fast"  # only speed, and may be missing: what is faster by it looks for it within a function
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -113,18 +138,44 @@ def without_reason(module: str) -> set[str]:
     return found
 
 
+def upwards() -> set[tuple[str, str]]:
+    """(module, what it imports) where that lies in a later layer, without the package's name."""
+    rank = {name: place for place, names in enumerate(LAYERS) for name in names.split()}
+    found = set()
+    for module in FILES.keys() - {"seqrec_lib"}:
+        for in_functions in (False, True):
+            for name in imports_of(module, in_functions).keys() & FILES.keys() - {"seqrec_lib"}:
+                here, there = module.split(".")[1], name.split(".")[1]
+                if rank[there] > rank[here] and not (there == LAZY and in_functions):
+                    found.add((module.removeprefix("seqrec_lib."), name.removeprefix("seqrec_lib.")))
+    return found
+
+
+def test_imports_go_along_the_way_of_the_data() -> None:
+    assert upwards() - UPWARDS == set(), "import from the layers before, or move what is needed there"
+    assert UPWARDS - upwards() == set(), "take these from the list"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("data.made_up", "from seqrec_lib.train import loop", "train.loop"),
+        ("data.made_up_too", "def f():\n    from seqrec_lib.cli import main", "cli"),
+        ("models.made_up", "from seqrec_lib.fast import cuda_graphs", "fast.cuda_graphs"),
+    ],
+)
+def test_an_import_upwards_is_found(name: str, text: str, found: str, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "made_up.py").write_text(text)
+    monkeypatch.setitem(FILES, f"seqrec_lib.{name}", tmp_path / "made_up.py")
+    assert upwards() - UPWARDS == {(name, found)}
+
+
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
     graph = {name: {other for other in imports_of(name, False) if other in FILES} for name in FILES}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
     for name in FILES:
         graph[name] |= {other for other in imports_of(name, True) if other in FILES}
-    for importer, imported in CIRCLES:
-        graph[f"seqrec_lib.{importer}"].remove(f"seqrec_lib.{imported}")
     TopologicalSorter(graph).prepare()
-    for importer, imported in CIRCLES:
-        closed = {f"seqrec_lib.{importer}": graph[f"seqrec_lib.{importer}"] | {f"seqrec_lib.{imported}"}}
-        with pytest.raises(CycleError):  # else take it from the list
-            TopologicalSorter(graph | closed).prepare()
 
 
 def test_imports_within_functions_have_a_reason() -> None:

@@ -1,8 +1,7 @@
 """The command `seqrec`: what a user does with the study, from a terminal.
 
-Expected errors are one line and exit status 2, a study in which something failed ends with 1, Ctrl-C with 130
-and a store that the next call goes on from. Each command imports what it needs, so that `seqrec --help` answers at
-once.
+Expected errors are one line and exit status 2, a study in which something failed ends with 1, Ctrl-C with 130 and a
+store that the next call goes on from. Each command imports what it needs, so that `seqrec --help` answers at once.
 """
 
 from __future__ import annotations

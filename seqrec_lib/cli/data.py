@@ -43,14 +43,8 @@ def stats_command(name: Annotated[str, typer.Argument(help="Data set.")]) -> Non
     table = escaped_table(name, "")
     for key, value in statistics(sequences).items():
         for part, number in value.items() if isinstance(value, dict) else [("", value)]:
-            text = (
-                f"{number:,}"
-                if isinstance(number, int)
-                else f"{number:.4g}"
-                if isinstance(number, float)
-                else str(number)
-            )
-            table.add_row(f"{key} {part}".strip(), text)
+            form = {int: ",", float: ".4g"}.get(type(number), "")
+            table.add_row(f"{key} {part}".strip(), f"{number:{form}}")
     table.add_row("split hash", f"{sequences.split_hash} ({verification(sequences)})")
     print_table(table)
 

@@ -72,13 +72,7 @@ def study(
 
     seconds = parse_duration(time_budget)
     report = run_missing(
-        profile,
-        dataset or (),
-        seconds=seconds,
-        notebooks=notebook or (),
-        out=out,
-        device=cast("Any", device),
-        say=say,
+        profile, dataset or (), seconds=seconds, notebooks=notebook or (), out=out, device=cast("Any", device), say=say
     )
     say(str(report))
     for line in report.failed:
@@ -140,11 +134,7 @@ def status(dataset: Dataset = None) -> None:
                 continue
             words = [state.word for state in states]
             devices = {s.record.environment.get("device", "?") for s in states if s.record is not None}
-            counts = [
-                len(states),
-                *map(words.count, ("done", "missing", "failed")),
-                sum(s.edited for s in states),
-            ]
+            counts = [len(states), *map(words.count, ("done", "missing", "failed")), sum(s.edited for s in states)]
             table.add_row(profile, page.name, *map(str, counts), ", ".join(sorted(devices)) or "-")
             planned |= {state.run_id for state in states}
             failed += [

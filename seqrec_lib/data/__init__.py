@@ -1,33 +1,26 @@
 """Data: from the name of a data set to its sequences.
 
-``load("ml-1m")`` finds or downloads the raw files, reads them, filters to the 5-core and returns
-``Sequences``. The processed arrays are cached, keyed by the checksums of the raw files and by the code
-that processes them, so that a stale result is never read; a checksum of the cache file itself keeps a damaged one
-from being read.
+``load("ml-1m")`` finds or downloads the raw files, reads them, filters to the 5-core and returns ``Sequences``. The
+processed arrays are cached, keyed by the checksums of the raw files and by the code that processes them, so that a
+stale result is never read; a checksum of the cache file itself keeps a damaged one from being read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from seqrec_lib.checksums import append_sum, ends_in_sum
 from seqrec_lib.data import files, interactions, own, own_table, readers, simulate, tables, times
 from seqrec_lib.data.download import fetch, locate, missing
 from seqrec_lib.data.files import RawFile
-from seqrec_lib.data.interactions import (
-    Interactions,
-    drop_duplicates,
-    drop_untitled,
-    k_core,
-    statistics,
-    to_sequences,
-)
+from seqrec_lib.data.interactions import Interactions, drop_duplicates, drop_untitled, k_core, statistics, to_sequences
 from seqrec_lib.data.registry import DATASETS, DatasetSpec, Source, get, verification
 from seqrec_lib.data.sequences import Sequences
 from seqrec_lib.errors import SeqRecError
@@ -46,7 +39,6 @@ __all__ = [
     "statistics",
     "verification",
 ]
-_DIGEST_BYTES = 2 * hashlib.sha256().digest_size
 
 
 def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool = False) -> Sequences:
@@ -73,11 +65,11 @@ def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool =
     return sequences
 
 
-def read(name: str, *, strict: bool = True, progress: bool = False) -> Interactions:
+def read(name: str) -> Interactions:
     """The rows of a data set as its files have them: not cleaned, filtered or ordered. Raises as ``load`` does."""
     spec = get(name)
-    source, raw = fetch(spec, progress=progress) if spec.sources else (None, {})
-    return _read(spec, source, raw, strict)
+    source, raw = fetch(spec) if spec.sources else (None, {})
+    return _read(spec, source, raw, True)
 
 
 def clean(spec: DatasetSpec, rows: Interactions) -> Interactions:
@@ -142,20 +134,16 @@ def _key(spec: DatasetSpec, raw: dict[str, RawFile]) -> str:
 
 
 def _store(sequences: Sequences, path: Path) -> None:
-    """Write the arrays without pickle, and behind them the digest of file name and arrays, atomically.
+    """Write the arrays without pickle, and behind them the sum of file name and arrays, in one step.
 
     Where that fails, the next load is only slower.
     """
-    titles, title_ends = _pack(sequences.titles)
-    labels, label_ends = _pack(sequences.item_labels)
+    texts = json.dumps([sequences.titles, sequences.item_labels]).encode()
     arrays = {
         "items": sequences.items,
         "offsets": sequences.offsets,
         "timestamps": sequences.timestamps,
-        "titles": titles,
-        "title_ends": title_ends,
-        "labels": labels,
-        "label_ends": label_ends,
+        "texts": np.frombuffer(texts, np.uint8),
     }
     if sequences.ratings is not None:
         arrays["ratings"] = sequences.ratings
@@ -164,9 +152,7 @@ def _store(sequences: Sequences, path: Path) -> None:
         make_cache("sequences")
         with temporary.open("w+b") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
-            size = stream.tell()
-            stream.seek(0)
-            stream.write(_digest(path, stream, size))
+            append_sum(stream, path.name.encode())
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -177,38 +163,18 @@ def _restore(name: str, path: Path) -> Sequences | None:
     """The cached sequences; None where there are none, or not the very bytes that were written under this name."""
     try:
         with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size - _DIGEST_BYTES
-            if _digest(path, stream, size) != stream.read():
+            if not ends_in_sum(stream, path.name.encode()):
                 return None
-            stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
+                titles, labels = map(tuple, json.loads(arrays["texts"].tobytes()))
                 return Sequences(
                     name=name,
                     items=arrays["items"],
                     offsets=arrays["offsets"],
                     timestamps=arrays["timestamps"],
                     ratings=arrays.get("ratings"),
-                    titles=_unpack(arrays["titles"], arrays["title_ends"]),
-                    item_labels=_unpack(arrays["labels"], arrays["label_ends"]),
+                    titles=titles,
+                    item_labels=labels,
                 )
     except OSError:
         return None
-
-
-def _digest(path: Path, stream: BinaryIO, size: int) -> bytes:
-    """The sha256, in hexadecimal digits, of the file's name and the stream's next ``size`` bytes."""
-    digest = hashlib.sha256(path.name.encode())
-    while size > 0 and (chunk := stream.read(min(size, 1 << 20))):
-        digest.update(chunk)
-        size -= len(chunk)
-    return digest.hexdigest().encode()
-
-
-def _pack(texts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    encoded = [text.encode() for text in texts]
-    return np.frombuffer(b"".join(encoded), dtype=np.uint8), np.cumsum([len(text) for text in encoded])
-
-
-def _unpack(data: np.ndarray, ends: np.ndarray) -> tuple[str, ...]:
-    raw, starts = data.tobytes(), [0, *ends[:-1].tolist()]
-    return tuple(raw[start:end].decode() for start, end in zip(starts, ends.tolist(), strict=True))

@@ -17,12 +17,12 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from seqrec_lib.data.files import RawFile, open_archive
 from seqrec_lib.data.registry import DatasetSpec, RemoteFile, Source
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import cache_folder, make_cache, place
+from seqrec_lib.terminal import one_line
 
 _ATTEMPTS = 4
 _TIMEOUT = 60.0  # seconds without a byte
@@ -103,111 +103,60 @@ def download(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
     as ``<name>.bad``), or no connection after some attempts (the part stays, for the next call). A second
     process waits for the first.
     """
+    import requests
     from filelock import FileLock
 
     if file.url is None:
         raise SeqRecError(f"{file.name} has no URL to download it from")
     target = folder / _basename(file)
+    part = target.with_name(target.name + ".part")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
-        if not target.is_file():  # another process may have fetched it meanwhile
-            _download(file, file.url, target, progress)
+        if target.is_file():  # another process may have fetched it meanwhile
+            return target
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                _continue(file.url, part, progress)
+                break
+            except OSError as error:  # as requests' errors are
+                broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+                if attempt < _ATTEMPTS and isinstance(error, broken):
+                    continue
+                reason = one_line(str(error))[:300] or type(error).__name__
+                raise SeqRecError(f"{file.url}: {reason} (a part already here is kept and resumed)") from error
+        if file.checksum is not None:
+            _verify(part, file.checksum, target)
+        os.replace(part, target)
     return target
 
 
-def _download(file: RemoteFile, url: str, target: Path, progress: bool) -> None:
-    import pooch
-
-    incoming = target.with_name(target.name + ".incoming")
-    part = target.with_name(target.name + ".part")
-    pooch.get_logger().setLevel("ERROR")
-    try:
-        # pooch hands the downloader a file of its own; the checksum is ours to compare, to keep the bad file.
-        pooch.retrieve(
-            url,
-            None,
-            fname=incoming.name,
-            path=target.parent,
-            downloader=ResumingDownloader(part, progress=progress),
-        )
-    except OSError as error:
-        raise SeqRecError(f"{url}: {_one_line(error)} (a part already here is kept and resumed)") from error
-    if file.checksum is not None:
-        _verify(incoming, file.checksum, target)
-    os.replace(incoming, target)
-
-
-class ResumingDownloader:
-    """A pooch downloader that keeps what it has in a ``.part`` file and asks for the rest (HTTP Range).
-
-    A connection that breaks is taken up again where it broke, a few times within one call and again in
-    the next. A server that ignores the range, or whose file changed in length, is read from the start.
-    """
-
-    def __init__(self, part: Path, *, progress: bool = False, attempts: int = _ATTEMPTS) -> None:
-        self.part, self.progress, self.attempts = part, progress, attempts
-
-    def __call__(self, url: str, output_file: Any, pooch: Any, check_only: bool = False) -> None:
-        """Fetch ``url`` to ``output_file`` (a path). Raises OSError, as requests' errors are."""
-        import requests
-
-        for attempt in range(1, self.attempts + 1):
-            try:
-                self._continue(url)
-                break
-            except requests.HTTPError:
-                raise
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
-                if attempt == self.attempts:
-                    raise
-        os.replace(self.part, output_file)
-
-    def _continue(self, url: str) -> None:
-        import requests
-
-        have = self.part.stat().st_size if self.part.exists() else 0
-        # identity: the bytes of the file itself, so that lengths and ranges mean what they say.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-            if response.status_code == 416:  # nothing beyond what we have
-                if _total(response) == have:
-                    return
-                self.part.unlink()
-                raise requests.ConnectionError(f"{url}: the part kept does not fit the file; starting over")
-            response.raise_for_status()
-            resumed = response.status_code == 206
-            left = response.headers.get("Content-Length")
-            have = have if resumed else 0
-            expected = have + int(left) if left is not None else None
-            with self.part.open("ab" if resumed else "wb") as out:
-                for chunk in _with_bar(response.iter_content(_CHUNK), have, expected, url, self.progress):
-                    out.write(chunk)
-        if expected is not None and self.part.stat().st_size != expected:
-            raise requests.ConnectionError(
-                f"the connection ended after {self.part.stat().st_size:,} of {expected:,} bytes"
-            )
-
-
-def _with_bar(chunks: Iterator[bytes], have: int, total: int | None, url: str, progress: bool) -> Iterator[bytes]:
+def _continue(url: str, part: Path, progress: bool) -> None:
+    """Fetch what ``part`` lacks (HTTP Range). A server that ignores the range, or whose file changed in length, is read
+    from the start. Raises OSError, as requests' errors are."""
+    import requests
     from tqdm.auto import tqdm
 
-    with tqdm(
-        total=total,
-        initial=have,
-        unit="B",
-        unit_scale=True,
-        desc=url.rsplit("/", 1)[-1],
-        disable=not progress,
-    ) as bar:
-        for chunk in chunks:
-            yield chunk
-            bar.update(len(chunk))
-
-
-def _total(response: Any) -> int | None:
-    """The file's full length, from the ``Content-Range: bytes */123`` of a refused range."""
-    length = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(length) if length.isdigit() else None
+    have = part.stat().st_size if part.exists() else 0
+    # identity: the bytes of the file itself, so that lengths and ranges mean what they say.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        if response.status_code == 416:  # nothing beyond what we have
+            if response.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+                return
+            part.unlink()
+            raise requests.ConnectionError(f"{url}: the part kept does not fit the file; starting over")
+        response.raise_for_status()
+        resumed = response.status_code == 206
+        left = response.headers.get("Content-Length")
+        have = have if resumed else 0
+        expected = have + int(left) if left is not None else None
+        name, shown = url.rsplit("/", 1)[-1], {"unit": "B", "unit_scale": True, "disable": not progress}
+        with part.open("ab" if resumed else "wb") as out, tqdm(total=expected, initial=have, desc=name, **shown) as bar:
+            for chunk in response.iter_content(_CHUNK):
+                out.write(chunk)
+                bar.update(len(chunk))
+    if expected is not None and part.stat().st_size != expected:
+        raise requests.ConnectionError(f"the connection ended after {part.stat().st_size:,} of {expected:,} bytes")
 
 
 def _verify(path: Path, checksum: str, target: Path) -> None:
@@ -256,7 +205,3 @@ def _members(archive: Path, source: Source) -> dict[str, RawFile]:
 
 def _basename(file: RemoteFile) -> str:
     return (file.url or file.name).rsplit("/", 1)[-1]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,8 +1,7 @@
 """A raw file wherever it lies: plain, gzipped, or a member of a zip archive that is read in place.
 
-Every reader sees a stream of decompressed bytes, without the byte-order mark that some programs put first, and a
-label for its error messages; damaged compression and UTF-16 are reported as expected errors, whichever reader meets
-them.
+Every reader sees a stream of decompressed bytes, without the byte-order mark that some programs put first, and a label
+for its error messages; damaged compression and UTF-16 are reported as expected errors, whichever reader meets them.
 """
 
 from __future__ import annotations

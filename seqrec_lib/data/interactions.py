@@ -33,18 +33,39 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True)
+class Labels:
+    """A column of text: ``names`` holds each label once, ``codes`` (n,) int32 say which one a row has.
+
+    24 million rows of reviews by 11 million users then take 4 bytes a row and each name once, and no Python object.
+    """
+
+    codes: np.ndarray
+    names: pa.LargeStringArray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: np.ndarray) -> Labels:
+        return Labels(self.codes[rows], self.names)
+
+    def tolist(self) -> list[str]:
+        """The label of each row."""
+        return self.names.take(pa.array(self.codes)).to_pylist()
+
+
+@dataclass(frozen=True)
 class Interactions:
     """Rows of a raw file, in file order.
 
-    users, items: (n,) raw labels: int64, or object arrays of str
+    users, items: (n,) raw labels: numbers (int64) or text
     timestamps: (n,) int64, in the source's unit
     ratings: (n,) float32, or None where the source has none
     titles: raw item label -> title; labels without a title are missing or map to ""
     skipped: malformed lines that were left out (``strict=False``)
     """
 
-    users: np.ndarray
-    items: np.ndarray
+    users: np.ndarray | Labels
+    items: np.ndarray | Labels
     timestamps: np.ndarray
     ratings: np.ndarray | None
     titles: Mapping[int | str, str]
@@ -59,11 +80,7 @@ class Interactions:
             return self
         ratings = None if self.ratings is None else self.ratings[keep]
         return replace(
-            self,
-            users=self.users[keep],
-            items=self.items[keep],
-            timestamps=self.timestamps[keep],
-            ratings=ratings,
+            self, users=self.users[keep], items=self.items[keep], timestamps=self.timestamps[keep], ratings=ratings
         )
 
 
@@ -93,8 +110,7 @@ def core_rounds(interactions: Interactions, k: int = 5) -> list[tuple[int, int, 
 
 def _core(interactions: Interactions, k: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """The rows of the k-core, and the counts at first and after each round that removed something."""
-    users, _ = encode(interactions.users)
-    items, _ = encode(interactions.items)
+    users, items = codes_of(interactions.users), codes_of(interactions.items)
     keep, rounds = np.arange(len(interactions)), []
     while True:
         of_users, of_items = np.bincount(users[keep]), np.bincount(items[keep])
@@ -114,17 +130,11 @@ def drop_untitled(interactions: Interactions) -> Interactions:
 
 def drop_duplicates(interactions: Interactions) -> Interactions:
     """Drop exact repetitions of (user, item, timestamp), keeping the first; other repeated pairs stay."""
-    users, _ = encode(interactions.users)
-    items, _ = encode(interactions.items)
-    times = interactions.timestamps
-    order = np.lexsort((times, items, users))  # stable: the first of equal rows in file order comes first
-    same = np.zeros(len(order), dtype=bool)
-    for column in (users, items, times):
-        ordered = column[order]
-        equal = ordered[1:] == ordered[:-1]
-        same[1:] = equal if column is users else same[1:] & equal
-    keep = np.ones(len(order), dtype=bool)
-    keep[order[same]] = False
+    users, items = codes_of(interactions.users), codes_of(interactions.items)
+    columns = {"user": users, "item": items, "time": interactions.timestamps}
+    rows = pa.table(columns | {"row": np.arange(len(users))}).group_by([*columns]).aggregate([("row", "min")])
+    keep = np.zeros(len(users), dtype=bool)
+    keep[rows["row_min"].to_numpy()] = True
     return interactions.select(keep)
 
 
@@ -244,10 +254,18 @@ def gini(counts: np.ndarray) -> float:
     return float(2 * (ranks * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
 
 
-def encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(codes, distinct labels in order of appearance), by hashing: much faster than sorting strings."""
-    kind = pa.large_string() if labels.dtype == object else None
-    array = pa.array(labels, type=kind)
+def codes_of(labels: np.ndarray | Labels) -> np.ndarray:
+    """(n,) numbers from 0, equal for equal labels; not all of them need occur."""
+    return labels.codes if isinstance(labels, Labels) else encode(labels)[0]
+
+
+def encode(labels: np.ndarray | Labels) -> tuple[np.ndarray, np.ndarray]:
+    """(codes, the distinct labels that occur), by hashing: much faster than sorting strings."""
+    if isinstance(labels, Labels):
+        occurs = np.bincount(labels.codes, minlength=len(labels.names)) > 0
+        renumbered = np.cumsum(occurs) - 1
+        return renumbered[labels.codes], labels.names.filter(pa.array(occurs)).to_numpy(zero_copy_only=False)
+    array = pa.array(labels, type=pa.large_string() if labels.dtype == object else None)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     encoded = array.dictionary_encode()
@@ -255,7 +273,7 @@ def encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return codes, encoded.dictionary.to_numpy(zero_copy_only=False)
 
 
-def _sorted_encode(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sorted_encode(labels: np.ndarray | Labels) -> tuple[np.ndarray, np.ndarray]:
     """(ranks of the labels in sorted order, the distinct labels sorted)."""
     codes, distinct = encode(labels)
     order = np.argsort(distinct, kind="stable")

@@ -7,7 +7,6 @@ algorithm (HSTU, FuXi) is none of these: it depends on the processor, so that no
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from seqrec_lib.data import DATASETS, Interactions, Sequences, available, clean, get, load, read
+from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import ORDERS, Order, ties, to_sequences
+from seqrec_lib.data.own_table import USUAL, plain
 from seqrec_lib.data.registry import base_name
+from seqrec_lib.data.tables import BadLines, Table, shown, split_cells
 from seqrec_lib.errors import SeqRecError
 
-USER_COLUMNS = ("user", "user_id", "userid", "uid", "reviewerid")
-ITEM_COLUMNS = (
-    *("item", "item_id", "itemid", "iid", "sid", "movie", "movie_id", "movieid", "asin", "parent_asin"),
-    *("test", "test_item", "target"),
-)
+CSV = Table(",", "user", "item", "")
+COLUMNS = {"user": USUAL["user"], "item": (*USUAL["item"], "sid", "test", "testitem", "target")}
 
 
 @dataclass(frozen=True)
@@ -189,70 +188,56 @@ def whose_order(path: Path, dataset: str | None = None) -> Match:
 def read_split(path: Path) -> dict[str, str]:
     """User -> test item, as text, from a csv file with a line for each user.
 
-    The first line may name the columns (see ``USER_COLUMNS`` and ``ITEM_COLUMNS``; then there may be more than two).
+    The first line may name the columns (see ``COLUMNS``; then there may be more than two).
 
     Raises:
         SeqRecError: no such file, not text, empty, a missing column, an empty field, or a user that comes twice.
     """
-    example = "expected user,item on each line"
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SeqRecError(f"{path} cannot be read ({error.strerror}); give a csv file of user,item") from None
-    except UnicodeDecodeError as error:
-        raise SeqRecError(f"{path} is not a csv file (byte {error.start} is no UTF-8 text); {example}") from None
-    if "\0" in text:
-        raise SeqRecError(f"{path} is not a csv file (it holds zero bytes); {example}")
-    try:
-        table = csv.reader(text.splitlines(), strict=True)
-        lines = [(table.line_num, [cell.strip() for cell in cells]) for cells in table]
-    except csv.Error as error:
-        raise SeqRecError(f"{path} is not a csv file ({error}); {example}") from None
-    lines = [(number, cells) for number, cells in lines if any(cells)]
-    if not lines:
-        raise SeqRecError(f"{path} is empty; {example}")
-    user, item, titled = _columns(path, lines[0][1])
-    if titled and len(lines) == 1:
-        raise SeqRecError(f"{path} has a header and no line below it; {example}")
+    raw, bad = RawFile(path), BadLines(strict=True, remedy="write user,item on each line of a csv file")
     split: dict[str, str] = {}
     numbers: dict[str, int] = {}
-    width = len(lines[0][1])
-    for number, cells in lines[titled:]:
-        if len(cells) != width:
-            raise SeqRecError(f"{path}, line {number}: {len(cells)} fields, not {width}, in {_short(cells)}; {example}")
-        if not cells[user] or not cells[item]:
-            raise SeqRecError(f"{path}, line {number}: an empty field in {_short(cells)}; {example}")
-        if cells[user] in split:
-            first = numbers[cells[user]]
-            raise SeqRecError(
-                f"{path}, line {number}: user {cells[user]!r} is already on line {first}; give one test item for each"
-            )
+    width, user, item = 0, 0, 1
+    for number, line in raw.lines():
+        if not line.strip(b" \t,"):
+            continue
+        try:
+            cells = [cell.decode().strip() for cell in split_cells(line, CSV)]
+            if not width:
+                width = len(cells)
+                if (places := _columns(path, cells)) is not None:
+                    user, item = places
+                    continue
+            if len(cells) != width:
+                raise ValueError(f"{len(cells)} fields, not {width},")
+            if not cells[user] or not cells[item]:
+                raise ValueError("an empty field")
+            if cells[user] in split:
+                raise ValueError(f"user {cells[user]!r}, who is already on line {numbers[cells[user]]},")
+        except ValueError as error:
+            bad.report(raw, number, line, error)
         split[cells[user]], numbers[cells[user]] = cells[item], number
+    if not split:
+        raise SeqRecError(f"{path} {'has a header and no line below it' if width else 'is empty'}; {bad.remedy}")
     return split
 
 
-def _columns(path: Path, first: Sequence[str]) -> tuple[int, int, bool]:
-    """(place of the user, place of the item, whether the first line is a header)."""
-    names = [name.lower().partition(":")[0] for name in first]  # RecBole writes the type behind a colon
-    users = [place for place, name in enumerate(names) if name in USER_COLUMNS]
-    items = [place for place, name in enumerate(names) if name in ITEM_COLUMNS]
-    if not users and not items:
+def _columns(path: Path, first: Sequence[str]) -> tuple[int, int] | None:
+    """Places of user and item in a header; None: the line is none, and holds a user and an item."""
+    found = {role: [place for place, name in enumerate(first) if plain(name) in COLUMNS[role]] for role in COLUMNS}
+    if not any(found.values()):
         if len(first) == 2:
-            return 0, 1, False
+            return None
         raise SeqRecError(
-            f"{path}: {len(first)} fields on line 1, {_short(first)}; give two, user and item, separated by a comma, "
-            "or a header that names the columns user and item"
+            f"{path}: {len(first)} fields on line 1, {shown(','.join(first))}; give two, user and item, separated by a "
+            "comma, or a header that names the columns user and item"
         )
-    for what, places in (("user", users), ("item", items)):
+    for role, places in found.items():
         if len(places) != 1:
-            count = f"{len(places)} columns" if places else "no column"
-            raise SeqRecError(f"{path}: the header {_short(first)} has {count} for the {what}; name one of them {what}")
-    return users[0], items[0], True
-
-
-def _short(cells: Sequence[str]) -> str:
-    text = ",".join(cells)
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+            raise SeqRecError(
+                f"{path}: the header {shown(','.join(first))} has {len(places) or 'no'} columns for the {role}; name "
+                f"one of them {role}"
+            )
+    return found["user"][0], found["item"][0]
 
 
 def _unknown(split: Mapping[str, str], rows: Interactions) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from seqrec_lib.checksums import write_file
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import Interactions
 from seqrec_lib.data.own_table import SEPARATORS, USUAL, Reading, layout, with_titles
@@ -207,6 +208,4 @@ def _place(name: str, kind: str = "file") -> Path:
 
 def _write(place: Path, content: Any) -> None:
     make_cache("own")
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, place)
+    write_file(place, (json.dumps(content, indent=1) + "\n").encode(), f".{os.getpid()}")

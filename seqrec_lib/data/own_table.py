@@ -7,9 +7,8 @@ those of `times`, ratings decimal numbers.
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -51,8 +50,7 @@ Texts = dict[str, pa.Array]  # cells by role
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is laid out: all its names, the column of each role that it has, and what separates them ("": it is
-    Parquet)."""
+    """All names of a file's columns, the column of each role that it has, and what separates them ("": Parquet)."""
 
     names: list[str]
     columns: dict[str, str]
@@ -88,9 +86,8 @@ def layout(raw: RawFile, options: Mapping[str, str]) -> Layout:
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SeqRecError(
-            f"{raw.label}, line 1: byte {error.start} is no UTF-8 text; save it as csv in UTF-8"
-        ) from None
+        problem = f"byte {error.start} is no UTF-8 text"
+        raise SeqRecError(f"{raw.label}, line 1: {problem}; save it as csv in UTF-8") from None
     if "\0" in text:
         raise SeqRecError(f"{raw.label} holds zero bytes, as no csv file does; give a csv or Parquet file")
     names, separator = _header(raw, text, options)
@@ -125,7 +122,13 @@ def _table(separator: str, user: str = "", item: str = "", timestamp: str = "") 
     return Table(separator, user, item, timestamp, labels=str, quotes=True)
 
 
-def find_columns(label: str, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+def find_columns(
+    label: str,
+    names: Sequence[str],
+    given: Mapping[str, str],
+    needed: Sequence[str] = NEEDED,
+    roles: Collection[str] = USUAL.keys(),
+) -> dict[str, str]:
     """The column of each role: the one given, else the only one of a usual name. Optional roles may have none.
 
     Raises:
@@ -135,14 +138,15 @@ def find_columns(label: str, names: Sequence[str], given: Mapping[str, str]) -> 
     {'user': 'userId', 'item': 'movieId', 'timestamp': 'timestamp', 'rating': 'rating'}
     """
     columns: dict[str, str] = {}
-    chosen = {role: given[role] for role in USUAL if role in given}
-    for role in USUAL:
-        if role in NEEDED or chosen.get(role) != "":  # "rating=": not to be read
+    chosen = {role: given[role] for role in roles if role in given}
+    for role in roles:
+        if role in needed or chosen.get(role) != "":  # "rating=": not to be read
             refuse_unknown([chosen[role]] if role in chosen else [], names, f"column of the {role}", label)
-            usual = [name for name in names if _plain(name) in USUAL[role] and name not in chosen.values()]
+            usual = [name for name in names if plain(name) in USUAL[role] and name not in chosen.values()]
             found = [chosen[role]] if role in chosen else usual
-            if len(found) > 1 or (not found and role in NEEDED):
-                raise SeqRecError(f"{label}: {_which(label, role, found, names)}")
+            if len(found) > 1 or (not found and role in needed):
+                optional = "" if role in needed else f", or {role}= for none of them"
+                raise SeqRecError(f"{label}: {_which(label, role, found, names)}{optional}")
             if found:
                 columns[role] = found[0]
     for name in columns.values():
@@ -159,11 +163,11 @@ def _which(label: str, role: str, found: Sequence[str], names: Sequence[str]) ->
             f"{role}=NAME (in a notebook file:{Path(label).name}?{role}=NAME)"
         )
     choices = " or ".join(f"{role}={name}" for name in found)
-    none = "" if role in NEEDED else f", or {role}= for none of them"
-    return f"{len(found)} columns may be the {role}; say which by --columns {choices}{none}"
+    return f"{len(found)} columns may be the {role}; say which by --columns {choices}"
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A column's name as `USUAL` has it."""
     return re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0])  # RecBole writes the type behind a colon
 
 
@@ -182,11 +186,7 @@ def _damaged(raw: RawFile, error: Exception) -> str:
 
 @dataclass
 class Reading:
-    """One file while it is read: its columns so far, block by block.
-
-    Attributes:
-        other_titles: rows whose title is another than the first of their item.
-    """
+    """One file while it is read: its columns so far, block by block."""
 
     raw: RawFile
     form: Layout
@@ -194,7 +194,7 @@ class Reading:
     bad: BadLines
     columns: Columns = field(default_factory=lambda: Columns(str))
     titles: dict[int | str, str] = field(default_factory=dict)
-    other_titles: int = 0
+    other_titles: int = 0  # rows whose title is another than the first of their item
 
     def read(self) -> Interactions:
         """All rows, in the file's order.
@@ -207,7 +207,7 @@ class Reading:
                 self._take_lines(first, block)
         else:
             for before, texts in self._parquet_blocks():
-                self._take(texts, partial(operator.add, before + 1), partial(_shown_row, texts))
+                self._take(texts, partial(_parquet_row, before, texts))
         self.columns.timestamps = self.clock.finish(self.columns.timestamps)
         rows = self.columns.finish(self.titles, "rating" in self.form.columns, self.bad.count)
         if self.bad.count > len(rows):
@@ -257,14 +257,14 @@ class Reading:
             split = tables.split_block(block, self.form.table, self.form.names, list(self.form.columns.values()))
             self._take({role: split[name].combine_chunks() for role, name in self.form.columns.items()})
         except (pa.ArrowException, ValueError):
-            numbers, lines, texts = self._split(first, block)
-            self._take(texts, numbers.__getitem__, lines.__getitem__)
+            lines, texts = self._split(first, block)
+            self._take(texts, lines.__getitem__)
 
-    def _split(self, first: int, block: bytes) -> tuple[list[int], list[bytes], Texts]:
-        """(numbers, lines, cells by role) of the lines that can be split; the others are reported."""
+    def _split(self, first: int, block: bytes) -> tuple[list[tuple[int, bytes]], Texts]:
+        """(lines with their numbers, cells by role) of the lines that can be split; the others are reported."""
         wanted = {role: self.form.names.index(name) for role, name in self.form.columns.items()}
         texts: dict[str, list[str]] = {role: [] for role in wanted}
-        numbers, lines = [], []
+        lines = []
         for number, line in enumerate(block.split(b"\n"), first):
             line = line.rstrip(b"\r")
             if not line.strip():
@@ -273,14 +273,12 @@ class Reading:
                 cells = tables.split_line(line, self.form.table, self.form.names)
                 row = {role: cells[place].decode("utf-8") for role, place in wanted.items()}
             except ValueError as error:
-                problem = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-                self.bad.report(self.raw, number, line, problem)
+                self.bad.report(self.raw, number, line, error)
                 continue
             for role, text in row.items():
                 texts[role].append(text)
-            numbers.append(number)
-            lines.append(line)
-        return numbers, lines, {role: pa.array(column, pa.string()) for role, column in texts.items()}
+            lines.append((number, line))
+        return lines, {role: pa.array(column, pa.string()) for role, column in texts.items()}
 
     def _parquet_blocks(self) -> Iterator[tuple[int, Texts]]:
         """(rows before the block, its cells by role)."""
@@ -311,13 +309,9 @@ class Reading:
             column = pa.array(plain, pa.string())
         return column.cast(pa.string()).fill_null("")
 
-    def _take(
-        self,
-        texts: Texts,
-        number: Callable[[int], int] | None = None,
-        content: Callable[[int], bytes | str] = lambda row: "",
-    ) -> None:
-        """Take up rows, and report those that are bad. Raises ValueError for a bad one where rows have no numbers."""
+    def _take(self, texts: Texts, line: Callable[[int], tuple[int, bytes | str]] | None = None) -> None:
+        """Take up rows, and report those that are bad by number and content. Raises ValueError for a bad one where
+        these are not known."""
         labels = {role: pc.utf8_trim(texts[role], " \t") for role in ("user", "item")}
         times, micro, problems = self.clock.read(texts["timestamp"])
         ratings, odd = _ratings(texts["rating"]) if "rating" in texts else (np.full(len(times), np.nan), {})
@@ -326,10 +320,10 @@ class Reading:
             problems |= {int(row): f"an empty {role}" for row in np.flatnonzero(np.asarray(pc.equal(column, "")))}
         keep = np.ones(len(times), bool)
         for row in sorted(problems):
-            if number is None:
+            if line is None:
                 raise ValueError(problems[row])
             keep[row] = False
-            self.bad.report(self.raw, number(row), content(row), problems[row])
+            self.bad.report(self.raw, *line(row), problems[row])
         users, items = (column.filter(pa.array(keep)) for column in labels.values())
         self.columns.append(users, items, times[keep], ratings[keep])
         self.clock.keep(micro)
@@ -368,16 +362,16 @@ def _with_numbers(rows: Interactions) -> Interactions:
     return replace(rows, users=_as_numbers(rows.users), items=items, titles=titles)
 
 
-def _as_numbers(labels: np.ndarray) -> np.ndarray:
+def _as_numbers(labels: np.ndarray | interactions.Labels) -> np.ndarray | interactions.Labels:
     codes, distinct = interactions.encode(labels)
     if not all(map(_NUMBER.fullmatch, distinct)):
         return labels
     return np.array([int(label) for label in distinct], np.int64)[codes]
 
 
-def _as_label(text: str, items: np.ndarray) -> int | str:
+def _as_label(text: str, items: np.ndarray | interactions.Labels) -> int | str:
     """An item's id as ``items`` has them; one that none of them can be stays text."""
-    return int(text) if items.dtype != object and _NUMBER.fullmatch(text) else text
+    return int(text) if isinstance(items, np.ndarray) and _NUMBER.fullmatch(text) else text
 
 
 def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], bad: BadLines) -> Interactions:
@@ -387,13 +381,8 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
         SeqRecError: no clear columns, a bad line that is not skipped, or none of its ids is one of an item.
     """
     names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), {})
-    columns = {}
-    for role in ("item", "title"):
-        given = [options[role]] if options.get(role) in names else []
-        found = given or [name for name in names if _plain(name) in USUAL[role]]
-        if len(found) != 1:
-            raise SeqRecError(f"{raw.label}: {_which(raw.label, role, found, names)}")
-        columns[role] = found[0]
+    given = {role: name for role, name in options.items() if name in names}  # they are of the interactions' file
+    columns = find_columns(raw.label, names, given, ("item", "title"), ("item", "title"))
     texts = csv_titles(raw, columns["item"], columns["title"], str, bad, separator)
     titles = {_as_label(str(label).strip(" \t"), rows.items): title for label, title in texts.items() if title.strip()}
     if titles.keys().isdisjoint(rows.items.tolist()):
@@ -404,5 +393,6 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     return replace(rows, titles=titles, skipped=bad.count)
 
 
-def _shown_row(texts: Texts, row: int) -> str:
-    return ",".join(str(column[row].as_py()) for column in texts.values())
+def _parquet_row(before: int, texts: Texts, row: int) -> tuple[int, str]:
+    """(number, content) of a row; ``before``: rows before its block."""
+    return before + 1 + row, ",".join(str(column[row].as_py()) for column in texts.values())

@@ -14,79 +14,21 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from seqrec_lib.data.files import RawFile
-from seqrec_lib.data.interactions import Interactions
+from seqrec_lib.data.interactions import Interactions, encode
 from seqrec_lib.data.tables import REAL, BadLines, Columns, Row, Table, check_header, integer, read_table, real
 
 Files = Mapping[str, RawFile]
 Reader = Callable[[Files, bool], Interactions]
 Titles = dict[int | str, str]
+T = TypeVar("T")
 
-MOVIELENS_1M = Table("::", "user", "item", "timestamp", "rating", ("user", "item", "rating", "timestamp"))
-MOVIELENS_100K = Table("\t", "user", "item", "timestamp", "rating", ("user", "item", "rating", "timestamp"))
-MOVIELENS_CSV = Table(",", "userId", "movieId", "timestamp", "rating")
-PROCESSED = Table(",", "user_id", "item_id", "timestamp")
-AMAZON_2023_CSV = Table(",", "user_id", "parent_asin", "timestamp", "rating", labels=str)
-
-
-# ---- the readers of the registry ---------------------------------------------------------------------------
-
-
-def movielens_1m(files: Files, strict: bool) -> Interactions:
-    """``ratings.dat`` (user::movie::rating::seconds) and ``movies.dat`` (movie::title::genres)."""
-    bad = BadLines(strict)
-    titles = _delimited_titles(files["titles"], "::", bad, most=3)
-    return read_table(files["ratings"], MOVIELENS_1M, titles, bad)
-
-
-def movielens_100k(files: Files, strict: bool) -> Interactions:
-    """``u.data`` (user, item, rating, seconds; tabs) and ``u.item`` (id|title|...)."""
-    bad = BadLines(strict)
-    titles = _delimited_titles(files["titles"], "|", bad)
-    return read_table(files["ratings"], MOVIELENS_100K, titles, bad)
-
-
-def movielens_csv(files: Files, strict: bool) -> Interactions:
-    """``ratings.csv`` and ``movies.csv`` of ml-latest-small (CRLF, quoted titles)."""
-    bad = BadLines(strict)
-    titles = csv_titles(files["titles"], "movieId", "title", int, bad)
-    return read_table(files["ratings"], MOVIELENS_CSV, titles, bad)
-
-
-def processed_csv(files: Files, strict: bool) -> Interactions:
-    """``interactions.csv`` (user_id,item_id,timestamp: in time order per user) and ``item_titles.csv``."""
-    bad = BadLines(strict)
-    titles = csv_titles(files["titles"], "item_id", "title", int, bad)
-    return read_table(files["ratings"], PROCESSED, titles, bad)
-
-
-def amazon_2023_csv(files: Files, strict: bool) -> Interactions:
-    """The published csv (user_id,parent_asin,rating,milliseconds) and the metadata (JSON lines)."""
-    bad = BadLines(strict)
-    table = read_table(files["ratings"], AMAZON_2023_CSV, {}, bad)
-    wanted = set(table.items.tolist())
-    titles = json_titles(files["titles"], "parent_asin", wanted, bad)
-    return Interactions(table.users, table.items, table.timestamps, table.ratings, titles, bad.count)
-
-
-def amazon_2023_json(files: Files, strict: bool) -> Interactions:
-    """The raw reviews (JSON lines: user_id, parent_asin, rating, timestamp in ms) and the metadata."""
-    bad = BadLines(strict)
-    return _json_reviews(files, ("user_id", "parent_asin", "timestamp", "rating"), bad)
-
-
-def amazon_reviews(files: Files, strict: bool) -> Interactions:
-    """The raw reviews of 2014 and 2018 (reviewerID, asin, overall, unixReviewTime) and the metadata.
-
-    Lines are JSON; the metadata of 2014 are Python literals, which are parsed as data, never evaluated as
-    code.
-    """
-    bad = BadLines(strict)
-    return _json_reviews(files, ("reviewerID", "asin", "unixReviewTime", "overall"), bad)
-
+_MOVIELENS = ("user", "item", "rating", "timestamp")
 
 # ---- titles ------------------------------------------------------------------------------------------------
 
@@ -106,7 +48,7 @@ def _delimited_titles(raw: RawFile, separator: str, bad: BadLines, most: int | N
                 raise ValueError(f"{len(cells)} fields")
             titles[integer(cells[0], "item id")] = cells[1]
         except ValueError as error:
-            bad.report(raw, number, line, str(error))
+            bad.report(raw, number, line, error)
     return titles
 
 
@@ -135,26 +77,23 @@ def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines,
             cell = row[names.index(item)]
             titles[integer(cell, item) if labels is int else cell] = row[names.index(title)]
         except (ValueError, csv.Error) as error:
-            bad.report(raw, rows.line_num, ",".join(row or []), str(error))
+            bad.report(raw, rows.line_num, ",".join(row or []), error)
 
 
 def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Titles:
     """Titles of the ``wanted`` items from metadata lines; an item's first title that is not empty."""
+
+    def pair(record: dict[str, Any]) -> tuple[str | int, str]:
+        label, title = record[item], record.get("title") or ""
+        if not isinstance(label, (str, int)):
+            raise ValueError(f"an item that is not text ({type(label).__name__})")
+        if not isinstance(title, str):
+            raise ValueError(f"a title that is not text ({type(title).__name__})")
+        f"{label}{title}".encode()  # half of a character, which JSON can spell, is no text
+        return label, title
+
     titles: Titles = {}
-    for number, line in raw.lines():
-        if not line.strip():
-            continue
-        try:
-            record = _literal(line)
-            label, title = record[item], record.get("title") or ""
-            if not isinstance(label, (str, int)):
-                raise ValueError(f"an item that is not text ({type(label).__name__})")
-            if not isinstance(title, str):
-                raise ValueError(f"a title that is not text ({type(title).__name__})")
-            f"{label}{title}".encode()  # half of a character, which JSON can spell, is no text
-        except (ValueError, KeyError, SyntaxError) as error:
-            bad.report(raw, number, line, _json_problem(error))
-            continue
+    for label, title in _records(raw, bad, pair):
         if label in wanted and not titles.get(label):
             titles[label] = title
     return titles
@@ -163,32 +102,39 @@ def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Tit
 # ---- JSON lines --------------------------------------------------------------------------------------------
 
 
-def _json_reviews(files: Files, keys: tuple[str, str, str, str], bad: BadLines) -> Interactions:
-    columns = Columns(str)
-    rows: list[Row] = []
-    raw = files["ratings"]
-    user_key, item_key, time_key, rating_key = keys
+def _records(raw: RawFile, bad: BadLines, take: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    """What ``take`` makes of each line; a line for which it raises is reported."""
     for number, line in raw.lines():
         if not line.strip():
             continue
         try:
-            record = _literal(line)
-            user, item = record[user_key], record[item_key]
-            if not (isinstance(user, str) and user and isinstance(item, str) and item):
-                raise ValueError(f"no text for {user_key} or {item_key}")
-            f"{user}{item}".encode()
-            time = integer(str(record[time_key]), time_key)
-            rating = real(str(record[rating_key]), rating_key)
+            taken = take(_literal(line))
         except (ValueError, KeyError, SyntaxError) as error:
-            bad.report(raw, number, line, _json_problem(error))
+            bad.report(raw, number, line, error)
             continue
-        rows.append((user, item, time, rating))
+        yield taken
+
+
+def _json_reviews(files: Files, strict: bool, *, keys: tuple[str, str, str, str]) -> Interactions:
+    """Raw reviews and metadata; ``keys``: of user, item, timestamp and rating."""
+    columns, bad = Columns(str), BadLines(strict)
+    rows: list[Row] = []
+    user_key, item_key, time_key, rating_key = keys
+
+    def row(record: dict[str, Any]) -> Row:
+        user, item = record[user_key], record[item_key]
+        if not (isinstance(user, str) and user and isinstance(item, str) and item):
+            raise ValueError(f"no text for {user_key} or {item_key}")
+        f"{user}{item}".encode()  # half of a character, which JSON can spell, is no text
+        return user, item, integer(str(record[time_key]), time_key), real(str(record[rating_key]), rating_key)
+
+    for taken in _records(files["ratings"], bad, row):
+        rows.append(taken)
         if len(rows) == 1 << 18:
             columns.append_rows(rows)
             rows.clear()
     columns.append_rows(rows)
-    titles = json_titles(files["titles"], item_key, set(columns.interned), bad)
-    return columns.finish(titles, True, bad.count)
+    return _with_json_titles(columns.finish({}, True, 0), files["titles"], item_key, bad)
 
 
 def _literal(line: bytes) -> dict[str, Any]:
@@ -219,7 +165,54 @@ def _refuse_odd_numbers(text: str, tree: ast.Expression) -> None:
                 raise ValueError(f"number {number}")
 
 
-def _json_problem(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"no key {error.args[0]!r}"
-    return "text that is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+# ---- the readers of the registry ---------------------------------------------------------------------------
+
+
+def _reader(table: Table, titles: Callable[[RawFile, BadLines], Titles]) -> Reader:
+    """Ratings of a delimited table, and titles of another file."""
+
+    def read(files: Files, strict: bool) -> Interactions:
+        bad = BadLines(strict)
+        return read_table(files["ratings"], table, titles(files["titles"], bad), bad)
+
+    return read
+
+
+# ``ratings.dat`` (user::movie::rating::seconds) and ``movies.dat`` (movie::title::genres).
+movielens_1m = _reader(
+    Table("::", "user", "item", "timestamp", "rating", _MOVIELENS),
+    lambda raw, bad: _delimited_titles(raw, "::", bad, most=3),
+)
+# ``u.data`` (user, item, rating, seconds; tabs) and ``u.item`` (id|title|...).
+movielens_100k = _reader(
+    Table("\t", "user", "item", "timestamp", "rating", _MOVIELENS),
+    lambda raw, bad: _delimited_titles(raw, "|", bad),
+)
+# ``ratings.csv`` and ``movies.csv`` of ml-latest-small (CRLF, quoted titles).
+movielens_csv = _reader(
+    Table(",", "userId", "movieId", "timestamp", "rating"),
+    lambda raw, bad: csv_titles(raw, "movieId", "title", int, bad),
+)
+# ``interactions.csv`` (user_id,item_id,timestamp: in time order per user) and ``item_titles.csv``.
+processed_csv = _reader(
+    Table(",", "user_id", "item_id", "timestamp"),
+    lambda raw, bad: csv_titles(raw, "item_id", "title", int, bad),
+)
+# The raw reviews (JSON lines; milliseconds) and the metadata.
+amazon_2023_json = partial(_json_reviews, keys=("user_id", "parent_asin", "timestamp", "rating"))
+# The raw reviews of 2014 and 2018 and the metadata. Lines are JSON; the metadata of 2014 are Python literals, which are
+# parsed as data, never evaluated as code.
+amazon_reviews = partial(_json_reviews, keys=("reviewerID", "asin", "unixReviewTime", "overall"))
+
+
+def amazon_2023_csv(files: Files, strict: bool) -> Interactions:
+    """The published csv (user_id,parent_asin,rating,milliseconds) and the metadata (JSON lines)."""
+    bad = BadLines(strict)
+    table = Table(",", "user_id", "parent_asin", "timestamp", "rating", labels=str)
+    rows = read_table(files["ratings"], table, {}, bad)
+    return _with_json_titles(rows, files["titles"], "parent_asin", bad)
+
+
+def _with_json_titles(rows: Interactions, metadata: RawFile, key: str, bad: BadLines) -> Interactions:
+    titles = json_titles(metadata, key, set(encode(rows.items)[1]), bad)
+    return replace(rows, titles=titles, skipped=bad.count)

@@ -1,25 +1,8 @@
 """The one list of data sets: where each comes from, its terms, its checksums, how it is read.
 
-Adding a data set is one entry of ``DATASETS``::
-
-    "my-data": DatasetSpec(
-        name="my-data",
-        title="My data",
-        homepage="https://example.org/my-data",
-        licence="CC BY 4.0",
-        citation="Me (2026). My data.",
-        sources=(
-            Source(
-                read=readers.movielens_csv,  # any function (files by role, strict) -> Interactions
-                files={"ratings": RemoteFile("ratings.csv"), "titles": RemoteFile("movies.csv")},
-                archive=RemoteFile("my-data.zip", "https://example.org/my-data.zip", "md5:..."),
-            ),
-        ),
-    )
-
-Files are looked for first (``data/my-data/ratings.csv``, also with ``.gz``, also inside ``my-data.zip``),
-then downloaded. Once loaded, put the ``split_hash`` that ``seqrec data stats my-data`` prints into the
-entry: from then on ``verification`` tells every reader of the study whether they hold the same data.
+Files are looked for first (``data/<name>/``, plain, with ``.gz`` or inside the source's archive), then downloaded.
+CONTRIBUTING.md shows how to add an entry. Its ``split_hash`` lets ``verification`` tell every reader of the study
+whether they hold the same data.
 
 The order of time is a part of what a data set is: ``ml-1m-recbole`` reads the files of ``ml-1m`` and gives
 another test set. An entry names the further orders that are registered with it (``orders``).
@@ -30,7 +13,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from seqrec_lib.data import own, readers
 from seqrec_lib.data.interactions import Order
@@ -59,13 +42,11 @@ class Source:
     read: (files by role, strict) -> Interactions
     files: role ("ratings", "titles") -> file
     archive: the zip archive that holds the files, where there is one; read in place
-    note: what this form is, for ``seqrec data list``
     """
 
     read: readers.Reader
     files: Mapping[str, RemoteFile]
     archive: RemoteFile | None = None
-    note: str = ""
 
     @property
     def downloads(self) -> tuple[RemoteFile, ...]:
@@ -105,7 +86,6 @@ class DatasetSpec:
     counts: tuple[int, int, int] | None = None
     split_hash: str | None = None
     paper: str | None = None
-    timestamp_unit: Literal["s", "ms"] = "s"
     notes: str = ""
     order: Order = "true"
     orders: Mapping[Order, str | None] = field(default_factory=dict)
@@ -136,10 +116,6 @@ _AMAZON_LICENCE = (
 _AMAZON_2023_CITATION = (
     "Yupeng Hou, Jiacheng Li, Zhankui He, An Yan, Xiusi Chen and Julian McAuley (2024). Bridging Language "
     "and Items for Retrieval and Recommendation. arXiv:2403.03952"
-)
-_STAND_IN = (
-    "Stands in for the 2023 category of the paper. Items without a title and exact (user, item, timestamp) "
-    "duplicates are dropped before the 5-core."
 )
 ORDER_TITLES: dict[Order, str] = {
     "recbole": "RecBole's order",
@@ -178,27 +154,38 @@ def _amazon_2023(name: str, title: str, category: str, paper: str, counts: tuple
         licence=_AMAZON_LICENCE,
         citation=_AMAZON_2023_CITATION,
         sources=(
-            Source(
-                readers.amazon_2023_json,
-                {"ratings": reviews, "titles": meta},
-                note="raw reviews and metadata",
-            ),
-            Source(
-                readers.amazon_2023_csv,
-                {"ratings": ratings, "titles": meta},
-                note="published 0-core csv (repeated (user, item) pairs already dropped: a smaller 5-core)",
-            ),
+            Source(readers.amazon_2023_json, {"ratings": reviews, "titles": meta}),
+            Source(readers.amazon_2023_csv, {"ratings": ratings, "titles": meta}),
         ),
         folders=(f"amazon-2023-{category}", f"amazon_2023_{category}", category),
         counts=counts,
         paper=paper,
-        timestamp_unit="ms",
         notes=(
             "The paper's counts come from the raw reviews, with repeated (user, item) pairs kept; the "
             "published csv keeps only the earliest of a pair, so its 5-core is smaller and its split hash "
             "another."
         ),
         orders={"recbole": None},
+    )
+
+
+def _stand_in(*, reviews: RemoteFile, metadata: RemoteFile, **known: Any) -> DatasetSpec:
+    """An older Amazon category: a processed copy is preferred to the raw reviews."""
+    processed = {"ratings": RemoteFile("interactions.csv"), "titles": RemoteFile("item_titles.csv")}
+    raw = {"ratings": reviews, "titles": metadata}
+    return DatasetSpec(
+        licence=_AMAZON_LICENCE,
+        sources=(
+            Source(readers.processed_csv, processed),  # 5-core, in time order
+            Source(readers.amazon_reviews, raw),
+        ),
+        drop_untitled=True,
+        drop_duplicates=True,
+        notes=(
+            "Stands in for the 2023 category of the paper. Items without a title and exact (user, item, timestamp) "
+            "duplicates are dropped before the 5-core."
+        ),
+        **known,
     )
 
 
@@ -294,72 +281,33 @@ DATASETS: dict[str, DatasetSpec] = {
             split_hash="1495af4449da5f6fdb315ff094722463797b979bed68bdbd699311e7fdd3496b",
             notes="A development data set; GroupLens calls it not appropriate for shared research results.",
         ),
-        DatasetSpec(
+        _stand_in(
             name="amazon-2014-beauty",
             title="Amazon 2014 Beauty",
             homepage="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
-            licence=_AMAZON_LICENCE,
             citation=(
                 "Julian McAuley, Christopher Targett, Qinfeng Shi and Anton van den Hengel (2015). "
                 "Image-Based Recommendations on Styles and Substitutes. SIGIR. Ruining He and Julian "
                 "McAuley (2016). Ups and Downs: Modeling the Visual Evolution of Fashion Trends with "
                 "One-Class Collaborative Filtering. WWW."
             ),
-            sources=(
-                Source(
-                    readers.processed_csv,
-                    {"ratings": RemoteFile("interactions.csv"), "titles": RemoteFile("item_titles.csv")},
-                    note="processed: 5-core, in time order",
-                ),
-                Source(
-                    readers.amazon_reviews,
-                    {
-                        "ratings": RemoteFile("reviews_Beauty.json", f"{_STANFORD}/reviews_Beauty.json.gz"),
-                        "titles": RemoteFile("meta_Beauty.json", f"{_STANFORD}/meta_Beauty.json.gz"),
-                    },
-                    note="raw reviews and metadata",
-                ),
-            ),
-            drop_untitled=True,
-            drop_duplicates=True,
+            reviews=RemoteFile("reviews_Beauty.json", f"{_STANFORD}/reviews_Beauty.json.gz"),
+            metadata=RemoteFile("meta_Beauty.json", f"{_STANFORD}/meta_Beauty.json.gz"),
             counts=(22_332, 12_086, 198_215),
             split_hash="1888ec09db62cbb7d3279d95f1b20e762429d6ef9dd919014c4063462a804671",
-            notes=_STAND_IN,
         ),
-        DatasetSpec(
+        _stand_in(
             name="amazon-2018-video-games",
             title="Amazon 2018 Video Games",
             homepage="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/",
-            licence=_AMAZON_LICENCE,
             citation=(
                 "Jianmo Ni, Jiacheng Li and Julian McAuley (2019). Justifying Recommendations using "
                 "Distantly-Labeled Reviews and Fine-Grained Aspects. EMNLP-IJCNLP."
             ),
-            sources=(
-                Source(
-                    readers.processed_csv,
-                    {"ratings": RemoteFile("interactions.csv"), "titles": RemoteFile("item_titles.csv")},
-                    note="processed: 5-core, in time order",
-                ),
-                Source(
-                    readers.amazon_reviews,
-                    {
-                        "ratings": RemoteFile(
-                            "Video_Games.json", f"{_AMAZON}/amazon_v2/categoryFiles/Video_Games.json.gz"
-                        ),
-                        "titles": RemoteFile(
-                            "meta_Video_Games.json",
-                            f"{_AMAZON}/amazon_v2/metaFiles2/meta_Video_Games.json.gz",
-                        ),
-                    },
-                    note="raw reviews and metadata",
-                ),
-            ),
-            drop_untitled=True,
-            drop_duplicates=True,
+            reviews=RemoteFile("Video_Games.json", f"{_AMAZON}/amazon_v2/categoryFiles/Video_Games.json.gz"),
+            metadata=RemoteFile("meta_Video_Games.json", f"{_AMAZON}/amazon_v2/metaFiles2/meta_Video_Games.json.gz"),
             counts=(50_597, 16_874, 453_637),
             split_hash="7030e4336738f7a26f823a13154b79365696adf9304cb1bfe2a8f38b53e874f6",
-            notes=_STAND_IN,
         ),
         _amazon_2023(
             "amazon-2023-video-games",

@@ -147,11 +147,7 @@ class Windows:
 
 
 def cut_windows(
-    sequences: Sequences,
-    length: int,
-    *,
-    stride: int | None = None,
-    rng: np.random.Generator | None = None,
+    sequences: Sequences, length: int, *, stride: int | None = None, rng: np.random.Generator | None = None
 ) -> Windows:
     """Cut the training sequences so that every target is trained exactly once.
 

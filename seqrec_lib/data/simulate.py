@@ -1,7 +1,6 @@
 """The demo data set: made-up people watch made-up films. No download, no real user, title or rating.
 
-What a person watches next is a draw from a mixture of three habits, so that there is something to learn
-at each range:
+What a person watches next is a draw from a mixture of three habits, so that there is something to learn at each range:
 
 - *follow on* (``FOLLOW``): the sequel of the last film, or one of its few usual followers: order, seen by
   a Markov chain;
@@ -45,43 +44,15 @@ _GENRES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Space": (("Silent", "Orbital", "Distant", "Frozen"), ("Comet", "Station", "Nebula", "Signal", "Colony")),
     "Mystery": (("Missing", "Hidden", "Locked", "Seventh"), ("Letter", "Witness", "Alibi", "Manor", "Clue")),
     "Western": (("Dusty", "Lonely", "Crooked", "Last"), ("Saddle", "Canyon", "Sheriff", "Railroad", "Ranch")),
-    "Comedy": (
-        ("Clumsy", "Accidental", "Noisy", "Borrowed"),
-        ("Wedding", "Landlord", "Cousin", "Holiday", "Parrot"),
-    ),
+    "Comedy": (("Clumsy", "Accidental", "Noisy", "Borrowed"), ("Wedding", "Landlord", "Cousin", "Holiday", "Parrot")),
     "Horror": (("Hollow", "Whispering", "Pale", "Buried"), ("Cellar", "Doll", "Crypt", "Mirror", "Fog")),
     "Romance": (("Tender", "Secret", "Faithful", "Late"), ("Summer", "Promise", "Waltz", "Kiss", "Garden")),
-    "Fantasy": (
-        ("Enchanted", "Golden", "Forgotten", "Winged"),
-        ("Dragon", "Crown", "Wizard", "Sword", "Realm"),
-    ),
+    "Fantasy": (("Enchanted", "Golden", "Forgotten", "Winged"), ("Dragon", "Crown", "Wizard", "Sword", "Realm")),
     "Crime": (("Stolen", "Marked", "Double", "Quiet"), ("Heist", "Ledger", "Informer", "Vault", "Alley")),
-    "War": (
-        ("Broken", "Northern", "Distant", "Iron"),
-        ("Regiment", "Trench", "Convoy", "Armistice", "Outpost"),
-    ),
-    "Music": (
-        ("Electric", "Velvet", "Blue", "Wandering"),
-        ("Trumpet", "Chorus", "Encore", "Ballad", "Drummer"),
-    ),
+    "War": (("Broken", "Northern", "Distant", "Iron"), ("Regiment", "Trench", "Convoy", "Armistice", "Outpost")),
+    "Music": (("Electric", "Velvet", "Blue", "Wandering"), ("Trumpet", "Chorus", "Encore", "Ballad", "Drummer")),
 }
-_ONSETS = (
-    "Vel",
-    "Tar",
-    "Quil",
-    "Bran",
-    "Osm",
-    "Mir",
-    "Zan",
-    "Kel",
-    "Dru",
-    "Ful",
-    "Hesp",
-    "Jor",
-    "Lun",
-    "Nim",
-    "Pryn",
-)
+_ONSETS = ("Vel", "Tar", "Quil", "Bran", "Osm", "Mir", "Zan", "Kel", "Dru", "Ful", "Hesp", "Jor", "Lun", "Nim", "Pryn")
 _ENDINGS = ("mora", "quin", "ado", "wick", "essa", "orin", "ildo", "abeth", "unde", "ovar", "ixen", "ulio")
 
 

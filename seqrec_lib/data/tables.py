@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from seqrec_lib.data.files import MARK, RawFile
-from seqrec_lib.data.interactions import Interactions
+from seqrec_lib.data.interactions import Interactions, Labels
 from seqrec_lib.errors import SeqRecError
 
 INTEGER = "(-?)0*([0-9]{1,19})"  # plain decimal digits; 64 bits must hold their value
@@ -49,16 +49,27 @@ class BadLines:
     count: int = 0
     place: str = "line"
     remedy: str = "repair the file, or load with strict=False to skip bad lines"
-    first: list[str] = field(default_factory=list)
+    kept: list[tuple[str, int, str]] = field(default_factory=list)
 
-    def report(self, raw: RawFile, line: int, content: bytes | str, problem: str) -> None:
+    @property
+    def first(self) -> list[str]:
+        """The complaints about each file's first bad lines, in the order of lines."""
+        return [complaint for *_, complaint in self.kept]
+
+    def report(self, raw: RawFile, line: int, content: bytes | str, problem: Exception | str) -> None:
         """Count the line; raise SeqRecError in strict mode."""
         self.count += 1
-        if self.strict or len(self.first) < SHOWN:
+        if isinstance(problem, KeyError):
+            problem = f"no key {problem.args[0]!r}"
+        elif isinstance(problem, UnicodeError):
+            problem = "text that is not UTF-8"
+        if self.strict or len(self.kept) < SHOWN or (raw.label, line) < self.kept[-1][:2]:
             text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
-            self.first.append(f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}")
-        if self.strict:
-            raise SeqRecError(f"{self.first[-1]}; {self.remedy}")
+            complaint = f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}"
+            if self.strict:
+                raise SeqRecError(f"{complaint}; {self.remedy}")
+            # A block is split into cells before they are read, so that complaints do not come in the lines' order.
+            self.kept = sorted([*self.kept, (raw.label, line, complaint)])[:SHOWN]
 
 
 @dataclass(frozen=True)
@@ -89,18 +100,17 @@ class Table:
 
 @dataclass
 class Columns:
-    """Columns under construction, one array per block; equal text labels share one object."""
+    """Columns under construction, one array per block; text labels as dictionaries, one of each block."""
 
     labels: type
-    users: list[np.ndarray] = field(default_factory=list)
-    items: list[np.ndarray] = field(default_factory=list)
+    users: list[Any] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
     timestamps: list[np.ndarray] = field(default_factory=list)
     ratings: list[np.ndarray] = field(default_factory=list)
-    interned: dict[str, str] = field(default_factory=dict)
 
     def append(self, users: Any, items: Any, timestamps: Any, ratings: Any) -> None:
-        self.users.append(self._intern(users))
-        self.items.append(self._intern(items))
+        self.users.append(self._block(users))
+        self.items.append(self._block(items))
         self.timestamps.append(np.asarray(timestamps, dtype=np.int64))
         self.ratings.append(np.asarray(ratings, dtype=np.float32))
 
@@ -108,25 +118,24 @@ class Columns:
         if rows:
             self.append(*(np.array(column, dtype=object) for column in zip(*rows, strict=True)))
 
-    def _intern(self, labels: Any) -> np.ndarray:
+    def _block(self, labels: Any) -> Any:
         if self.labels is int:
             return np.asarray(labels, dtype=np.int64)
-        # One str object per distinct label: 24 million rows then cost 8 bytes each.
-        if isinstance(labels, pa.Array | pa.ChunkedArray):
-            encoded = (labels.combine_chunks() if isinstance(labels, pa.ChunkedArray) else labels).dictionary_encode()
-            distinct, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-        else:
-            distinct, codes = labels, np.arange(len(labels))
-        shared = np.empty(len(distinct), dtype=object)
-        shared[:] = [self.interned.setdefault(label, label) for label in distinct]
-        return shared[codes]
+        array = pa.chunked_array([labels]) if not isinstance(labels, pa.ChunkedArray) else labels
+        return array.cast(pa.large_string()).combine_chunks().dictionary_encode()
+
+    def _joined(self, blocks: list[Any]) -> np.ndarray | Labels:
+        if self.labels is int:
+            return np.concatenate(blocks or [np.empty(0, dtype=np.int64)])
+        kind = pa.dictionary(pa.int32(), pa.large_string())
+        chunks = pa.chunked_array(blocks, type=kind).unify_dictionaries().chunks
+        codes = [chunk.indices.to_numpy() for chunk in chunks] or [np.empty(0, dtype=np.int32)]
+        return Labels(np.concatenate(codes), chunks[0].dictionary if chunks else pa.array([], pa.large_string()))
 
     def finish(self, titles: Mapping[int | str, str], rated: bool, skipped: int) -> Interactions:
-        kind: Any = np.int64 if self.labels is int else object
-        none = [np.empty(0, dtype=kind)]
         return Interactions(
-            users=np.concatenate(self.users or none),
-            items=np.concatenate(self.items or none),
+            users=self._joined(self.users),
+            items=self._joined(self.items),
             timestamps=np.concatenate(self.timestamps or [np.empty(0, dtype=np.int64)]),
             ratings=np.concatenate(self.ratings or [np.empty(0, dtype=np.float32)]) if rated else None,
             titles=titles,
@@ -153,18 +162,18 @@ def read_table(raw: RawFile, table: Table, titles: Mapping[int | str, str], bad:
     return columns.finish(titles, table.rating is not None, bad.count)
 
 
-def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...], line: int = 1) -> None:
+def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...]) -> None:
     """Raises SeqRecError where a header lacks a column that is wanted, or has two of one name."""
     for name in filter(None, wanted):
         if name not in names:
             raise SeqRecError(
-                f"{raw.label}, line {line}: the header has no column {name!r}, only {', '.join(names)[:120]!r}; "
+                f"{raw.label}, line 1: the header has no column {name!r}, only {', '.join(names)[:120]!r}; "
                 "check that this is the right file"
             )
     for name in filter(None, names):
         if names.count(name) > 1:
             raise SeqRecError(
-                f"{raw.label}, line {line}: the header has {names.count(name)} columns {name!r}; rename all but one"
+                f"{raw.label}, line 1: the header has {names.count(name)} columns {name!r}; rename all but one"
             )
 
 
@@ -254,8 +263,7 @@ def _parse_lines(
         try:
             yield read_line(line, table, names)
         except ValueError as error:
-            problem = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            bad.report(raw, first + offset, line, problem)
+            bad.report(raw, first + offset, line, error)
 
 
 def read_line(line: bytes, table: Table, names: list[str]) -> Row:

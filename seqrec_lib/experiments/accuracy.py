@@ -24,7 +24,7 @@ from seqrec_lib.validation import Checked, Names, Seed, Seeds, Settings, plans
 if TYPE_CHECKING:
     from seqrec_lib.data.sequences import Sequences
     from seqrec_lib.evaluate.ranking import Ranks
-    from seqrec_lib.train.contracts import Progress, TrainingResult
+    from seqrec_lib.train.contracts import Progress
 
 NAME = "accuracy"
 WEIGHTS = "weights.safetensors"
@@ -159,7 +159,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         "parameters": total,
         "parameters_without_embeddings": body,
     }
-    outcome = _outcome(sequences, ranks, result.best_valid, _rounded(result), cost)
+    outcome = _outcome(sequences, ranks, result.best_valid, result.rounded(), cost)
     outcome.environment |= {"precision": result.precision, "loop": result.loop} | kernels
     return outcome
 
@@ -182,24 +182,15 @@ def _report(context: Context, progress: Progress) -> None:
     """One line per epoch; within an epoch, a bar where there is a screen to draw it on."""
     entry = progress.epoch_entry
     if entry is None:
-        share = (progress.epoch - 1 + progress.step / progress.steps) / progress.epochs
-        context.report_share(share, f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}")
+        context.report_share(progress.share, str(progress))
         return
     valid = entry.get("valid_ndcg@10")
     context.report(
-        f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
+        str(progress)
         + (f", valid NDCG@10 {valid:.4f}" if valid is not None else "")
         + f", {entry['samples_per_second']:,.0f} targets/s, {entry['matmul_fraction']:.0%} of the matmul rate"
         + f", at most {duration((progress.epochs - progress.epoch) * entry['seconds'])} left"
     )
-
-
-def _rounded(result: TrainingResult) -> list[dict[str, Any]]:
-    """The history with six significant digits: records are small and are read by people."""
-    return [
-        {key: int(value) if key == "epoch" else float(f"{value:.6g}") for key, value in entry.items()}
-        for entry in result.history
-    ]
 
 
 def peak_memory(device: str) -> int:

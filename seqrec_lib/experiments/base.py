@@ -15,11 +15,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import dependencies
 from seqrec_lib.progress import Reporter, duration
 from seqrec_lib.results import RunRecord, RunStore, environment, hardware, now, plain, run_key
 from seqrec_lib.results.code import code_of, edited
@@ -133,15 +133,6 @@ def _key(experiment: Experiment, config: Any, device: str | None, edited: str | 
     return run_key(experiment.NAME, values, revision, parents_of(experiment, config), device, edited)
 
 
-def modules_of(experiment: Experiment, config: Any) -> list[str]:
-    """The modules that a run begins with: the experiment's own, and those of the models that ``config`` names."""
-    from seqrec_lib.models import COUNTED, MODELS, module_of
-
-    home = getattr(experiment, "__name__", None) or type(experiment).__module__
-    names = [name for name in _models_in(plain(config)) if name in MODELS or name in COUNTED]
-    return [home, *map(module_of, names)] if home.startswith("seqrec_lib.") else [*map(module_of, names)]
-
-
 def code_here(record: RunRecord) -> str:
     """Hash of the code that would carry out the run of ``record`` here.
 
@@ -151,7 +142,7 @@ def code_here(record: RunRecord) -> str:
     # Imported here: experiments import this module.
     from seqrec_lib.experiments import get
 
-    return code_of(modules_of(get(record.experiment), config_of(record)))
+    return code_of(dependencies.modules_of(get(record.experiment), config_of(record)))
 
 
 def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_data: bool = False) -> Planned:
@@ -163,7 +154,7 @@ def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_dat
     Raises:
         SeqRecError: the data set here is not the one that a published run was made from.
     """
-    modules, device = modules_of(experiment, config), _device(experiment)
+    modules, device = dependencies.modules_of(experiment, config), _device(experiment)
     if device is not None:
         known = store.find(_key(experiment, config, device))
         device = timing_device(device, known.environment if known else None)
@@ -175,12 +166,13 @@ def look_up(experiment: Experiment, config: Any, store: RunStore, *, compare_dat
     if changed or record is None:
         record = store.find(run_id)
         record = record if record is not None and record.code == code else None
-    if record is not None and compare_data and _is_of_other_data(record):
+    if record is not None and compare_data and dependencies.is_of_other_data(record):
         if store.is_published(record):
             name, split = record.dataset["name"], record.dataset["split_sha256"]
             raise SeqRecError(
-                f"data set {name!r} here has the split hash {installed_split(name)}, published runs were made from "
-                f"{split}; get the published files (`seqrec data fetch {name}`), or give your data a name of their own"
+                f"data set {name!r} here has the split hash {dependencies.installed_split(name)}, published runs were "
+                f"made from {split}; get the published files (`seqrec data fetch {name}`), or give your data a name of "
+                "their own"
             )
         record = None
     return Planned(config, run_id, device, code, changed, record)
@@ -202,44 +194,6 @@ def config_of(record: RunRecord) -> Any:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SeqRecError(f"run {record.run_id}: its configuration's {where}: {first['msg']}; delete the run") from None
-
-
-def installed_split(name: str) -> str | None:
-    """Split hash of the data set ``name`` as it is here, or None: it is not here. Read anew when its files change."""
-    from seqrec_lib.data.download import locate
-    from seqrec_lib.data.registry import find
-
-    spec = find(name)
-    found = None if spec is None else locate(spec)
-    if spec is None or (found is None and spec.sources):
-        return None
-    files = [raw.path for raw in found[1].values()] if found else []
-    return _split_of(name, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))
-
-
-@lru_cache(maxsize=32)  # a page asks for each of its runs
-def _split_of(name: str, _files: tuple[tuple[str, int, int], ...]) -> str:
-    from seqrec_lib.data import load
-
-    return load(name).split_hash
-
-
-def _is_of_other_data(record: RunRecord) -> bool:
-    split = record.dataset.get("split_sha256")
-    here = installed_split(record.dataset["name"]) if split is not None else None
-    return here is not None and here != split
-
-
-def _models_in(value: Any) -> list[str]:
-    """All that stands under "model" or "models" in a configuration, at any depth."""
-    if isinstance(value, Mapping):
-        found = [name for one in ("model", "models") for name in _texts(value.get(one))]
-        return found + [name for item in value.values() for name in _models_in(item)]
-    return [name for item in value for name in _models_in(item)] if isinstance(value, list) else []
-
-
-def _texts(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [v for v in value if isinstance(v, str)] if value else []
 
 
 def execute(
@@ -358,26 +312,23 @@ def _run_locked(
         if record is not None and store.settled(record) and not known:  # the other process finished it meanwhile
             reporter.count("read")
             return record
-        split = installed_split(str(plain(planned.config).get("dataset")))
+        split = dependencies.installed_split(str(plain(planned.config).get("dataset")))
         if not store.goes_on(run_id, f"{planned.code} {split}"):
             reporter.line(f"{label}: the code or the data have changed since this run began; it begins again")
         reporter.start(label)
         context = Context(store.workdir(run_id), reporter.enabled, reporter.report, reporter.report_share, device)
-        start, started = time.perf_counter(), now()
-        record = _run(experiment, planned, context, store, started, rerun)
-        seconds = time.perf_counter() - start
-        if record.complete:
-            reporter.count("run")
-            reporter.line(f"{label}: done in {duration(seconds)}")
-        else:
-            reporter.count("failed")
-            reporter.line(f"{label}: FAILED after {duration(seconds)}: {record.error}")
+        start = time.perf_counter()
+        record = store.save(*_run(experiment, planned, context), again=rerun)
+        took = duration(time.perf_counter() - start)
+        reporter.count("run" if record.complete else "failed")
+        reporter.line(
+            f"{label}: done in {took}" if record.complete else f"{label}: FAILED after {took}: {record.error}"
+        )
     return record
 
 
-def _run(
-    experiment: Experiment, planned: Planned, context: Context, store: RunStore, started: str, rerun: bool
-) -> RunRecord:
+def _run(experiment: Experiment, planned: Planned, context: Context) -> tuple[RunRecord, dict[str, pa.Table]]:
+    """Carry out one run, whatever becomes of it: its record, with an error where it failed, and its tables."""
     config, run_id = planned.config, planned.run_id
     values = plain(config)
     begin = time.perf_counter()
@@ -392,7 +343,7 @@ def _run(
         "hardware": planned.hardware,
         "code": planned.code,
         "edited": planned.code if planned.edited else None,
-        "started": started,
+        "started": now(),
     }
     try:
         outcome = experiment.run(config, context)
@@ -408,7 +359,7 @@ def _run(
             finished=now(),
         )
         record.to_json(f"run {run_id}")  # an outcome that is no record (NaN, say) makes a failed run
-        tables = outcome.tables
+        return record, outcome.tables
     except Exception as error:  # whatever went wrong in one run, the others go on
         name = str(values.get("dataset", "none"))
         record = RunRecord(
@@ -419,11 +370,10 @@ def _run(
             error=_one_line(error),
             finished=now(),
         )
-        tables = {}
         with suppress(OSError):  # a help for who looks; what counts is the record
             text = traceback.format_exc()
             (context.workdir / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-    return store.save(record, tables, again=rerun)
+        return record, {}
 
 
 def _machine(device: str) -> dict[str, Any]:

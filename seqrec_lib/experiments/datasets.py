@@ -1,5 +1,4 @@
-"""What a data set is like: Table 4's counts, how long histories are, how popularity is spread, how often
-time ties.
+"""What a data set is like: Table 4's counts, how long histories are, how popularity is spread, how often time ties.
 
 One run describes one data set. Its record holds numbers only, never a title or a row of the data: counts
 and shares as metrics, the distribution of lengths and of popularity as two small tables.
@@ -36,10 +35,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
     "other-formats": {"datasets": ["amazon-2014-beauty", "amazon-2018-video-games", "amazon-2023-video-games"]},
     "simulated": {"datasets": ["demo"]},
 }  # fmt: skip
-RANK_SHARES = (
-    *np.round(np.arange(0.0, 0.1, 0.005), 3).tolist(),
-    *np.round(np.arange(0.1, 1.001, 0.02), 2).tolist(),
-)
+RANK_SHARES = (*np.round(np.arange(0.0, 0.1, 0.005), 3).tolist(), *np.round(np.arange(0.1, 1.001, 0.02), 2).tolist())
 
 
 @dataclass(frozen=True)

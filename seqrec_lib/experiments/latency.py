@@ -2,9 +2,8 @@
 
 One run is one (data set, device, threads) with all models and paths (`seqrec_lib.latency.contestants`). It starts
 ``processes`` processes one after another; each times every contestant on the same users in interleaved random blocks,
-does
-its share of the paper's samples, and times batches. Weights are random: what a multiplication costs does not depend on
-the numbers.
+does its share of the paper's samples, and times batches. Weights are random: what a multiplication costs does not
+depend on the numbers.
 
 Tables:
     calls: one row per timed call: ``model``, ``path``, ``process``, ``block``, ``length`` (items read), ``encode``,
@@ -135,13 +134,7 @@ def run(config: Config, context: Context) -> Outcome:
         context.report(f"process {number + 1}/{config.processes}")
         parts.append(run_process(_job(config, number), context.workdir / f"process-{number}"))
     return Outcome(
-        dataset={
-            "name": sequences.name,
-            "n_users": sequences.n_users,
-            "n_items": sequences.n_items,
-            "n_interactions": sequences.n_interactions,
-            "split_sha256": sequences.split_hash,
-        },
+        dataset=sequences.description(),
         metrics=_facts(parts),
         tables={"calls": _calls(parts), "paper": _paper(parts), "batches": _batches(parts, config)},
         environment={"threads": config.threads, "device_type": config.device} | timing_limits(),
@@ -155,25 +148,15 @@ def _job(config: Config, number: int) -> Job:
     cuda = config.device == "cuda"
     share = config.samples // config.processes + (number < config.samples % config.processes)
     twin = TWIN if TWIN in config.models and not cuda else None
+    same = ("dataset", "architectures", "max_length", "k", "threads", "device", "blocks", "block_users", "sample_users")
     return Job(
-        dataset=config.dataset,
-        n_items=0,
+        **{name: getattr(config, name) for name in (*same, "batches", "batch_rounds")},
         models=tuple(m for m in config.models if not (cuda and m in COUNTED)),
-        architectures=config.architectures,
         paths=config.paths or PATHS[config.device],
         twin=twin,
-        max_length=config.max_length,
-        k=config.k,
-        threads=config.threads,
-        device=config.device,
         seed=1000 * config.seed + number,
-        blocks=config.blocks,
-        block_users=config.block_users,
         samples=share,
-        sample_users=config.sample_users,
         sample_paths=("eager", "graph") if cuda else ("module", "served"),
-        batches=config.batches,
-        batch_rounds=config.batch_rounds,
         memory=number == 0,
     )
 

@@ -17,6 +17,7 @@ import math
 import os
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -82,11 +83,10 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
     # of this process, validation included: what a busy machine does not change; a resumed run has only a part of it
     computed = {} if resumed else {"cpu_seconds": round(time.process_time() - began, 3)}
     test = rank_split(model, sequences, sequences.split("test"), device=trace.device, loss=True)
-    steps = trace.steps_by_epoch()
+    steps = Counter(row["epoch"] for row in trace.rows())
     history = [
-        {key: int(value) if key == "epoch" else float(f"{value:.6g}") for key, value in entry.items()}
-        | {"samples": result.samples // len(result.history), "steps": steps.get(int(entry["epoch"]), 0)}
-        for entry in result.history
+        entry | {"samples": result.samples // len(result.history), "steps": steps.get(entry["epoch"], 0)}
+        for entry in result.rounded()
     ]
     last = history[-1]
     return Outcome(
@@ -100,17 +100,13 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
             "valid_ndcg@10": result.best_valid,
         },
         history=history,
-        cost={"train_seconds": result.seconds, "steps": sum(steps.values()), "samples": result.samples} | computed,
+        cost={"train_seconds": result.seconds, "steps": steps.total(), "samples": result.samples} | computed,
         tables={"trace": trace.table()},
     )
 
 
 def _fit(
-    config: Config,
-    sequences: Sequences,
-    context: Context,
-    trace: _Trace,
-    rule: AdaptiveBatchSize | None,
+    config: Config, sequences: Sequences, context: Context, trace: _Trace, rule: AdaptiveBatchSize | None
 ) -> tuple[SequentialRecommender, TrainingResult]:
     """The model of a configuration, trained; resumes from the context's folder."""
     import torch
@@ -219,11 +215,10 @@ class _Trace:
             os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def hear(self, progress: Progress) -> None:
-        line = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
         if progress.epoch_entry is not None:
-            self.context.report(f"{line}, validation loss {progress.epoch_entry['valid_loss']:.3f}")
+            self.context.report(f"{progress}, validation loss {progress.epoch_entry['valid_loss']:.3f}")
             return
-        self.context.report_share((progress.epoch - 1 + progress.step / progress.steps) / progress.epochs, line)
+        self.context.report_share(progress.share, str(progress))
         row: dict[str, float | None] = {"epoch": progress.epoch, "step": progress.step, "loss": progress.loss}
         row |= _state(self.optimizer) | _decisions(self.rule)
         finite = {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
@@ -246,12 +241,6 @@ class _Trace:
             row = json.loads(line[9:])
             rows[row["epoch"], row["step"]] = row
         return [rows[place] for place in sorted(rows)]
-
-    def steps_by_epoch(self) -> dict[int, int]:
-        counts: dict[int, int] = {}
-        for row in self.rows():
-            counts[int(row["epoch"] or 0)] = counts.get(int(row["epoch"] or 0), 0) + 1
-        return counts
 
     def table(self) -> pa.Table:
         """At most `TRACE_ROWS` rows; columns without a value are left out."""
@@ -276,12 +265,8 @@ def _state(optimizer: torch.optim.Optimizer | None) -> dict[str, float]:
 
     if not isinstance(optimizer, UniversalSGM):
         return {}
-    return {
-        "H": float(optimizer.H),
-        "D": float(optimizer.D),
-        "r": float(optimizer.r),
-        "beta": float(optimizer.beta_hat),
-    }
+    seen = {"H": optimizer.H, "D": optimizer.D, "r": optimizer.r, "beta": optimizer.beta_hat}
+    return {name: float(value) for name, value in seen.items()}
 
 
 def _decisions(rule: AdaptiveBatchSize | None) -> dict[str, float | None]:

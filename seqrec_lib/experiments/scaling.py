@@ -142,13 +142,7 @@ def run(config: Config, context: Context) -> Outcome:
     columns = ("model", "path", "length", "peak", "state")
     memory = pa.table(dict(zip(columns, map(list, zip(*results.memory, strict=True)), strict=True)))
     return Outcome(
-        dataset={
-            "name": sequences.name,
-            "n_users": sequences.n_users,
-            "n_items": sequences.n_items,
-            "n_interactions": sequences.n_interactions,
-            "split_sha256": sequences.split_hash,
-        },
+        dataset=sequences.description(),
         metrics={"cells": len({row[:4] for row in results.rows}), "rounds": config.rounds},
         tables={"times": times, "memory": memory},
         environment={"threads": config.threads, "device_type": config.device} | timing_limits(),

@@ -7,7 +7,6 @@ weights, have a store of their own in ``.other-data``.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,11 +59,8 @@ def ensure_weights(
         if record is not None and not record.complete:
             raise SeqRecError(f"run {run_id}, which this one builds on, failed: {record.error}")
         if store.kept(run_id) is None:
-            workdir = store.workdir(run_id)
-            experiment.run(config, Context(workdir, progress, report, device=device))
-            for path in workdir.iterdir():  # checkpoints: `RunStore.save`, which would remove them, is not called
-                if path.name != "keep":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            experiment.run(config, Context(store.workdir(run_id), progress, report, device=device))
+            store.tidy(run_id)  # of checkpoints: `RunStore.save`, which would remove them, is not called
         folder = store.kept(run_id)
     if folder is None:
         raise SeqRecError(f"run {run_id} kept nothing; delete its record and run it again")

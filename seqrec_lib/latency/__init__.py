@@ -1,8 +1,7 @@
 """How long a recommendation takes: the paper's protocol and an honest one beside it.
 
-- `statistics`: the paper's estimand, outliers classified, BCa intervals over blocks or processes, paired ratios, the
-A/A
-  control, and what removing outliers does to an interval (no torch)
+- `statistics`: outliers classified, the blocks or processes that are resampled, the A/A control, and what removing
+  outliers does to an interval (no torch)
 - `contestants`: what is timed: a model on a path (served, module, step; on a GPU eager, compiled, graph), by stages
 - `clock`: wall clocks, CUDA events, peak memory
 - `worker`: one process that times all contestants in interleaved random blocks

@@ -202,18 +202,13 @@ def contestants(
             found.append(Served(name, server))
         if name == twin:
             found.append(Served(name, server, "again"))
-        found += [
-            Module(name, model, path) for path in ("module", "eager", "compiled") if path in paths and _net(model)
-        ]
+        if isinstance(model, torch.nn.Module):
+            found += [Module(name, model, path) for path in ("module", "eager", "compiled") if path in paths]
         if "step" in paths and isinstance(server, SteppingServer):
             found.append(Stepping(name, server))
         if "graph" in paths and hasattr(server, "replay"):
             found.append(Graphed(name, server))
     return found
-
-
-def _net(model: Any) -> bool:
-    return isinstance(model, torch.nn.Module)
 
 
 def held_bytes(contestant: Any) -> int:

@@ -14,22 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqrec_lib.evaluate.statistics import Interval, interval
+from seqrec_lib.evaluate.statistics import interval
 
 FEWEST_PROCESSES = 8
 Statistic = Callable[..., np.ndarray]
-
-
-@dataclass(frozen=True)
-class PaperEstimate:
-    """The paper's estimand in seconds: mean per user over samples, without and with the outliers.
-
-    ``removed`` is the share of calls that its rule drops.
-    """
-
-    trimmed: Interval
-    untrimmed: Interval
-    removed: float
 
 
 def fences(values: np.ndarray, reach: float = 1.5) -> tuple[float, float]:
@@ -59,21 +47,6 @@ def without_outliers(values: np.ndarray) -> np.ndarray:
     """The values within Tukey's fences (1.5 interquartile ranges)."""
     low, high = fences(values)
     return values[(values >= low) & (values <= high)]
-
-
-def paper_protocol(samples: list[np.ndarray]) -> PaperEstimate:
-    """The paper's section 3.4.1: per sample the mean time of a user, outliers removed; then the mean over samples.
-
-    The paper does not say what it takes for an outlier; here it is a call beyond 1.5 interquartile ranges within its
-    sample.
-
-    Args:
-        samples: seconds per user of each bootstrap sample, (users,) each.
-    """
-    kept = [without_outliers(sample) for sample in samples]
-    removed = 1 - sum(map(len, kept)) / sum(map(len, samples))
-    trimmed, untrimmed = (np.array([s.mean() for s in group]) for group in (kept, samples))
-    return PaperEstimate(interval(trimmed), interval(untrimmed), removed)
 
 
 def units(values: np.ndarray, process: np.ndarray, block: np.ndarray) -> np.ndarray:
@@ -133,7 +106,7 @@ def simulate_coverage(repetitions: int = 120, calls: int = 300, seed: int = 0) -
     """
     rng = np.random.default_rng(seed)
     true_mean = np.exp(0.15**2 / 2) * (0.97 + 0.03 * 4.0)
-    true_median = _true_median()
+    true_median = float(np.median(_simulated(np.random.default_rng(2**20), 10**6)))
     held = np.zeros(3)
     for repetition in range(repetitions):
         times = _simulated(rng, calls)
@@ -152,8 +125,3 @@ def simulate_coverage(repetitions: int = 120, calls: int = 300, seed: int = 0) -
 def _simulated(rng: np.random.Generator, n: int) -> np.ndarray:
     slow = rng.random(n) < 0.03
     return np.exp(0.15 * rng.standard_normal(n)) * np.where(slow, rng.uniform(2.0, 6.0, n), 1.0)
-
-
-def _true_median() -> float:
-    """The median of the mixture, from a million draws of its own."""
-    return float(np.median(_simulated(np.random.default_rng(2**20), 10**6)))

@@ -3,9 +3,8 @@
     python -m seqrec_lib.latency.worker SETTINGS.json RESULT.npz
 
 Clocks drift, caches fill, other jobs come and go: what is timed later is timed in another world. So the contestants
-take
-turns within each block of users, in an order drawn anew for each block. Warm-up, with what is compiled or captured on
-the way, comes before and is reported apart.
+take turns within each block of users, in an order drawn anew for each block. Warm-up, with what is compiled or captured
+on the way, comes before and is reported apart.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from seqrec_lib.latency.statistics import fences
+from seqrec_lib.latency.statistics import without_outliers
 
 STAGES = ("encode", "score", "top_k", "device")
 
@@ -31,8 +30,7 @@ class Job:
     """What one process does.
 
     Attributes:
-        dataset, n_items: whose histories are read, and the catalogue's size (0: the data set's own).
-        models, architectures: ids, and each model's settings.
+        dataset: whose histories are read. models, architectures: ids, and each model's settings.
         paths, twin: see `contestants.contestants`.
         max_length, k, threads, device, seed: as in the experiment's configuration; seed is the process's own.
         blocks, block_users: turns of each contestant, and users in each.
@@ -42,7 +40,6 @@ class Job:
     """
 
     dataset: str
-    n_items: int
     models: tuple[str, ...]
     architectures: dict[str, dict[str, Any]]
     paths: tuple[str, ...]
@@ -83,7 +80,7 @@ def work(job: Job) -> Timed:
 
     torch.set_num_threads(job.threads)
     sequences = load(job.dataset, progress=False)
-    n_items = job.n_items or sequences.n_items
+    n_items = sequences.n_items
     rng = np.random.default_rng(job.seed)
     test = sequences.split("test")
     histories = [sequences.items[a:b].astype(np.int64) for a, b in zip(test.start, test.stop, strict=True)]
@@ -124,7 +121,7 @@ def _warm_up(
 
 
 def _measure_memory(field_: Sequence[Any], histories: Sequence[np.ndarray], job: Job, timed: Timed) -> None:
-    from seqrec_lib.latency.clock import peak_memory
+    from seqrec_lib.latency.clock import clock_of, peak_memory
     from seqrec_lib.latency.contestants import held_bytes
 
     if not job.memory:
@@ -134,15 +131,9 @@ def _measure_memory(field_: Sequence[Any], histories: Sequence[np.ndarray], job:
         facts["held_bytes"] = held_bytes(contestant)
         prepared = contestant.prepare(longest)
         facts["peak_memory_bytes"] = peak_memory(
-            lambda c=contestant, p=prepared: c.serve(p, job.k, _silent(job.device)),  # type: ignore[misc]
+            lambda c=contestant, p=prepared: c.serve(p, job.k, clock_of(job.device)),  # type: ignore[misc]
             job.device,
         )
-
-
-def _silent(device: str) -> Any:
-    from seqrec_lib.latency.clock import clock_of
-
-    return clock_of(device)
 
 
 def _blocks(
@@ -173,11 +164,8 @@ def _samples(
         users = rng.choice(len(histories), size=job.sample_users, replace=replace)
         for place in rng.permutation(chosen):
             contestant = field_[place]
-            times = np.array(
-                [contestant.serve(contestant.prepare(histories[u]), job.k, clock).total for u in users]
-            )  # fmt: skip
-            low, high = fences(times)
-            kept = times[(times >= low) & (times <= high)]
+            times = np.array([contestant.serve(contestant.prepare(histories[u]), job.k, clock).total for u in users])
+            kept = without_outliers(times)
             timed.paper.append([place, times.mean(), kept.mean(), 1 - len(kept) / len(times)])
 
 

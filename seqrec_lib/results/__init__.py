@@ -2,17 +2,7 @@
 (`code`, `provenance`), where records are kept (`store`), and how they travel (`transfer`)."""
 
 from seqrec_lib.results.provenance import environment, hardware
-from seqrec_lib.results.record import (
-    ADDED_LATER,
-    RunRecord,
-    canonical_json,
-    now,
-    parse_record,
-    plain,
-    read_record,
-    run_key,
-    without_seed,
-)
+from seqrec_lib.results.record import ADDED_LATER, RunRecord, canonical_json, now, plain, run_key, without_seed
 from seqrec_lib.results.store import RunStore
 
 __all__ = [
@@ -23,9 +13,7 @@ __all__ = [
     "environment",
     "hardware",
     "now",
-    "parse_record",
     "plain",
-    "read_record",
     "run_key",
     "without_seed",
 ]

@@ -50,6 +50,7 @@ SERVICES = (
     "seqrec_lib.errors",
     "seqrec_lib.experiments",
     "seqrec_lib.experiments.base",
+    "seqrec_lib.experiments.dependencies",
     "seqrec_lib.places",
     "seqrec_lib.progress",
     "seqrec_lib.terminal",
@@ -87,10 +88,23 @@ def closure(modules: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+@functools.cache
 def imports_of(name: str) -> tuple[str, ...]:
     """Modules of the package that one module imports, with the packages that they lie in; not for types alone."""
-    path, _ = _read(name)
-    return _imports(name, path.name == "__init__.py")
+    found: set[str] = set()
+    package = name if _read(name)[0].name == "__init__.py" else name.rpartition(".")[0]
+    for node in _nodes(_tree(name)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *filter(None, [base])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    inside = {one for one in found if one.partition(".")[0] == PACKAGE}
+    packages = {one[: one.index(".", n)] for one in inside for n in range(len(one)) if "." in one[n:]}
+    return tuple(sorted(one for one in inside | packages if one != name and _is_module(one)))
 
 
 @functools.cache
@@ -161,24 +175,6 @@ def _tree(name: str) -> ast.Module:
         return ast.parse(text)
     except SyntaxError as error:
         raise SeqRecError(f"{path}, line {error.lineno}: {error.msg}; correct the code") from None
-
-
-@functools.cache
-def _imports(name: str, is_package: bool) -> tuple[str, ...]:
-    found: set[str] = set()
-    package = name if is_package else name.rpartition(".")[0]
-    for node in _nodes(_tree(name)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *filter(None, [base])])
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    inside = {one for one in found if one.partition(".")[0] == PACKAGE}
-    packages = {one[: one.index(".", n)] for one in inside for n in range(len(one)) if "." in one[n:]}
-    return tuple(sorted(one for one in inside | packages if one != name and _is_module(one)))
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:

@@ -17,17 +17,8 @@ from seqrec_lib.results.limits import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
-    "torch",
-    "numpy",
-    "pandas",
-    "scipy",
-    "pyarrow",
-    "transformers",
-    "peft",
-    "trl",
-    "datasets",
-    "accelerate",
-    "papermill",
+    *("torch", "numpy", "pandas", "scipy", "pyarrow"),
+    *("transformers", "peft", "trl", "datasets", "accelerate", "papermill"),
 )
 KERNELS = ("mamba-ssm", "causal-conv1d")
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
@@ -85,8 +76,7 @@ def cpu_model() -> str:
 
 
 def gpu_name() -> str | None:
-    """Name of the first CUDA device, or None; None as well while torch is not loaded, as nothing then used
-    it."""
+    """Name of the first CUDA device, or None; None as well while torch is not loaded, as nothing then used it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from seqrec_lib.checksums import write_file
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
 from seqrec_lib.results.record import RUN_ID
-from seqrec_lib.results.store import write_file
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ def rechecks_file() -> Path:
     return project_root() / "results" / "rechecks.json"
 
 
-def read_rechecks(path: Path | None = None) -> tuple[Recheck, ...]:
+def read_rechecks() -> tuple[Recheck, ...]:
     """All rechecks, oldest first; none where there is no file.
 
     Raises:
         SeqRecError: the file is damaged.
     """
-    path = path or rechecks_file()
+    path = rechecks_file()
     if not path.is_file():
         return ()
     try:
@@ -77,12 +77,12 @@ def rechecks_of(run_ids: Iterable[str]) -> list[Recheck]:
     return list({one.run_id: one for one in read_rechecks() if one.run_id in wanted}.values())
 
 
-def add_recheck(recheck: Recheck, path: Path | None = None) -> None:
+def add_recheck(recheck: Recheck) -> None:
     """Add a recheck to the file, in one step; earlier ones stay."""
     from filelock import FileLock
 
-    path = path or rechecks_file()
+    path = rechecks_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        entries = [asdict(one) for one in (*read_rechecks(path), recheck)]
+        entries = [asdict(one) for one in (*read_rechecks(), recheck)]
         write_file(path, (json.dumps(entries, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,9 +1,8 @@
-"""Run records: what one run of an experiment was, gave, cost and ran on, as a small JSON file that is
-checked.
+"""Run records: what one run of an experiment was, gave, cost and ran on, as a small JSON file that is checked.
 
 A record is written once and read by everything else: tables, figures, pages. Its run id is a hash of all
-that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, the
-message can name file and field in the reader's words, and reading records needs no further package.
+that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, and the
+message can name file and field in the reader's words.
 `RunStore` (store.py) keeps records.
 """
 
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.validation import short
 
 SCHEMA = 2
 RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -120,8 +120,7 @@ def canonical_json(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with NumPy and torch scalars as Python numbers, arrays and tuples as lists, dataclasses as
-    dicts.
+    """``value`` with NumPy and torch scalars as Python numbers, arrays and tuples as lists, dataclasses as dicts.
 
     A dataclass's field with ``metadata=ADDED_LATER`` is left out while it has its default: runs from before there was
     such a field keep their ids.
@@ -187,10 +186,10 @@ def check_record(values: Any, where: str) -> None:
         SeqRecError: naming ``where``, the field and its value.
     """
     if not isinstance(values, dict):
-        raise SeqRecError(f"{where}: a record is a JSON object, this is {_short(values)}; restore or delete the file")
+        raise SeqRecError(f"{where}: a record is a JSON object, this is {short(values)}; restore or delete the file")
     if values.get("schema") != SCHEMA:
         raise SeqRecError(
-            f"{where}: field schema is {_short(values.get('schema'))}, "
+            f"{where}: field schema is {short(values.get('schema'))}, "
             f"this version reads {SCHEMA}; use a version of the study that matches, or delete the run"
         )
     for name in sorted(values.keys() - _RULES.keys()):
@@ -199,41 +198,34 @@ def check_record(values: Any, where: str) -> None:
         if name not in values:
             raise SeqRecError(f"{where}: field {name} is missing; expected {expected}")
         if not holds(values[name]):
-            raise SeqRecError(f"{where}: field {name} is {_short(values[name])}; expected {expected}")
+            raise SeqRecError(f"{where}: field {name} is {short(values[name])}; expected {expected}")
         _check_json(values[name], name, where)
     for name, value in values["metrics"].items():
         if type(value) not in {int, float}:
-            raise SeqRecError(f"{where}: field metrics.{name} is {_short(value)}; metrics are numbers")
+            raise SeqRecError(f"{where}: field metrics.{name} is {short(value)}; metrics are numbers")
     if (values["status"] == "failed") != (values["error"] is not None):
         raise SeqRecError(
-            f"{where}: field error is {_short(values['error'])} with status {values['status']!r}; "
+            f"{where}: field error is {short(values['error'])} with status {values['status']!r}; "
             "a failed run, and only that, has an error"
         )
 
 
 def _check_json(value: Any, field_path: str, where: str) -> None:
-    if value is None or isinstance(value, (bool, int, str)):
-        if isinstance(value, str) and not _is_text(value):
-            raise SeqRecError(f"{where}: field {field_path} is {_short(value)}; half a character is no text")
-        if value is None or type(value) in {bool, int, str}:
-            return
-    elif isinstance(value, dict):
+    at = f"{where}: field {field_path}"
+    if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str) or not _is_text(key):
-                raise SeqRecError(f"{where}: field {field_path} has the key {key!r}; keys are text")
+                raise SeqRecError(f"{at} has the key {key!r}; keys are text")
             _check_json(item, f"{field_path}.{key}", where)
-        return
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _check_json(item, f"{field_path}[{index}]", where)
-        return
-    elif type(value) is float:
-        if math.isfinite(value):
-            return
-        raise SeqRecError(f"{where}: field {field_path} is {value}; numbers in a record are finite")
-    raise SeqRecError(
-        f"{where}: field {field_path} is a {type(value).__name__} ({_short(value)}); use a plain JSON value"
-    )
+    elif value is not None and type(value) not in {bool, int, float, str}:
+        raise SeqRecError(f"{at} is a {type(value).__name__} ({short(value)}); use a plain JSON value")
+    elif isinstance(value, str) and not _is_text(value):
+        raise SeqRecError(f"{at} is {short(value)}; half a character is no text")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise SeqRecError(f"{at} is {value}; numbers in a record are finite")
 
 
 def _is_text(value: str) -> bool:
@@ -243,11 +235,6 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -308,18 +295,12 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "revision": ("a whole number from 0", lambda value: type(value) is int and value >= 0),
     "parents": ("a list of run ids", _list_of(RUN_ID)),
     "hardware": ("text or null", lambda value: value is None or isinstance(value, str)),
-    "dataset": (
-        "an object with a lower-case name",
-        lambda v: isinstance(v, dict) and _matches(SLUG)(v.get("name")),
-    ),
+    "dataset": ("an object with a lower-case name", lambda v: isinstance(v, dict) and _matches(SLUG)(v.get("name"))),
     "metrics": ("an object", _is_dict),
     "history": ("a list of objects", lambda value: isinstance(value, list) and all(map(_is_dict, value))),
     "cost": ("an object", _is_dict),
     "environment": ("an object", _is_dict),
-    "status": (
-        "complete or failed",
-        lambda value: isinstance(value, str) and value in {"complete", "failed"},
-    ),
+    "status": ("complete or failed", lambda value: isinstance(value, str) and value in {"complete", "failed"}),
     "error": ("text or null", lambda value: value is None or (isinstance(value, str) and value != "")),
     "code": ("16 hex digits", _matches(RUN_ID)),
     "edited": ("16 hex digits or null", lambda value: value is None or _matches(RUN_ID)(value)),

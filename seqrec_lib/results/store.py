@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqrec_lib.checksums import damage
+from seqrec_lib.checksums import damage, write_file
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import from_user, project_root
-from seqrec_lib.results.record import (
-    RUN_ID,
-    RunRecord,
-    read_record,
-    run_key,
-)
+from seqrec_lib.results.record import RUN_ID, RunRecord, read_record, run_key
 from seqrec_lib.results.tables import describe_table, parse_table, table_bytes
 
 if TYPE_CHECKING:
@@ -50,19 +45,16 @@ class RunStore:
 
     def find(self, run_id: str) -> RunRecord | None:
         """The record of a run, or None. Complete beats failed, then the newest wins."""
-        best = self._best(run_id)
-        return best[1] if best else None
+        return self._best(run_id, self.new, self.published)
 
     def find_published(self, run_id: str) -> RunRecord | None:
         """The published record of a run, or None."""
-        best = self._best(run_id, (self.published,))
-        return best[1] if best else None
+        return self._best(run_id, self.published)
 
     def records(
         self, experiment: str | None = None, dataset: str | None = None, bad: list[str] | None = None
     ) -> list[RunRecord]:
-        """Records of both folders, one per run (the best, as `find` has it), by experiment, data set and
-        start.
+        """Records of both folders, one per run (the best, as `find` has it), by experiment, data set and start.
 
         Args:
             bad: takes a line on each file that is no record; without it, the first one is an error.
@@ -72,17 +64,15 @@ class RunStore:
         """
         best: dict[str, RunRecord] = {}
         for folder in (self.new, self.published):
-            for path in sorted(folder.glob(f"{experiment or '*'}/{dataset or '*'}/*.json")):
-                if _is_run_file(path, folder):
-                    try:
-                        record = read_at(path)
-                    except SeqRecError as error:
-                        if bad is None:
-                            raise
-                        bad.append(str(error))
-                        continue
-                    known = best.get(record.run_id)
-                    best[record.run_id] = record if known is None else max(known, record, key=_rank)
+            for path in sorted(folder.glob(f"{experiment or '[!.]*'}/{dataset or '[!.]*'}/[!.]*.json")):
+                try:
+                    record = read_at(path)
+                except SeqRecError as error:
+                    if bad is None:
+                        raise
+                    bad.append(str(error))
+                    continue
+                best[record.run_id] = max(best.get(record.run_id, record), record, key=_rank)
         return sorted(best.values(), key=lambda r: (r.experiment, r.dataset["name"], r.started, r.run_id))
 
     def table(self, record: RunRecord, name: str) -> pa.Table:
@@ -149,9 +139,11 @@ class RunStore:
         check_key(record, f"run {record.run_id}")
         path = self.new / relative_path(record)
         with self.lock(record.run_id):
-            replaces = again and record.complete
-            if not replaces and path.is_file() and (known := read_at(path)).complete and is_same_work(known, record):
-                return False
+            known = read_at(path) if path.is_file() else None
+            if known is not None and known.complete and not (again and record.complete):
+                split = "split_sha256"
+                if (known.code, known.dataset.get(split)) == (record.code, record.dataset.get(split)):
+                    return False
             write_run(path, text, tables)
             if record.complete:
                 self._clear(record.run_id)
@@ -219,27 +211,16 @@ class RunStore:
 
     def is_locked(self, run_id: str) -> bool:
         """Whether another process or thread holds the run at this moment."""
-        from filelock import Timeout
-
-        lock = self._lock(run_id)
-        if lock.is_locked:
+        if self._lock(run_id).is_locked:
             return False
-        try:
-            with lock.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
+        with self.lock(run_id, wait=False) as held:
+            return not held
 
     # Helpers
 
-    def _best(self, run_id: str, folders: Sequence[Path] = ()) -> tuple[Path, RunRecord] | None:
-        found = [
-            (path, read_at(path))
-            for folder in folders or (self.new, self.published)
-            for path in folder.glob(f"*/*/{run_id}.json")
-            if _is_run_file(path, folder)
-        ]
-        return max(found, key=lambda pair: _rank(pair[1])) if found else None
+    def _best(self, run_id: str, *folders: Path) -> RunRecord | None:
+        paths = [path for folder in folders for path in folder.glob(f"[!.]*/[!.]*/{run_id}.json")]
+        return max(map(read_at, paths), key=_rank, default=None)
 
     def _work(self, run_id: str) -> Path:
         if not RUN_ID.fullmatch(run_id):
@@ -282,12 +263,6 @@ def read_at(path: Path) -> RunRecord:
     return record
 
 
-def is_same_work(one: RunRecord, other: RunRecord) -> bool:
-    """Whether two records of one run come from the same code and the same data."""
-    split = "split_sha256"
-    return (one.code, one.dataset.get(split)) == (other.code, other.dataset.get(split))
-
-
 def check_key(record: RunRecord, where: str) -> None:
     """Raise SeqRecError where the run id is not the hash of what defines the run."""
     key = run_key(record.experiment, record.config, record.revision, record.parents, record.hardware, record.edited)
@@ -300,33 +275,12 @@ def check_key(record: RunRecord, where: str) -> None:
 def write_run(path: Path, text: str, tables: Mapping[str, bytes]) -> None:
     """Write tables, then the record, each by a temporary file, fsync and rename.
 
-    The temporary names are fixed (the caller holds the run's lock), so what a kill leaves is overwritten
-    later.
+    The temporary names are fixed (the caller holds the run's lock), so what a kill leaves is overwritten later.
     """
     files = [(table_path(path, name), blob) for name, blob in tables.items()] + [(path, text.encode())]
     _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
     for target, blob in files:
         _attempt(target, lambda target=target, blob=blob: write_file(target, blob))
-
-
-def write_file(path: Path, blob: bytes) -> None:
-    """Write a file in one step that outlives a crash: a temporary file, fsync, rename. One writer at a time."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(blob)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the rename itself must reach the disk too
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _attempt(path: Path, action: Any) -> None:
@@ -335,10 +289,6 @@ def _attempt(path: Path, action: Any) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise SeqRecError(f"cannot write {path}: {reason}; free space or permit writing, then repeat") from None
-
-
-def _is_run_file(path: Path, folder: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _rank(record: RunRecord) -> tuple[bool, str]:

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +77,7 @@ def publish_runs(
         raise SeqRecError("the tree has uncommitted changes outside results/; commit or stash them, then publish")
     report = Report()
     copies: list[tuple[str, Path, str, dict[str, bytes]]] = []
-    for record in _records_in(store.new, experiment, dataset):
+    for record in RunStore(store.new, store.new).records(experiment, dataset):
         target = store.published / relative_path(record)
         reason = _unpublishable(record, failed, code_here)
         if target.is_file() and read_at(target).complete >= record.complete:
@@ -136,25 +136,20 @@ def export_runs(
         SeqRecError: nothing matches, or the file cannot be written.
     """
     path = Path(path)
-    folders = (store.new, store.published) if published else (store.new,)
-    found: dict[str, tuple[Path, RunRecord]] = {}
-    for folder in folders:
-        for record in _records_in(folder, experiment, dataset):
-            known = found.get(record.run_id)
-            if known is None or (record.complete, record.finished) > (known[1].complete, known[1].finished):
-                found[record.run_id] = folder, record
+    source = store if published else RunStore(store.new, store.new)
+    records = {relative_path(record): record for record in source.records(experiment, dataset)}
     check_target(path)
-    if not found:
+    if not records:
         wanted = " ".join(filter(None, [experiment, dataset])) or "new"
-        raise SeqRecError(f"no run to export ({wanted}) in {' or '.join(map(str, folders))}; see `seqrec status`")
+        folders = f"{store.new} or {store.published}" if published else store.new
+        raise SeqRecError(f"no run to export ({wanted}) in {folders}; see `seqrec status`")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may export to the same path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as archive:
-            for folder, record in sorted(found.values(), key=lambda pair: relative_path(pair[1]).as_posix()):
-                name = relative_path(record)
+            for name, record in sorted(records.items(), key=lambda pair: pair[0].as_posix()):
                 _add(archive, name, record.to_json().encode())
-                for table, blob in _table_bytes(folder / name, record).items():
+                for table, blob in _table_bytes(source.path(record), record).items():
                     _add(archive, table_path(name, table), blob)
         os.replace(temporary, path)
     except OSError as error:
@@ -162,7 +157,7 @@ def export_runs(
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return Report(added=sorted(found))
+    return Report(added=sorted(record.run_id for record in records.values()))
 
 
 def check_target(path: Path) -> None:
@@ -208,8 +203,7 @@ def import_runs(store: RunStore, path: Path | str) -> Report:
 
 
 def _by_run(archive: tarfile.TarFile, where: str, report: Report) -> dict[str, dict[str | None, tarfile.TarInfo]]:
-    """Members by run and table name (None: the record itself); what does not fit the layout is refused by
-    name."""
+    """Members by run and table name (None: the record itself); what does not fit the layout is refused by name."""
     runs: dict[str, dict[str | None, tarfile.TarInfo]] = {}
     broken: set[str] = set()
     for count, member in enumerate(archive):
@@ -218,7 +212,7 @@ def _by_run(archive: tarfile.TarFile, where: str, report: Report) -> dict[str, d
         match = MEMBER.fullmatch(member.name)
         if match is None:
             if not member.isdir():
-                report.refused.append((_printable(member.name), "not the path of a record or of its table"))
+                report.refused.append((ascii(member.name)[1:-1][:120], "not the path of a record or of its table"))
             continue
         run, table = match["run"], match["table"]
         bound = JSON_LIMIT if table is None else PARQUET_LIMIT
@@ -305,10 +299,6 @@ def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return blob
 
 
-def _records_in(folder: Path, experiment: str | None, dataset: str | None) -> Iterator[RunRecord]:
-    yield from RunStore(folder, folder).records(experiment, dataset)
-
-
 def _table_bytes(path: Path, record: RunRecord) -> dict[str, bytes]:
     try:
         return {name: table_path(path, name).read_bytes() for name in record.tables}
@@ -320,7 +310,3 @@ def _add(archive: tarfile.TarFile, name: Path, blob: bytes) -> None:
     member = tarfile.TarInfo(name.as_posix())
     member.size, member.mode = len(blob), 0o644
     archive.addfile(member, io.BytesIO(blob))
-
-
-def _printable(name: str) -> str:
-    return ascii(name)[1:-1][:120]

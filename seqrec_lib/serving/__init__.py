@@ -64,15 +64,10 @@ def _compiled(model: Any, table_bytes: int | None) -> Server | None:
     server: Server
     if type(model) is SASRec:  # a subclass may change any part of the pass: only its own pass is known to be right
         server = SASRecServer(model)
-    elif type(model) in programs and _one_layer(model):
+    elif type(model) in programs and len(model.layers) == 1 and model.stack[0].mixer.out_proj.bias is None:
         server = programs[type(model)](model, TABLE_BYTES if table_bytes is None else table_bytes)
     else:
         return None
     if model.repeat_bias is not None:
         server.repeat_bias = model.repeat_bias.item()
     return server
-
-
-def _one_layer(model: Any) -> bool:
-    """Whether a state-space model is one that the loops are written for: one layer, whose mixer has no bias."""
-    return len(model.layers) == 1 and model.stack[0].mixer.out_proj.bias is None

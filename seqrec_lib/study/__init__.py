@@ -2,6 +2,7 @@
 builds the book, `plans` knows what is done and missing, `budget` runs what fits into a time, `diagnosis` tells what
 this machine has."""
 
-from seqrec_lib.study.runner import Page, Result, Study, build_book, load_study, read_yaml, run_missing, run_study
+from seqrec_lib.study.runner import Page, Result, Study, build_book, load_study, run_missing, run_study
+from seqrec_lib.study.yaml_files import read_yaml
 
 __all__ = ["Page", "Result", "Study", "build_book", "load_study", "read_yaml", "run_missing", "run_study"]

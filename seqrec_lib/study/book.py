@@ -1,8 +1,7 @@
 """From executed notebooks to the book: stage them with book/ in ``_build/source``, then build there.
 
-Two executed copies of one notebook must not share a title or a label, so the data set's name is filled into
-both while staging. The book is built in a fresh folder and takes the old one's place only when the build has
-succeeded.
+Two executed copies of one notebook must not share a title or a label, so the data set's name is filled into both while
+staging. The book is built in a fresh folder and takes the old one's place only when the build has succeeded.
 """
 
 from __future__ import annotations
@@ -12,14 +11,25 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+from filelock import FileLock
+
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.study.sections import without_empty_sections
+from seqrec_lib.report.chapters import Book, render_folder
+from seqrec_lib.report.evidence import copy_records
+from seqrec_lib.report.frames import Runs
+from seqrec_lib.report.html_check import check_html
+from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.results import RunStore
+from seqrec_lib.study import live_model
+from seqrec_lib.study.sections import text_of, without_empty_sections
 from seqrec_lib.study.weight import slim
+from seqrec_lib.study.yaml_files import read_yaml
 from seqrec_lib.validation import read_json
 
 if TYPE_CHECKING:
@@ -49,8 +59,6 @@ def build(root: Path, pages: Sequence[Page], failed: Mapping[str, str], say: Cal
         SeqRecError: the table of contents does not fit the pages, Sphinx warns, or the built pages fail their
             checks. The book of the previous build, if any, then stays where it is.
     """
-    from filelock import FileLock
-
     with FileLock(root / "_build" / ".book.lock"):
         say("book: building")
         return _build(root, pages, failed)
@@ -61,18 +69,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
     documents = stage(root, source, pages, failed)
     shutil.rmtree(fresh, ignore_errors=True)
     log = root / "_build" / "book.log"
-    command = [
-        sys.executable,
-        "-c",
-        BUILD,
-        "build",
-        ".",
-        "--path-output",
-        str(fresh),
-        "-W",
-        "-n",
-        "--keep-going",
-    ]
+    command = [sys.executable, "-c", BUILD, "build", ".", "--path-output", str(fresh), "-W", "-n", "--keep-going"]
     with log.open("wb") as stream:
         done = subprocess.run(command, cwd=source, stdout=stream, stderr=subprocess.STDOUT, check=False)
     html = fresh / "_build" / "html"
@@ -83,7 +80,9 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
         old = f"; {final} is still the previous book" if final.exists() else ""
         raise SeqRecError(f"the book was not built: {problems[0]}{rest}; see {log}{old}")
     slim(html)
-    _check(html, documents)
+    if findings := check_html(html, documents):
+        rest = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise SeqRecError(f"the built pages fail their checks: {findings[0]}{rest}; see {html}")
     old_book = root / "_build" / "html.old"
     shutil.rmtree(old_book, ignore_errors=True)
     if final.exists():
@@ -95,8 +94,7 @@ def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path
 
 
 def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> list[str]:
-    """Fill ``source`` with the book's sources; returns the names of its documents, as the table of contents
-    has them.
+    """Fill ``source`` with the book's sources; returns the names of its documents, as the table of contents has them.
 
     Raises:
         SeqRecError: a chapter says what published runs do not bear out, or a page was not executed.
@@ -104,14 +102,14 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
-    run_ids = _render_chapters(root, source)
-    _export_models(source)
+    store = RunStore()
+    cited = render_folder(Book.read(root, Runs(store)), source)
+    run_ids = [run_id for evidence in cited.values() for run_id in evidence.run_ids]
+    live_model.export(source)  # the weights that the page *Try it* runs
     # Methods chapters quote the library's own code.
     package = Path(__file__).resolve().parent.parent
     shutil.copytree(package, source / "code" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     toc = expand_toc(_read_toc(root), pages)
-    import yaml
-
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False, allow_unicode=True), encoding="utf-8")
     folder = source / "notebooks"
     folder.mkdir(exist_ok=True)
@@ -127,33 +125,8 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
         text = json.dumps(fill(notebook, page.dataset), indent=1)
         run_ids += RECORD_LINK.findall(text)
         (folder / copy.name).write_text(text, encoding="utf-8")
-    _copy_records(run_ids, source)
+    copy_records(run_ids, store, source)
     return documents(toc)
-
-
-def _render_chapters(root: Path, source: Path) -> list[str]:
-    """Put values, exhibits and evidence into the chapters; returns the ids of the runs that they cite."""
-    from seqrec_lib.report.chapters import Book, render_folder
-    from seqrec_lib.report.frames import Runs
-    from seqrec_lib.results import RunStore
-
-    cited = render_folder(Book.read(root, Runs(RunStore())), source)
-    return [run_id for evidence in cited.values() for run_id in evidence.run_ids]
-
-
-def _copy_records(run_ids: Iterable[str], source: Path) -> None:
-    """Put the records behind chapters and pages where these link to them."""
-    from seqrec_lib.report.evidence import copy_records
-    from seqrec_lib.results import RunStore
-
-    copy_records(run_ids, RunStore(), source)
-
-
-def _export_models(source: Path) -> None:
-    """Put the weights that the page *Try it* runs beside its scripts."""
-    from seqrec_lib.study.live_model import export
-
-    export(source)
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
@@ -216,7 +189,7 @@ def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
     for cell in notebook["cells"]:
         cell = dict(cell, metadata=_map_text(cell["metadata"], lambda text: _replace(text, words)))
         if cell["cell_type"] == "markdown":
-            cell["source"] = _replace(_source(cell), words)
+            cell["source"] = _replace(text_of(cell["source"]), words)
         cells.append(_folded(cell, dataset))
     if dataset:
         labels = _labels(cells)
@@ -238,7 +211,7 @@ def _folded(cell: dict[str, Any], dataset: str | None) -> dict[str, Any]:
         tags = [*tags, "hide-input"]
     if cell["cell_type"] != "code" or "hide-input" not in tags:
         return cell
-    source = _source(cell)
+    source = text_of(cell["source"])
     if "injected-parameters" in tags:
         inside = "this page's parameters"
     elif "parameters" in tags:
@@ -289,26 +262,18 @@ def _words(dataset: str | None) -> dict[str, str]:
     """What stands for each placeholder on the page of a data set."""
     if dataset is None:
         return {"dataset": "", "dataset_title": ""}
-    from seqrec_lib.report.paper import dataset_name
-
     return {"dataset": dataset, "dataset_title": dataset_name(dataset)}
-
-
-def _source(cell: Mapping[str, Any]) -> str:
-    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
 
 
 def _failed_page(notebook: Path, page: Page, reason: str) -> str:
     cells = read_json(notebook, "restore the notebook")["cells"]
-    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in _source(cell).splitlines()]
+    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in text_of(cell["source"]).splitlines()]
     heading = next((line for line in lines if line.startswith("# ")), f"# {page.name}")
     title = _replace(heading, _words(page.dataset))
     return f"{title}\n\nThis page's notebook failed, so it shows no results:\n\n```text\n{reason}\n```\n"
 
 
 def _read_toc(root: Path) -> dict[str, Any]:
-    from seqrec_lib.study.runner import read_yaml
-
     toc = read_yaml(root / "book" / "_toc.yml")
     if not isinstance(toc, dict) or "root" not in toc:
         raise SeqRecError(f"{root / 'book' / '_toc.yml'}: no key 'root'; write a table of contents of format jb-book")
@@ -319,12 +284,3 @@ def _problems(log: Path, source: Path) -> list[str]:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace")).splitlines()
     marked = [line.strip() for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL|Error):", line)]
     return [line.replace(f"{source}/", "") for line in marked] or lines[-1:]
-
-
-def _check(html: Path, names: Sequence[str]) -> None:
-    from seqrec_lib.report.html_check import check_html
-
-    findings = check_html(html, names)
-    if findings:
-        rest = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise SeqRecError(f"the built pages fail their checks: {findings[0]}{rest}; see {html}")

@@ -20,11 +20,7 @@ def diagnose() -> dict[str, list[Row]]:
     facts = environment()
     return {
         "Machine": [
-            (
-                "device",
-                facts["device"],
-                "" if facts["gpu"] else "no GPU: the demo runs, the paper's data takes hours",
-            ),
+            ("device", facts["device"], "" if facts["gpu"] else "no GPU: the demo runs, the paper's data takes hours"),
             ("CPU", f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads", _bf16()),
             ("Python", f"{facts['versions']['python']} at {sys.executable}", ""),
             ("commit", _commit(facts["git_commit"], facts["git_dirty"]), ""),
@@ -76,11 +72,7 @@ def _disk() -> list[Row]:
 
     store = RunStore()
     rows = []
-    for what, folder in (
-        ("new runs", store.new),
-        ("published runs", store.published),
-        ("cache", cache_folder()),
-    ):
+    for what, folder in (("new runs", store.new), ("published runs", store.published), ("cache", cache_folder())):
         near = next(place for place in (folder, *folder.parents) if place.exists())
         used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         free = shutil.disk_usage(near).free

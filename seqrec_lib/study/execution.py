@@ -1,8 +1,6 @@
-"""Executing one page: papermill in a process of its own, its progress passed on, its failure told in one
-line.
+"""Executing one page: papermill in a process of its own, its progress passed on, its failure told in one line.
 
-The executed copy is written to ``_build/executed`` after each cell, so it also shows where a failed one
-stopped.
+The executed copy is written to ``_build/executed`` after each cell, so it also shows where a failed one stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from seqrec_lib import parameters
 from seqrec_lib.errors import SeqRecError
@@ -56,35 +56,9 @@ def execute_page(
     ``<page>.failed.ipynb``: a book that is built at the same time never takes up half a page. Another process
     at the same page is waited for.
     """
-    from filelock import FileLock, Timeout
-
     folder = root / "_build" / "executed"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".{page.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{page.name}: another process is at it; waiting")
-        lock.acquire()
-    try:
-        return _execute(root, folder, page, missing, environment, say, stop)
-    finally:
-        lock.release()
-
-
-def _execute(
-    root: Path,
-    folder: Path,
-    page: Page,
-    missing: str,
-    environment: Mapping[str, str],
-    say: Callable[[str], None],
-    stop: threading.Event | None,
-) -> Failure | None:
     names = (".ipynb", ".running.ipynb", ".failed.ipynb", ".log", ".progress")
     good, copy, bad, log, progress = (folder / f"{page.name}{ending}" for ending in names)
-    for path in (copy, bad, log, progress):
-        path.unlink(missing_ok=True)
     source = root / "notebooks" / f"{page.notebook}.ipynb"
     values = dict(page.parameters)
     known = parameters.schema(source)
@@ -102,25 +76,36 @@ def _execute(
         "SEQREC_PROGRESS": str(progress),
         **environment,
     }
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=root, env=variables)
-        try:
-            for line in _lines_while(process, progress, stop):
-                say(f"  {line}")
-        except BaseException:
-            _end(process)
-            raise
-        finally:
-            progress.unlink(missing_ok=True)
-    if process.returncode == 0:
-        log.unlink()
-        copy.replace(good)
-        return None
-    reason = _reason(copy, log, process.returncode)
-    good.unlink(missing_ok=True)
-    if not copy.is_file():
-        return Failure(page, reason, log)
-    return Failure(page, reason, copy.replace(bad))
+    with _lock(folder / f".{page.name}.lock", page.name, say):
+        for path in (copy, bad, log, progress):
+            path.unlink(missing_ok=True)
+        with log.open("wb") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=root, env=variables)
+            try:
+                for line in _lines_while(process, progress, stop):
+                    say(f"  {line}")
+            except BaseException:
+                _end(process)
+                raise
+            finally:
+                progress.unlink(missing_ok=True)
+        if process.returncode == 0:
+            log.unlink()
+            copy.replace(good)
+            return None
+        reason = _reason(copy, log, process.returncode)
+        good.unlink(missing_ok=True)
+        return Failure(page, reason, copy.replace(bad) if copy.is_file() else log)
+
+
+def _lock(path: Path, name: str, say: Callable[[str], None]) -> AcquireReturnProxy:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{name}: another process is at it; waiting")
+        return lock.acquire()
 
 
 def _lines_while(process: subprocess.Popen[bytes], path: Path, stop: threading.Event | None) -> Iterator[str]:

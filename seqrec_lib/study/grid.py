@@ -42,11 +42,13 @@ class GridJob:
 
 def planned(profile: str) -> dict[str, tuple[Experiment, Any]]:
     """Experiment and configuration of every run that a profile plans, by the job's id, in the order of study.yml."""
-    return {
-        _job_id(get(page.notebook), config): (get(page.notebook), config)
-        for page in load_study().select(profile)
-        for config in configs_of(page)
-    }
+    runs: dict[str, tuple[Experiment, Any]] = {}
+    for page in load_study().select(profile):
+        for config in configs_of(page):
+            own = get(page.notebook)
+            job = run_key(own.NAME, plain(config), own.revision(config), parents_of(own, config))
+            runs[job] = own, config
+    return runs
 
 
 def list_jobs(profile: str, store: RunStore) -> list[GridJob]:
@@ -81,10 +83,6 @@ def carry_out(
     experiment, config = runs[job]
     (record,) = execute(experiment, [config], store=store, device=device, progress=progress)
     return cast("RunRecord", record)  # None only where a run is left to others, which nobody asked for
-
-
-def _job_id(experiment: Experiment, config: Any) -> str:
-    return run_key(experiment.NAME, plain(config), experiment.revision(config), parents_of(experiment, config))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

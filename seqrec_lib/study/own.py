@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.data import load, own
 from seqrec_lib.parameters import check, schema
-from seqrec_lib.places import project_root
+from seqrec_lib.study.plans import values_of
 from seqrec_lib.study.runner import Page, Result, Say, execute_and_build, load_study
 
 if TYPE_CHECKING:
@@ -84,5 +84,4 @@ def lines_of(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def timing_parameters(dataset: str, models: list[str]) -> dict[str, Any]:
     """The parameters of the page of latencies for these models; its other ones have their defaults."""
-    defaults = schema(project_root() / "notebooks" / "latency.ipynb")
-    return {name: own.default for name, own in defaults.items()} | {"dataset": dataset, "models": models}
+    return values_of(Page("latency", dataset, {"dataset": dataset, "models": models}))

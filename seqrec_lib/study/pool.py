@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from seqrec_lib.progress import duration
@@ -74,65 +75,28 @@ def _execute(root: Path, job: Job, say: Say, stop: threading.Event | None) -> Fa
 
 def _side_by_side(root: Path, jobs: Sequence[Job], say: Say, width: int) -> list[Failure | None]:
     """An interruption, or an error that is no page's, ends the processes of all pages under way before it goes on."""
-    lines, stop = InOrder(say, len(jobs)), threading.Event()
+    stop = threading.Event()
+    lines: list[SimpleQueue[str | None]] = [SimpleQueue() for _ in jobs]  # of each page; None ends them
 
-    def work(number: int, job: Job) -> Failure | None:
+    def work(job: Job, said: SimpleQueue[str | None]) -> Failure | None:
         try:
             if stop.is_set():
                 raise Stopped
-            return _execute(root, job, lines.of(number), stop)
+            return _execute(root, job, said.put, stop)
         finally:
-            lines.end(number)
+            said.put(None)
 
+    failures = []
     with ThreadPoolExecutor(width) as pool:
-        pending = [pool.submit(work, number, job) for number, job in enumerate(jobs)]
+        pending = [pool.submit(work, job, said) for job, said in zip(jobs, lines, strict=True)]
         try:
-            return [each.result() for each in pending]
+            for each, said in zip(pending, lines, strict=True):
+                for line in iter(said.get, None):
+                    say(line)
+                failures.append(each.result())
         except BaseException:
             stop.set()
             for each in pending:
                 each.cancel()
             raise
-
-
-class InOrder:
-    """Passes lines of several speakers on, speaker by speaker: those of the first that has not ended at once, those of
-    the others when all before them have ended.
-
-    >>> lines = InOrder(print, 2)
-    >>> lines.of(1)("second")
-    >>> lines.of(0)("first")
-    first
-    >>> lines.end(0)
-    second
-    """
-
-    def __init__(self, say: Say, speakers: int) -> None:
-        self._say, self._turn, self._lock = say, 0, threading.Lock()
-        self._waiting: list[list[str]] = [[] for _ in range(speakers)]
-        self._ended = [False] * speakers
-
-    def of(self, number: int) -> Say:
-        """What speaker ``number``, from 0, says its lines to."""
-
-        def say(line: str) -> None:
-            with self._lock:
-                self._waiting[number].append(line)
-                self._pass_on()
-
-        return say
-
-    def end(self, number: int) -> None:
-        """Speaker ``number`` has nothing more to say."""
-        with self._lock:
-            self._ended[number] = True
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        while self._turn < len(self._ended):
-            waiting = self._waiting[self._turn]
-            while waiting:
-                self._say(waiting.pop(0))
-            if not self._ended[self._turn]:
-                return
-            self._turn += 1
+    return failures

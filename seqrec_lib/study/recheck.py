@@ -34,7 +34,7 @@ def kinds(
     if unknown is not None:
         raise SeqRecError(f"run {unknown!r} is no published run that can be repeated; see `seqrec results list`")
     chosen: dict[tuple[str, ...], RunRecord] = {}
-    for record in sorted(published, key=_seconds):
+    for record in sorted(published, key=lambda record: float(record.cost.get("wall_seconds", "inf"))):
         kind = (record.run_id,) if runs else _kind(record)
         if not runs or record.run_id in runs:
             chosen.setdefault(kind, record)
@@ -73,10 +73,6 @@ def carry_out(record: RunRecord, store: RunStore, report: Callable[[str], None] 
 def show(record: RunRecord) -> str:
     """A run in a few words."""
     return f"{record.experiment}: {describe(record.config)} ({record.run_id})"
-
-
-def _seconds(record: RunRecord) -> float:
-    return float(record.cost.get("wall_seconds", float("inf")))
 
 
 def _kind(record: RunRecord) -> tuple[str, ...]:

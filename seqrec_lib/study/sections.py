@@ -8,7 +8,7 @@ with `html.NOT_RUN`. The executed copy keeps them, as does the notebook in Jupyt
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from seqrec_lib.data.own import is_own
@@ -23,13 +23,13 @@ def without_empty_sections(cells: Sequence[Cell], dataset: str) -> list[Cell]:
     """The cells of an executed page, with its empty sections replaced by one line in the place of the first."""
     groups: list[list[Cell]] = [[]]
     for cell in cells:
-        if cell["cell_type"] == "markdown" and _HEADING.search(_text(cell["source"])):
+        if cell["cell_type"] == "markdown" and _HEADING.search(text_of(cell["source"])):
             groups.append([])
         groups[-1].append(cell)
     empty = [number for number, group in enumerate(groups) if _is_empty(group)]
     if not empty:
         return list(cells)
-    names = [match[1] for number in empty if (match := _HEADING.search(_text(groups[number][0]["source"])))]
+    names = [match[1] for number in empty if (match := _HEADING.search(text_of(groups[number][0]["source"])))]
     kept: list[Cell] = []
     for number, group in enumerate(groups):
         if number == empty[0]:
@@ -40,10 +40,10 @@ def without_empty_sections(cells: Sequence[Cell], dataset: str) -> list[Cell]:
 
 
 def _is_empty(group: Sequence[Cell]) -> bool:
-    if not group or group[0]["cell_type"] != "markdown" or len(_HEADING.findall(_text(group[0]["source"]))) != 1:
+    if not group or group[0]["cell_type"] != "markdown" or len(_HEADING.findall(text_of(group[0]["source"]))) != 1:
         return False
     shown = [
-        _text(output["data"].get("text/html", "something"))
+        text_of(output["data"].get("text/html", "something"))
         for cell in group
         if cell["cell_type"] == "code"
         for output in cell.get("outputs", [])
@@ -59,5 +59,6 @@ def _line(names: Sequence[str], dataset: str, stem: str) -> Cell:
     return {"cell_type": "markdown", "id": f"{stem}-not-run"[:64], "metadata": {}, "source": text}
 
 
-def _text(source: str | Sequence[str] | Mapping[str, Any]) -> str:
+def text_of(source: str | Sequence[str]) -> str:
+    """A cell's source or output, which a notebook may hold as lines."""
     return source if isinstance(source, str) else "".join(source)

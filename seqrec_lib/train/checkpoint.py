@@ -8,7 +8,6 @@ Tensors and plain values only (``weights_only=True``): a checkpoint from elsewhe
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -16,17 +15,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from seqrec_lib.checksums import append_sum, ends_in_sum
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.train.recipes import TrainingConfig
 
 VALIDATION_METRIC = "ndcg@10"
 CONTENT = {"identity", "place", "parts", "random", "random_cuda"}  # of a file
-SUM_BYTES = 32
 
 P = TypeVar("P")
 
@@ -163,47 +162,20 @@ def read(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(path)
     if path.is_file():  # a pipe would be waited for
         with suppress(Exception), path.open("rb") as file:  # of what PyTorch cannot read it has many errors
-            if _sum_is_right(file):
-                file.seek(0)
+            if ends_in_sum(file):
                 content = torch.load(file, map_location="cpu", weights_only=True)
                 if isinstance(content, dict) and content.keys() == CONTENT:
                     return content
     raise SeqRecError(f"{path} is not a checkpoint, or a damaged one; delete it to start afresh")
 
 
-def _sum_is_right(file: BinaryIO) -> bool:
-    """Whether a file ends in the sum of what comes before."""
-    left, digest = file.seek(0, os.SEEK_END) - SUM_BYTES, hashlib.sha256()
-    file.seek(0)
-    while left > 0:
-        block = file.read(min(left, 2**20))
-        digest.update(block)
-        left -= len(block) or left
-    return file.read() == digest.digest()
-
-
-class _Summed:
-    """A file that is written from front to back, and the sum of what was written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def write(self, block: Any) -> int:
-        self.digest.update(block)
-        return self.file.write(block)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
 def _write(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_name(f"{path.name}.part")  # one name: what a kill leaves is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            summed = _Summed(file)
-            torch.save(content, summed)  # type: ignore[arg-type]
-            file.write(summed.digest.digest())
+        with partial.open("w+b") as file:
+            torch.save(content, file)
+            append_sum(file)
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):

@@ -27,6 +27,14 @@ class Progress:
     loss: float
     epoch_entry: dict[str, float] | None = None
 
+    @property
+    def share(self) -> float:
+        """Of all epochs, what is done."""
+        return (self.epoch - 1 + self.step / self.steps) / self.epochs
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}/{self.epochs}, loss {self.loss:.3f}"
+
 
 class BatchRule(Protocol):
     """Decides, step by step, how many batches an optimizer step sums over (see ``seqrec_lib.optim``)."""
@@ -62,7 +70,13 @@ class TrainingResult:
     best_epoch: int
     best_valid: float
     seconds: float
-    stopped_early: bool
     samples: int
     precision: Precision
     loop: Loop
+
+    def rounded(self) -> list[dict[str, Any]]:
+        """The history with six significant digits: records are small and are read by people."""
+        return [
+            {key: int(value) if key == "epoch" else float(f"{value:.6g}") for key, value in entry.items()}
+            for entry in self.history
+        ]

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,15 +29,7 @@ from accelerate.utils import broadcast
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqrec_lib.data.sequences import (
-    Sequences,
-    Windows,
-    batches_by_step,
-    bucketed_batches,
-    cut_windows,
-    padding_share,
-    prefixes,
-)
+from seqrec_lib.data.sequences import Sequences, batches_by_step, bucketed_batches, cut_windows, padding_share, prefixes
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import gather_histories, rank_split
 from seqrec_lib.models.base import SequentialRecommender
@@ -104,8 +97,8 @@ class _Batches:
         chosen = self.batches[step][rank::world]  # its windows are ordered by length: the shares are alike
         if not len(chosen):
             return None
-        windows = Windows(*(x[chosen] for x in (self.windows.start, self.windows.fresh, self.windows.stop)))
-        start, fresh, stop = (torch.from_numpy(x).to(self.device) for x in (windows.start, windows.fresh, windows.stop))
+        of_windows = (self.windows.start, self.windows.fresh, self.windows.stop)
+        start, fresh, stop = (torch.from_numpy(x[chosen]).to(self.device) for x in of_windows)
         items, lengths = gather_histories(self.items, start, stop, None)
         position = start.unsqueeze(1) + torch.arange(items.shape[1], device=self.device)
         trained = (position >= fresh.unsqueeze(1)) & (position < stop.unsqueeze(1))
@@ -163,9 +156,9 @@ def usable_precision(asked: Precision, device: torch.device) -> Precision:
     return asked if fast else "fp32"
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+def matmul_rate(device: torch.device) -> float:
     """FLOP/s of this machine in a 1536^3 matrix product with the threads in use: the best of four."""
-    a = torch.full((1536, 1536), 0.5, device=device, dtype=dtype)  # no random draw: a resumed run must not see one
+    a = torch.full((1536, 1536), 0.5, device=device)  # no random draw: a resumed run must not see one
     best = float("inf")
     for _ in range(4):
         _synchronise(device)
@@ -257,13 +250,8 @@ def train(
         broadcast(list(model.state_dict().values()))
     precision = usable_precision(config.precision, device)
     softmax_dtype = model.item_embedding.weight.dtype if precision == "fp32" else torch.bfloat16
-    optimizer = (
-        make_optimizer(model.parameters())
-        if make_optimizer is not None
-        else torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-    )
+    adamw = partial(torch.optim.AdamW, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimizer = (make_optimizer or adamw)(model.parameters())
     base_rates = [float(group["lr"]) for group in optimizer.param_groups]
     step_module = TrainingStep(model, softmax_dtype)
     share = (accelerator.process_index, accelerator.num_processes)
@@ -372,7 +360,6 @@ def train(
         best_epoch=state.best_epoch,
         best_valid=state.best_valid,
         seconds=sum(entry["seconds"] for entry in state.history),
-        stopped_early=state.epoch < config.epochs,
         samples=state.total_samples,
         precision=precision,
         loop=resident.loop if resident is not None else loop,

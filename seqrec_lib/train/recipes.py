@@ -159,31 +159,23 @@ def resolve(
         SeqRecError: an override fits neither, a value is not allowed, or the model is unknown.
     """
     own = overrides_by_model([model], overrides or {})[model]
-    if recipe == "public" and model not in COUNTED:
-        return _by_public_code(dataset, model, seed, own)
     if model in COUNTED:
         return {}, None
-    dataset = OWN if is_own(dataset) else base_name(dataset)
+    settings: dict[str, Any] = {}
+    if recipe == "public":
+        settings |= PUBLIC_CODE | (PUBLIC_CODE_AMAZON if dataset.startswith("amazon") else {})
+    else:
+        dataset = OWN if is_own(dataset) else base_name(dataset)
+        settings |= DATASET_ARCHITECTURE.get(dataset, {}) | DATASET_TRAINING.get(dataset, {})
+        for name in dict.fromkeys((model.partition("+")[0], model)):  # a variant is trained as its base, where not said
+            settings |= MODEL_TRAINING.get(name, {}) | PAIR_TRAINING.get((dataset, name), {})
+    settings |= own
     defaults = MODELS[model].architecture
-    chosen = {**defaults, **{k: v for k, v in DATASET_ARCHITECTURE.get(dataset, {}).items() if k in defaults}}
-    training = dict(DATASET_TRAINING.get(dataset, {}))
-    for name in dict.fromkeys((model.partition("+")[0], model)):  # a variant is trained as its base, where not said
-        training |= MODEL_TRAINING.get(name, {}) | PAIR_TRAINING.get((dataset, name), {})
-    architecture = check_architecture(model, chosen | {k: v for k, v in own.items() if k in defaults})
-    training |= {k: v for k, v in own.items() if k not in defaults}
-    if not MODELS[model].causal(architecture):
-        training["objective"] = "prefixes"
-    return architecture, TrainingConfig(**training, seed=seed)
-
-
-def _by_public_code(
-    dataset: str, model: str, seed: int, overrides: Mapping[str, Any]
-) -> tuple[dict[str, Any], TrainingConfig]:
-    settings = PUBLIC_CODE | (PUBLIC_CODE_AMAZON if dataset.startswith("amazon") else {}) | dict(overrides)
-    defaults = MODELS[model].architecture
-    training = {field.name for field in fields(TrainingConfig)}
     architecture = check_architecture(model, {**defaults, **{k: v for k, v in settings.items() if k in defaults}})
-    return architecture, TrainingConfig(**{k: v for k, v in settings.items() if k in training}, seed=seed)
+    if not MODELS[model].causal(architecture):
+        settings["objective"] = "prefixes"
+    known = {field.name for field in fields(TrainingConfig)}
+    return architecture, TrainingConfig(**{k: v for k, v in settings.items() if k in known}, seed=seed)
 
 
 def overrides_by_model(models: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -86,8 +86,8 @@ DAMAGES = {
     "all zeros": lambda content: bytes(len(content)),
     "encrypted, says a bit": lambda content: flipped(content, content.index(b"PK\x01\x02") + 8, 0),
     "packed in another way, says a bit": lambda content: flipped(content, content.index(b"PK\x01\x02") + 10, 6),
-    "an older one without a digest": lambda content: content[:-64],
-    "arrays written anew by another program": lambda content: b"PK" + content[2:-64] + b"0" * 64,
+    "an older one without a digest": lambda content: content[:-32],
+    "arrays written anew by another program": lambda content: b"PK" + content[2:-32] + b"0" * 32,
 }
 
 

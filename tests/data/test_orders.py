@@ -219,20 +219,20 @@ def test_the_data_set_is_the_nearest_of_those_with_these_ids(tiny_ml, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; expected user,item"),
+        (b"", "is empty; write user,item"),
         (b"\n \n", "is empty"),
         (b"user,item\n", "a header and no line below it"),
-        (b"user\n1\n", "'user' has no column for the item; name one of them item"),
-        (b"user,rating\n1,2\n", "has no column for the item"),
+        (b"user\n1\n", "'user' has no columns for the item; name one of them item"),
+        (b"user,rating\n1,2\n", "has no columns for the item"),
         (b"user,item,movie\n1,2,3\n", "has 2 columns for the item"),
         (b"1,2,3\n", "3 fields on line 1, '1,2,3'; give two"),
         (b"1;2\n3;4\n", "1 fields on line 1, '1;2'; give two"),
         (b"1,2\n\n2,3,4\n", r"line 3: 3 fields, not 2, in '2,3,4'"),
         (b"1,2\n2,\n", r"line 2: an empty field in '2,'"),
-        (b"user,item\n1,2\n1,2\n", "line 3: user '1' is already on line 2; give one test item for each"),
-        (b'1,"2\n', "is not a csv file"),
-        (b"PK\x03\x04\xff\xfe", r"is not a csv file \(byte 4 is no UTF-8 text\)"),
-        (b"PAR1\x00\x00", "is not a csv file .it holds zero bytes"),
+        (b"user,item\n1,2\n1,2\n", "line 3: user '1', who is already on line 2, in '1,2'; write user,item"),
+        (b'1,"2\n', "line 1: a quote that does not enclose a whole field"),
+        (b"PK\x03\x04\xff\xfe", "line 1: text that is not UTF-8"),
+        (b"PAR1\x00\x00", "1 fields on line 1"),
     ],
 )
 def test_a_bad_split_gets_one_line(content: bytes, message: str, tmp_path: Path) -> None:

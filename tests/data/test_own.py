@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqrec_lib.data import DATASETS, files, get, load, own, own_table, read, tables
@@ -119,7 +119,7 @@ def test_other_separators_are_found_and_cells_may_be_quoted(file, sign, name):
     content = [line.replace(",", sign) for line in lines('"user","item","timestamp"')]
     content[1] = f'"u{sign}""0"""{sign}i0{sign}{START}'
     interactions = read(own.resolve(file(content, name)))
-    assert interactions.users[0] == f'u{sign}"0"' and len(interactions) == 240
+    assert interactions.users.tolist()[0] == f'u{sign}"0"' and len(interactions) == 240
 
 
 def test_gzip_and_windows_line_ends(file):
@@ -166,7 +166,7 @@ def test_ids_are_any_text_and_numbers_keep_their_order(file):
     zeros = [(u, f"0{i}", t) for u, i, t in numbers]
     assert load(own.resolve(file(lines(entries=zeros)))).item_labels[1:4] == ("00", "01", "010")
     odd = [(f" {u}\u00e9\u2028\x1b[31m ", i, t) for u, i, t in rows()]
-    assert read(own.resolve(file(lines(entries=odd)))).users[0] == "u0\u00e9\u2028\x1b[31m"
+    assert read(own.resolve(file(lines(entries=odd)))).users.tolist()[0] == "u0\u00e9\u2028\x1b[31m"
 
 
 def test_parquet_gives_what_csv_gives(file, tmp_path):
@@ -419,6 +419,7 @@ def _outcome(path: Path, lenient: bool) -> object:
     lenient=st.booleans(),
     end=st.sampled_from(["\n", "\r\n"]),
 )
+@example(lines=[("", "", str(START)), ("", '"', str(START)), ("a", "a", str(START))], lenient=True, end="\n")
 def test_blocks_and_single_lines_are_read_alike(tmp_path_factory, lines, lenient, end):
     path = tmp_path_factory.mktemp("alike") / "a.csv"
     content = [f"u,i,{START + 1}", *(",".join(line) for line in lines)]

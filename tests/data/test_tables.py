@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from seqrec_lib.data import files, tables
 from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.interactions import encode
 from seqrec_lib.data.tables import BadLines, Table, read_table
 from seqrec_lib.errors import SeqRecError
 from tests.data.fuzz_readers import LAYOUTS, check_table, table_file
@@ -138,9 +139,15 @@ def test_generated_tables_read_alike_with_pyarrow_and_line_by_line(tmp_path_fact
     check_table(raw, layout)
 
 
-def test_equal_text_labels_share_one_object(data):
-    read = table(data, "u,i,t\n" + "someone,thing,1\n" * 3, NAMES)
-    assert len({id(user) for user in read.users}) == 1
+def test_a_text_label_is_kept_once_however_many_blocks_have_it(data, monkeypatch):
+    monkeypatch.setattr(RawFile.blocks, "__defaults__", (64,))
+    lines = [f"{user},thing,1" for user in ("someone", "nobody", "someone", "else") * 20]
+    read = table(data, "\n".join(["u,i,t", *lines]), NAMES)
+    assert (len(read.users.names), len(read.items.names)) == (3, 1)
+    assert read.users.tolist() == [line.split(",")[0] for line in lines]
+    kept = read.select(read.users.codes == read.users.codes[1])
+    codes, names = encode(kept.users)
+    assert names.tolist() == ["nobody"] and codes.tolist() == [0] * 20
 
 
 def test_doubled_quotes_are_read_fast() -> None:

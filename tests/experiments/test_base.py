@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments import EXPERIMENTS, base, get
+from seqrec_lib.experiments import EXPERIMENTS, base, dependencies, get
 from seqrec_lib.experiments.base import Context, Outcome, execute, key, raise_for_failures
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
@@ -263,17 +263,17 @@ def test_a_run_on_other_data_is_made_again_and_a_published_one_refused(store: Ru
     monkeypatch.setattr(
         experiment, "run", lambda config, context: Outcome({"name": "ml-1m", "split_sha256": "a" * 64}, {"x": 1.0})
     )
-    monkeypatch.setattr(base, "installed_split", lambda name: "a" * 64)
+    monkeypatch.setattr(dependencies, "installed_split", lambda name: "a" * 64)
     (first,) = execute(experiment, configs(0), store=store)
     assert execute(experiment, configs(0), store=store) == [first]
-    monkeypatch.setattr(base, "installed_split", lambda name: "b" * 64)
+    monkeypatch.setattr(dependencies, "installed_split", lambda name: "b" * 64)
     monkeypatch.setattr(
         experiment, "run", lambda config, context: Outcome({"name": "ml-1m", "split_sha256": "b" * 64}, {"x": 2.0})
     )
     (second,) = execute(experiment, configs(0), store=store)
     assert second is not None and second.metrics == {"x": 2.0}
     shutil.copytree(store.new, store.published, ignore=shutil.ignore_patterns(".*"))
-    monkeypatch.setattr(base, "installed_split", lambda name: "c" * 64)
+    monkeypatch.setattr(dependencies, "installed_split", lambda name: "c" * 64)
     with pytest.raises(SeqRecError, match=r"c{64}.*b{64}"):
         execute(experiment, configs(0), store=store)
     assert execute(experiment, configs(0), store=store, missing="skip") == [second]  # pages show records alone
@@ -282,14 +282,14 @@ def test_a_run_on_other_data_is_made_again_and_a_published_one_refused(store: Ru
 def test_the_installed_split_follows_the_files(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("SEQREC_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
-    assert base.installed_split("ml-latest-small") is None and base.installed_split("nothing") is None
+    assert dependencies.installed_split("ml-latest-small") is None and dependencies.installed_split("nothing") is None
     shutil.copytree(ROOT / "tests/golden/raw/first", tmp_path / "data")
-    first = base.installed_split("ml-latest-small")
+    first = dependencies.installed_split("ml-latest-small")
     ratings = tmp_path / "data/ml-latest-small/ratings.csv"
     lines = ratings.read_text().splitlines()
     ratings.write_text("\n".join([lines[0], *lines[200:]]) + "\n")
-    assert first is not None and base.installed_split("ml-latest-small") not in {None, first}
-    assert base.installed_split("demo") == base.installed_split("demo") is not None
+    assert first is not None and dependencies.installed_split("ml-latest-small") not in {None, first}
+    assert dependencies.installed_split("demo") == dependencies.installed_split("demo") is not None
 
 
 def test_a_timing_under_other_limits_is_a_run_of_its_own(store: RunStore, monkeypatch) -> None:

@@ -95,7 +95,6 @@ def test_a_trace_survives_a_line_cut_off_by_a_kill_and_not_damage(tmp_path: Path
     trace = optimizers._Trace(Context(tmp_path), None)  # of the process that goes on
     trace._append('{"epoch": 1, "step": 3, "loss": 1.25, "m": 1}')
     assert [(row["step"], row["loss"]) for row in trace.rows()] == [(1, 2.0), (2, 1.5), (3, 1.25)]
-    assert trace.steps_by_epoch() == {1: 3}
     first = whole.index(b"loss") + 6
     for damaged in (whole[:first] + b"3" + whole[first + 1 :], b"\0" * 9 + whole[9:], b"[]\n" + whole):
         trace.path.write_bytes(damaged)

@@ -10,7 +10,6 @@ from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.latency.statistics import (
     false_difference_rate,
     outlier_shares,
-    paper_protocol,
     simulate_coverage,
     unit_name,
     units,
@@ -22,14 +21,6 @@ def test_outliers_are_classified_by_tukeys_fences() -> None:
     values = np.r_[np.arange(1.0, 101.0), 180.0, 400.0]  # quartiles 26.25 and 76.75: fences 152.5 and 228.25 above
     assert outlier_shares(values) == (1 / 102, 1 / 102)
     assert without_outliers(values).max() == 100.0
-
-
-def test_the_papers_estimand_is_the_mean_of_trimmed_means() -> None:
-    samples = [np.r_[np.full(8, 1.0), 3.0, 100.0], np.r_[np.full(9, 2.0), 50.0], np.full(10, 4.0)]
-    found = paper_protocol(samples)
-    assert found.trimmed.estimate == pytest.approx((1.0 + 2.0 + 4.0) / 3)
-    assert found.untrimmed.estimate == pytest.approx((11.1 + 6.8 + 4.0) / 3)
-    assert found.removed == pytest.approx(3 / 30)
 
 
 def test_an_interval_of_a_median_is_scipys_bca() -> None:

@@ -38,11 +38,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[s
             path = tmp_path / "seqrec_lib" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        for cached in (code._read, code._imports, code.module_hash):
+        for cached in (code._read, code.imports_of, code.module_hash):
             cached.cache_clear()
 
     yield write
-    for cached in (code._read, code._imports, code.module_hash):
+    for cached in (code._read, code.imports_of, code.module_hash):
         cached.cache_clear()
 
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from seqrec_lib import cli
 from seqrec_lib.data import load, own
 from seqrec_lib.experiments import accuracy, latency
-from seqrec_lib.experiments.base import execute, installed_split, look_up
+from seqrec_lib.experiments.base import execute, look_up
+from seqrec_lib.experiments.dependencies import installed_split
 from seqrec_lib.recommend import history_of, recommend
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT

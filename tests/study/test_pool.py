@@ -11,7 +11,7 @@ import pytest
 
 from seqrec_lib.study import pool
 from seqrec_lib.study.execution import Failure, Stopped
-from seqrec_lib.study.pool import InOrder, Job, execute_pages
+from seqrec_lib.study.pool import Job, execute_pages
 from seqrec_lib.study.runner import Page
 
 
@@ -76,19 +76,19 @@ def test_what_is_said_and_what_failed_come_in_the_order_of_the_jobs(monkeypatch:
     ]
 
 
-def test_the_first_page_speaks_at_once() -> None:
-    said: list[str] = []
-    lines = InOrder(said.append, 3)
-    lines.of(2)("c1")
-    lines.of(0)("a1")
-    assert said == ["a1"]
-    lines.end(2)
-    lines.of(1)("b1")
-    lines.end(0)
-    assert said == ["a1", "b1"]
-    lines.of(1)("b2")
-    lines.end(1)
-    assert said == ["a1", "b1", "b2", "c1"]
+def test_the_first_page_speaks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken = threading.Event()
+
+    def does(page, say, stop) -> None:
+        say(f"  at {page.name}")
+        assert page.name != "a" or spoken.wait(30)  # it goes on only when its line was passed on
+
+    def hear(line: str) -> None:
+        if line == "  at a":
+            spoken.set()
+
+    Machine(monkeypatch, does)
+    assert execute_pages(Path(), [Job(page(name), "skip") for name in "ab"], hear, at_once=2) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])

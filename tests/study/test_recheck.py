@@ -43,7 +43,7 @@ def test_old_and_new_numbers_stand_side_by_side(store: RunStore, tmp_path: Path)
 
 def test_other_data_of_that_name_are_refused(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (record,) = kinds(store, runs=[kinds(store)[0].run_id])
-    monkeypatch.setattr("seqrec_lib.experiments.base.installed_split", lambda name: "b" * 64)
+    monkeypatch.setattr("seqrec_lib.experiments.dependencies.installed_split", lambda name: "b" * 64)
     with pytest.raises(SeqRecError, match=r"b{64}"), made_up_data("first", tmp_path):
         carry_out(record, store)
     assert rechecks.read_rechecks() == ()
