@@ -121,7 +121,7 @@ def history_of(user: str, sequences: Sequences) -> list[int]:
     mine = rows.select(np.array([str(label) == user for label in rows.users.tolist()], bool))
     if not len(mine):
         raise SeqRecError(f"no user {user!r} in {get(sequences.name).title}; use an id of the source")
-    _, ranks = np.unique(mine.items, return_inverse=True)
+    _, ranks = np.unique(mine.items.tolist(), return_inverse=True)
     order = time_order(np.zeros(len(mine), np.int64), ranks, mine.timestamps, get(sequences.name).order)
     ids = {label: item for item, label in enumerate(sequences.item_labels) if item}
     found = [ids[str(label)] for label in mine.items[order].tolist() if str(label) in ids]

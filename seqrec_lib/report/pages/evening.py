@@ -36,14 +36,15 @@ def evening() -> pd.DataFrame:
     minutes, and stand in the file in another order than that of time, as in MovieLens. Taken is the first user with
     seven films whose first three orders end with three different films."""
     data = simulate()
-    starts = np.flatnonzero(np.diff(data.users, prepend=-1))
-    for user, (start, stop) in enumerate(zip(starts, [*starts[1:], len(data.users)], strict=True)):
+    users, numbers = np.asarray(data.users.tolist()), np.asarray(data.items.tolist())
+    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    for user, (start, stop) in enumerate(zip(starts, [*starts[1:], len(users)], strict=True)):
         entered = data.timestamps[start:stop]
         late = np.flatnonzero(np.diff(entered, prepend=entered[0] - BREAK - 1) > BREAK)[-1]
         if len(entered) - late != len(RATED_AFTER):
             continue
         rows = np.random.default_rng(user).permutation(len(RATED_AFTER))
-        films, times = data.items[start:stop][late:][rows], entered[late] + RATED_AFTER[rows]
+        films, times = numbers[start:stop][late:][rows], entered[late] + RATED_AFTER[rows]
         orders = {
             "True order: by time, ties as in the file": np.lexsort((times,)),
             "RecBole: by rounded time, ties as in the file": np.lexsort((times.astype(np.float32),)),

@@ -49,26 +49,16 @@ def _ranking(name: str) -> dict[str, Any]:
     return {"items": sets[0]["items"]} | next(row for row in sets[0]["rows"] if row["name"] == name)
 
 
-@value("scale/ranked-items")
-def _items(runs: Runs) -> int:
-    return int(_ranking("counting")["items"])
-
-
-@value("scale/user-milliseconds")
-def _measured(runs: Runs) -> float:
-    """One user ranked among all items of the large set, on one core."""
+def _seconds(items: int | None = None) -> float:
+    """To rank one user on one core: among the items of the large set, or among so many."""
     row = _ranking("counting")
-    return float(1e3 * row["seconds"] / row["users"])
+    return float(row["seconds"] / row["users"] * (items or row["items"]) / row["items"])
 
 
-@value("scale/user-seconds")
-def _user(runs: Runs) -> float:
-    return _measured(runs) / 1e3 * ITEMS / _items(runs)
-
-
-@value("scale/core-years")
-def _all_users(runs: Runs) -> float:
-    return _user(runs) * USERS / (365.25 * 86_400)
+value("scale/ranked-items")(lambda runs: int(_ranking("counting")["items"]))
+value("scale/user-milliseconds")(lambda runs: 1e3 * _seconds())
+value("scale/user-seconds")(lambda runs: _seconds(ITEMS))
+value("scale/core-years")(lambda runs: _seconds(ITEMS) * USERS / (365.25 * 86_400))
 
 
 @exhibit("scale-state")
