@@ -26,7 +26,7 @@ KNOWN = {
     "experiments.arms": "data.registry",
     "experiments.base": "experiments",
     "experiments.generative": "checksums data data.registry language.corpus language.tuning",
-    "experiments.latency": "data data.registry",
+    "experiments.latency": "data",
     "experiments.llamarec": "checksums data data.registry language.corpus language.pretrained language.title_tokens",
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
@@ -34,9 +34,6 @@ KNOWN = {
     "language.ranker_training": "language.candidates",
     "language.ranking": "language.orpo",
     "latency.worker": "latency.clock",
-    "study.budget": "experiments results results.provenance",
-    "study.diagnosis": "results",
-    "study.runner": "results",
 }
 
 # Lowest first, along the way of the data: a module may import from its own layer and from those above it in this table.
