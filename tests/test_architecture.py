@@ -24,14 +24,11 @@ KNOWN = {
     "experiments.arms": "data.registry",
     "experiments.base": "experiments",
     "experiments.generative": "data data.registry",
-    "experiments.latency": "data data.registry",
+    "experiments.latency": "data",
     "experiments.llamarec": "data data.registry language.corpus language.pretrained language.title_tokens",
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
     "latency.worker": "latency.clock",
-    "study.budget": "experiments results results.provenance",
-    "study.diagnosis": "results",
-    "study.runner": "results",
 }
 
 # Lowest first, along the way of the data: a module may import from its own layer and from those above it in this table.

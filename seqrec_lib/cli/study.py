@@ -132,9 +132,13 @@ def status(dataset: Dataset = None) -> None:
             states = run_states(page, store) if dataset in {None, page.dataset} else []
             if not states:
                 continue
-            words = [state.word for state in states]
+            words = ["missing" if s.record is None else "done" if s.record.complete else "failed" for s in states]
             devices = {s.record.environment.get("device", "?") for s in states if s.record is not None}
-            counts = [len(states), *map(words.count, ("done", "missing", "failed")), sum(s.edited for s in states)]
+            counts = [
+                len(states),
+                *map(words.count, ("done", "missing", "failed")),
+                sum(bool(s.edited) for s in states),
+            ]
             table.add_row(profile, page.name, *map(str, counts), ", ".join(sorted(devices)) or "-")
             planned |= {state.run_id for state in states}
             failed += [

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
+from seqrec_lib.data import registry
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.latency import PATHS
 from seqrec_lib.models import COUNTED
 from seqrec_lib.places import project_root
 from seqrec_lib.results import ADDED_LATER
@@ -89,9 +91,6 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
         SeqRecError: an unknown data set or model, a path that the device does not have, a value that is not allowed, or
             more threads than cores that this process can use.
     """
-    from seqrec_lib.data import registry
-    from seqrec_lib.latency import PATHS
-
     dataset = parameters["dataset"]
     registry.get(dataset)
     counts = ("threads", "processes", "blocks", "block_users", "samples", "sample_users", "batch_rounds")
@@ -142,7 +141,6 @@ def run(config: Config, context: Context) -> Outcome:
 
 
 def _job(config: Config, number: int) -> Job:
-    from seqrec_lib.latency import PATHS
     from seqrec_lib.latency.worker import Job
 
     cuda = config.device == "cuda"

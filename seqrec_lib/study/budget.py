@@ -21,9 +21,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import get
 from seqrec_lib.experiments.base import Experiment, describe, execute
 from seqrec_lib.progress import duration
-from seqrec_lib.results import RunRecord, RunStore, plain, without_seed
+from seqrec_lib.results import RunRecord, RunStore, hardware, plain, without_seed
+from seqrec_lib.results.provenance import gpu_name
+from seqrec_lib.study.plans import run_states
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
@@ -94,9 +97,6 @@ def parse_duration(text: str) -> float:
 
 def missing_tasks(pages: Sequence[Page], store: RunStore) -> list[Task]:
     """The runs of the pages that have no record, or a failed one that is no result; most valuable first, each once."""
-    from seqrec_lib.experiments import get
-    from seqrec_lib.study.plans import run_states
-
     tasks: dict[str, Task] = {}
     for page in pages:
         states = [s for s in run_states(page, store) if s.record is None or not store.settled(s.record)]
@@ -141,9 +141,6 @@ def run_within(
 
     Must be called from the main thread, which the end of the time interrupts.
     """
-    from seqrec_lib.results import hardware
-    from seqrec_lib.results.provenance import gpu_name
-
     began, name, report = time.monotonic(), hardware(), BudgetReport()
     on_gpu = device != "cpu" and gpu_name() is not None
     for task in tasks:

@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 
+from seqrec_lib import data
 from seqrec_lib.places import cache_folder, project_root
+from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import environment
 
 Row = tuple[str, str, str]  # what, its value, advice
@@ -55,21 +57,17 @@ def _bf16() -> str:
 
 
 def _data() -> list[Row]:
-    from seqrec_lib.data import DATASETS, available
-
     looked_in = os.environ.get("SEQREC_DATA") or str(project_root() / "data")
     rows: list[Row] = [("looked in", looked_in, "SEQREC_DATA names other folders")]
-    for name, spec in DATASETS.items():
+    for name, spec in data.DATASETS.items():
         if spec.base is not None:  # the same files in another order
             continue
-        here, where = available(name)
+        here, where = data.available(name)
         rows.append((name, where if here else "not found", "" if here else f"seqrec data fetch {name}"))
     return rows
 
 
 def _disk() -> list[Row]:
-    from seqrec_lib.results import RunStore
-
     store = RunStore()
     rows = []
     for what, folder in (("new runs", store.new), ("published runs", store.published), ("cache", cache_folder())):

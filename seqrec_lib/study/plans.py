@@ -5,34 +5,16 @@ The experiment of a page is the one that has its notebook's name; a notebook wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib import parameters
 from seqrec_lib.experiments import EXPERIMENTS, get
-from seqrec_lib.experiments.base import key, look_up
+from seqrec_lib.experiments.base import Planned, key, look_up
 from seqrec_lib.places import project_root
 from seqrec_lib.results import RunRecord, RunStore
 
 if TYPE_CHECKING:
     from seqrec_lib.study.runner import Page
-
-
-@dataclass(frozen=True)
-class RunState:
-    """One planned run: its configuration, its id, its record or None, and whether the code here is not the goldens'."""
-
-    config: Any
-    run_id: str
-    record: RunRecord | None
-    edited: bool
-
-    @property
-    def word(self) -> str:
-        """done | failed | missing."""
-        if self.record is None:
-            return "missing"
-        return "done" if self.record.complete else "failed"
 
 
 def values_of(page: Page) -> dict[str, Any]:
@@ -52,10 +34,6 @@ def page_runs(page: Page, store: RunStore) -> tuple[list[Any], list[RunRecord | 
     return configs, [store.find(key(get(page.notebook), config)) for config in configs]
 
 
-def run_states(page: Page, store: RunStore) -> list[RunState]:
+def run_states(page: Page, store: RunStore) -> list[Planned]:
     """The state of every run that a page plans."""
-    states = []
-    for config in configs_of(page):
-        planned = look_up(get(page.notebook), config, store)
-        states.append(RunState(config, planned.run_id, planned.record, bool(planned.edited)))
-    return states
+    return [look_up(get(page.notebook), config, store) for config in configs_of(page)]

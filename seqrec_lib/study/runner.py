@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seqrec_lib import parameters
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments.base import describe
 from seqrec_lib.places import project_root
 from seqrec_lib.progress import duration
+from seqrec_lib.results import RunStore
+from seqrec_lib.results.transfer import check_target, export_runs
 from seqrec_lib.study.execution import Failure
+from seqrec_lib.study.plans import configs_of, run_states
 from seqrec_lib.study.pool import Job, execute_pages
 from seqrec_lib.study.yaml_files import read_yaml
 from seqrec_lib.validation import refuse_unknown
@@ -212,8 +216,6 @@ def run_missing(
     Raises:
         SeqRecError: study.yml or the arguments are wrong, or ``out`` cannot be written; the latter is asked first.
     """
-    from seqrec_lib.results import RunStore
-    from seqrec_lib.results.transfer import check_target, export_runs
     from seqrec_lib.study.budget import missing_tasks, run_within
 
     if out is not None:
@@ -232,8 +234,6 @@ def run_missing(
 
 def _plan_all(pages: Sequence[Page]) -> None:
     """Plan every page before the first of them starts, which may take hours: what no run can mean is said now."""
-    from seqrec_lib.study.plans import configs_of
-
     for page in pages:
         try:
             configs_of(page)
@@ -270,10 +270,6 @@ def _build(study: Study, pages: Sequence[Page], result: Result, say: Say) -> Pat
 def _failed_runs(pages: Sequence[Page]) -> list[str]:
     """Failed runs of the pages' plans, but for published ones: their notebooks show them and are executed without an
     error."""
-    from seqrec_lib.experiments.base import describe
-    from seqrec_lib.results import RunStore
-    from seqrec_lib.study.plans import run_states
-
     store = RunStore()
     return [
         f"{page.name}: {describe(state.config)}: {state.record.error}"
