@@ -240,15 +240,15 @@ def _name(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _origin(values: Mapping[str, Any], record: RunRecord | None) -> str | None:
-    """Where a language model comes from, how large it is, and whether it was not tuned: "from scratch, 0.41 M weights",
-    "Gemma 3 270M, 4-bit weights, pretrained, 268 M weights, zero-shot"; None of another model."""
+    """Where a language model comes from, how large it is where its name does not say so, and whether it was not tuned:
+    "from scratch, 0.41 M weights", "Gemma 3 270M, 4-bit weights, pretrained, zero-shot"; None of another model."""
     source = str(values.get("source") or "")
     if not source:
         return None
     made = record.environment.get("language_model", {}) if record else {}
     name = "from scratch" if source.startswith("scratch:") else str(made.get("name", base(source)))
     name = name.rstrip("/").rpartition("/")[2] + (" in four bits" if is_quantized(source) else "")
-    millions = made.get("parameters", 0) / 1e6
+    millions = 0 if made.get("kind") == "gguf" else made.get("parameters", 0) / 1e6
     size = f"{millions:.2g}" if millions < 10 else f"{millions:,.0f}"
     name += f", {size} M weights" if millions else ""
     return name + (", zero-shot" if (values.get("teaching") or {}).get("prompts") == 0 else "")

@@ -125,30 +125,18 @@ def _a_quarter(runs: Runs) -> Evidence:
 # Quality by order
 
 
-def quality(runs: Runs, collection: str, metric: str) -> pd.DataFrame:
-    """For each model and order: mean of a metric over seeds, its interval over users; None where it was not run.
-    Orders that no model was run on are left out, but for RecBole's."""
-    accuracy = {record.dataset["name"] for record in runs.records("accuracy")}
-    rows = []
-    for model in MODELS:
-        for suffix, order in {"": TRUE_ORDER, **ORDERS}.items():
-            dataset = collection + suffix
-            if dataset in accuracy or suffix in {"", "-recbole"}:
-                found = runs.interval(dataset, model, metric)
-                seeds = len(runs.seeds(dataset, model)) if found.estimate == found.estimate else None
-                ends = (found.estimate, found.low, found.high)
-                rows.append((model_name(model), order.partition(" (")[0], *ends, seeds))
-    return pd.DataFrame(rows, columns=["model", "order", "mean", "low", "high", "seeds"])
-
-
-def _quality(collection: str, runs: Runs) -> Callable[..., Html]:
-    axis = "NDCG@10, with 95 % interval over users"
+@exhibit("orders-quality-ml-1m")
+def _quality(runs: Runs) -> Callable[..., Html]:
+    """NDCG@10 of each model in each order that it was run in: mean over seeds, interval over users."""
+    rows = [
+        (model_name(model), order.partition(" (")[0], found.estimate, found.low, found.high)
+        for model in MODELS
+        for suffix, order in {"": TRUE_ORDER, **ORDERS}.items()
+        if not np.isnan((found := runs.interval(TRUE + suffix, model, "ndcg@10")).estimate)
+    ]
+    frame = pd.DataFrame(rows, columns=["model", "order", "mean", "low", "high"])
     keys = {"group": "model", "label": "order", "series": "order", "value": "mean"}
-    return partial(kit.figure, quality(runs, collection, "ndcg@10"), "dots", axis=axis, **keys)
-
-
-exhibit("orders-quality-ml-1m")(partial(_quality, "ml-1m"))
-exhibit("orders-quality-ml-100k")(partial(_quality, "ml-100k"))
+    return partial(kit.figure, frame, "dots", axis="NDCG@10, with 95 % interval over users", **keys)
 
 
 # RecBole's order beside the paper's rows
