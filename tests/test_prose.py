@@ -73,7 +73,7 @@ def hard_to_read(text: str) -> list[str]:
     """Sentences of more than `MOST_WORDS` words, and words that only this project knows, outside of code and tables."""
     text = re.sub(r"```.*?```", "\n", text, flags=re.DOTALL)
     text = re.sub(r"^[|:(#].*$", "\n", text, flags=re.MULTILINE)
-    text = re.sub(r"\{\{\s*holds:.*?\}\}", "", text)
+    text = re.sub(r"\{\{\s*holds:.*?\}\}|\*\*", "", text)
     text = re.sub(r"\{\{.*?\}\}|`[^`]*`|\[([^\]]*)\]\([^)]*\)", lambda match: match[1] or "X", text)
     blocks = [" ".join(block.split()) for block in re.split(r"\n\s*\n|^[-*] ", text, flags=re.MULTILINE)]
     sentences = [sentence for block in blocks for sentence in re.split(r"(?<=[.!?:])\s+", block)]
@@ -89,6 +89,7 @@ def test_a_chapter_reads_easily(page: Path) -> None:
 def test_what_is_hard_to_read_is_found() -> None:
     assert hard_to_read("# T\n\nShort. " + "word " * 40 + "end.\n")
     assert hard_to_read("# T\n\nThis arm is fast.\n") == ["arm"]
+    assert not hard_to_read("# T\n\n**" + "word " * 20 + "end.** " + "word " * 20 + "end.\n")
     assert not hard_to_read("# T\n\n" + "A short sentence. " * 20 + "\n\n| " + "cell " * 60 + "|\n")
 
 
