@@ -105,7 +105,8 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
 
     dataset, source = registry.get(parameters["dataset"]).name, parameters.get("source") or SOURCE
     size, setting, teaching = resolve(dataset, source, parameters.get("overrides"))
-    quantized.check(source, setting.lora_rank)
+    if teaching.prompts != 0:
+        quantized.check(source, setting.lora_rank)
     if (setting.prompt == "titles") != (source == SOURCE):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SOURCE}, and nothing else")
     recipe = parameters.get("retriever_overrides") or RETRIEVER.get(dataset, {})

@@ -100,13 +100,19 @@ def next_token_logits(
     return out.logits[:, 0].float()
 
 
+def is_plain_output(config: Any) -> bool:
+    """Whether logits are what the output layer gives; some models (Gemma 2, Cohere, Granite) bend or scale them."""
+    return not any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
+
+
 @torch.no_grad()
 def continuation_log_probabilities(
     model: Any, head: Sequence[int], tails: Sequence[Sequence[int]], block: int = 64
 ) -> Tensor:
     """(K,) float32: the sum of the log-probabilities of each tail's tokens behind the head, (the tokens of) a text.
 
-    The head is read once where the model keeps keys and values. Logits are computed for ``block`` positions at a time.
+    The head is read once where the model keeps keys and values. Logits are computed for ``block`` positions at a time,
+    unless the model does more to them than its output layer (`is_plain_output`).
     """
     prefix = SharedPrefix.of(model, [head, head])
     known = 0 if prefix is None else prefix.tokens
@@ -115,11 +121,13 @@ def continuation_log_probabilities(
     mask = (torch.arange(ids.shape[1]) < texts.lengths[:, None]).to(model.device)
     given = {"use_cache": False} if prefix is None else {"past_key_values": prefix.of_batch(len(tails))}
     body = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = body.base_model(input_ids=ids[:, known:], attention_mask=mask.long(), **given).last_hidden_state
+    plain = is_plain_output(body.config)
+    read = (body.base_model if plain else body)(input_ids=ids[:, known:], attention_mask=mask.long(), **given)
+    hidden = read.last_hidden_state if plain else read.logits
     asked = mask[:, known + 1 :].clone()
     asked[:, : len(head) - known - 1] = False
     rows, targets = hidden[:, :-1][asked], ids[:, known + 1 :][asked]
-    output = body.get_output_embeddings()
+    output = body.get_output_embeddings() if plain else torch.nn.Identity()
     each = [
         -F.cross_entropy(output(part).float(), wanted, reduction="none")
         for part, wanted in zip(rows.split(block), targets.split(block), strict=True)

@@ -32,7 +32,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.corpus import Encoder, collate, latest_items
 from seqrec_lib.language.hub_format import quiet
-from seqrec_lib.language.logits import answer_loss_in_blocks
+from seqrec_lib.language.logits import answer_loss_in_blocks, is_plain_output
 from seqrec_lib.language.mixers import fast_mixers
 from seqrec_lib.language.pretrained import LanguageModel
 from seqrec_lib.language.recipes import Tuning
@@ -164,8 +164,7 @@ def tune(
         report_to=[],
     )
     config = language.model.config
-    capped = getattr(config, "final_logit_softcapping", None)
-    trainer = (_InBlocks if config.vocab_size > LARGE and not capped else Trainer)(
+    trainer = (_InBlocks if config.vocab_size > LARGE and is_plain_output(config) else Trainer)(
         model=model,
         args=arguments,
         train_dataset=batches,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.corpus import GPT4REC, item_titles
@@ -34,6 +35,16 @@ def test_of_whole_texts_it_is_the_sum_over_their_tokens(tiny: Any, architecture:
     for block in (2, 64):
         got = continuation_log_probabilities(model, head, tails, block)
         np.testing.assert_allclose(got, [whole(model, head, tail) for tail in tails], rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_model_does_to_its_logits_is_done_here_too() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Gemma2Config(vocab_size=200, head_dim=8, num_key_value_heads=1, final_logit_softcapping=0.5, **sizes)
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(config).eval()
+    head, tails = list(range(3, 40)), [[7, 8, 9], [11]]
+    got = continuation_log_probabilities(model, head, tails)
+    np.testing.assert_allclose(got, [whole(model, head, tail) for tail in tails], rtol=1e-4, atol=1e-4)
 
 
 def test_the_head_is_read_once_where_keys_and_values_are_kept(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:

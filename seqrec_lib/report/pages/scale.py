@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from seqrec_lib.report import benchmarks, kit
+from seqrec_lib.report import kit
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.pages.which_model import FILMS, PLAIN
 from seqrec_lib.report.paper import model_name
-from seqrec_lib.report.scaling import USERS, Scaling
+from seqrec_lib.report.scaling import CATALOGUES, USERS, Scaling
 from seqrec_lib.report.values import exhibit, value
 
 ITEMS = 100_000_000
@@ -36,40 +36,44 @@ value("scale/trained-gb")(lambda runs: 4 * WIDTH * ITEMS * ADAM / 1e9)
 value("scale/step-tflop")(lambda runs: 3 * 2 * POSITIONS * WIDTH * ITEMS / 1e12)
 
 
-def _ranking(name: str) -> dict[str, Any]:
-    """A way of ranking at the size of the paper's largest catalogue, with its number of items.
-
-    Raises:
-        NotRun: it was not timed.
-    """
-    record = benchmarks.read(benchmarks.FOLDER, "ranking_speed")
-    sets = [part for part in (record or {}).get("sets", []) if part["items"] > 100_000]
-    if not sets:
-        raise NotRun("ranking_speed")
-    return {"items": sets[0]["items"]} | next(row for row in sets[0]["rows"] if row["name"] == name)
+value("scale/paper-items")(lambda runs: max(items for _, items in CATALOGUES))
 
 
-def _seconds(items: int | None = None) -> float:
-    """To rank one user on one core: among the items of the large set, or among so many."""
-    row = _ranking("counting")
-    return float(row["seconds"] / row["users"] * (items or row["items"]) / row["items"])
+@value("scale/ranked-items")
+def _ranked(runs: Runs) -> int:
+    """The largest catalogue of a published run on accuracy."""
+    sizes = [int(record.dataset["n_items"]) for record in runs.records("accuracy")]
+    if not sizes:
+        raise NotRun("accuracy")
+    return max(sizes)
 
 
-value("scale/ranked-items")(lambda runs: int(_ranking("counting")["items"]))
-value("scale/user-milliseconds")(lambda runs: 1e3 * _seconds())
-value("scale/user-seconds")(lambda runs: _seconds(ITEMS))
-value("scale/core-years")(lambda runs: _seconds(ITEMS) * USERS / (365.25 * 86_400))
+def _largest(runs: Runs) -> tuple[int, float]:
+    """The largest catalogue in which served SASRec was timed, and the median seconds of one request there."""
+    curve = Scaling.newest(runs, FILMS).curve("catalogue", "sasrec", "served").median(axis=1)
+    return int(curve.index[-1]), float(curve.iloc[-1]) / 1e6
+
+
+def _seconds(runs: Runs) -> float:
+    """One request among `ITEMS` items."""
+    items, seconds = _largest(runs)
+    return seconds * ITEMS / items
+
+
+value("scale/timed-items")(lambda runs: _largest(runs)[0])
+value("scale/request-milliseconds")(lambda runs: 1e3 * _largest(runs)[1])
+value("scale/request-seconds")(_seconds)
+value("scale/core-years")(lambda runs: _seconds(runs) * USERS / (365.25 * 86_400))
 
 
 @exhibit("scale-state")
 def _state(runs: Runs) -> Callable[..., Html]:
     import pandas as pd
 
-    scaling = Scaling.read(runs.newest("scaling", FILMS), runs.store)
-    assert scaling is not None
+    scaling = Scaling.newest(runs, FILMS)
     served = scaling.memory[scaling.memory["path"] == "served"].pivot_table("state", "model", "length")
     rows = [
-        {"model": model_name(model), "length": length, "kib": state / 1024, "terabytes": state * USERS / 1e12}
+        {"model": model_name(model), "length": length, "kib": state / 1024, "all": state * USERS / 2**40}
         for model in PLAIN
         for length, state in served.loc[model, [50, 200, 8_000]].items()
     ]
@@ -77,7 +81,7 @@ def _state(runs: Runs) -> Callable[..., Html]:
         kit.Column("model", "Model"),
         kit.Column("length", "Items read", ",d"),
         kit.Column("kib", "State of a user, KiB", ",.0f"),
-        kit.Column("terabytes", "Of 100 million users, TB", ",.1f"),
+        kit.Column("all", "Of 100 million users, TiB", ",.1f"),
     ]
     return partial(kit.table, pd.DataFrame(rows), columns)
 
