@@ -40,7 +40,7 @@ def export(rows: Interactions, folder: Path, name: str = "ratings") -> Path:
     path = folder / name / f"{name}.inter"
     path.parent.mkdir(parents=True)
     header = "user_id:token\titem_id:token\ttimestamp:float"
-    table = np.stack([rows.users, rows.items, rows.timestamps], 1)
+    table = np.stack([np.asarray(column, dtype=object) for column in (rows.users, rows.items, rows.timestamps)], 1)
     np.savetxt(path, table, "%s", "\t", header=header, comments="", encoding="utf-8")
     return path
 
@@ -69,7 +69,8 @@ def recbole_histories(python: Path, interactions: Path, folder: Path) -> dict[st
 def as_sequences(users: list[str], items: list[str], rows: Interactions) -> Sequences:
     """Histories by the study's own ids; ``rows`` say of what type the source's users and items are."""
     labels = [np.array(names, dtype=object) for names in (users, items)]
-    users_, items_ = (names.astype(like.dtype) for names, like in zip(labels, (rows.users, rows.items), strict=True))
+    kinds = (np.asarray(like).dtype for like in (rows.users, rows.items))
+    users_, items_ = (names.astype(kind) for names, kind in zip(labels, kinds, strict=True))
     return to_sequences("RecBole's histories", Interactions(users_, items_, np.arange(len(users)), None, {}))
 
 

@@ -115,10 +115,11 @@ def history_of(user: str, sequences: Sequences) -> list[int]:
     import numpy as np
 
     from seqrec_lib.data import get, read
-    from seqrec_lib.data.interactions import time_order
+    from seqrec_lib.data.interactions import encode, time_order
 
     rows = read(sequences.name)
-    mine = rows.select(np.array([str(label) == user for label in rows.users.tolist()], bool))
+    codes, names = encode(rows.users)
+    mine = rows.select(np.array([str(name) == user for name in names], bool)[codes])
     if not len(mine):
         raise SeqRecError(f"no user {user!r} in {get(sequences.name).title}; use an id of the source")
     _, ranks = np.unique(mine.items.tolist(), return_inverse=True)

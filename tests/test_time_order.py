@@ -8,12 +8,13 @@ from hashlib import sha1
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from benchmarks import time_order
 from benchmarks.peers.sasrec_file import PUBLISHED, git_blob, python2_order, sasrec_file
 from seqrec_lib.data.download import locate
-from seqrec_lib.data.interactions import Interactions, to_sequences
+from seqrec_lib.data.interactions import Interactions, Labels, to_sequences
 from seqrec_lib.data.registry import get
 
 # What Python 2.7.18 itself lists for {"1": 0, "2": 0, ...}.keys(): the first, and sha1 of all with blanks between them.
@@ -61,6 +62,16 @@ def test_what_recbole_says_becomes_sequences_by_our_ids() -> None:
     theirs = time_order.as_sequences(["3", "3", "3", "1", "1", "1"], ["9", "8", "7", "7", "8", "9"], ROWS)
     assert theirs.split_hash == to_sequences("x", ROWS).split_hash
     assert theirs.items.tolist() == [1, 2, 3, 3, 2, 1]
+
+
+def test_ids_may_be_text(tmp_path: Path) -> None:
+    names = pa.array(["A", "B", "X", "Y", "Z"], pa.large_string())
+    users, items = (Labels(np.array(codes), names) for codes in ([1, 0, 1, 0, 1, 0], [4, 4, 3, 3, 2, 2]))
+    rows = Interactions(users, items, ROWS.timestamps, None, {})
+    lines = time_order.export(rows, tmp_path).read_text().splitlines()
+    assert lines[1:3] == ["B\tZ\t5", "A\tZ\t4"]
+    theirs = time_order.as_sequences(["B", "B", "B", "A", "A", "A"], ["Z", "Y", "X", "X", "Y", "Z"], rows)
+    assert theirs.split_hash == to_sequences("x", rows).split_hash
 
 
 def test_a_worker_that_fails_ends_the_benchmark_with_what_it_said(tmp_path: Path) -> None:

@@ -147,9 +147,12 @@ def _continue(url: str, part: Path, progress: bool) -> None:
             raise requests.ConnectionError(f"{url}: the part kept does not fit the file; starting over")
         response.raise_for_status()
         resumed = response.status_code == 206
-        left = response.headers.get("Content-Length")
+        if resumed and not response.headers.get("Content-Range", f"bytes {have}-").startswith(f"bytes {have}-"):
+            part.unlink()
+            raise requests.ConnectionError(f"{url}: the server sent another part than was asked for; starting over")
+        left = response.headers.get("Content-Length", "")
         have = have if resumed else 0
-        expected = have + int(left) if left is not None else None
+        expected = have + int(left) if left.isdigit() else None
         name, shown = url.rsplit("/", 1)[-1], {"unit": "B", "unit_scale": True, "disable": not progress}
         with part.open("ab" if resumed else "wb") as out, tqdm(total=expected, initial=have, desc=name, **shown) as bar:
             for chunk in response.iter_content(_CHUNK):

@@ -49,8 +49,12 @@ class Labels:
         return Labels(self.codes[rows], self.names)
 
     def tolist(self) -> list[str]:
-        """The label of each row."""
+        """The label of each row: a Python object for each, where `encode` has one for each label."""
         return self.names.take(pa.array(self.codes)).to_pylist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The labels as objects, where an array is asked for."""
+        return self.names.to_numpy(zero_copy_only=False)[self.codes]
 
 
 @dataclass(frozen=True)
@@ -130,11 +134,11 @@ def drop_untitled(interactions: Interactions) -> Interactions:
 
 def drop_duplicates(interactions: Interactions) -> Interactions:
     """Drop exact repetitions of (user, item, timestamp), keeping the first; other repeated pairs stay."""
-    users, items = codes_of(interactions.users), codes_of(interactions.items)
-    columns = {"user": users, "item": items, "time": interactions.timestamps}
-    rows = pa.table(columns | {"row": np.arange(len(users))}).group_by([*columns]).aggregate([("row", "min")])
-    keep = np.zeros(len(users), dtype=bool)
-    keep[rows["row_min"].to_numpy()] = True
+    columns = (codes_of(interactions.users), codes_of(interactions.items), interactions.timestamps)
+    order = np.lexsort(columns)  # stable: the first of equal rows in file order comes first
+    same = np.logical_and.reduce([column[order][1:] == column[order][:-1] for column in columns])
+    keep = np.ones(len(order), dtype=bool)
+    keep[order[1:][same]] = False
     return interactions.select(keep)
 
 

@@ -16,14 +16,18 @@ import numpy as np
 
 from seqrec_lib.data import DATASETS, Interactions, Sequences, available, clean, get, load, read
 from seqrec_lib.data.files import RawFile
-from seqrec_lib.data.interactions import ORDERS, Order, ties, to_sequences
-from seqrec_lib.data.own_table import USUAL, plain
+from seqrec_lib.data.interactions import ORDERS, Order, encode, ties, to_sequences
+from seqrec_lib.data.own_table import plain
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.data.tables import BadLines, Table, shown, split_cells
 from seqrec_lib.errors import SeqRecError
 
 CSV = Table(",", "user", "item", "")
-COLUMNS = {"user": USUAL["user"], "item": (*USUAL["item"], "sid", "test", "testitem", "target")}
+COLUMNS = {
+    "user": ("user", "userid", "uid", "reviewerid"),
+    "item": ("item", "itemid", "iid", "sid", "movie", "movieid", "asin", "parentasin", "test", "testitem", "target"),
+}
+"""Fewer names than a file of interactions may have: where there is no header, the first line's ids may be words."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,8 @@ def read_split(path: Path) -> dict[str, str]:
         SeqRecError: no such file, not text, empty, a missing column, an empty field, or a user that comes twice.
     """
     raw, bad = RawFile(path), BadLines(strict=True, remedy="write user,item on each line of a csv file")
+    if not path.is_file():
+        raise SeqRecError(f"{path}: no such file; give a csv file with user,item on each line")
     split: dict[str, str] = {}
     numbers: dict[str, int] = {}
     width, user, item = 0, 0, 1
@@ -201,6 +207,8 @@ def read_split(path: Path) -> dict[str, str]:
         if not line.strip(b" \t,"):
             continue
         try:
+            if b"\0" in line:
+                raise ValueError("a zero byte")
             cells = [cell.decode().strip() for cell in split_cells(line, CSV)]
             if not width:
                 width = len(cells)
@@ -232,6 +240,8 @@ def _columns(path: Path, first: Sequence[str]) -> tuple[int, int] | None:
             "comma, or a header that names the columns user and item"
         )
     for role, places in found.items():
+        by_that_very_name = [place for place in places if plain(first[place]) == role]
+        found[role] = places = by_that_very_name or places
         if len(places) != 1:
             raise SeqRecError(
                 f"{path}: the header {shown(','.join(first))} has {len(places) or 'no'} columns for the {role}; name "
@@ -242,7 +252,7 @@ def _columns(path: Path, first: Sequence[str]) -> tuple[int, int] | None:
 
 def _unknown(split: Mapping[str, str], rows: Interactions) -> str:
     """The first user or item of the split that the data set's files do not have; empty where all are known."""
-    users, items = ({str(label) for label in set(labels.tolist())} for labels in (rows.users, rows.items))
+    users, items = ({str(label) for label in set(encode(labels)[1])} for labels in (rows.users, rows.items))
     for user, item in split.items():
         if user not in users:
             return f"user {user!r}"
@@ -254,7 +264,7 @@ def _unknown(split: Mapping[str, str], rows: Interactions) -> str:
 def _match(split: Mapping[str, str], name: str, rows: Interactions) -> Match:
     filtered_rows = clean(get(name), rows)
     orders = in_every_order(name, filtered_rows)
-    labels = sorted(set(filtered_rows.users.tolist()))  # users are numbered in this order
+    labels = sorted(set(encode(filtered_rows.users)[1].tolist()))  # users are numbered in this order
     place = {str(label): user for user, label in enumerate(labels)}
     number = {label: item for item, label in enumerate(orders["true"].item_labels)}
     known = [(place[user], number[item]) for user, item in split.items() if user in place and item in number]

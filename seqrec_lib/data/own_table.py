@@ -225,7 +225,7 @@ class Reading:
         order = interactions.time_order(users, items, rows.timestamps)
         same_user = users[order][1:] == users[order][:-1]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(users))])
-        known = set(rows.items.tolist())
+        known = set(interactions.encode(rows.items)[1].tolist())
         return {
             "columns": self.form.columns,
             "unit": self.clock.unit,
@@ -385,7 +385,7 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     columns = find_columns(raw.label, names, given, ("item", "title"), ("item", "title"))
     texts = csv_titles(raw, columns["item"], columns["title"], str, bad, separator)
     titles = {_as_label(str(label).strip(" \t"), rows.items): title for label, title in texts.items() if title.strip()}
-    if titles.keys().isdisjoint(rows.items.tolist()):
+    if titles.keys().isdisjoint(interactions.encode(rows.items)[1].tolist()):
         raise SeqRecError(
             f"{raw.label}: of its {len(texts):,} ids in column {columns['item']!r} none is an item that has a title "
             "there; check the column, or leave the titles out"

@@ -49,12 +49,12 @@ class BadLines:
     count: int = 0
     place: str = "line"
     remedy: str = "repair the file, or load with strict=False to skip bad lines"
-    kept: list[tuple[str, int, str]] = field(default_factory=list)
+    kept: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
     @property
     def first(self) -> list[str]:
-        """The complaints about each file's first bad lines, in the order of lines."""
-        return [complaint for *_, complaint in self.kept]
+        """The first complaints: files as they were read, each one's in the order of its lines."""
+        return [complaint for complaints in self.kept.values() for _, complaint in complaints][:SHOWN]
 
     def report(self, raw: RawFile, line: int, content: bytes | str, problem: Exception | str) -> None:
         """Count the line; raise SeqRecError in strict mode."""
@@ -63,13 +63,14 @@ class BadLines:
             problem = f"no key {problem.args[0]!r}"
         elif isinstance(problem, UnicodeError):
             problem = "text that is not UTF-8"
-        if self.strict or len(self.kept) < SHOWN or (raw.label, line) < self.kept[-1][:2]:
+        mine = self.kept.setdefault(raw.label, [])
+        if self.strict or len(mine) < SHOWN or line < mine[-1][0]:
             text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
             complaint = f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}"
             if self.strict:
                 raise SeqRecError(f"{complaint}; {self.remedy}")
             # A block is split into cells before they are read, so that complaints do not come in the lines' order.
-            self.kept = sorted([*self.kept, (raw.label, line, complaint)])[:SHOWN]
+            self.kept[raw.label] = sorted([*mine, (line, complaint)])[:SHOWN]
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,9 @@ class RunStore:
         check_key(record, f"run {record.run_id}")
         path = self.new / relative_path(record)
         with self.lock(record.run_id):
-            known = read_at(path) if path.is_file() else None
-            if known is not None and known.complete and not (again and record.complete):
+            replaces = again and record.complete  # also what is damaged
+            known = read_at(path) if path.is_file() and not replaces else None
+            if known is not None and known.complete:
                 split = "split_sha256"
                 if (known.code, known.dataset.get(split)) == (record.code, record.dataset.get(split)):
                     return False

@@ -27,6 +27,7 @@ class Server:
         self.content = CONTENT
         self.cut_after: list[int] = []  # bytes after which each of the next connections breaks
         self.ranges = True
+        self.range_said: str | None = None  # in place of the range that is sent
         self.status = 200
         self.requests: list[str | None] = []  # the Range header of each request
         outer = self
@@ -48,6 +49,9 @@ class Server:
                 body = outer.content[start:]
                 self.send_response(206 if wanted and outer.ranges else 200)
                 self.send_header("Content-Length", str(len(body)))
+                if wanted and outer.ranges and outer.range_said:
+                    self.send_header("Content-Range", outer.range_said)
+                    outer.range_said = None
                 self.end_headers()
                 if outer.cut_after:
                     self.wfile.write(body[: outer.cut_after.pop(0)])
@@ -134,6 +138,13 @@ def test_a_server_without_ranges_is_read_from_the_start(server, tmp_path):
     server.ranges = False
     (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)
     assert download(remote(server, MD5), tmp_path).read_bytes() == CONTENT
+
+
+def test_another_part_than_was_asked_for_is_not_appended(server, tmp_path):
+    server.range_said = f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:300_000])
+    assert download(remote(server), tmp_path).read_bytes() == CONTENT
+    assert server.requests == ["bytes=300000-", None]
 
 
 def test_when_the_connection_keeps_breaking_the_part_stays(server, tmp_path):

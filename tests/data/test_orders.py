@@ -217,6 +217,23 @@ def test_the_data_set_is_the_nearest_of_those_with_these_ids(tiny_ml, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    "content", ["user,item,movie\n1,2,3\n", "item,userid,user\n2,9,1\n", "movie:token,user_id:token\n2,1\n", "1,2\n"]
+)
+def test_a_column_may_have_its_very_name_beside_others_that_could_be_meant(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text(content)
+    assert read_split(path) == {"1": "2"}
+
+
+def test_a_first_line_of_words_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text("someone,book\nelse,film\n")
+    assert read_split(path) == {"someone": "book", "else": "film"}
+    with pytest.raises(SeqRecError, match="no such file; give a csv file"):
+        read_split(tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty; write user,item"),
@@ -224,7 +241,7 @@ def test_the_data_set_is_the_nearest_of_those_with_these_ids(tiny_ml, tmp_path: 
         (b"user,item\n", "a header and no line below it"),
         (b"user\n1\n", "'user' has no columns for the item; name one of them item"),
         (b"user,rating\n1,2\n", "has no columns for the item"),
-        (b"user,item,movie\n1,2,3\n", "has 2 columns for the item"),
+        (b"user,movie,asin\n1,2,3\n", "has 2 columns for the item"),
         (b"1,2,3\n", "3 fields on line 1, '1,2,3'; give two"),
         (b"1;2\n3;4\n", "1 fields on line 1, '1;2'; give two"),
         (b"1,2\n\n2,3,4\n", r"line 3: 3 fields, not 2, in '2,3,4'"),
@@ -232,7 +249,8 @@ def test_the_data_set_is_the_nearest_of_those_with_these_ids(tiny_ml, tmp_path: 
         (b"user,item\n1,2\n1,2\n", "line 3: user '1', who is already on line 2, in '1,2'; write user,item"),
         (b'1,"2\n', "line 1: a quote that does not enclose a whole field"),
         (b"PK\x03\x04\xff\xfe", "line 1: text that is not UTF-8"),
-        (b"PAR1\x00\x00", "1 fields on line 1"),
+        (b"PAR1\x00\x00", "line 1: a zero byte"),
+        (b"a\x00,b\n", "line 1: a zero byte"),
     ],
 )
 def test_a_bad_split_gets_one_line(content: bytes, message: str, tmp_path: Path) -> None:
@@ -246,7 +264,7 @@ def test_a_bad_split_gets_one_line(content: bytes, message: str, tmp_path: Path)
 
 def test_a_split_that_is_not_there_or_a_folder_gets_one_line(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.csv"):
-        with pytest.raises(SeqRecError, match=f"{re.escape(str(path))} cannot be read"):
+        with pytest.raises(SeqRecError, match=f"{re.escape(str(path))}: no such file; give a csv file"):
             read_split(path)
 
 

@@ -310,3 +310,16 @@ ORDINARY = {
 def test_ordinary_files_are_read_by_pyarrow(data, kind):
     layout, content = ORDINARY[kind]
     assert check_table(RawFile(data.write("table.txt", content)), layout, (1 << 23,)) == 1
+
+
+def test_complaints_are_kept_for_each_file_in_the_order_of_lines(tmp_path):
+    bad = BadLines(False)
+    first, second = (RawFile(tmp_path / name) for name in ("z.csv", "a.csv"))
+    for line in (9, 4):
+        bad.report(first, line, b"x", "bad")
+    for line in (8, 7, 6, 5, 4, 3, 2):
+        bad.report(second, line, b"x", "bad")
+    assert bad.count == 9
+    assert [text.partition(": ")[0].split("/")[-1] for text in bad.first] == [
+        "z.csv, line 4", "z.csv, line 9", "a.csv, line 2", "a.csv, line 3", "a.csv, line 4",
+    ]  # fmt: skip

@@ -72,6 +72,17 @@ def test_an_edited_or_moved_record_is_noticed(store: RunStore) -> None:
         store.records()
 
 
+def test_a_run_that_was_made_again_replaces_a_damaged_record(store: RunStore) -> None:
+    record = make_record()
+    store.save(record)
+    path = store.new / relative_path(record)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SeqRecError):
+        store.save(record)
+    store.save(record, again=True)
+    assert store.find(record.run_id) == record
+
+
 def test_a_bad_record_is_named_and_the_others_are_listed(store: RunStore) -> None:
     good = store.save(make_record())
     folder = store.new / "accuracy" / "ml-1m"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from seqrec_lib.report import kit
 from seqrec_lib.report.frames import NotRun, Runs
