@@ -20,7 +20,7 @@ from seqrec_lib.data.registry import DATASETS
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.statistics import bootstrap_interval
 from seqrec_lib.report import benchmarks, kit
-from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs
+from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs, Scope
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import METRICS, Printed, Verdict, model_name, paper_row, verdict
 from seqrec_lib.report.published import reported
@@ -208,7 +208,7 @@ def _beside_print(runs: Runs, model: str, words: Sequence[Verdict]) -> Evidence:
     return Evidence.of(said == [*words], found[0], len(users[0]), runs.ids([(RECBOLE, model)]))
 
 
-@statement("recbole-order-mamba4rec-as-printed", orders=(ORDERS["-recbole"],), seeds=(0,))
+@statement("recbole-order-mamba4rec-as-printed", orders=(ORDERS["-recbole"],), seeds=(0, 1))
 def _mamba(runs: Runs) -> Evidence:
     """HT@10 of Mamba4Rec.
 
@@ -217,7 +217,7 @@ def _mamba(runs: Runs) -> Evidence:
     return _beside_print(runs, "mamba4rec", ["matches"] * 3)
 
 
-@statement("recbole-order-sasrec-above-print", orders=(ORDERS["-recbole"],), seeds=(0,))
+@statement("recbole-order-sasrec-above-print", orders=(ORDERS["-recbole"],), seeds=(0, 1))
 def _sasrec(runs: Runs) -> Evidence:
     """HT@10 of SASRec.
 
@@ -255,13 +255,27 @@ def _hydra(runs: Runs) -> Evidence:
     return replace(found, held=found.held and all(near))
 
 
-@statement("at-seed-0-the-lead-is-larger-in-the-true-order", orders=BOTH, seeds=(0,))
+@statement("the-lead-is-larger-in-the-true-order", orders=BOTH, seeds=(0, 1))
 def _lead(runs: Runs) -> Evidence:
     """NDCG@10, (Mamba4Rec minus SASRec) in the true order minus the same in RecBole's.
 
-    Paired by user, one seed; held where the 95 % interval lies above 0."""
+    Paired by user, each user's mean over two seeds; held where the 95 % interval lies above 0."""
     first, second = (((name, "mamba4rec"), (name, "sasrec")) for name in (TRUE, RECBOLE))
     return change_of_lead(runs, first, second, "ndcg@10")
+
+
+def _recbole_lead(seed: int) -> Callable[[Runs], float]:
+    """NDCG@10 of Mamba4Rec minus SASRec's in RecBole's order, at one seed."""
+
+    def lead(runs: Runs) -> float:
+        mine = runs.within(Scope(orders=(ORDERS["-recbole"],), device="cpu", seeds=(seed,)))
+        return mine.mean(RECBOLE, "mamba4rec", "ndcg@10") - mine.mean(RECBOLE, "sasrec", "ndcg@10")
+
+    return lead
+
+
+for _seed in (0, 1):
+    value(f"recbole-lead/{_seed}")(_recbole_lead(_seed))
 
 
 @statement("every-model-scores-higher-in-recboles-order", orders=BOTH, seeds=(0,))
