@@ -62,7 +62,7 @@ $(VENV)-workflow/.ready: workflow/requirements.txt
 	$(VENV)-workflow/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-stress: $(READY) ## kill runs, flip bits, fill a disk, and see what holds; an hour, or minutes with QUICK=1
+stress: $(READY) ## kill runs, flip bits, fill a disk, and see what holds; half an hour, or minutes with QUICK=1
 	$(BIN)/python -m tests.stress $(if $(QUICK),--quick)
 
 book: $(READY) ## build the book from published records alone: no data, no training
