@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from seqrec_lib.report.frames import Runs
+from seqrec_lib.report import benchmarks
+from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.pages import scale
 from seqrec_lib.report.scaling import Scaling
 from seqrec_lib.report.values import EXHIBITS, VALUES
@@ -35,3 +36,14 @@ def test_only_the_cache_of_attention_grows_with_the_history() -> None:
     memory = Scaling.newest(runs, "ml-1m").memory
     lengths = memory[memory["path"] == "served"].groupby("model")["state"].nunique()
     assert lengths["sasrec"] > 1 and (lengths.drop("sasrec") == 1).all()
+
+
+def test_without_a_record_of_large_data_it_was_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"form": "json", "reviews": 24, "cpu_seconds": 90.0, "peak_memory_bytes": 3e9}
+    rows = [row | {"users": 1, "items": 2, "interactions": 3}, row | {"form": "csv", "cpu_seconds": 60.0}]
+    monkeypatch.setattr(benchmarks, "read", lambda folder, name: {"rows": rows})
+    runs = Runs.published()
+    assert (VALUES["large-data/minutes"](runs), VALUES["large-data/gb"](runs)) == (1.5, 3.0)
+    monkeypatch.setattr(benchmarks, "read", lambda folder, name: None)
+    with pytest.raises(NotRun):
+        VALUES["large-data/reviews"](runs)

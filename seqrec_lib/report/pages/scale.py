@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from seqrec_lib.report import kit
+from seqrec_lib.report import benchmarks, kit
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.pages.which_model import FILMS, PLAIN
@@ -96,3 +97,37 @@ def _index(runs: Runs) -> Callable[..., Html]:
         kit.Column("gb", "100 million items, GB", ",.1f"),
     ]
     return partial(kit.table, pd.DataFrame(rows), columns)
+
+
+@exhibit("large-data")
+def _large_data(runs: Runs) -> Callable[..., Html]:
+    import pandas as pd
+
+    columns = [
+        kit.Column("form", "Files"),
+        kit.Column("reviews", "Reviews", ",d"),
+        kit.Column("cpu_seconds", "Seconds, one core", ",.0f"),
+        kit.Column("gb", "Peak memory, GB", ".1f"),
+        kit.Column("users", "Users left", ",d"),
+        kit.Column("items", "Items left", ",d"),
+        kit.Column("interactions", "Interactions left", ",d"),
+    ]
+    rows = [row | {"gb": row["peak_memory_bytes"] / 1e9} for row in _large()]
+    return partial(kit.table, pd.DataFrame(rows).replace({"form": {"json": "JSON lines"}}), columns)
+
+
+def _large() -> list[dict[str, Any]]:
+    """What the benchmark measured for each form of the files.
+
+    Raises:
+        NotRun: it was not run.
+    """
+    record = benchmarks.read(benchmarks.FOLDER, "large_data")
+    if record is None:
+        raise NotRun("large_data")
+    return list(record["rows"])
+
+
+value("large-data/reviews")(lambda runs: min(int(row["reviews"]) for row in _large()))
+value("large-data/minutes")(lambda runs: max(float(row["cpu_seconds"]) for row in _large()) / 60)
+value("large-data/gb")(lambda runs: max(float(row["peak_memory_bytes"]) for row in _large()) / 1e9)
