@@ -30,6 +30,7 @@ NAMED_BY_THE_STUDY = (
 )  # fmt: skip
 CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}  # conda-forge's name -> PyPI's
 MODULES = {
+    "bs4": "beautifulsoup4",
     "yaml": "pyyaml",
     "llvmlite": "numba",
     "lightfm": "lightfm-next",

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup, NavigableString, Tag
 
 from seqrec_lib.terminal import escape
 
@@ -21,97 +23,36 @@ _RESOURCES = {
     "audio": "src", "embed": "src", "iframe": "src", "img": "src", "link": "href", "object": "data", "script": "src",
     "source": "src", "video": "src",
 }  # fmt: skip
-_VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _LOADED = {"stylesheet", "icon", "preload", "modulepreload", "manifest", "preconnect"}  # by a <link> of that kind
 _GENERATED = ("search.html", "genindex.html")
 """Pages that Sphinx adds to a book; they are checked, but no table of contents names them."""
+_HEADINGS = ":is(article, main) :is(h1, h2, h3, h4, h5, h6):not(.onlyprint *)"
+"""The theme's side bars have headings of their own, and it repeats the title for print, which no browser shows."""
 
 
-@dataclass
-class _Table:
-    line: int
-    headers: int = 0
-    cells: int = 0
-    presentation: bool = False
-
-
-class _Page(HTMLParser):
-    """What one file of HTML holds, as far as the checks ask.
-
-    Headings count inside <article> or <main> only: the theme's side bars have their own. The theme repeats the title in
-    a header for print (class "onlyprint"), which no browser shows or reads out; headings in there don't count.
-    """
+class _Page:
+    """One file of HTML: its ids, and the addresses that it links to or loads, each with its line and what names it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(convert_charrefs=True)
-        self.lang: str | None = None
-        self.title = ""
-        self.headings: list[tuple[int, int]] = []  # (level, line) within the article
-        self.images: list[tuple[int, str | None, str]] = []  # (line, alt, src)
-        self.links: list[tuple[int, str]] = []
-        self.resources: list[tuple[int, str, str]] = []  # (line, tag, address)
-        self.ids: list[str] = []
-        self.tables: list[_Table] = []
-        self.text: list[tuple[int, str]] = []  # what a reader sees
-        self.redirect: str | None = None
-        self._open: list[str] = []
-        self._tables: list[_Table] = []
-        self._print_only: int | None = None  # depth of the open element that is for print only
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        given = {name for name, _ in attrs}
-        line = self.getpos()[0]
-        if tag not in _VOID:
-            self._open.append(tag)
-            if self._print_only is None and "onlyprint" in values.get("class", "").split():
-                self._print_only = len(self._open)
-        if tag == "html":
-            self.lang = values.get("lang")
-        if "id" in given:
-            self.ids.append(values["id"])
-        elif tag == "a" and "name" in given:
-            self.ids.append(values["name"])
-        if tag in _RESOURCES and _RESOURCES[tag] in given and not _is_plain_link(tag, values):
-            self.resources.append((line, tag, values[_RESOURCES[tag]]))
-        for style in re.findall(r"url\(\s*['\"]?([^'\")]+)", values.get("style", "")):
-            self.resources.append((line, tag, style))
-        if tag == "img":
-            self.images.append((line, values.get("alt") if "alt" in given else None, values.get("src", "")))
-        if tag == "a" and "href" in given:
-            self.links.append((line, values["href"]))
-        if re.fullmatch("h[1-6]", tag) and self._print_only is None and {"article", "main"} & set(self._open):
-            self.headings.append((int(tag[1]), line))
-        if tag == "meta" and values.get("http-equiv", "").lower() == "refresh":
-            self.redirect = values.get("content", "").partition("url=")[2]
-        if tag == "table":
-            self._tables.append(_Table(line, presentation=values.get("role") in {"presentation", "none"}))
-            self.tables.append(self._tables[-1])
-        if tag in {"td", "th"} and self._tables:
-            self._tables[-1].headers += tag == "th"
-            self._tables[-1].cells += 1
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "table" and self._tables:
-            self._tables.pop()
-        if tag in self._open:  # unclosed tags in between end here, as in a browser
-            while self._open.pop() != tag:
-                pass
-        if self._print_only is not None and len(self._open) < self._print_only:
-            self._print_only = None
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] == "title" and "head" in self._open:
-            self.title += data
-        elif "script" not in self._open and "style" not in self._open and data.strip():
-            self.text.append((self.getpos()[0], data))
+        self.soup = soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        self.ids = [str(tag.get("id", tag.get("name"))) for tag in soup.select("[id], a[name]")]
+        self.links = [(_line(tag), "link", str(tag["href"])) for tag in soup.select("a[href]")]
+        loaded = [(tag, str(tag[key])) for name, key in _RESOURCES.items() for tag in soup.select(f"{name}[{key}]")]
+        loaded = [(tag, address) for tag, address in loaded if not _is_plain_link(tag)]
+        for tag in soup.select("[style]"):
+            loaded += [(tag, address) for address in re.findall(r"url\(\s*['\"]?([^'\")]+)", str(tag["style"]))]
+        self.resources = [(_line(tag), f"<{tag.name}>", address) for tag, address in loaded]
+        refresh = soup.select_one("meta[http-equiv=refresh i]")
+        self.redirect = None if refresh is None else str(refresh.get("content", "")).partition("url=")[2]
 
 
-def _is_plain_link(tag: str, values: dict[str, str]) -> bool:
+def _line(tag: Tag | None) -> str:
+    return f":{tag.sourceline}" if tag else ""
+
+
+def _is_plain_link(tag: Tag) -> bool:
     """Links in the head that load nothing: author, next page, canonical address."""
-    return tag == "link" and not _LOADED & set(values.get("rel", "").lower().split())
+    return tag.name == "link" and not _LOADED & set(" ".join(tag.get_attribute_list("rel", [])).lower().split())
 
 
 def _is_external(address: str) -> bool:
@@ -150,57 +91,60 @@ def _page_set(found: set[str], pages: Sequence[str]) -> Iterator[str]:
 
 def _check_page(page: _Page, generated: bool) -> Iterator[tuple[str, str]]:
     """Yields (":line" or "", finding)."""
+    soup = page.soup
     if page.redirect is not None:
         return
-    if not page.lang:
+    if not soup.select("html[lang]:not([lang=''])"):
         yield "", "<html> has no lang"
-    if not page.title.strip():
+    if not any(title.get_text().strip() for title in soup.select("head title")):
         yield "", "the page has no title"
     for line, tag, address in page.resources:
         if _is_external(address):
-            yield f":{line}", f"<{tag}> loads {address[:100]} from another machine; vendor it"
-    for line, alt, source in page.images:
-        words = (alt or "").strip()
+            yield line, f"{tag} loads {address[:100]} from another machine; vendor it"
+    for image in soup.select("img"):
+        source, words = str(image.get("src", "")), str(image.get("alt", "")).strip()
         path_like = re.fullmatch(r"\S*(/\S+|\.(png|svg|jpe?g|gif|webp))", words, re.IGNORECASE)
         if not words:
-            yield f":{line}", f"<img> {'without' if alt is None else 'with an empty'} alt text: {source[:60]}"
+            yield (
+                _line(image),
+                f"<img> {'with an empty' if 'alt' in image.attrs else 'without'} alt text: {source[:60]}",
+            )
         elif path_like or words == source or words.startswith("<Figure"):
-            yield f":{line}", f"<img> whose alt text is a path or an object: {words[:60]}"
-    for table in page.tables:
-        if table.cells and not table.headers and not table.presentation:
-            yield f":{table.line}", "a table without header cells (<th>)"
-    levels = [level for level, _ in page.headings]
-    if levels.count(1) != 1 and not generated:
-        yield "", f"{levels.count(1)} headings of level 1; a page has one"
-    for (before, _), (level, line) in zip(page.headings, page.headings[1:], strict=False):
+            yield _line(image), f"<img> whose alt text is a path or an object: {words[:60]}"
+    for table in soup.select("table:not([role=presentation], [role=none])"):
+        cells = [cell.name for cell in table.select("td, th") if cell.find_parent("table") is table]
+        if cells and "th" not in cells:
+            yield _line(table), "a table without header cells (<th>)"
+    headings = [(int(heading.name[1]), heading) for heading in soup.select(_HEADINGS)]
+    titles = sum(level == 1 for level, _ in headings)
+    if titles != 1 and not generated:
+        yield "", f"{titles} headings of level 1; a page has one"
+    for (before, _), (level, heading) in pairwise(headings):
         if level > before + 1:
-            yield f":{line}", f"a heading of level {level} right below level {before}"
-    for identifier in sorted({i for i in page.ids if page.ids.count(i) > 1}):
-        yield "", f"the id {identifier!r} occurs {page.ids.count(identifier)} times"
-    for line, text in page.text:
+            yield _line(heading), f"a heading of level {level} right below level {before}"
+    for identifier, times in Counter(page.ids).items():
+        if times > 1:
+            yield "", f"the id {identifier!r} occurs {times} times"
+    for text in soup.find_all(string=True):
         for sign, meaning in (("Traceback (most recent call last)", "a traceback"), ("{{", "an unfilled placeholder")):
-            if sign in text:
-                yield f":{line}", f"{meaning} in the text: {' '.join(text.split())[:80]}"
+            if type(text) is NavigableString and sign in text:  # scripts, styles and comments have types of their own
+                yield _line(text.parent), f"{meaning} in the text: {' '.join(text.split())[:80]}"
 
 
 def _check_links(folder: Path, name: str, page: _Page, read: dict[str, _Page]) -> Iterator[tuple[str, str]]:
     here = folder / name
-    targets = [(line, address, "link") for line, address in page.links]
-    targets += [(line, address, f"<{tag}>") for line, tag, address in page.resources]
-    if page.redirect:
-        targets.append((0, page.redirect, "redirect"))
-    for line, address, kind in targets:
+    targets = [*page.links, *page.resources, *([("", "redirect", page.redirect)] if page.redirect else [])]
+    for line, kind, address in targets:
         parts = urlsplit(address)
         if parts.scheme or parts.netloc or address in {"", "#"}:
             continue
         path = (here.parent / unquote(parts.path)).resolve() if parts.path else here.resolve()
         if not path.exists():
-            yield f":{line}", f"{kind} to {address[:100]}, which does not exist"
-            continue
-        if parts.fragment and path.suffix == ".html":
+            yield line, f"{kind} to {address[:100]}, which does not exist"
+        elif parts.fragment and path.suffix == ".html":
             other = read.get(path.relative_to(folder.resolve()).as_posix())
             if other is not None and unquote(parts.fragment) not in other.ids:
-                yield f":{line}", f"{kind} to {address[:100]}: the page has no such anchor"
+                yield line, f"{kind} to {address[:100]}: the page has no such anchor"
 
 
 def _check_styles(folder: Path) -> Iterator[str]:
