@@ -16,7 +16,7 @@ import pandas as pd
 from seqrec_lib.evaluate.statistics import Interval, compare_pairs
 from seqrec_lib.report.frames import means, users, wide
 from seqrec_lib.report.paper import PAPER, comparable, in_its_order, model_name, paper_dataset, verdict
-from seqrec_lib.report.sizes import implied_ids
+from seqrec_lib.report.sizes import explained_by, implied_ids
 from seqrec_lib.results import RunRecord, RunStore
 
 REFERENCE = "sasrec"
@@ -56,8 +56,8 @@ def models(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore) -> pd.Da
 
 def both_rankings(table: pd.DataFrame, metric: str, dataset: str) -> pd.DataFrame:
     """`models` as rows to draw: ranking (group), label, value, low, high, and the paper's number."""
-    printed = {row.model: row.metric(metric) for row in PAPER if row.dataset == paper_dataset(dataset)}
-    values = {model: number.value for model, number in printed.items() if number is not None}
+    rows = [row for row in PAPER if row.dataset == paper_dataset(dataset) and metric in row.metrics]
+    values = {row.model: row.metrics[metric].value for row in rows}
     parts = []
     for name, title in ((metric, "all items ranked"), (f"masked_{metric}", "seen items left out")):
         if name in table:
@@ -72,24 +72,20 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
     """The paper's numbers for this data set, each with ours: model, metric, ours, low, high, paper, difference, the
     catalogue that the paper's row was run on by its size, and the verdict by `paper.verdict`."""
     original = paper_dataset(dataset)
-    explained = {found.row.model: found for found in implied_ids() if found.row.dataset == original}
     columns = ["model", "metric", "ours", "low", "high", "paper", "difference", "catalogue", "verdict"]
     rows = []
     for printed in (row for row in PAPER if row.dataset == original):
-        size = explained.get(printed.model)
-        older = size is not None and size.fits_2014
+        older = "2014" in explained_by(printed)
         same = comparable(dataset) or (older and "2014" in dataset)
         mine = table[(table["model"] == printed.model) & ~table["label"].str.contains("from scratch")]
-        for metric in metrics:
-            number = printed.metric(metric)
-            if number is None:
-                continue
+        for metric in (metric for metric in metrics if metric in printed.metrics):
+            number = printed.metrics[metric]
             row = mine.iloc[0] if len(mine) else {}
             ours, low, high = (row.get(f"{metric}{end}", np.nan) for end in ("", " low", " high"))
             found = (None if np.isnan(ours) else ours, Interval(ours, low, high))
             word = verdict(number, *found, comparable=same, same_order=in_its_order(dataset))
             gap = ours - number.value if same else np.nan
-            catalogue = "2014" if older else "2023" if size and "2023" in str(original) else None
+            catalogue = "2014" if older else "2023" if implied_ids(printed) and "2023" in printed.dataset else None
             about = (model_name(printed.model), metric_name(metric))
             rows.append((*about, ours, low, high, str(number), gap, catalogue, word))
     return pd.DataFrame(rows, columns=columns) if rows else pd.DataFrame()

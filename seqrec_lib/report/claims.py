@@ -8,42 +8,35 @@ from statistics import fmean
 
 import pandas as pd
 
-from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, model_name
+from seqrec_lib.report.paper import METRICS, PAPER, model_name, paper_number
 
 SSM = ("mamba4rec", "2mamba4rec", "hydra4rec")
 LANGUAGE = ("gpt4rec", "mamrec", "llamarec")
+TABLES = {name: [row.model for row in PAPER if row.dataset == name] for name in dict.fromkeys(r.dataset for r in PAPER)}
 
 
-def _rows() -> dict[str, dict[str, PaperRow]]:
-    tables: dict[str, dict[str, PaperRow]] = {}
-    for row in PAPER:
-        tables.setdefault(row.dataset, {})[row.model] = row
-    return tables
-
-
-def _value(row: PaperRow, metric: str) -> float:
-    number = row.latency if metric == "latency" else row.metric(metric)
-    assert number is not None, (row, metric)
+def _value(dataset: str, model: str, name: str) -> float:
+    number = paper_number(dataset, model, name)
+    assert number is not None, (dataset, model, name)
     return number.value
 
 
 def latency_ratios(slow: str, fast: str) -> dict[str, float]:
     """The printed latency of ``slow`` over that of ``fast``, by data set."""
-    return {name: _value(rows[slow], "latency") / _value(rows[fast], "latency") for name, rows in _rows().items()}
+    return {name: _value(name, slow, "latency") / _value(name, fast, "latency") for name in TABLES}
 
 
 def places(model: str) -> dict[str, tuple[int, int]]:
     """The place of a model by the printed HT@10, and out of how many, by data set; 1 is best."""
     found = {}
-    for name, rows in _rows().items():
-        values = [row.ht.value for row in rows.values() if row.ht is not None]
-        found[name] = (1 + sum(value > _value(rows[model], "ht@10") for value in values), len(values))
+    for name, models in TABLES.items():
+        values = [_value(name, other, "ht@10") for other in models]
+        found[name] = (1 + sum(value > _value(name, model, "ht@10") for value in values), len(values))
     return found
 
 
 def own_tables() -> pd.DataFrame:
     """One row for each quantity that a claim rests on: claim, quantity, and its value (as text) by data set."""
-    tables = _rows()
     rows: list[tuple[str, str, dict[str, str]]] = []
 
     def ratio(claim: str, slow: str, fast: str) -> None:
@@ -52,8 +45,7 @@ def own_tables() -> pd.DataFrame:
 
     def gain(claim: str, quantity: str, models: tuple[str, ...], base: str, metric: str) -> None:
         gains = {
-            name: fmean(_value(own[model], metric) for model in models) - _value(own[base], metric)
-            for name, own in tables.items()
+            name: fmean(_value(name, model, metric) for model in models) - _value(name, base, metric) for name in TABLES
         }
         rows.append((claim, f"{metric.upper()}, {quantity}", {name: f"{value:+.3f}" for name, value in gains.items()}))
 
@@ -72,6 +64,6 @@ def own_tables() -> pd.DataFrame:
     ranks = {name: f"{place} of {total}" for name, (place, total) in places("llamarec").items()}
     rows.append(("LlamaRec ranks best, at the price of its size.", "place by HT@10", ranks))
     for kind, models in (("state space models", SSM), ("language models", LANGUAGE)):
-        best = {name: f"{max(_value(own[model], 'ht@10') for model in models):.3f}" for name, own in tables.items()}
+        best = {name: f"{max(_value(name, model, 'ht@10') for model in models):.3f}" for name in TABLES}
         rows.append(("State space models can rank better than language models.", f"best HT@10 of {kind}", best))
     return pd.DataFrame([{"claim": claim, "quantity": quantity} | values for claim, quantity, values in rows])

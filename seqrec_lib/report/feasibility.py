@@ -17,12 +17,11 @@ users.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linprog
 
-from seqrec_lib.report.paper import METRICS, PAPER, PaperRow, Printed
+from seqrec_lib.report.paper import PaperRow, Printed
 
 TOLERANCE = 1e-6
 """Slack on t, in units of the last place: the solver works to about 1e-9, rows differ by 1e-2 and more."""
@@ -30,43 +29,31 @@ TOLERANCE = 1e-6
 
 K = 10  # the cut-off
 RANKS = np.arange(1, K + 1)
-GAINS = {"ht": np.ones(K), "ndcg": 1 / np.log2(RANKS + 1), "mrr": 1 / RANKS}
+GAINS = {"ht@10": np.ones(K), "ndcg@10": 1 / np.log2(RANKS + 1), "mrr@10": 1 / RANKS}
 """What a target at rank 1 .. K adds to each metric, shape (K,) each."""
-
-
-@dataclass(frozen=True)
-class Feasibility:
-    """A row of the paper and the least rounding that makes it possible, in units of the last place."""
-
-    row: PaperRow
-    rounding_needed: float
-
-    def feasible(self, rounding: float = 0.5) -> bool:
-        """Whether numbers that are off by at most ``rounding`` units of their last place explain the row."""
-        return self.rounding_needed <= rounding + TOLERANCE
 
 
 def rounding_needed(printed: Mapping[str, Printed]) -> float:
     """The least t such that one distribution of ranks gives every metric within t units of its last place.
 
-    ``printed`` maps any of "ht", "ndcg", "mrr" to the number at cut-off K. The program minimises t over
+    ``printed`` maps any of "ht@10", "ndcg@10" and "mrr@10" to its number. The program minimises t over
     p_1 .. p_K >= 0, sum p <= 1, |gain . p - value| <= t unit for each metric.
 
     If every hit is at rank 1, all three metrics agree:
 
-    >>> same = {"ht": Printed("0.10"), "ndcg": Printed("0.10"), "mrr": Printed("0.10")}
+    >>> same = {"ht@10": Printed("0.10"), "ndcg@10": Printed("0.10"), "mrr@10": Printed("0.10")}
     >>> round(rounding_needed(same), 6)
     0.0
 
     No hit at rank 2 or below adds more to NDCG or MRR than to HT, so that NDCG can't exceed HT. Here 0.10 and
     0.20 must meet in the middle, 5 units from each:
 
-    >>> round(rounding_needed({"ht": Printed("0.10"), "ndcg": Printed("0.20")}), 6)
+    >>> round(rounding_needed({"ht@10": Printed("0.10"), "ndcg@10": Printed("0.20")}), 6)
     5.0
 
     And where HT and NDCG say "all at rank 1", MRR can't be a half of them:
 
-    >>> rounding_needed({"ht": Printed("0.10"), "ndcg": Printed("0.10"), "mrr": Printed("0.05")}) > 1
+    >>> rounding_needed(same | {"mrr@10": Printed("0.05")}) > 1
     True
     """
     above, limits = [np.append(np.ones(K), 0.0)], [1.0]
@@ -87,13 +74,13 @@ def mrr_range(ht: Printed, ndcg: Printed, rounding: float = 0.5) -> tuple[float,
     (0.1, 0.1)
     """
     above, limits = [np.ones(K)], [1.0]
-    for name, number in (("ht", ht), ("ndcg", ndcg)):
+    for name, number in (("ht@10", ht), ("ndcg@10", ndcg)):
         low, high = number.range(rounding)
         above += [GAINS[name], -GAINS[name]]
         limits += [high, -low]
     ends = []
     for sign in (1.0, -1.0):
-        solution = linprog(sign * GAINS["mrr"], A_ub=np.array(above), b_ub=np.array(limits), method="highs")
+        solution = linprog(sign * GAINS["mrr@10"], A_ub=np.array(above), b_ub=np.array(limits), method="highs")
         if solution.status == 2:  # infeasible
             return None
         assert solution.status == 0, solution.message
@@ -101,11 +88,6 @@ def mrr_range(ht: Printed, ndcg: Printed, rounding: float = 0.5) -> tuple[float,
     return ends[0], ends[1]
 
 
-def audit() -> list[Feasibility]:
-    """The least rounding needed by every row that prints at least two metrics (complete rows print three)."""
-    found = []
-    for row in PAPER:
-        printed = {name.partition("@")[0]: number for name in METRICS if (number := row.metric(name)) is not None}
-        if len(printed) >= 2:
-            found.append(Feasibility(row, rounding_needed(printed)))
-    return found
+def feasible(row: PaperRow, rounding: float = 0.5) -> bool:
+    """Whether numbers that are off by at most ``rounding`` units of their last place explain a row of the paper."""
+    return rounding_needed(row.metrics) <= rounding + TOLERANCE

@@ -17,7 +17,7 @@ from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, paired_
 from seqrec_lib.report import frames, kit
 from seqrec_lib.report.frames import interval_columns
 from seqrec_lib.report.html import Html, stack
-from seqrec_lib.report.paper import comparable, model_name, paper_row
+from seqrec_lib.report.paper import comparable, model_name, paper_number
 from seqrec_lib.results import RunRecord, RunStore
 
 MADE = ("from scratch", "pretrained")
@@ -99,8 +99,7 @@ def printed(dataset: str, models: Sequence[str], metric: str) -> pd.DataFrame:
     are other ones."""
     rows = []
     for model in models if comparable(dataset) else ():
-        row = paper_row(dataset, model)
-        number = None if row is None else row.metric(metric)
+        number = paper_number(dataset, model, metric)
         if number is not None:
             rows.append({"label": f"{model_name(model)} as the paper prints it", "kind": "paper", "mean": number.value})
     return pd.DataFrame(rows)

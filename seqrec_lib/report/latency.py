@@ -16,7 +16,7 @@ from seqrec_lib.latency.statistics import false_difference_rate, outlier_shares
 from seqrec_lib.report.benchmarks import Record
 from seqrec_lib.report.footer import hardware_name
 from seqrec_lib.report.frames import interval_columns, means, rows_of, wide
-from seqrec_lib.report.paper import model_name, paper_row
+from seqrec_lib.report.paper import model_name, paper_number
 from seqrec_lib.report.timings import PROGRAMS, STAGES, Timings
 from seqrec_lib.results import RunStore
 
@@ -97,9 +97,8 @@ def paper_protocol(timings: Timings, dataset: str) -> Rows:
 
 def printed_times(dataset: str, model: str) -> float:
     """The paper's latency of a model in units of its SASRec's; NaN where it does not print both."""
-    own, base = paper_row(dataset, model), paper_row(dataset, BASE)
-    printed = own and base and own.latency and base.latency
-    return own.latency.value / base.latency.value if printed else np.nan  # type: ignore[union-attr]
+    own, base = (paper_number(dataset, name, "latency") for name in (model, BASE))
+    return own.value / base.value if own and base else np.nan
 
 
 @rows_of
@@ -176,13 +175,13 @@ def appendix_b(runs: pd.DataFrame, timings: Timings | None, dataset: str, store:
             continue
         window, base = (_window(windows, name, timings) for name in (model, BASE))
         a, b = timings.at_length(model, "served", window), timings.at_length(BASE, "served", base)
-        row = paper_row(dataset, model)
+        paper = paper_number(dataset, model, "ht@10")
         rows.append(
             {"model": own["label"], "window": window}
             | interval_columns("ms", interval(a), 1e3)
             | interval_columns("latency", Interval(1.0) if model == BASE else _over(a, b))
             | {name: own[name] for name in ("ht@10", "ht@10 low", "ht@10 high")}
-            | {"paper latency": printed_times(dataset, model), "paper": row.ht.value if row and row.ht else np.nan}
+            | {"paper latency": printed_times(dataset, model), "paper": paper.value if paper else np.nan}
         )
     return pd.DataFrame(rows)
 

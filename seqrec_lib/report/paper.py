@@ -8,6 +8,7 @@ hide. Data sets and models have this study's ids.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,31 +73,19 @@ class Printed:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of Tables 1 to 3; None where the paper prints "-" or nothing.
+    """One row of Tables 1 to 3; where the paper prints "-" or nothing, a metric is left out and another number None.
 
-    ``latency`` has no unit in the paper (presumably seconds for one user; tokens per second for language
-    models according to the text). ``body`` is the count that the paper gives in parentheses: without
-    embedding layers.
+    ``latency`` has no unit in the paper (presumably seconds for one user; tokens per second for language models
+    according to the text). ``body`` is the count that the paper gives in parentheses: without embedding layers.
     """
 
     table: int
     dataset: str
     model: str
-    ht: Printed | None
-    ndcg: Printed | None
-    mrr: Printed | None
+    metrics: Mapping[str, Printed]
     latency: Printed | None
     parameters: Printed
     body: Printed | None
-
-    def metric(self, name: str) -> Printed | None:
-        """The printed value of a metric by our key, such as "ndcg@10"; None for those the paper lacks."""
-        return {"ht@10": self.ht, "ndcg@10": self.ndcg, "mrr@10": self.mrr}.get(name)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all three metrics are printed."""
-        return None not in (self.ht, self.ndcg, self.mrr)
 
 
 @dataclass(frozen=True)
@@ -159,9 +148,10 @@ def _rows() -> tuple[PaperRow, ...]:
         for line in text.split("\n"):
             if line.strip():
                 model, *cells = line.split()
-                ht, ndcg, mrr, latency, size, body = (None if cell == "-" else Printed(cell) for cell in cells)
+                *metrics, latency, size, body = (None if cell == "-" else Printed(cell) for cell in cells)
                 assert size is not None, line
-                rows.append(PaperRow(table, dataset, model, ht, ndcg, mrr, latency, size, body))
+                printed = {name: number for name, number in zip(METRICS, metrics, strict=True) if number}
+                rows.append(PaperRow(table, dataset, model, printed, latency, size, body))
     return tuple(rows)
 
 
@@ -240,6 +230,12 @@ def paper_row(dataset: str, model: str) -> PaperRow | None:
     """The paper's row to show beside ``model`` on ``dataset`` (a stand-in gets its original's), or None."""
     wanted = paper_dataset(dataset)
     return next((row for row in PAPER if row.dataset == wanted and row.model == model), None)
+
+
+def paper_number(dataset: str, model: str, name: str) -> Printed | None:
+    """A metric ("ndcg@10") or the "latency" of a `paper_row`; None where the paper prints none."""
+    row = paper_row(dataset, model)
+    return row and (row.latency if name == "latency" else row.metrics.get(name))
 
 
 def verdict(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from seqrec_lib.evaluate.statistics import compare_pairs, paired_difference
 from seqrec_lib.report import floors, frames
-from seqrec_lib.report.paper import METRICS, comparable, paper_row
+from seqrec_lib.report.paper import METRICS, comparable, paper_number
 from seqrec_lib.report.rankers import FLOORS
 from seqrec_lib.results import RunStore
 
@@ -96,11 +96,10 @@ def figures(runs: pd.DataFrame, store: RunStore, arm: str) -> pd.DataFrame:
     as its tables print it, of the same data, beside before."""
     own = runs[(runs["arm"] == arm) & (runs["status"] == frames.COMPLETE)]
     dataset = str(runs["dataset"].iloc[0])
-    row = paper_row(dataset, "llamarec") if comparable(dataset) else None
     parts = []
     for metric in METRICS if len(own) else ():
         for when, prefix in (("before", "before_"), ("after", "")):
-            number = row.metric(metric) if row is not None and when == "before" else None
+            number = paper_number(dataset, "llamarec", metric) if when == "before" and comparable(dataset) else None
             found = frames.means(own, [prefix + metric], store).assign(
                 metric=metric.upper(), when=when, paper=None if number is None else number.value
             )

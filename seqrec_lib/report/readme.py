@@ -17,7 +17,7 @@ from seqrec_lib.places import project_root
 from seqrec_lib.report import floors
 from seqrec_lib.report.frames import COMPLETE, frame, users
 from seqrec_lib.report.html import NONE
-from seqrec_lib.report.paper import Printed, comparable, dataset_name, in_its_order, paper_row, verdict
+from seqrec_lib.report.paper import Printed, comparable, dataset_name, in_its_order, paper_number, verdict
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
 from seqrec_lib.study.plans import page_runs
@@ -93,12 +93,10 @@ def _rows(dataset: str, runs: pd.DataFrame, store: RunStore) -> list[list[str]]:
     for label, own in runs[runs["status"] == COMPLETE].groupby("label", sort=False):
         first = own.iloc[0]
         ranker = first["experiment"] == RANKER  # which leaves out what a user has seen, and has masked numbers alone
-        row = paper_row(dataset, str(first["model"]))
-        printed = {metric: None if row is None else row.metric(metric) for metric in METRICS}
+        printed = {metric: paper_number(dataset, str(first["model"]), metric) for metric in METRICS}
         cells = [str(label)]
         for metric in METRICS:
-            number = NONE if printed[metric] is None else str(printed[metric])
-            cells += [number, NONE if ranker else _mean_and_spread(own[metric])]
+            cells += [str(printed[metric] or NONE), NONE if ranker else _mean_and_spread(own[metric])]
         cells.append(_mean_and_spread(own[METRICS[-1] if ranker else f"masked_{METRICS[-1]}"]))
         rows.append([*cells, str(len(own)), "masked only" if ranker else _verdict(own, printed[METRICS[0]], store)])
     return rows

@@ -7,9 +7,8 @@ layer from a to b has a b weights and b biases; a layer norm has 2 d.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from seqrec_lib.report.paper import PAPER, TABLE_4, PaperRow
+from seqrec_lib.report.paper import TABLE_4, PaperRow
 
 WIDTH = 64
 
@@ -52,51 +51,25 @@ def hydra_body() -> int:
     return block + FEED_FORWARD + 3 * 2 * WIDTH
 
 
-@dataclass(frozen=True)
-class SizeFinding:
-    """A printed parameter count and the numbers of ids that would explain it with d = 64 and a given body."""
-
-    row: PaperRow
-    body: float
-    ids_low: int
-    ids_high: int
-    ids_table_4: int
-
-    @property
-    def fits(self) -> bool:
-        """Whether the catalogue of Table 4 explains the printed count."""
-        return self.ids_low <= self.ids_table_4 <= self.ids_high
-
-    @property
-    def fits_2014(self) -> bool:
-        """Whether the same category's catalogue of 2014 explains it."""
-        older = CATALOGUES_2014.get(self.row.dataset)
-        return older is not None and self.ids_low <= older + 1 <= self.ids_high
-
-    @property
-    def explained_by(self) -> str:
-        """The catalogue that explains the printed count."""
-        if self.fits:
-            return "Table 4"
-        return f"{CATALOGUES_2014[self.row.dataset]:,} (2014)" if self.fits_2014 else "neither"
-
-
-def implied_ids() -> list[SizeFinding]:
-    """For each model with an item embedding: between how many ids the printed count lies, to correct rounding.
+def implied_ids(row: PaperRow) -> range:
+    """The numbers of ids that explain a row's printed count, to correct rounding; empty without an item embedding.
 
     The body is the paper's own count in parentheses (with its rounding), or `hydra_body` for Hydra4Rec, for which none
     is printed.
     """
-    findings = []
-    for row in PAPER:
-        if row.body is None and row.model != "hydra4rec":
-            continue
-        low, high = row.parameters.range()
-        least, most = (hydra_body(),) * 2 if row.body is None else row.body.range()
-        middle = float(hydra_body()) if row.body is None else row.body.value
-        ids = (math.ceil((low - most) / WIDTH), math.floor((high - least) / WIDTH))
-        findings.append(SizeFinding(row, middle, *ids, table_4_ids(row.dataset)))
-    return findings
+    if row.body is None and row.model != "hydra4rec":
+        return range(0)
+    low, high = row.parameters.range()
+    least, most = (hydra_body(),) * 2 if row.body is None else row.body.range()
+    return range(math.ceil((low - most) / WIDTH), math.floor((high - least) / WIDTH) + 1)
+
+
+def explained_by(row: PaperRow) -> str:
+    """The catalogue that explains a row's printed count: Table 4's, or that of 2014."""
+    if table_4_ids(row.dataset) in implied_ids(row):
+        return "Table 4"
+    older = CATALOGUES_2014.get(row.dataset, -1)
+    return f"{older:,} (2014)" if older + 1 in implied_ids(row) else "neither"
 
 
 def table_4_ids(dataset: str) -> int:

@@ -25,7 +25,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.statistics import bootstrap_interval
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
-from seqrec_lib.report.paper import METRICS, paper_row
+from seqrec_lib.report.paper import METRICS, paper_number
 from seqrec_lib.report.statements import STATEMENTS, Evidence, Statement
 
 Value = float | int | str
@@ -128,8 +128,7 @@ class Names:
 
 
 def _printed(dataset: str, model: str, column: str) -> str:
-    row = paper_row(dataset, model)
-    printed = None if row is None else row.latency if column == "latency" else row.metric(column)
+    printed = paper_number(dataset, model, column)
     if printed is None:
         raise SeqRecError(f"the paper prints no {column} of {model} on {dataset}")
     return str(printed)

@@ -2,18 +2,17 @@ import numpy as np
 import pytest
 
 from seqrec_lib.report import audit
-from seqrec_lib.report.feasibility import audit as audit_rows
-from seqrec_lib.report.feasibility import mrr_range, rounding_needed
-from seqrec_lib.report.paper import Printed
-from seqrec_lib.report.sizes import CATALOGUES_2014, WIDTH, hydra_body, implied_ids
+from seqrec_lib.report.feasibility import feasible, mrr_range, rounding_needed
+from seqrec_lib.report.paper import METRICS, PAPER, Printed
+from seqrec_lib.report.sizes import CATALOGUES_2014, WIDTH, explained_by, hydra_body, implied_ids
 
 
 def printed(ht, ndcg, mrr, digits=3):
-    return {name: Printed(f"{value:.{digits}f}") for name, value in (("ht", ht), ("ndcg", ndcg), ("mrr", mrr))}
+    return {name: Printed(f"{value:.{digits}f}") for name, value in zip(METRICS, (ht, ndcg, mrr), strict=True)}
 
 
 def impossible(rounding):
-    return {(f.row.table, f.row.model) for f in audit_rows() if f.row.complete and not f.feasible(rounding)}
+    return {(row.table, row.model) for row in PAPER if len(row.metrics) == 3 and not feasible(row, rounding)}
 
 
 def test_nine_rows_of_the_paper_are_impossible_at_half_a_unit_and_seven_at_a_whole_one():
@@ -47,9 +46,9 @@ def test_all_hits_at_rank_two_by_hand():
 def test_the_least_rounding_is_the_brink_of_feasibility():
     numbers = printed(0.048, 0.031, 0.028)
     needed = rounding_needed(numbers)
-    _, high = mrr_range(numbers["ht"], numbers["ndcg"], needed + 1e-4)
+    _, high = mrr_range(numbers["ht@10"], numbers["ndcg@10"], needed + 1e-4)
     assert high >= 0.028 - (needed + 1e-4) * 0.001
-    _, high = mrr_range(numbers["ht"], numbers["ndcg"], needed - 1e-2)
+    _, high = mrr_range(numbers["ht@10"], numbers["ndcg@10"], needed - 1e-2)
     assert high < 0.028 - (needed - 1e-2) * 0.001
 
 
@@ -65,13 +64,13 @@ def test_mrr_range_covers_what_ranks_give_and_sees_a_contradiction():
 
 
 def test_hydras_printed_sizes_belong_to_the_2014_catalogues():
-    found = {(f.row.dataset, f.row.model): f for f in implied_ids()}
-    unexplained = [key for key, f in found.items() if not f.fits]
+    rows = {(row.dataset, row.model): row for row in PAPER if implied_ids(row)}
+    unexplained = [key for key, row in rows.items() if explained_by(row) != "Table 4"]
     assert unexplained == [(name, "hydra4rec") for name in CATALOGUES_2014]
     for name, items in CATALOGUES_2014.items():
-        finding = found[(name, "hydra4rec")]
-        assert finding.ids_low <= items + 1 <= finding.ids_high
-        low, high = finding.row.parameters.range()
+        row = rows[(name, "hydra4rec")]
+        assert items + 1 in implied_ids(row) and "2014" in explained_by(row)
+        low, high = row.parameters.range()
         assert low <= hydra_body() + WIDTH * (items + 1) <= high
 
 

@@ -11,22 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval
 from seqrec_lib.report import kit
-from seqrec_lib.report.feasibility import audit
+from seqrec_lib.report.claims import LANGUAGE
+from seqrec_lib.report.feasibility import feasible
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
 from seqrec_lib.report.paper import (
     BEAUTY,
-    METRICS,
     MOVIELENS,
     PAPER,
     STAND_INS,
     TABLE_4,
     PaperRow,
-    Printed,
     model_name,
     paper_name,
     verdict,
@@ -55,32 +54,27 @@ def cells(runs: Runs) -> pd.DataFrame:
     hardware", "infeasible" (no list of recommendations has the three metrics of this row as printed) or "not run".
     possible: whether one list of recommendations can have the row's metrics as printed; None for other cells.
     """
-    possible = {(one.row.table, one.row.model): one.feasible() for one in audit()}
     rows: list[dict[str, Any]] = []
     for row in PAPER:
         about = {"table": row.table, "data": paper_name(row.dataset), "model": model_name(row.model)}
-        feasible = possible.get((row.table, row.model))
-        rows += [about | cell for cell in _quality(runs, row, feasible is not False)]
-        rows += [about | {"possible": None} | cell for cell in (*_latency(runs, row), *_sizes(runs, row))]
+        latency = [_latency(runs, row)] if row.latency else []
+        rows += [about | cell for cell in (*_quality(runs, row), *latency, *_sizes(runs, row))]
     rows += _counts(runs)
     columns = ["table", "data", "model", "quantity", "paper", "ours", "low", "high", "basis", "verdict", "possible"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _quality(runs: Runs, row: PaperRow, feasible: bool) -> Iterator[dict[str, Any]]:
+def _quality(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
     ours, same = _basis(row)
-    for metric in METRICS:
-        printed = row.metric(metric)
-        if printed is None:
-            continue
-        cell = {"quantity": TITLES[metric], "paper": str(printed), "possible": feasible, "verdict": "not run"}
-        try:
-            found = bootstrap_interval(runs.users(ours, row.model, metric))
-        except NotRun:
-            yield cell | ({} if feasible else {"verdict": "infeasible"})
+    possible = feasible(row)
+    for metric, printed in row.metrics.items():
+        found = runs.interval(ours, row.model, metric)
+        cell = {"quantity": TITLES[metric], "paper": str(printed), "possible": possible}
+        if np.isnan(found.estimate):
+            yield cell | {"verdict": "not run" if possible else "infeasible"}
             continue
         word: str = verdict(printed, found.estimate, found, comparable=same)
-        word = "infeasible" if word == "other data" and not feasible else word
+        word = "infeasible" if word == "other data" and not possible else word
         mine = {"ours": found.estimate, "low": found.low, "high": found.high, "basis": BASES[ours]}
         yield cell | mine | {"verdict": WORDS.get(word, word)}
 
@@ -93,52 +87,40 @@ def _basis(row: PaperRow) -> tuple[str, bool]:
     return ours, row.model == "hydra4rec" and row.dataset == BEAUTY
 
 
-def _latency(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
-    if row.latency is None:
-        return
+def _latency(runs: Runs, row: PaperRow) -> dict[str, Any]:
     cell = {"quantity": "latency", "paper": str(row.latency), "verdict": "not run"}
-    ours = "ml-1m" if row.dataset == MOVIELENS else _basis(row)[0]
     try:
-        timings = Timings.newest(runs, ours)
+        timings = Timings.newest(runs, "ml-1m" if row.dataset == MOVIELENS else _basis(row)[0])
     except NotRun:
-        timings = None
-    if timings is None or (row.model, "served") not in timings.rows:
-        yield cell
-        return
+        return cell
+    if (row.model, "served") not in timings.rows:
+        return cell
     median = timings.median(row.model, "served")
     seconds = {"ours": median.estimate / 1e6, "low": median.low / 1e6, "high": median.high / 1e6}
-    yield cell | seconds | {"basis": ONE_CORE, "verdict": "other hardware"}
+    return cell | seconds | {"basis": ONE_CORE, "verdict": "other hardware"}
 
 
 def _sizes(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
     """Parameters in all and, where the paper prints them, without the item embedding."""
-    try:
-        body = _body(runs, row.model)
-    except NotRun:
-        body = None
+    body = _body(runs, row.model)
     total = None if body is None else body + WIDTH * table_4_ids(row.dataset)
     for quantity, printed, count in (("parameters", row.parameters, total), ("without embedding", row.body, body)):
         if printed is not None:
-            yield {"quantity": quantity, "paper": str(printed)} | _counted(printed, count)
+            word = verdict(printed, None if count is None else float(count))
+            mine = {} if count is None else {"ours": float(count), "basis": COUNTED}
+            yield {"quantity": quantity, "paper": str(printed), "verdict": WORDS.get(word, word)} | mine
 
 
 def _body(runs: Runs, model: str) -> int | None:
-    """Parameters without the item embedding; None for language models, which ours stand in for."""
-    if model == "sasrec":
-        return sasrec(0, 50)
-    if model == "hydra4rec":
-        return hydra_body()
-    if model in {"gpt4rec", "mamrec", "llamarec"}:
+    """Parameters without the item embedding; None for what was not run and for language models, which ours stand in
+    for."""
+    counted = {"sasrec": sasrec(0, 50), "hydra4rec": hydra_body()}
+    if model in counted or model in LANGUAGE:
+        return counted.get(model)
+    try:
+        return int(runs.seeds("ml-1m", model)[0].cost["parameters_without_embeddings"])
+    except NotRun:
         return None
-    cost = runs.seeds("ml-1m", model)[0].cost
-    return int(cost["parameters_without_embeddings"])
-
-
-def _counted(printed: Printed, count: int | None) -> dict[str, Any]:
-    if count is None:
-        return {"verdict": "not run"}
-    word = verdict(printed, float(count), Interval(float(count), float("nan"), float("nan")))
-    return {"ours": float(count), "basis": COUNTED, "verdict": WORDS.get(word, word)}
 
 
 def _counts(runs: Runs) -> Iterator[dict[str, Any]]:
@@ -151,7 +133,7 @@ def _counts(runs: Runs) -> Iterator[dict[str, Any]]:
         for quantity, attribute in (("users", "n_users"), ("items", "n_items"), ("reviews", "n_interactions")):
             printed = getattr(row, quantity)
             cell = {"table": 4, "data": row.name, "model": NONE, "quantity": quantity, "paper": f"{printed:,}"}
-            cell |= {"possible": None, "verdict": "not run"}
+            cell["verdict"] = "not run"
             if row.dataset == MOVIELENS and counts:
                 ours = float(counts[attribute])
                 padding = 0 if quantity == "reviews" else 1  # RecBole counts the padding id among users and items

@@ -22,7 +22,7 @@ from seqrec_lib.evaluate.statistics import bootstrap_interval
 from seqrec_lib.report import benchmarks, kit
 from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs, Scope
 from seqrec_lib.report.html import Html
-from seqrec_lib.report.paper import METRICS, Printed, Verdict, model_name, paper_row, verdict
+from seqrec_lib.report.paper import METRICS, Printed, Verdict, model_name, paper_number, verdict
 from seqrec_lib.report.published import reported
 from seqrec_lib.report.statements import (
     Evidence,
@@ -155,8 +155,7 @@ def beside_paper(runs: Runs, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
 
 
 def _printed(model: str, metric: str) -> Printed:
-    row = paper_row("ml-1m", model)
-    printed = row.metric(metric) if row else None
+    printed = paper_number("ml-1m", model, metric)
     assert printed is not None, (model, metric)
     return printed
 
