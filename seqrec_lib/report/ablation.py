@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import compare_pairs
 from seqrec_lib.experiments.ablation import Variant, configs_of, questions
 from seqrec_lib.report.footer import precision_of
-from seqrec_lib.report.frames import frame, users
+from seqrec_lib.report.frames import differences, frame, users
 from seqrec_lib.results import RunRecord, RunStore, canonical_json, plain
 
 
@@ -28,11 +27,12 @@ def changes(
     """
     metric = str(parameters["metric"])
     known = {canonical_json(plain(config)): record for config, record in zip(configs, records, strict=True)}
-    rows: list[dict[str, Any]] = []
+    parts = []
     for question in questions(parameters["questions"]):
-        own: list[dict[str, Any]] = []
-        sides = [tuple(_runs(side, parameters, known) for side in pair) for pair in question.pairs]
-        for (_, variant), (before, after) in zip(question.pairs, sides, strict=True):
+        rows: list[dict[str, Any]] = []
+        ranks: dict[str, list[Any]] = {"": [], "masked ": []}
+        for base, variant in question.pairs:
+            before, after = (_runs(side, parameters, known) for side in (base, variant))
             both = set(before["seed"]) & set(after["seed"])
             if both:
                 before, after = (side[side["seed"].isin(both)] for side in (before, after))
@@ -42,23 +42,13 @@ def changes(
                 for title, column in ((name, metric), (f"{name} epochs", "epochs")):
                     row[title] = side[column].mean() if column in side else np.nan
                 row[f"{name} precision"] = " and ".join(sorted(set(side["precision"])))
-            row["arrays"] = [
-                (users(after, name, store), users(before, name, store)) if both else (None, None)
-                for name in (metric, f"masked_{metric}")
-            ]
-            own.append(row)
-        for place, prefix in enumerate(("", "masked ")):
-            arrays = [row["arrays"][place] for row in own]
-            there = [i for i, (a, b) in enumerate(arrays) if a is not None and b is not None]
-            tests = compare_pairs([("after", arrays[i][0], "before", arrays[i][1]) for i in there])
-            names = [f"{prefix}{name}" for name in ("difference", "low", "high", "p")]
-            for row in own:
-                row |= dict.fromkeys(names, np.nan)
-            for i, test in zip(there, tests, strict=True):
-                gap = test.difference
-                own[i] |= zip(names, (gap.estimate, gap.low, gap.high, test.p_holm), strict=True)
-        rows += own
-    return pd.DataFrame(rows).drop(columns="arrays")
+            rows.append(row)
+            for prefix, own in ranks.items():
+                name = prefix.replace(" ", "_") + metric
+                own.append(tuple(users(side, name, store) if both else None for side in (after, before)))
+        tests = [differences(own).add_prefix(prefix) for prefix, own in ranks.items()]
+        parts.append(pd.concat([pd.DataFrame(rows), *tests], axis=1))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _runs(variant: Variant, parameters: Mapping[str, Any], known: Mapping[str, RunRecord | None]) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import Interval, compare_pairs
-from seqrec_lib.report.frames import means, users, wide
+from seqrec_lib.evaluate.statistics import Interval
+from seqrec_lib.report.frames import differences, means, over_range, users, wide
 from seqrec_lib.report.paper import PAPER, comparable, in_its_order, model_name, paper_dataset, verdict
 from seqrec_lib.report.sizes import explained_by, implied_ids
 from seqrec_lib.results import RunRecord, RunStore
@@ -105,17 +105,8 @@ def pairs(runs: pd.DataFrame, table: pd.DataFrame, metric: str, store: RunStore)
     found = pd.DataFrame({"pair": [f"{_short(a)} − {_short(b)}" for a, b in named]})
     for name in (metric, f"masked_{metric}"):
         values = {label: _users(runs[runs["label"] == label], name, store) for label in labels}
-        tested = {
-            i: (a, first, b, second)
-            for i, (a, b) in enumerate(named)
-            if (first := values[a]) is not None and (second := values[b]) is not None
-        }
-        tests = [
-            (test.difference.estimate, test.difference.low, test.difference.high, test.p_holm)
-            for test in compare_pairs(list(tested.values()))
-        ]
-        columns = [name, f"{name} low", f"{name} high", f"{name} p"]
-        found = found.join(pd.DataFrame(tests, index=list(tested), columns=columns, dtype=float))
+        tests = differences([(values[a], values[b]) for a, b in named])
+        found = found.join(tests.set_axis([name, f"{name} low", f"{name} high", f"{name} p"], axis=1))
     return found
 
 
@@ -132,17 +123,14 @@ def _users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | Non
 def curves(runs: pd.DataFrame, records: Sequence[RunRecord | None]) -> pd.DataFrame:
     """Validation by epoch: label, epoch, and mean, low and high (over seeds) of NDCG@10."""
     labels = dict(zip(runs["run_id"], runs["label"], strict=True))
-    rows = [
-        {"label": labels[record.run_id], "epoch": entry["epoch"], "ndcg": entry["valid_ndcg@10"]}
+    entries = [
+        {"label": labels[record.run_id]} | entry
         for record in records
         if record is not None and record.complete and record.run_id in labels
         for entry in record.history
         if entry.get("valid_ndcg@10") is not None
     ]
-    if not rows:
-        return pd.DataFrame()
-    grouped = pd.DataFrame(rows).groupby(["label", "epoch"], sort=False)["ndcg"]
-    return grouped.agg(mean="mean", low="min", high="max").reset_index()
+    return over_range(entries, ["label", "epoch"], "valid_ndcg@10")
 
 
 def costs(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.report.frames import rows_of
+from seqrec_lib.report.frames import NotRun, rows_of
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.validation import read_json
 
@@ -49,6 +49,20 @@ def read(folder: str, name: str) -> Record | None:
     if not isinstance(record, dict):
         raise SeqRecError(f"{path} holds no JSON object; run python -m benchmarks.{name} --save again")
     return record
+
+
+def measured(name: str, *path: str) -> Any:
+    """What the study's own record of the benchmark ``name`` has under these keys.
+
+    Raises:
+        NotRun: nothing.
+    """
+    found: Any = read(FOLDER, name)
+    for key in path:
+        found = (found or {}).get(key)
+    if not found:
+        raise NotRun(f"{name}: {' '.join(path)}")
+    return found
 
 
 Rows = Iterator[dict[str, Any]]

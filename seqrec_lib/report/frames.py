@@ -25,6 +25,7 @@ from seqrec_lib.evaluate.statistics import (
     Interval,
     average_over_seeds,
     bootstrap_interval,
+    compare_pairs,
     metric_values,
     seed_interval,
 )
@@ -120,6 +121,30 @@ def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") ->
     return pd.DataFrame(rows)
 
 
+def over_range(rows: Iterable[Mapping[str, Any]], by: Sequence[str], value: str) -> pd.DataFrame:
+    """The rows with equal ``by`` as one, in their order: mean, low and high (the range, over seeds) of ``value``."""
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    return table.groupby([*by], sort=False)[value].agg(mean="mean", low="min", high="max").reset_index()
+
+
+def differences(pairs: Sequence[tuple[np.ndarray | None, np.ndarray | None]]) -> pd.DataFrame:
+    """The first minus the second of each pair of `users`, paired by user: difference, low, high and p (Holm's
+    correction over the pairs that ran); NaN where one side did not."""
+    ran = {i: ("", a, "", b) for i, (a, b) in enumerate(pairs) if a is not None and b is not None}
+    tests = [(test.difference, test.p_holm) for test in compare_pairs(list(ran.values()))]
+    rows = [(gap.estimate, gap.low, gap.high, p) for gap, p in tests]
+    table = pd.DataFrame(rows, index=list(ran), columns=["difference", "low", "high", "p"], dtype=float)
+    return table.reindex(range(len(pairs)))
+
+
+def complete(runs: pd.DataFrame, store: RunStore) -> list[tuple[dict[str, Any], RunRecord]]:
+    """The complete runs of a `frame`, each with its record."""
+    rows = runs[runs["status"] == COMPLETE].to_dict("records")
+    return [(row, record) for row in rows if (record := store.find(row["run_id"])) is not None]
+
+
 def interval_columns(column: str, found: Interval | None, scale: float = 1.0) -> dict[str, float]:
     """An estimate and the ends of its interval, in units of ``scale``, as columns: column, "<column> low",
     "<column> high"; NaN where there is none."""
@@ -145,15 +170,23 @@ def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None
 
     A metric of another list of a run ("masked_ndcg@10", "trie_masked_ht@10") is taken from the ranks of that list.
     """
-    complete = [store.find(run_id) for run_id in runs.loc[runs["status"] == COMPLETE, "run_id"]]
-    prefix, _, name = metric.rpartition("_")
-    column = f"{prefix}_rank" if prefix else "rank"
-    arrays = []
-    for record in complete:
-        if record is None or column not in record.tables.get("ranks", {}).get("columns", {}):
-            return None
-        arrays.append(metric_values(store.table(record, "ranks")[column].to_numpy(), name))
-    return average_over_seeds(arrays) if arrays else None
+    records = [record for _, record in complete(runs, store)]
+    column = _rank_column(metric)
+    ranked = [column in record.tables.get("ranks", {}).get("columns", {}) for record in records]
+    return users_of(records, metric, store) if records and all(ranked) else None
+
+
+def users_of(records: Sequence[RunRecord], metric: str, store: RunStore) -> np.ndarray:
+    """`users` of some records, all of which have the ranks."""
+    column, name = _rank_column(metric), metric.rpartition("_")[2]
+    return average_over_seeds(
+        [metric_values(store.table(record, "ranks")[column].to_numpy(), name) for record in records]
+    )
+
+
+def _rank_column(metric: str) -> str:
+    """The column of ranks behind a metric: "masked_ndcg@10" -> "masked_rank"."""
+    return "".join(metric.rpartition("_")[:2]) + "rank"
 
 
 def _row(values: Mapping[str, Any], record: RunRecord | None) -> dict[str, Any]:
@@ -303,13 +336,16 @@ class Runs:
         limited.__dict__["_all"] = self._all  # what was read is read once
         return limited
 
-    def records(self, experiment: str) -> list[RunRecord]:
-        """Complete records of an experiment within the scope; a counting model, which no seed changes, is of any."""
+    def records(self, experiment: str, dataset: str | None = None, **config: Any) -> list[RunRecord]:
+        """Complete records of an experiment within the scope, of a data set and with these settings, if given; a
+        counting model, which no seed changes, is of any."""
         scope = self.scope
         return [
             record
             for record in self._all.get(experiment, [])
-            if (scope.orders is None or split_order(record.dataset["name"])[1] in scope.orders)
+            if dataset in {None, record.dataset["name"]}
+            and all(record.config.get(name) == value for name, value in config.items())
+            and (scope.orders is None or split_order(record.dataset["name"])[1] in scope.orders)
             and (scope.device is None or _device(record) == scope.device)
             and (scope.seeds is None or not _trained(record) or record.config.get("seed", 0) in scope.seeds)
         ]
@@ -324,11 +360,7 @@ class Runs:
         Raises:
             NotRun: there is none, or the scope names a seed that has none.
         """
-        mine = [
-            record
-            for record in self.records("accuracy")
-            if record.dataset["name"] == dataset and record.config.get("model") == model and _by_recipe(record)
-        ]
+        mine = [record for record in self.records("accuracy", dataset, model=model) if _by_recipe(record)]
         missing = set(self.scope.seeds or ()) - {record.config["seed"] for record in mine}
         if not mine or (missing and _trained(mine[0])):
             seeds = f", seed {', '.join(map(str, sorted(missing)))}" if missing else ""
@@ -343,10 +375,7 @@ class Runs:
         Raises:
             NotRun: as `seeds`.
         """
-        masked = metric.startswith("masked_")
-        column, name = "masked_rank" if masked else "rank", metric.removeprefix("masked_")
-        tables = [self.store.table(record, "ranks") for record in self.seeds(dataset, model)]
-        return average_over_seeds([metric_values(table[column].to_numpy(), name) for table in tables])
+        return users_of(self.seeds(dataset, model), metric, self.store)
 
     def interval(self, dataset: str, model: str, metric: str) -> Interval:
         """Mean of a metric over users, with its 95 % interval; NaN where it was not run."""
@@ -369,7 +398,7 @@ class Runs:
         Raises:
             NotRun: there is none.
         """
-        mine = [record for record in self.records(experiment) if record.dataset["name"] == dataset]
+        mine = self.records(experiment, dataset)
         if not mine:
             raise NotRun(f"{experiment} on {dataset}")
         return max(mine, key=lambda record: record.finished)

@@ -93,9 +93,7 @@ def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[s
 def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
     """One row for each arm, seed and epoch: loss, valid_loss, and steps, samples and seconds up to there."""
     parts, costs = [], ["steps", "samples", "seconds"]
-    for row in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].to_dict("records"):
-        record = store.find(row["run_id"])
-        assert record is not None
+    for row, record in frames.complete(runs[runs["arm"] != ""], store):
         history = pd.DataFrame(record.history)
         history[costs] = history[costs].astype(float).cumsum()
         about = {name: row[name] for name in ("arm", "label", "model", "seed")}
@@ -110,7 +108,7 @@ def beside(curves: pd.DataFrame, metrics: Mapping[str, str], reference: str) -> 
         return curves
     keys = ["arm", "label", "model", "line", "epoch"]
     long = curves.melt(["arm", "label", "model", "epoch"], list(metrics), "line", "value")
-    found = long.groupby(keys, sort=False)["value"].agg(mean="mean", low="min", high="max").reset_index()
+    found = frames.over_range(long, keys, "value")
     found["line"] = found["line"].map(metrics)
     last = list(metrics.values())[-1]
     if reference not in set(found["arm"]):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import compare_pairs, paired_difference
 from seqrec_lib.report import floors, frames
 from seqrec_lib.report.paper import METRICS, comparable, paper_number
 from seqrec_lib.report.rankers import FLOORS
@@ -66,29 +65,22 @@ def changes(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.
         entries += [floors.Entry(str(label), mine, metric, "ranker") for label, mine in arms.items()]
         entries += [floors.Entry(f"Candidates: {n}", own, prefix + metric, "floor") for prefix, n in FLOORS.items()]
         table = floors.compare(entries, store, against=BEFORE).set_index("label")
-        table[["gap", "gap low", "gap high"]] = float("nan")  # an arm has its own seeds before it
-        ran = {}
-        for label, mine in arms.items():
-            after, before = (frames.users(mine, prefix + metric, store) for prefix in ("", "before_"))
-            if after is not None and before is not None:
-                ran[label] = (after, before)
-        tests = compare_pairs([("after", after, "before", before) for after, before in ran.values()])
-        more = next((after for label, (after, _) in ran.items() if label == LABELS["sft"]), None)
-        for (label, (after, _)), test in zip(ran.items(), tests, strict=True):
-            gap, mine = test.difference, arms[label]
-            table.loc[label, ["gap", "gap low", "gap high", "p"]] = [gap.estimate, gap.low, gap.high, test.p_holm]
-            table.loc[label, "up"] = int((mine[metric] > mine[f"before_{metric}"]).sum())
-            table.loc[label, "blend"] = mine[f"blend_{metric}"].mean()
-            if more is not None and label != LABELS["sft"]:
-                found, _ = paired_difference(after, more)
-                table.loc[label, ["beside", "beside low", "beside high"]] = [found.estimate, found.low, found.high]
+        after, before = ([frames.users(mine, p + metric, store) for mine in arms.values()] for p in ("", "before_"))
+        # an arm has its own seeds before it
+        gaps = frames.differences(list(zip(after, before, strict=True))).set_axis(list(arms))
+        table[["gap", "gap low", "gap high", "p"]] = gaps
+        more = dict(zip(arms, after, strict=True)).get(LABELS["sft"])
+        others = [None if label == LABELS["sft"] else own for label, own in zip(arms, after, strict=True)]
+        beside = frames.differences([(own, more) for own in others]).set_axis(list(arms))
+        table[["beside", "beside low", "beside high"]] = beside[["difference", "low", "high"]]
+        ran = {label: mine for label, mine in arms.items() if gaps["difference"].notna()[label]}
+        table["up"] = pd.Series(
+            {n: (own[metric] > own[f"before_{metric}"]).sum() for n, own in ran.items()}, dtype=float
+        )
+        table["blend"] = pd.Series({n: own[f"blend_{metric}"].mean() for n, own in ran.items()}, dtype=float)
         table["setting"] = pd.Series({label: mine["setting"].iloc[0] for label, mine in arms.items()})
-        columns = [*table.columns, *(c for c in EXTRA if c not in table)]
-        parts.append(table.reindex(columns=columns).reset_index().assign(made=made, origin=origin))
+        parts.append(table.reset_index().assign(made=made, origin=origin))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-EXTRA = ("p", "up", "blend", "beside", "beside low", "beside high")
 
 
 def figures(runs: pd.DataFrame, store: RunStore, arm: str) -> pd.DataFrame:

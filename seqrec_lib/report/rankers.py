@@ -10,7 +10,7 @@ import pandas as pd
 
 from seqrec_lib.language.quantized import bits_per_weight
 from seqrec_lib.report import floors
-from seqrec_lib.report.frames import COMPLETE
+from seqrec_lib.report.frames import complete, over_range
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunStore
 
@@ -49,21 +49,15 @@ def orders(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.D
 def letters(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
     """Two lines for each ranker and question (a panel), by place in the prompt (1: the letter A), means over seeds with
     their range: how often the place is chosen, and how often it holds the target."""
-    parts = []
-    for row in runs[runs["status"] == COMPLETE].to_dict("records"):
-        record = store.find(row["run_id"])
-        if record is None or "letters" not in record.tables:
-            continue
-        table = store.table(record, "letters").to_pandas()
-        for column, question in QUESTIONS.items():
-            for line, values in (("holds the target", table["target"]), ("first choice", table[column])):
-                panel = f"{row['label']}: {question}"
-                places = range(1, len(table) + 1)
-                parts.append(pd.DataFrame({"panel": panel, "line": line, "place": places, "share": values}))
-    if not parts:
-        return pd.DataFrame()
-    grouped = pd.concat(parts).groupby(["panel", "line", "place"], sort=False)["share"]
-    return grouped.agg(mean="mean", low="min", high="max").reset_index()
+    rows = (
+        {"panel": f"{row['label']}: {question}", "line": line, "place": place, "share": share}
+        for row, record in complete(runs, store)
+        if "letters" in record.tables
+        for column, question in QUESTIONS.items()
+        for line, key in (("holds the target", "target"), ("first choice", column))
+        for place, share in enumerate(store.table(record, "letters")[key].to_pylist(), 1)
+    )
+    return over_range(rows, ["panel", "line", "place"], "share")
 
 
 QUESTIONS = {"first": "retriever's order", "permuted": "random orders", "prior": "an empty prompt"}

@@ -45,9 +45,8 @@ def models(runs: pd.DataFrame, counted: pd.DataFrame, store: RunStore, metric: s
 
 def _chance(counted: pd.DataFrame, store: RunStore, metric: str) -> pd.DataFrame:
     """The expectation of a random order of all items, as a frame of no run; empty where the catalogue is not known."""
-    for run_id in counted.loc[counted["status"] == frames.COMPLETE, "run_id"]:
-        record = store.find(run_id)
-        if record is not None and "n_items" in record.dataset:
+    for _, record in frames.complete(counted, store):
+        if "n_items" in record.dataset:
             mean = metric_values(np.arange(1, record.dataset["n_items"] + 1), metric).mean()
             return pd.DataFrame({"status": ["expected"], "run_id": [None], "seed": [None], metric: [mean]})
     return pd.DataFrame({"status": [], "run_id": [], "seed": []})
@@ -89,14 +88,10 @@ def lists(runs: pd.DataFrame) -> pd.DataFrame:
 def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
     """Loss of training and of the next title in validation, per token, by epoch: label, line, epoch, mean, low and high
     (over seeds)."""
-    rows = []
-    for row in runs[runs["status"] == frames.COMPLETE].to_dict("records"):
-        record = store.find(row["run_id"])
-        for entry in record.history if record is not None else ():
-            rows += [(row["label"], "training", entry["epoch"], entry["loss"])]
-            rows += [(row["label"], "validation", entry["epoch"], entry["valid_loss"])]
-    if not rows:
-        return pd.DataFrame()
-    table = pd.DataFrame(rows, columns=["label", "line", "epoch", "loss"])
-    grouped = table.groupby(["label", "line", "epoch"], sort=False)["loss"]
-    return grouped.agg(mean="mean", low="min", high="max").reset_index()
+    rows = (
+        {"label": row["label"], "line": line, "epoch": entry["epoch"], "loss": entry[key]}
+        for row, record in frames.complete(runs, store)
+        for entry in record.history
+        for line, key in (("training", "loss"), ("validation", "valid_loss"))
+    )
+    return frames.over_range(rows, ["label", "line", "epoch"], "loss")

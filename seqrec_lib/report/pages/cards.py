@@ -6,19 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from seqrec_lib.language.corpus import GPT4REC
-from seqrec_lib.report import benchmarks, frames, kit
+from seqrec_lib.report import frames, kit
+from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.preferences import LABELS
 from seqrec_lib.report.values import exhibit, value
 from seqrec_lib.results import RunRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CARDS = dict.fromkeys(("popularity", "markov", "sasrec", "mamba4rec", "2mamba4rec", "hydra4rec"), "accuracy")
 CARDS |= {"gpt4rec": "generative", "mamrec": "generative", "llamarec": "llamarec", "orpo": "orpo"}
@@ -45,8 +45,6 @@ def card(runs: Runs, name: str) -> pd.DataFrame:
     Raises:
         NotRun: no run of it.
     """
-    import pandas as pd
-
     every = runs.frame(CARDS[name])
     mine = every["model"].isin(TUNED) if name == "orpo" else every["model"].str.split("+").str[0] == name
     rows: list[dict[str, Any]] = []
@@ -105,8 +103,6 @@ for _name in CARDS:
 def budget(runs: Runs) -> pd.DataFrame:
     """One row for each experiment, data set and device of the store's runs: runs, failed, hours (of a core, or of a
     GPU), memory (GiB, the largest; NaN where none is on record)."""
-    import pandas as pd
-
     rows = [
         {
             "experiment": record.experiment,
@@ -156,7 +152,4 @@ for _key in ("runs", "failed", "hours"):
 @value("budget/gpu-minutes")
 def _gpu(runs: Runs) -> float:
     """Of the trainings on a GPU that were compared with those on a CPU; they are no published runs."""
-    record = benchmarks.read(benchmarks.FOLDER, "gpu_agreement")
-    if record is None:
-        raise NotRun("gpu_agreement")
-    return sum(float(row["gpu"]["wall_seconds"]) for row in record["rows"]) / 60
+    return sum(float(row["gpu"]["wall_seconds"]) for row in measured("gpu_agreement", "rows")) / 60

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,11 @@ def _mamrec(runs: Runs) -> Evidence:
 
     Seen items ranked. MamRec's NDCG@10 is higher at each of the three seeds; the estimate is the mean difference."""
     mamrec, gpt4rec = (_writer(runs, model) for model in ("mamrec", "gpt4rec"))
-    gaps = gaps_of(mamrec, gpt4rec, "ndcg@10")
-    return over_seeds(min(gaps) > 0, gaps, [*mamrec, *gpt4rec])
+    return gaps(mamrec, gpt4rec, lambda found: min(found) > 0, "ndcg@10")
 
 
 def _writer(runs: Runs, model: str) -> list[RunRecord]:
-    records = [
-        record
-        for record in runs.records("generative")
-        if record.dataset["name"] == "ml-100k" and record.config["model"] == model
-    ]
+    records = runs.records("generative", "ml-100k", model=model)
     if len({record.config["seed"] for record in records}) < 3:
         raise NotRun(f"{model} on ml-100k, three seeds")
     return sorted(records, key=lambda record: int(record.config["seed"]))
@@ -70,11 +65,9 @@ def _by_titles(runs: Runs) -> Evidence:
 
 def _gemma(runs: Runs, by_titles: bool) -> RunRecord:
     """The run of the model as it is."""
-    for record in runs.records("llamarec"):
-        config = record.config
-        mine = record.dataset["name"] == "ml-100k" and config["source"] == "gemma-3-270m"
-        asked = (config["setting"]["prompt"] == GPT4REC.name) == by_titles
-        if mine and asked and config["teaching"].get("prompts") == 0:
+    for record in runs.records("llamarec", "ml-100k", source="gemma-3-270m"):
+        asked = (record.config["setting"]["prompt"] == GPT4REC.name) == by_titles
+        if asked and record.config["teaching"].get("prompts") == 0:
             return record
     raise NotRun("llamarec on ml-100k, gemma-3-270m without tuning")
 
@@ -82,8 +75,8 @@ def _gemma(runs: Runs, by_titles: bool) -> RunRecord:
 # Preference tuning
 
 
-def _tuned(runs: Runs, arm: str | None = None) -> list[RunRecord]:
-    records = [record for record in runs.records("orpo") if arm in {None, record.config["arm"]}]
+def _tuned(runs: Runs, dataset: str | None = None, **config: str) -> list[RunRecord]:
+    records = runs.records("orpo", dataset, **config)
     if not records:
         raise NotRun("orpo")
     return records
@@ -96,8 +89,8 @@ def _below(runs: Runs) -> Evidence:
     Seen items left out. In every run, whatever the method, data set and seed, the tuned ranker's NDCG@10 is below
     that of the retriever whose candidates it ranks."""
     records = _tuned(runs)
-    gaps = [record.metrics["ndcg@10"] - record.metrics["retriever_ndcg@10"] for record in records]
-    return over_runs(max(gaps) < 0, max(gaps), records)
+    most = max(record.metrics["ndcg@10"] - record.metrics["retriever_ndcg@10"] for record in records)
+    return over_runs(most < 0, most, records)
 
 
 @statement("orpo-by-the-papers-setting-changes-little")
@@ -106,7 +99,7 @@ def _little(runs: Runs) -> Evidence:
 
     The paper's setting (rate 5e-6, weight 0.05), on MovieLens 100K, MovieLens 1M and Video Games: in no run does
     NDCG@10 change by more than 0.002 in either direction."""
-    records = _tuned(runs, "orpo-paper")
+    records = _tuned(runs, arm="orpo-paper")
     changes = [record.metrics["ndcg@10"] - record.metrics["before_ndcg@10"] for record in records]
     largest = max(changes, key=abs)
     return over_runs(abs(largest) <= 0.002, largest, records)
@@ -118,11 +111,11 @@ def _untested(runs: Runs) -> Evidence:
 
     Seen items left out. At each of the three seeds the ranker that ORPO starts from orders its candidates no better
     than their popularity does."""
-    records = [record for record in _tuned(runs, "orpo-paper") if record.dataset["name"] == "ml-1m"]
+    records = _tuned(runs, "ml-1m", arm="orpo-paper")
     if len(records) < 3:
         raise NotRun("orpo on ml-1m, three seeds")
-    gaps = [record.metrics["before_ndcg@10"] - record.metrics["popularity_ndcg@10"] for record in records]
-    return over_seeds(max(gaps) <= 0, gaps, records)
+    leads = [record.metrics["before_ndcg@10"] - record.metrics["popularity_ndcg@10"] for record in records]
+    return over_seeds(max(leads) <= 0, leads, records)
 
 
 # The optimizer
@@ -147,11 +140,8 @@ def trained(
     """
     found = {
         record.config["seed"]: record
-        for record in runs.records("optimizers")
-        if record.dataset["name"] == "ml-100k"
-        and (record.config["kind"], record.config["model"]) == ("train", "2mamba4rec")
-        and record.config["optimizer"] == optimizer
-        and record.config["batching"] == (batching or {})
+        for record in runs.records("optimizers", "ml-100k", kind="train", model="2mamba4rec", optimizer=optimizer)
+        if record.config["batching"] == (batching or {})
         and record.config["training"]["epochs"] == epochs
         and record.config["training"]["tokens_per_batch"] == 1600
         and record.config["training"]["learning_rate"] == rate
@@ -162,9 +152,12 @@ def trained(
     return [found[seed] for seed in seeds]
 
 
-def gaps_of(a: Sequence[RunRecord], b: Sequence[RunRecord], metric: str = "best_valid_loss") -> list[float]:
-    """A metric of each run of ``a`` minus that of ``b``."""
-    return [x.metrics[metric] - y.metrics[metric] for x, y in zip(a, b, strict=True)]
+def gaps(
+    a: Sequence[RunRecord], b: Sequence[RunRecord], held: Callable[[list[float]], bool], metric: str = "best_valid_loss"
+) -> Evidence:
+    """A metric of the runs ``a`` minus that of the runs ``b``, seed by seed."""
+    found = [x.metrics[metric] - y.metrics[metric] for x, y in zip(a, b, strict=True)]
+    return over_seeds(held(found), found, [*a, *b])
 
 
 @statement("tuned-usgm-is-sgd", seeds=SEEDS)
@@ -173,10 +166,9 @@ def _usgm(runs: Runs) -> Evidence:
 
     2Mamba4Rec, ten epochs, USGM with D = 100 and a first rate of 1, as tuned. At each of the five seeds the two
     losses differ by less than 0.002, and USGM's H moves by less than 2 % from its first value in each run."""
-    pair = trained(runs, USGM), trained(runs, SGD)
-    gaps = gaps_of(*pair)
-    moved = max(_moved(runs, record) for record in pair[0])
-    return over_seeds(max(map(abs, gaps)) < 0.002 and moved < 0.02, gaps, [*pair[0], *pair[1]])
+    usgm = trained(runs, USGM)
+    still = max(_moved(runs, record) for record in usgm) < 0.02
+    return gaps(usgm, trained(runs, SGD), lambda found: still and max(map(abs, found)) < 0.002)
 
 
 def _moved(runs: Runs, record: RunRecord) -> float:
@@ -205,6 +197,4 @@ def _adam(runs: Runs) -> Evidence:
     """Best validation loss on MovieLens 100K, tuned USGM minus tuned Adam.
 
     2Mamba4Rec, ten epochs, Adam at a constant 0.003: its loss is lower at each of the five seeds."""
-    pair = trained(runs, USGM), trained(runs, ADAM, 3e-3)
-    gaps = gaps_of(*pair)
-    return over_seeds(min(gaps) > 0, gaps, [*pair[0], *pair[1]])
+    return gaps(trained(runs, USGM), trained(runs, ADAM, 3e-3), lambda found: min(found) > 0)

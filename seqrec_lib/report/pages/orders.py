@@ -19,8 +19,9 @@ from scipy.stats import kendalltau
 from seqrec_lib.data.registry import DATASETS
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.statistics import bootstrap_interval
-from seqrec_lib.report import benchmarks, kit
-from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, NotRun, Runs, Scope
+from seqrec_lib.report import kit
+from seqrec_lib.report.benchmarks import measured
+from seqrec_lib.report.frames import ORDERS, TRUE_ORDER, Runs, Scope
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import METRICS, Printed, Verdict, model_name, paper_number, verdict
 from seqrec_lib.report.published import reported
@@ -45,44 +46,30 @@ BOTH = (TRUE_ORDER, ORDERS["-recbole"])
 # How many users are concerned
 
 
-def measured(*path: str) -> Any:
-    """What `benchmarks.time_order` has on record under these keys.
-
-    Raises:
-        NotRun: nothing.
-    """
-    found: Any = benchmarks.read(benchmarks.FOLDER, "time_order")
-    for name in path:
-        if not found or name not in found:
-            raise NotRun(f"time_order: {' '.join(path)}")
-        found = found[name]
-    return found
-
-
 def moved(dataset: str, split: str) -> float:
     """Share of users whose item of a split ("test", "valid") is another one than in the true order."""
     spec = DATASETS[dataset]
-    apart = measured("orders", str(spec.base), spec.order)
+    apart = measured("time_order", "orders", str(spec.base), spec.order)
     return float(apart[split] / apart["users"])
 
 
 @value("recbole/users")
 def _asked(runs: Runs) -> int:
     """Users of MovieLens 1M whose test items RecBole itself was asked for, by its defaults."""
-    return int(measured("recbole")[0]["differences"]["recbole"]["users"])
+    return int(measured("time_order", "recbole")[0]["differences"]["recbole"]["users"])
 
 
 @value("recbole/equal")
 def _equal(runs: Runs) -> int:
     """Those of them for whom RecBole's item is that of the study's rounded order."""
-    apart = measured("recbole")[0]["differences"]["recbole"]
+    apart = measured("time_order", "recbole")[0]["differences"]["recbole"]
     return int(apart["users"] - apart["test"])
 
 
 @value("sasrec-file/blob")
 def _blob(runs: Runs) -> str:
     """The git blob of SASRec's file as rebuilt; it has to be the published one."""
-    file = measured("sasrec_file")
+    file = measured("time_order", "sasrec_file")
     if file["blob"] != file["published"]:
         raise SeqRecError(f"SASRec's file was rebuilt as {file['blob']}, published is {file['published']}")
     return str(file["blob"])

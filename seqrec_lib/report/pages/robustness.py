@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
-from seqrec_lib.report import benchmarks, kit
-from seqrec_lib.report.frames import NotRun, Runs
+from seqrec_lib.report import kit
+from seqrec_lib.report.benchmarks import measured
+from seqrec_lib.report.frames import Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.values import exhibit, value
 
@@ -23,28 +23,16 @@ TITLES = {
 }
 
 
-def tried() -> dict[str, Any]:
-    """The record of `make stress`.
-
-    Raises:
-        NotRun: there is none.
-    """
-    record = benchmarks.read(benchmarks.FOLDER, "stress")
-    if record is None:
-        raise NotRun("stress")
-    return dict(record)
-
-
 def _count(part: str, key: str, runs: Runs) -> int:
-    return sum(int(count[key]) for count in tried()["parts"][part])
+    return sum(int(count[key]) for count in measured("stress", "parts", part))
 
 
 for _part in TITLES:
     _name = f"stress/{_part.replace(' ', '-')}"
     value(_name)(partial(_count, _part, "tried"))
     value(f"{_name}/held")(partial(_count, _part, "held"))
-value("stress/form")(lambda runs: str(tried()["form"]))
-value("stress/date")(lambda runs: str(tried()["date"]))
+value("stress/form")(lambda runs: str(measured("stress", "form")))
+value("stress/date")(lambda runs: str(measured("stress", "date")))
 
 
 @exhibit("stress")
@@ -53,7 +41,7 @@ def _table(runs: Runs) -> Callable[..., Html]:
         {"part": TITLES[part], "kind": count["kind"], "tried": count["tried"] or None, "held": count["held"]}
         | ({"held": None} if "skipped" in count else {})
         for part in TITLES
-        for count in tried()["parts"][part]
+        for count in measured("stress", "parts", part)
     ]
     columns = [kit.Column("part", "What was done"), kit.Column("kind", "To what")]
     columns += [kit.Column("tried", "Times", ",.0f"), kit.Column("held", "Held", ",.0f")]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-from seqrec_lib.report import benchmarks, kit
+import pandas as pd
+
+from seqrec_lib.report import kit
+from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.pages.which_model import FILMS, PLAIN
@@ -68,8 +70,6 @@ value("scale/core-years")(lambda runs: _seconds(runs) * USERS / (365.25 * 86_400
 
 @exhibit("scale-state")
 def _state(runs: Runs) -> Callable[..., Html]:
-    import pandas as pd
-
     scaling = Scaling.newest(runs, FILMS)
     served = scaling.memory[scaling.memory["path"] == "served"].pivot_table("state", "model", "length")
     rows = [
@@ -88,8 +88,6 @@ def _state(runs: Runs) -> Callable[..., Html]:
 
 @exhibit("scale-index")
 def _index(runs: Runs) -> Callable[..., Html]:
-    import pandas as pd
-
     rows = [{"index": name, "bytes": size, "gb": size * ITEMS / 1e9} for name, size in INDEXES.items()]
     columns = [
         kit.Column("index", "Index"),
@@ -101,8 +99,6 @@ def _index(runs: Runs) -> Callable[..., Html]:
 
 @exhibit("large-data")
 def _large_data(runs: Runs) -> Callable[..., Html]:
-    import pandas as pd
-
     columns = [
         kit.Column("form", "Files"),
         kit.Column("reviews", "Reviews", ",d"),
@@ -112,22 +108,15 @@ def _large_data(runs: Runs) -> Callable[..., Html]:
         kit.Column("items", "Items left", ",d"),
         kit.Column("interactions", "Interactions left", ",d"),
     ]
-    rows = [row | {"gb": row["peak_memory_bytes"] / 1e9} for row in _large()]
+    rows = [row | {"gb": row["peak_memory_bytes"] / 1e9} for row in measured("large_data", "rows")]
     return partial(kit.table, pd.DataFrame(rows).replace({"form": {"json": "JSON lines"}}), columns)
 
 
-def _large() -> list[dict[str, Any]]:
-    """What the benchmark measured for each form of the files.
-
-    Raises:
-        NotRun: it was not run.
-    """
-    record = benchmarks.read(benchmarks.FOLDER, "large_data")
-    if record is None:
-        raise NotRun("large_data")
-    return list(record["rows"])
+def _large(key: str) -> list[float]:
+    """What the benchmark of large data measured, for each form of the files."""
+    return [row[key] for row in measured("large_data", "rows")]
 
 
-value("large-data/reviews")(lambda runs: min(int(row["reviews"]) for row in _large()))
-value("large-data/minutes")(lambda runs: max(float(row["cpu_seconds"]) for row in _large()) / 60)
-value("large-data/gb")(lambda runs: max(float(row["peak_memory_bytes"]) for row in _large()) / 1e9)
+value("large-data/reviews")(lambda runs: int(min(_large("reviews"))))
+value("large-data/minutes")(lambda runs: max(_large("cpu_seconds")) / 60)
+value("large-data/gb")(lambda runs: max(_large("peak_memory_bytes")) / 1e9)

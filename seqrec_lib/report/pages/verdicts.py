@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.evaluate.statistics import Interval, average_over_seeds, bootstrap_interval, metric_values
-from seqrec_lib.report import benchmarks, kit
+from seqrec_lib.evaluate.statistics import Interval, average_over_seeds, bootstrap_interval
+from seqrec_lib.report import kit
+from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.claims import SSM
-from seqrec_lib.report.frames import NotRun, Runs, interval_columns
+from seqrec_lib.report.frames import NotRun, Runs, interval_columns, users_of
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.optimizers import beta_fits
-from seqrec_lib.report.pages.findings import ADAM, SEEDS, SGD, USGM, gaps_of, mean_of, trained
+from seqrec_lib.report.pages.findings import ADAM, SEEDS, SGD, USGM, gaps, mean_of, trained
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.statements import (
     Evidence,
@@ -28,7 +29,6 @@ from seqrec_lib.report.statements import (
     greatest,
     least,
     over_runs,
-    over_seeds,
     over_users,
     statement,
 )
@@ -127,12 +127,9 @@ def _language(runs: Runs) -> Evidence:
     One core, random weights, MovieLens 1M and 100K, language models of the book's size, state space models compiled
     for serving. LlamaRec takes one pass; a model that writes queries is counted with the time of one of its steps,
     as a tuned one may stop early. The least ratio of medians over models and data sets lies above 5."""
-    record = benchmarks.read(benchmarks.FOLDER, "query_latency")
     least, blocks = np.inf, 0
     for dataset in FILMS:
-        own = (record or {}).get("datasets", {}).get(dataset)
-        if own is None:
-            raise NotRun(f"query_latency on {dataset}")
+        own = measured("query_latency", "datasets", dataset)
         times = {(one["model"], one["path"]): np.median(one["block_milliseconds"]) for one in own["contestants"]}
         slowest = max(time for (model, path), time in times.items() if model in SSM and path == "served")
         ranked = [time for (_, path), time in times.items() if path == "ranker"]
@@ -200,12 +197,10 @@ def _still(runs: Runs) -> Evidence:
 
 def _public_run(runs: Runs, metric: str) -> tuple[RunRecord, np.ndarray]:
     """The run of 2Mamba4Rec on Beauty with the public code's initialisation, and each user's metric."""
-    for record in runs.records("accuracy"):
+    for record in runs.records("accuracy", SHOPS[0], model="2mamba4rec"):
         architecture = record.config["architecture"]
-        variant = architecture.get("initialisation") == "blanket" and architecture.get("n_layers") == 1
-        if record.dataset["name"] == SHOPS[0] and record.config["model"] == "2mamba4rec" and variant:
-            column = "masked_rank" if metric == MASKED else "rank"
-            return record, metric_values(runs.store.table(record, "ranks")[column].to_numpy(), METRIC)
+        if architecture.get("initialisation") == "blanket" and architecture.get("n_layers") == 1:
+            return record, users_of([record], metric, runs.store)
     raise NotRun("2mamba4rec on amazon-2014-beauty with the public initialisation")
 
 
@@ -240,9 +235,8 @@ def _adaptive(runs: Runs) -> Evidence:
     """Best validation loss on MovieLens 100K, USGM with the paper's rule for the batch minus tuned Adam.
 
     2Mamba4Rec, ten epochs, five seeds, Adam at a constant 0.003: USGM's loss is higher at each seed by 0.1 or more."""
-    pair = trained(runs, PAPERS, batching=RULE), trained(runs, ADAM, 3e-3)
-    gaps = gaps_of(*pair)
-    return over_seeds(min(gaps) > 0.1, gaps, [*pair[0], *pair[1]])
+    usgm = trained(runs, PAPERS, batching=RULE)
+    return gaps(usgm, trained(runs, ADAM, 3e-3), lambda found: min(found) > 0.1)
 
 
 @statement("the-batch-fit-needs-steps-of-one-length")
@@ -328,10 +322,9 @@ def _orpo_table(runs: Runs) -> Callable[..., Html]:
         "ndcg@10": "after ORPO",
         "retriever_ndcg@10": "Its retriever",
     }
-    records = [record for record in runs.records("orpo") if record.config["arm"] == "orpo-paper"]
     rows = []
-    for dataset in dict.fromkeys(record.dataset["name"] for record in records):
-        own = [record for record in records if record.dataset["name"] == dataset]
+    for dataset in dict.fromkeys(record.dataset["name"] for record in runs.records("orpo", arm="orpo-paper")):
+        own = runs.records("orpo", dataset, arm="orpo-paper")
         means = {key: mean_of(own, key) for key in titles}
         rows.append({"data": dataset_name(dataset), "seeds": len(own)} | means)
     columns = [kit.Column("data", "Data"), kit.Column("seeds", "Seeds", "d")]

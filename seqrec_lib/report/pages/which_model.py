@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.report import benchmarks, kit
+from seqrec_lib.report import kit
+from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
@@ -83,7 +84,7 @@ def _llamarec(runs: Runs) -> Evidence:
 
     Seen items left out. In each run the ranker's NDCG@10 is below that of its candidates in popularity's order, and
     that below the retriever's own. The estimate is the mean over the runs."""
-    every = [record for record in runs.records("llamarec") if record.dataset["name"] == FILMS]
+    every = runs.records("llamarec", FILMS)
     records = [record for record in every if record.config["source"].startswith("scratch:")]
     if len(records) < 3:
         raise NotRun("llamarec on ml-1m, three seeds")
@@ -171,12 +172,10 @@ exhibit("which-model-event")(_lines("event", "step"))
 
 def _query_seconds(model: str, runs: Runs) -> float:
     """Seconds of one request at the paper's size, the median over blocks."""
-    record = benchmarks.read(benchmarks.FOLDER, "query_latency")
-    contestants = ((record or {}).get("datasets", {}).get("ml-100k") or {}).get("contestants", [])
-    own = [c for c in contestants if c["model"] == model and c["path"] == "paper"]
-    if not own:
-        raise NotRun(f"query_latency of {model}")
-    return float(np.median(own[0]["block_milliseconds"])) / 1e3
+    for own in measured("query_latency", "datasets", "ml-100k", "contestants"):
+        if (own["model"], own["path"]) == (model, "paper"):
+            return float(np.median(own["block_milliseconds"])) / 1e3
+    raise NotRun(f"query_latency of {model}")
 
 
 for _model in ("gpt4rec", "mamrec"):
