@@ -19,7 +19,7 @@ from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.scaling import Scaling
 from seqrec_lib.report.timings import Timings
-from seqrec_lib.results import RunRecord, RunStore
+from seqrec_lib.results import RunStore
 
 MARK = "recommended"
 
@@ -138,12 +138,6 @@ def quality_figure(frame: pd.DataFrame, axis: str, *, alt: str, caption: str) ->
     names = frame["model"].str.replace("+", " + ")  # where a line may break
     shown = frame[["value", "low", "high"]].assign(data="", model=names)
     return kit.figure(shown, "dots", group="data", label="model", value="value", axis=axis, alt=alt, caption=caption)
-
-
-def newest_cpu(store: RunStore, experiment: str, dataset: str) -> RunRecord | None:
-    """The newest complete timing of a data set on a CPU, whatever its sizes; None: there is none."""
-    runs = [r for r in store.records(experiment, dataset) if r.complete and r.config.get("device", "cpu") == "cpu"]
-    return max(runs, key=lambda record: record.finished, default=None)
 
 
 def measured_lengths(scaling: Scaling | None) -> list[int]:

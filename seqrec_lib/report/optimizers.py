@@ -8,8 +8,8 @@ H: inverse rate of USGM; D: its distance; m: batches in a step; c1, c2, signal, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -125,25 +125,6 @@ def beside(curves: pd.DataFrame, metrics: Mapping[str, str], reference: str) -> 
 # The batch
 
 
-@dataclass(frozen=True)
-class Fit:
-    """beta = intercept + slope * axis through the mean at each m; r2: weighted; crossing: the B of c1 = c2 * axis, None
-    where there is none."""
-
-    step: str
-    axis: str
-    intercept: float
-    slope: float
-    r2: float
-
-    @property
-    def crossing(self) -> float | None:
-        if self.slope <= 0 or self.intercept <= 0:
-            return None
-        ratio = self.slope / self.intercept
-        return ratio if self.axis == "1/m" else ratio**2
-
-
 AXIS = {"1/m": lambda m: 1 / m, "1/sqrt(m)": lambda m: 1 / np.sqrt(m)}
 STEPS = {"real": "Real step, d = -g / H", "fixed": "Steps of one length"}
 LINES = {"1/m": "c1 + c2 / B", "1/sqrt(m)": "c1 + c2 / √B"}
@@ -155,20 +136,21 @@ def beta_means(noise: pa.Table) -> pd.DataFrame:
     return grouped.agg(beta=("beta", "mean"), error=("beta", "sem"), r=("r", "mean")).reset_index()
 
 
-def beta_fits(noise: pa.Table) -> dict[tuple[str, str], Fit]:
-    """Least squares, weighted by the inverse variance of each mean, for both kinds of step and both axes."""
+def beta_fits(noise: pa.Table) -> pd.DataFrame:
+    """beta = c1 + c2 * axis, by kind of step and axis: c1, c2 and r2 of least squares through the mean at each m,
+    weighted by its inverse variance, and B, at which c1 = c2 * axis; NaN where that is nowhere."""
     means = beta_means(noise)
     fits = {}
-    for step in STEPS:
+    for step, axis in itertools.product(STEPS, AXIS):
         rows = means[means["step"] == step]
-        y, weight = rows["beta"].to_numpy(), 1 / np.maximum(rows["error"].to_numpy(), 1e-30) ** 2
-        for axis, transform in AXIS.items():
-            x = transform(rows["m"].to_numpy(dtype=float))
-            slope, intercept = np.polyfit(x, y, 1, w=np.sqrt(weight))
-            centre = np.average(y, weights=weight)
-            r2 = 1 - np.sum(weight * (y - intercept - slope * x) ** 2) / np.sum(weight * (y - centre) ** 2)
-            fits[step, axis] = Fit(step, axis, float(intercept), float(slope), float(r2))
-    return fits
+        x, y = AXIS[axis](rows["m"].to_numpy(dtype=float)), rows["beta"].to_numpy()
+        weight = 1 / np.maximum(rows["error"].to_numpy(), 1e-30) ** 2
+        c2, c1 = np.polyfit(x, y, 1, w=np.sqrt(weight))
+        centre = np.average(y, weights=weight)
+        r2 = 1 - np.sum(weight * (y - c1 - c2 * x) ** 2) / np.sum(weight * (y - centre) ** 2)
+        crossing = (c2 / c1) ** (1 if axis == "1/m" else 2) if min(c1, c2) > 0 else np.nan
+        fits[step, axis] = {"c1": c1, "c2": c2, "r2": r2, "B": crossing}
+    return pd.DataFrame.from_dict(fits, orient="index").rename_axis(["step", "axis"])
 
 
 def beta(record: RunRecord | None, store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -180,15 +162,12 @@ def beta(record: RunRecord | None, store: RunStore) -> tuple[pd.DataFrame, pd.Da
     ends = {"low": means["beta"] - 2 * means["error"], "high": means["beta"] + 2 * means["error"]}
     parts = [means.assign(line="measured", **ends)[["step", "line", "m", "beta", "low", "high"]]]
     m = np.geomspace(1, means["m"].max(), 40)
-    for (step, axis), fit in fits.items():
-        curve = dict.fromkeys(("beta", "low", "high"), fit.intercept + fit.slope * AXIS[axis](m))
+    for (step, axis), fit in fits.iterrows():
+        curve = dict.fromkeys(("beta", "low", "high"), fit["c1"] + fit["c2"] * AXIS[axis](m))
         parts.append(pd.DataFrame({"step": step, "line": LINES[axis], "m": m} | curve))
     shown = pd.concat(parts, ignore_index=True).sort_values("step", key=lambda step: step.map(list(STEPS).index))
-    table = [
-        {"step": STEPS[f.step], "line": LINES[f.axis], "c1": f.intercept, "c2": f.slope, "r2": f.r2, "B": f.crossing}
-        for f in fits.values()
-    ]
-    return shown.assign(step=shown["step"].map(STEPS)), pd.DataFrame(table)
+    table = fits.rename(index=STEPS, level="step").rename(index=LINES, level="axis")
+    return shown.assign(step=shown["step"].map(STEPS)), table.rename_axis(["step", "line"]).reset_index()
 
 
 def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:

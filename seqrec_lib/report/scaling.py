@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
-from seqrec_lib.report.frames import Runs, interval_columns, rows_of
+from seqrec_lib.report.frames import interval_columns, rows_of
 from seqrec_lib.report.latency import printed_times
 from seqrec_lib.report.paper import BEAUTY, VIDEO_GAMES, model_name, paper_name
-from seqrec_lib.results import RunRecord, RunStore
+from seqrec_lib.report.timings import Tables
 
 Rows = Iterator[dict[str, Any]]
 USERS = 100_000_000
@@ -33,30 +33,12 @@ BEST = "best"
 
 
 @dataclass(frozen=True)
-class Scaling:
+class Scaling(Tables):
     """One run: ``times`` and ``memory`` as the experiment describes them, times in microseconds."""
 
-    record: RunRecord
+    experiment = "scaling"
     times: pd.DataFrame
     memory: pd.DataFrame
-
-    @classmethod
-    def read(cls, record: RunRecord | None, store: RunStore) -> Scaling | None:
-        """The tables of a complete record; None where there is none."""
-        if record is None or not record.complete:
-            return None
-        return cls(record, store.table(record, "times").to_pandas(), store.table(record, "memory").to_pandas())
-
-    @classmethod
-    def newest(cls, runs: Runs, dataset: str) -> Scaling:
-        """The newest run on a data set.
-
-        Raises:
-            NotRun: there is none.
-        """
-        read = cls.read(runs.newest("scaling", dataset), runs.store)
-        assert read is not None
-        return read
 
     @property
     def models(self) -> list[str]:

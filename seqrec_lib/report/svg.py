@@ -14,14 +14,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.report import drawing as draw
-from seqrec_lib.report.axes import (
-    LETTER,
-    LINE,
-    TEXT,
-    Axis,
-    linear_scale,
-    with_room,
-)
+from seqrec_lib.report.axes import LETTER, LINE, TEXT, Axis, linear_scale, with_room
 from seqrec_lib.report.axes import axis as axis_of
 from seqrec_lib.report.panels import panels
 

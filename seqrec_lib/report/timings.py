@@ -8,9 +8,9 @@ footer names the machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -47,41 +47,47 @@ def found(
     return result
 
 
-def on_gpu(store: RunStore, experiment: str, dataset: str) -> RunRecord | None:
-    """The newest complete timing run of a data set on a GPU, whatever its sizes: a GPU is at hand for minutes, and what
-    fits into them is not what a CPU is given hours for."""
-    runs = [r for r in store.records(experiment, dataset) if r.complete and r.config.get("device") == "cuda"]
+def newest_on(device: str, store: RunStore, experiment: str, dataset: str) -> RunRecord | None:
+    """The newest complete timing run of a data set on a device ("cpu", "cuda"), whatever its sizes: a GPU is at hand
+    for minutes, and what fits into them is not what a CPU is given hours for."""
+    runs = [r for r in store.records(experiment, dataset) if r.complete and r.config.get("device", "cpu") == device]
     return max(runs, key=lambda r: r.finished, default=None)
 
 
 @dataclass(frozen=True)
-class Timings:
-    """One latency run: ``calls`` has a column ``total`` beside the stages; microseconds throughout."""
+class Tables:
+    """A run with its tables: those whose names the further fields of a subclass have."""
 
+    experiment: ClassVar[str]
     record: RunRecord
-    calls: pd.DataFrame
-    paper: pd.DataFrame
-    batches: pd.DataFrame
 
     @classmethod
-    def read(cls, record: RunRecord | None, store: RunStore) -> Timings | None:
+    def read(cls, record: RunRecord | None, store: RunStore) -> Self | None:
         """The tables of a complete record; None where there is none."""
         if record is None or not record.complete:
             return None
-        calls, paper, batches = (store.table(record, name).to_pandas() for name in ("calls", "paper", "batches"))
-        stages = calls[list(STAGES)].to_numpy(dtype=np.float64)
-        return cls(record, calls.assign(total=stages.sum(axis=1)), paper, batches)
+        return cls(record, *(store.table(record, field.name).to_pandas() for field in fields(cls)[1:]))
 
     @classmethod
-    def newest(cls, runs: Runs, dataset: str) -> Timings:
+    def newest(cls, runs: Runs, dataset: str) -> Self:
         """The newest run on a data set.
 
         Raises:
             NotRun: there is none.
         """
-        read = cls.read(runs.newest("latency", dataset), runs.store)
+        read = cls.read(runs.newest(cls.experiment, dataset), runs.store)
         assert read is not None
         return read
+
+
+@dataclass(frozen=True)
+class Timings(Tables):
+    """One latency run, microseconds throughout."""
+
+    experiment = "latency"
+    calls: pd.DataFrame
+    paper: pd.DataFrame
+    batches: pd.DataFrame
 
     @cached_property
     def rows(self) -> list[tuple[str, str]]:
@@ -95,13 +101,13 @@ class Timings:
         return sorted(chosen, key=lambda row: (paths.index(row[1]), models.index(row[0])))
 
     def of(self, model: str, path: str) -> pd.DataFrame:
-        """The calls of one contestant."""
-        return self.calls[(self.calls["model"] == model) & (self.calls["path"] == path)]
+        """The calls of one contestant, with the ``total`` of their stages."""
+        mine = self.calls[(self.calls["model"] == model) & (self.calls["path"] == path)]
+        return mine.assign(total=mine[[*STAGES]].astype(float).sum(axis=1))
 
     def units(self, model: str, path: str, column: str = "total") -> np.ndarray:
         """Median by block, averaged by process where there are enough: what is resampled, in a common order."""
-        mine = self.of(model, path)
-        return units(mine[column].to_numpy(np.float64), mine["process"].to_numpy(), mine["block"].to_numpy())
+        return _units(self.of(model, path), column)
 
     def at_length(self, model: str, path: str, window: int) -> np.ndarray:
         """`units` of the median request of a model that reads ``window`` items: of all calls where the median history
@@ -112,7 +118,7 @@ class Timings:
             counts = mine[near].groupby("process").size()
             if len(counts) == mine["process"].nunique():
                 mine = mine[near].assign(block=0)  # a median for each process: a block has few such histories
-        return units(mine["total"].to_numpy(np.float64), mine["process"].to_numpy(), mine["block"].to_numpy())
+        return _units(mine, "total")
 
     @property
     def unit(self) -> str:
@@ -136,3 +142,7 @@ class Timings:
             return None
         trimmed, mean = (interval(mine[name].to_numpy(np.float64)) for name in ("trimmed_mean", "mean"))
         return trimmed, mean, float(mine["removed"].mean())
+
+
+def _units(calls: pd.DataFrame, column: str) -> np.ndarray:
+    return units(calls[column].to_numpy(np.float64), calls["process"].to_numpy(), calls["block"].to_numpy())

@@ -98,17 +98,6 @@ def test_the_state_is_that_of_the_shortest_and_the_longest_history(runs: Candida
     assert "after 50 items" in html and "16.0" in html
 
 
-def test_the_newest_timing_on_a_cpu_is_taken(tmp_path: Path) -> None:
-    store = RunStore(tmp_path / "new", tmp_path / "published")
-    assert candidates.newest_cpu(store, "scaling", "ml-1m") is None
-    for seed, device in ((0, "cpu"), (1, "cuda"), (2, "cpu")):
-        config = {"dataset": "ml-1m", "device": device, "seed": seed}
-        finished = f"2026-01-0{seed + 1}T00:00:00+00:00"
-        store.save(make_plain_record(experiment="scaling", config=config, finished=finished))
-    newest = candidates.newest_cpu(store, "scaling", "ml-1m")
-    assert newest is not None and newest.config["seed"] == 2
-
-
 def test_what_was_found_in_a_file_is_shown_with_what_was_skipped() -> None:
     facts = {
         "columns": {"user": "who", "item": "<b>what</b>"}, "form": "number", "unit": "ms", "first": "2020-01-01",

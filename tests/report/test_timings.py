@@ -13,7 +13,7 @@ import pytest
 from seqrec_lib.evaluate.statistics import Interval
 from seqrec_lib.report import latency, scaling
 from seqrec_lib.report.frames import frame
-from seqrec_lib.report.timings import Timings, on_gpu
+from seqrec_lib.report.timings import Timings, newest_on
 from seqrec_lib.results import RunStore
 from tests.fakes import make_record
 
@@ -62,7 +62,7 @@ def make_timings(factor: float = 1.0, dataset: str = "ml-1m", **module: float) -
     record = make_record(
         experiment="latency", config=config, metrics=facts, dataset={"name": dataset, "n_items": 3416}
     )  # fmt: skip
-    return Timings(record, calls.assign(total=calls[["encode", "score", "top_k"]].sum(axis=1)), paper, batches)
+    return Timings(record, calls, paper, batches)
 
 
 def test_ratios_and_medians_come_out_as_they_went_in() -> None:
@@ -116,8 +116,9 @@ def test_a_gpus_timings_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     calls = timings.calls[timings.calls["path"] == "served"].assign(path="graph", device=7.0)
     config = timings.record.config | {"device": "cuda", "architectures": {"sasrec": {}, "hydra4rec": {}}}
     store = RunStore(tmp_path / "new", tmp_path / "published")
-    assert on_gpu(store, "latency", "ml-1m") is None
+    assert newest_on("cuda", store, "latency", "ml-1m") is None
     store.save(timings.record)
+    assert newest_on("cpu", store, "latency", "ml-1m") == timings.record
     older, newer = (
         replace(make_record(experiment="latency", config=config | {"blocks": n}, environment={"device": "a GPU"}),
                 finished=f"2026-01-0{n}T00:00:00+00:00")
@@ -125,7 +126,7 @@ def test_a_gpus_timings_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     )  # fmt: skip
     for record in (newer, older):
         store.save(record)
-    found = on_gpu(store, "latency", "ml-1m")
+    found = newest_on("cuda", store, "latency", "ml-1m")
     assert found is not None and found.config["blocks"] == 2
     rows = latency.gpu(replace(timings, record=found, calls=calls)).set_index("model")
     assert rows.loc["SASRec", "graph"] == pytest.approx(timings.median("sasrec", "served").estimate / 1e3)

@@ -250,7 +250,7 @@ def _fit(runs: Runs) -> Evidence:
         raise NotRun("optimizers, the measurement of beta")
     record = noisy[0]
     fits = beta_fits(runs.store.table(record, "noise"))
-    gains = {step: fits[step, "1/sqrt(m)"].r2 - fits[step, "1/m"].r2 for step in ("real", "fixed")}
+    gains = {step: float(fits["r2"][step, "1/sqrt(m)"] - fits["r2"][step, "1/m"]) for step in ("real", "fixed")}
     held = gains["real"] < 0 < gains["fixed"]
     return Evidence(held, gains["real"], None, None, 1, (record.run_id,), "point of training")
 
