@@ -1,7 +1,7 @@
 """From records to pages: the paper's numbers, frames, tables and figures. Knows records, not models.
 
-- `paper`, `claims`: the paper's tables as data, and what they say to its claims; `feasibility`, `sizes`, `audit`:
-  whether they add up; `published`: what others report;
+- `paper`: the paper's tables as data; `feasibility`, `sizes`, `audit`: whether they add up and bear out its claims;
+  `published`: what others report;
 - `frames`: runs as tidy frames, for notebooks and chapters alike; modules with the name of a page make its frames;
 - `kit` makes tables and figures of frames, `svg` and `panels` draw those with the scales of `axes` and the elements of
   `drawing`; `html` has the pieces around them, `footer` where numbers are from;

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
 from seqrec_lib.report import html, kit
-from seqrec_lib.report.frames import COMPLETE, users
+from seqrec_lib.report.frames import COMPLETE, interval_columns, users
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.scaling import Scaling
@@ -58,38 +59,38 @@ def compare(
         first = mine.iloc[0]
         within = label == best or gap.low >= -allowed
         row = {"model": label, "value": interval.estimate, "low": interval.low, "high": interval.high}
-        row |= {"behind": gap.estimate, "behind_low": gap.low, "behind_high": gap.high}
-        row |= {"best": label == best, "allowed": allowed, "within": within, "run_ids": ", ".join(mine["run_id"])}
+        row |= interval_columns("behind", gap) | {
+            "best": label == best,
+            "allowed": allowed,
+            "within": within,
+            "run_ids": ", ".join(mine["run_id"]),
+        }
         row |= {"parameters": first.get("parameters"), "training": first.get("train_seconds")}
         rows.append(row | _times(timings, first["model"]) | _state(scaling, first["model"]))
-    timed = [row for row in rows if row["within"] and row["request"] is not None]
-    fastest = min(timed, key=lambda row: row["request"], default=None)
-    for row in rows:
-        row["mark"] = MARK if row is fastest else ""
-    return pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable", ignore_index=True)
+    frame = pd.DataFrame(rows).rename(columns=lambda name: name.replace(" ", "_"))
+    timed = frame.loc[frame["within"], "request"].dropna()
+    frame["mark"] = ""
+    if len(timed):
+        frame.loc[timed.idxmin(), "mark"] = MARK
+    return frame.sort_values("value", ascending=False, kind="stable", ignore_index=True)
 
 
-def _times(timings: Timings | None, model: str) -> dict[str, float | None]:
+def _times(timings: Timings | None, model: str) -> dict[str, float]:
     """Milliseconds of a request and of one more event, with intervals."""
-    found: dict[str, float | None] = {}
+    found: dict[str, float] = {}
     for name, path in (("request", "served"), ("event", "step")):
-        ends: tuple[float | None, ...] = (None,) * 3
-        if timings is not None and (model, path) in timings.rows:
-            own = timings.median(model, path)
-            ends = (own.estimate / 1e3, own.low / 1e3, own.high / 1e3)
-        found |= zip((name, f"{name}_low", f"{name}_high"), ends, strict=True)
+        timed = timings is not None and (model, path) in timings.rows
+        found |= interval_columns(name, timings.median(model, path) if timings and timed else None, 1e3)
     return found
 
 
-def _state(scaling: Scaling | None, model: str) -> dict[str, float | None]:
+def _state(scaling: Scaling | None, model: str) -> dict[str, float]:
     """KiB of a user's state, at the shortest length that was measured and at the longest."""
-    states: list[float] = []
+    states = [np.nan]
     if scaling is not None:
-        data = scaling.memory[(scaling.memory["path"] == "served") & (scaling.memory["model"] == model)]
-        states = (data[data["state"] > 0].sort_values("length")["state"] / 1024).tolist()
-    return (
-        {"state_short": states[0], "state_long": states[-1]} if states else dict.fromkeys(("state_short", "state_long"))
-    )
+        data = scaling.memory.query("path == 'served' and model == @model and state > 0").sort_values("length")
+        states = (data["state"] / 1024).tolist() or states
+    return {"state_short": states[0], "state_long": states[-1]}
 
 
 def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], caption: str) -> Html:

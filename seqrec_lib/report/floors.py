@@ -16,7 +16,7 @@ import pandas as pd
 from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, paired_difference
 from seqrec_lib.report import frames, kit
 from seqrec_lib.report.frames import interval_columns
-from seqrec_lib.report.html import Html, stack
+from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import comparable, model_name, paper_number
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -107,9 +107,8 @@ def printed(dataset: str, models: Sequence[str], metric: str) -> pd.DataFrame:
 
 def tables(frame: pd.DataFrame, columns: Sequence[kit.Column], *, caption: str) -> Html:
     """A `kit.table` for models from scratch and one for pretrained ones."""
-    return stack(
-        [
-            kit.table(frame[frame["made"] == made] if len(frame) else frame, columns, caption=f"{caption}, {made}")
-            for made in MADE
-        ]
+    first, second = (
+        kit.table(frame[frame["made"] == made] if len(frame) else frame, columns, caption=f"{caption}, {made}")
+        for made in MADE
     )
+    return first + second

@@ -6,9 +6,7 @@ Each piece also has a plain-text form, which a terminal shows. No colours are se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from html import escape
-from operator import add
 
 NONE = "–"
 """What a cell shows that has nothing to say."""
@@ -63,8 +61,3 @@ def details(summary: str, content: Html) -> Html:
     return Html(
         f"<details><summary>{escape(summary)}</summary>\n{content.html}\n</details>", f"{summary}\n{content.text}"
     )
-
-
-def stack(parts: Sequence[Html]) -> Html:
-    """Pieces below each other, at least one."""
-    return reduce(add, parts)

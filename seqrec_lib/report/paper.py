@@ -182,6 +182,9 @@ MODEL_NAMES = {
 }
 """Model ids as a reader writes them; the first four are floors that the paper does not have."""
 
+SSM = ("mamba4rec", "2mamba4rec", "hydra4rec")
+LANGUAGE = ("gpt4rec", "mamrec", "llamarec")
+
 
 def model_name(model: str) -> str:
     """A model's name for readers; a variant's suffix stays, unless it is the model whose candidates are ranked.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,15 +46,11 @@ def _register(functions: dict[str, Function], name: str) -> Callable[[Function],
     return register
 
 
-def value(name: str) -> Callable[[Callable[[Runs], Value]], Callable[[Runs], Value]]:
-    """Register a function over runs that gives a number or a word; it may raise `NotRun`."""
-    return _register(VALUES, name)
-
-
-def exhibit(name: str) -> Callable[[Exhibit], Exhibit]:
-    """Register a function over runs that gives a table or figure which still lacks its caption and alt text:
-    ``partial(kit.table, frame, columns)``."""
-    return _register(EXHIBITS, name)
+value = partial(_register, VALUES)
+"""Registers, under a name, a function over runs that gives a number or a word; it may raise `NotRun`."""
+exhibit = partial(_register, EXHIBITS)
+"""Registers a function over runs that gives a table or figure which still lacks its caption and alt text:
+``partial(kit.table, frame, columns)``."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
 import pytest
 
-from seqrec_lib.report.claims import latency_ratios, own_tables, places
+from seqrec_lib.report.audit import latency_ratios, own_tables, places
 from seqrec_lib.report.paper import (
     MODEL_NAMES,
     PAPER,

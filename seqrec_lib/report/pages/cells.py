@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.report import kit
-from seqrec_lib.report.claims import LANGUAGE
 from seqrec_lib.report.feasibility import feasible
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
 from seqrec_lib.report.paper import (
     BEAUTY,
+    LANGUAGE,
     MOVIELENS,
     PAPER,
     STAND_INS,

@@ -17,12 +17,11 @@ import pandas as pd
 from seqrec_lib.evaluate.statistics import Interval, average_over_seeds, bootstrap_interval
 from seqrec_lib.report import kit
 from seqrec_lib.report.benchmarks import measured
-from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.frames import NotRun, Runs, interval_columns, users_of
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.optimizers import beta_fits
 from seqrec_lib.report.pages.findings import ADAM, SEEDS, SGD, USGM, gaps, mean_of, trained
-from seqrec_lib.report.paper import dataset_name, model_name
+from seqrec_lib.report.paper import SSM, dataset_name, model_name
 from seqrec_lib.report.statements import (
     Evidence,
     difference,

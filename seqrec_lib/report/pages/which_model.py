@@ -11,11 +11,10 @@ import pandas as pd
 
 from seqrec_lib.report import kit
 from seqrec_lib.report.benchmarks import measured
-from seqrec_lib.report.claims import SSM
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.pages.verdicts import time_ratios
-from seqrec_lib.report.paper import model_name
+from seqrec_lib.report.paper import SSM, model_name
 from seqrec_lib.report.scaling import BEST, Scaling, growth
 from seqrec_lib.report.statements import Evidence, ahead, difference, greatest, least, over_users, statement
 from seqrec_lib.report.timings import Timings
