@@ -42,21 +42,18 @@ def read(folder: str, name: str) -> Record | None:
     Raises:
         SeqRecError: the file is no JSON object.
     """
-    path = project_root() / folder / f"{name}.json"
+    path, again = project_root() / folder / f"{name}.json", f"run python -m benchmarks.{name} --save again"
     if not path.is_file():
         return None
-    record = read_json(path, f"run python -m benchmarks.{name} --save again")
+    record = read_json(path, again)
     if not isinstance(record, dict):
-        raise SeqRecError(f"{path} holds no JSON object; run python -m benchmarks.{name} --save again")
+        raise SeqRecError(f"{path} holds no JSON object; {again}")
     return record
 
 
 def measured(name: str, *path: str) -> Any:
-    """What the study's own record of the benchmark ``name`` has under these keys.
-
-    Raises:
-        NotRun: nothing.
-    """
+    """What the study's own record of the benchmark ``name`` has under these keys; raises `NotRun` where that is
+    nothing."""
     found: Any = read(FOLDER, name)
     for key in path:
         found = (found or {}).get(key)
@@ -302,8 +299,6 @@ def peers(record: Record) -> Rows:
     for name, own in record["peers"].items():
         cells: dict[str, Any] = {"model": ARCHITECTURES[name], "prompt": own["prompt"]}
         for part in ("read", "search"):
-            cells |= {
-                f"{part}{side}": median(own[f"{key}{part}_seconds"]) for side, key in (("", ""), (" theirs", "their_"))
-            }
-            cells[f"{part} factor"] = own[f"{part}_times_as_fast"]
+            cells |= {part: median(own[f"{part}_seconds"]), f"{part} theirs": median(own[f"their_{part}_seconds"])}
+            cells |= {f"{part} factor": own[f"{part}_times_as_fast"]}
         yield cells

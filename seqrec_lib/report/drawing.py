@@ -18,11 +18,7 @@ COLOURS = [  # told apart by readers with any common colour vision (after Okabe 
 
 
 def lines_of(frame: pd.DataFrame, series: str) -> list[str]:
-    """The names of a panel's lines.
-
-    Raises:
-        ValueError: more than six; draw two figures.
-    """
+    """The names of a panel's lines; raises `ValueError` where there are more than six, which take two figures."""
     names = list(dict.fromkeys(frame[series]))
     if len(names) > len(COLOURS):
         raise ValueError(f"{len(names)} lines in one panel; {len(COLOURS)} is the most that can be read")

@@ -25,8 +25,6 @@ from seqrec_lib.report.paper import PaperRow, Printed
 
 TOLERANCE = 1e-6
 """Slack on t, in units of the last place: the solver works to about 1e-9, rows differ by 1e-2 and more."""
-
-
 K = 10  # the cut-off
 RANKS = np.arange(1, K + 1)
 GAINS = {"ht@10": np.ones(K), "ndcg@10": 1 / np.log2(RANKS + 1), "mrr@10": 1 / RANKS}

@@ -21,14 +21,8 @@ import pandas as pd
 
 from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.evaluate.statistics import (
-    Interval,
-    average_over_seeds,
-    bootstrap_interval,
-    compare_pairs,
-    metric_values,
-    seed_interval,
-)
+from seqrec_lib.evaluate import statistics
+from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, metric_values
 from seqrec_lib.language.corpus import GPT4REC
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
@@ -116,7 +110,7 @@ def over_seeds(runs: pd.DataFrame, columns: Sequence[str], by: str = "label") ->
         row: dict[str, Any] = {by: name, "seeds": int((mine["status"] == COMPLETE).sum())}
         for column in columns:
             values = mine[column].dropna().to_numpy(dtype=float) if column in mine else np.array([])
-            row |= interval_columns(column, Interval(*seed_interval(values)))
+            row |= interval_columns(column, Interval(*statistics.seed_interval(values)))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -133,7 +127,7 @@ def differences(pairs: Sequence[tuple[np.ndarray | None, np.ndarray | None]]) ->
     """The first minus the second of each pair of `users`, paired by user: difference, low, high and p (Holm's
     correction over the pairs that ran); NaN where one side did not."""
     ran = {i: ("", a, "", b) for i, (a, b) in enumerate(pairs) if a is not None and b is not None}
-    tests = [(test.difference, test.p_holm) for test in compare_pairs(list(ran.values()))]
+    tests = [(test.difference, test.p_holm) for test in statistics.compare_pairs(list(ran.values()))]
     rows = [(gap.estimate, gap.low, gap.high, p) for gap, p in tests]
     table = pd.DataFrame(rows, index=list(ran), columns=["difference", "low", "high", "p"], dtype=float)
     return table.reindex(range(len(pairs)))
@@ -179,9 +173,8 @@ def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None
 def users_of(records: Sequence[RunRecord], metric: str, store: RunStore) -> np.ndarray:
     """`users` of some records, all of which have the ranks."""
     column, name = _rank_column(metric), metric.rpartition("_")[2]
-    return average_over_seeds(
-        [metric_values(store.table(record, "ranks")[column].to_numpy(), name) for record in records]
-    )
+    ranks = [store.table(record, "ranks")[column].to_numpy() for record in records]
+    return statistics.average_over_seeds([metric_values(own, name) for own in ranks])
 
 
 def _rank_column(metric: str) -> str:
@@ -369,12 +362,8 @@ class Runs:
         return [newest[seed] for seed in sorted(newest)]
 
     def users(self, dataset: str, model: str, metric: str) -> np.ndarray:
-        """Each user's metric, averaged over the model's seeds, shape (n_users,); "masked_ndcg@10" leaves seen items
-        out.
-
-        Raises:
-            NotRun: as `seeds`.
-        """
+        """Each user's metric, averaged over the model's `seeds`, shape (n_users,); "masked_ndcg@10" leaves seen items
+        out."""
         return users_of(self.seeds(dataset, model), metric, self.store)
 
     def interval(self, dataset: str, model: str, metric: str) -> Interval:
@@ -385,19 +374,11 @@ class Runs:
             return Interval(np.nan)
 
     def mean(self, dataset: str, model: str, metric: str) -> float:
-        """Mean of a metric over the model's seeds.
-
-        Raises:
-            NotRun: as `seeds`.
-        """
+        """Mean of a metric over the model's `seeds`."""
         return float(np.mean([record.metrics[metric] for record in self.seeds(dataset, model)]))
 
     def newest(self, experiment: str, dataset: str) -> RunRecord:
-        """The newest complete run of an experiment on a data set (timings, say).
-
-        Raises:
-            NotRun: there is none.
-        """
+        """The newest complete run of an experiment on a data set; raises `NotRun` where there is none."""
         mine = self.records(experiment, dataset)
         if not mine:
             raise NotRun(f"{experiment} on {dataset}")

@@ -17,14 +17,8 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.evaluate.statistics import (
-    Interval,
-    average_difference,
-    bootstrap_interval,
-    holm,
-    paired_difference,
-    seed_interval,
-)
+from seqrec_lib.evaluate import statistics
+from seqrec_lib.evaluate.statistics import Interval, average_difference
 from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs, Scope
 from seqrec_lib.results import RunRecord
 
@@ -127,13 +121,13 @@ Model = tuple[str, str]  # data set and model
 
 def over_users(values: np.ndarray, run_ids: tuple[str, ...], held: Callable[[Interval], bool]) -> Evidence:
     """The mean of ``values``, one for each user, shape (n_users,), with its bootstrap interval."""
-    found = bootstrap_interval(values)
+    found = statistics.bootstrap_interval(values)
     return Evidence.of(held(found), found, len(values), run_ids)
 
 
 def over_seeds(held: bool, values: Sequence[float], records: Sequence[RunRecord]) -> Evidence:
     """A mean over seeds with Student's 95 % interval: a bootstrap of so few says nothing."""
-    ends = seed_interval(np.array(values))
+    ends = statistics.seed_interval(np.array(values))
     return Evidence(held, *ends, len(values), tuple(record.run_id for record in records), "seeds")
 
 
@@ -155,9 +149,9 @@ def ahead(runs: Runs, a: Model, b: Model, metric: str) -> Evidence:
 def none_told_apart(runs: Runs, models: Sequence[Model], metric: str) -> Evidence:
     """Held where no two models differ after Holm's correction; the estimate is the largest difference of a pair."""
     users = [runs.users(*model, metric) for model in models]
-    tests = [paired_difference(a, b) for i, a in enumerate(users) for b in users[i + 1 :]]
+    tests = [statistics.paired_difference(a, b) for i, a in enumerate(users) for b in users[i + 1 :]]
     largest, _ = max(tests, key=lambda test: abs(test[0].estimate))
-    apart = min(holm([p for _, p in tests])) < ALPHA
+    apart = min(statistics.holm([p for _, p in tests])) < ALPHA
     return Evidence.of(not apart, largest, len(users[0]), runs.ids(list(dict.fromkeys(models))))
 
 

@@ -70,11 +70,7 @@ class Tables:
 
     @classmethod
     def newest(cls, runs: Runs, dataset: str) -> Self:
-        """The newest run on a data set.
-
-        Raises:
-            NotRun: there is none.
-        """
+        """The newest run on a data set; raises `NotRun` where there is none."""
         read = cls.read(runs.newest(cls.experiment, dataset), runs.store)
         assert read is not None
         return read

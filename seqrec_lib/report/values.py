@@ -63,11 +63,7 @@ class Names:
     _asked: dict[str, Evidence | None] = field(default_factory=dict)
 
     def evidence(self, name: str) -> Evidence | None:
-        """What the runs say to a statement; None where they were not made.
-
-        Raises:
-            SeqRecError: no such statement.
-        """
+        """What the runs say to a statement; None where they were not made."""
         if name not in self.statements:
             raise SeqRecError(f"no statement {name!r}{_hint(name, self.statements)}")
         if name not in self._asked:

@@ -40,11 +40,7 @@ SETTINGS = {  # of these parts of a configuration; "" where the value says what 
 def card(runs: Runs, name: str) -> pd.DataFrame:
     """One row for each data set, order of time and variant that a model was trained on by the study's recipe: data,
     recipe, masked and ndcg (NDCG@10, mean over seeds) with their intervals over users, weights, seeds, minutes (of a
-    run, mean over seeds), ids.
-
-    Raises:
-        NotRun: no run of it.
-    """
+    run, mean over seeds), ids. Raises `NotRun` where there is no run of it."""
     every = runs.frame(CARDS[name])
     mine = every["model"].isin(TUNED) if name == "orpo" else every["model"].str.split("+").str[0] == name
     rows: list[dict[str, Any]] = []
@@ -134,19 +130,14 @@ def _hours(record: RunRecord) -> float:
 
 @exhibit("budget")
 def _table(runs: Runs) -> Callable[..., Html]:
-    titles = {"experiment": "Experiment", "data": "Data", "runs": "Runs", "failed": "Failed", "hours": "Hours"}
-    forms = {"hours": ",.3f"}
-    columns = [kit.Column(key, title, forms.get(key, ",.0f")) for key, title in titles.items()]
+    columns = [kit.Column(key, key.capitalize(), ",.0f") for key in ("experiment", "data", "runs", "failed")]
+    columns.append(kit.Column("hours", "Hours", ",.3f"))
     columns.append(kit.Column("memory", "Memory, GiB", ".2f", missing="not recorded"))
     return partial(kit.table, budget(runs), [*columns, kit.Column("device", "Device")])
 
 
-def _total(key: str) -> Callable[[Runs], float]:
-    return lambda runs: budget(runs)[key].sum().item()
-
-
 for _key in ("runs", "failed", "hours"):
-    value(f"budget/{_key}")(_total(_key))
+    value(f"budget/{_key}")(lambda runs, key=_key: budget(runs)[key].sum().item())
 
 
 @value("budget/gpu-minutes")

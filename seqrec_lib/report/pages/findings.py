@@ -161,11 +161,8 @@ def trained(
     epochs: int = 10,
     seeds: Sequence[int] = SEEDS,
 ) -> list[RunRecord]:
-    """The runs of 2Mamba4Rec on MovieLens 100K with an optimizer at a constant rate, one for each of ``seeds``.
-
-    Raises:
-        NotRun: a seed has none.
-    """
+    """The runs of 2Mamba4Rec on MovieLens 100K with an optimizer at a constant rate, one for each of ``seeds``; raises
+    `NotRun` where a seed has none."""
     found = {
         record.config["seed"]: record
         for record in runs.records("optimizers", "ml-100k", kind="train", model="2mamba4rec", optimizer=optimizer)
@@ -205,9 +202,7 @@ def _moved(runs: Runs, record: RunRecord) -> float:
     return float(step[-1] / step[0] - 1)
 
 
-@value("usgm-h-moved")
-def _most(runs: Runs) -> float:
-    return max(_moved(runs, record) for record in trained(runs, USGM))
+value("usgm-h-moved")(lambda runs: max(_moved(runs, record) for record in trained(runs, USGM)))
 
 
 def mean_of(records: Sequence[RunRecord], metric: str = "best_valid_loss") -> float:

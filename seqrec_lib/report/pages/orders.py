@@ -53,17 +53,14 @@ def moved(dataset: str, split: str) -> float:
     return float(apart[split] / apart["users"])
 
 
-@value("recbole/users")
-def _asked(runs: Runs) -> int:
-    """Users of MovieLens 1M whose test items RecBole itself was asked for, by its defaults."""
-    return int(measured("time_order", "recbole")[0]["differences"]["recbole"]["users"])
+def _asked(key: str) -> int:
+    """Of MovieLens 1M: "users" whose test items RecBole itself was asked for, by its defaults, and those for whom its
+    "test" item is another one than in the study's rounded order."""
+    return int(measured("time_order", "recbole")[0]["differences"]["recbole"][key])
 
 
-@value("recbole/equal")
-def _equal(runs: Runs) -> int:
-    """Those of them for whom RecBole's item is that of the study's rounded order."""
-    apart = measured("time_order", "recbole")[0]["differences"]["recbole"]
-    return int(apart["users"] - apart["test"])
+value("recbole/users")(lambda runs: _asked("users"))
+value("recbole/equal")(lambda runs: _asked("users") - _asked("test"))
 
 
 @value("sasrec-file/blob")
@@ -250,18 +247,14 @@ def _lead(runs: Runs) -> Evidence:
     return change_of_lead(runs, first, second, "ndcg@10")
 
 
-def _recbole_lead(seed: int) -> Callable[[Runs], float]:
+def _recbole_lead(seed: int, runs: Runs) -> float:
     """NDCG@10 of Mamba4Rec minus SASRec's in RecBole's order, at one seed."""
-
-    def lead(runs: Runs) -> float:
-        mine = runs.within(Scope(orders=(ORDERS["-recbole"],), device="cpu", seeds=(seed,)))
-        return mine.mean(RECBOLE, "mamba4rec", "ndcg@10") - mine.mean(RECBOLE, "sasrec", "ndcg@10")
-
-    return lead
+    mine = runs.within(Scope(orders=(ORDERS["-recbole"],), device="cpu", seeds=(seed,)))
+    return mine.mean(RECBOLE, "mamba4rec", "ndcg@10") - mine.mean(RECBOLE, "sasrec", "ndcg@10")
 
 
 for _seed in (0, 1):
-    value(f"recbole-lead/{_seed}")(_recbole_lead(_seed))
+    value(f"recbole-lead/{_seed}")(partial(_recbole_lead, _seed))
 
 
 @statement("every-model-scores-higher-in-recboles-order", orders=BOTH, seeds=(0,))

@@ -153,20 +153,16 @@ def _within_ten(runs: Runs) -> Evidence:
     return greatest(time_ratios(runs, [FILMS], ["served"], lambda ratio: ratio.high < 10))
 
 
-def _lines(kind: str, path: str) -> Callable[[Runs], Callable[..., Html]]:
+def _lines(kind: str, path: str, runs: Runs) -> Callable[..., Html]:
     """Milliseconds by length: of a whole history ("length") or of one more event ("event")."""
     axes = {"x_axis": "Items in the history", "y_axis": "Milliseconds on one core; band: half of the rounds"}
-
-    def draw(runs: Runs) -> Callable[..., Html]:
-        frame = growth(Scaling.newest(runs, FILMS), kind, path).rename(columns={"size": "items"})
-        frame = frame[["model", "items", "ms", "low", "high"]]
-        return partial(kit.figure, frame, "lines", series="model", x="items", y="ms", **axes)
-
-    return draw
+    frame = growth(Scaling.newest(runs, FILMS), kind, path).rename(columns={"size": "items"})
+    frame = frame[["model", "items", "ms", "low", "high"]]
+    return partial(kit.figure, frame, "lines", series="model", x="items", y="ms", **axes)
 
 
-exhibit("which-model-length")(_lines("length", BEST))
-exhibit("which-model-event")(_lines("event", "step"))
+exhibit("which-model-length")(partial(_lines, "length", BEST))
+exhibit("which-model-event")(partial(_lines, "event", "step"))
 
 
 def _query_seconds(model: str, runs: Runs) -> float:
