@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,8 +73,7 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
     """The paper's numbers for this data set, each with ours: model, metric, ours, low, high, paper, difference, the
     catalogue that the paper's row was run on by its size, and the verdict by `paper.verdict`."""
     original = paper_dataset(dataset)
-    columns = ["model", "metric", "ours", "low", "high", "paper", "difference", "catalogue", "verdict"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for printed in (row for row in PAPER if row.dataset == original):
         older = "2014" in explained_by(printed)
         same = comparable(dataset) or (older and "2014" in dataset)
@@ -84,11 +84,11 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
             ours, low, high = (row.get(f"{metric}{end}", np.nan) for end in ("", " low", " high"))
             found = (None if np.isnan(ours) else ours, Interval(ours, low, high))
             word = verdict(number, *found, comparable=same, same_order=in_its_order(dataset))
-            gap = ours - number.value if same else np.nan
             catalogue = "2014" if older else "2023" if implied_ids(printed) and "2023" in printed.dataset else None
-            about = (model_name(printed.model), metric_name(metric))
-            rows.append((*about, ours, low, high, str(number), gap, catalogue, word))
-    return pd.DataFrame(rows, columns=columns) if rows else pd.DataFrame()
+            about = {"model": model_name(printed.model), "metric": metric_name(metric), "paper": str(number)}
+            about |= {"difference": ours - number.value if same else np.nan, "catalogue": catalogue, "verdict": word}
+            rows.append(about | {"ours": ours, "low": low, "high": high})
+    return pd.DataFrame(rows)
 
 
 def pairs(runs: pd.DataFrame, table: pd.DataFrame, metric: str, store: RunStore) -> pd.DataFrame:

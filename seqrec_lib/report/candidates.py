@@ -7,7 +7,6 @@ within the margin where the lower end of the 95 % interval of its difference fro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,19 +24,11 @@ from seqrec_lib.results import RunStore
 MARK = "recommended"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How a recommendation is made: by which metric ("masked_ndcg@10": seen items left out), and what share of the best
-    model's value a faster model may lose."""
-
-    metric: str = "masked_ndcg@10"
-    margin: float = 0.05
-
-
 def compare(
-    runs: pd.DataFrame, store: RunStore, timings: Timings | None, scaling: Scaling | None, choice: Choice
+    runs: pd.DataFrame, store: RunStore, timings: Timings | None, scaling: Scaling | None, metric: str, margin: float
 ) -> pd.DataFrame:
-    """One row for each model of a `frames.frame` that ran, best value first; None where something was not run.
+    """One row for each model of a `frames.frame` that ran, best value first; NaN where something was not run. A faster
+    model may lose the share ``margin`` of the best one's value ("masked_ndcg@10": seen items left out).
 
     Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and best,
     whether it is that; allowed, how far behind a model may be, and within, whether this one is; request and event in
@@ -47,12 +38,12 @@ def compare(
     ran = [
         (label, mine[mine["status"] == COMPLETE], values)
         for label, mine in runs.groupby("label", sort=False)
-        if (values := users(mine, choice.metric, store)) is not None
+        if (values := users(mine, metric, store)) is not None
     ]
     if not ran:
         return pd.DataFrame()
     best, _, most = max(ran, key=lambda candidate: float(candidate[2].mean()))
-    allowed = choice.margin * float(most.mean())
+    allowed = margin * float(most.mean())
     rows: list[dict[str, Any]] = []
     for label, mine, values in ran:
         interval, (gap, _) = bootstrap_interval(values), paired_difference(values, most)

@@ -40,11 +40,11 @@ def shape(record: RunRecord | None) -> pd.DataFrame:
     """One row for each number that says how hard the ranking is: what, value (as text), decides."""
     if record is None or not record.complete:
         return pd.DataFrame()
-    rows: list[tuple[str, str | None, str]] = []
-    for what, key, form, decides in _SHAPE:
-        number = record.metrics.get(key)
-        rows.append((what, None if number is None else format(number, form), decides))
-    days = [_day(record.metrics[key]) for key in ("first_timestamp", "last_timestamp") if key in record.metrics]
+    known = record.metrics
+    rows: list[tuple[str, str | None, str]] = [
+        (what, format(known[key], form) if key in known else None, decides) for what, key, form, decides in _SHAPE
+    ]
+    days = [_day(known[key]) for key in ("first_timestamp", "last_timestamp") if key in known]
     rows.append(("First and last day", " to ".join(days) or None, ""))
     split = str(record.dataset.get("split_sha256", ""))[:16] or None
     rows.append(("Split", split, "first 16 digits of its hash: equal data have equal ones"))
@@ -77,7 +77,6 @@ def popularity(record: RunRecord | None, store: RunStore) -> pd.DataFrame:
     table = numbers(record, "popularity", store)
     if table.empty:
         return table
-    real = pd.DataFrame(
-        {"curve": "items as they are", "items": table["rank_share"], "share": table["interaction_share"]}
-    )
-    return pd.concat([real, pd.DataFrame({"curve": "all equal", "items": [0.0, 1.0], "share": [0.0, 1.0]})])
+    real = {"curve": "items as they are", "items": table["rank_share"], "share": table["interaction_share"]}
+    even = {"curve": "all equal", "items": [0.0, 1.0], "share": [0.0, 1.0]}
+    return pd.concat([pd.DataFrame(real), pd.DataFrame(even)])

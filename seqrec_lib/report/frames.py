@@ -239,17 +239,14 @@ def labels(configs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
         {path: value for path, value in _settings(without_seed(config)).items() if path not in {"dataset", "model"}}
         for config in configs
     ]
-    kinds: dict[Any, dict[str, Counter[str]]] = {}
-    for name, own in zip(names, settings, strict=True):
-        for path, value in own.items():
-            kinds.setdefault(name, {}).setdefault(path, Counter())[repr(value)] += 1
     members = Counter(names)
+    equal = Counter((name, p, repr(v)) for name, own in zip(names, settings, strict=True) for p, v in own.items())
     texts = []
     for name, own, row in zip(names, settings, rows, strict=True):
         differing = [
             f"{path.rpartition('.')[2]} {value}"
             for path, value in own.items()
-            if kinds[name][path][repr(value)] < members[name]
+            if equal[name, path, repr(value)] < members[name]
         ]
         details = ([row["origin"]] if row["origin"] else []) + differing
         texts.append(name[-1] + (f" ({', '.join(details)})" if details else ""))

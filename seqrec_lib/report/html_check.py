@@ -1,14 +1,13 @@
 """Static checks of the built book: what a browser, a blind reader or a machine without a network would stumble over.
 
 ``check_html(folder, pages)`` reads every page of a folder of HTML and returns findings, one line each. It runs after
-every build and in the tests; on its own: ``python -m seqrec_lib.report.html_check _build/html``. What only a browser
-can tell (console errors, overflow on a phone) is ``make check-book``'s part.
+every build and in the tests. What only a browser can tell (console errors, overflow on a phone) is
+``make check-book``'s part.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -16,8 +15,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, NavigableString, Tag
-
-from seqrec_lib.terminal import escape
 
 _RESOURCES = {
     "audio": "src", "embed": "src", "iframe": "src", "img": "src", "link": "href", "object": "data", "script": "src",
@@ -154,21 +151,3 @@ def _check_styles(folder: Path) -> Iterator[str]:
         for address in re.findall(r"(?:url\(|@import)\s*['\"]?([^'\")\s;]+)", text):
             if _is_external(address):
                 yield f"{path.relative_to(folder).as_posix()}: loads {address[:100]} from another machine; vendor it"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m seqrec_lib.report.html_check FOLDER [PAGE ...]``; exit status 1 where there are findings."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given:
-        print("usage: python -m seqrec_lib.report.html_check FOLDER [PAGE ...]", file=sys.stderr)
-        return 2
-    folder = Path(given[0])
-    findings = check_html(folder, given[1:])
-    for finding in findings:
-        print(escape(finding))
-    print(f"{folder}: {len(findings)} finding{'' if len(findings) == 1 else 's'}")
-    return 1 if findings else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

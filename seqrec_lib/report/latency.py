@@ -49,8 +49,7 @@ def setting(timings: Timings) -> Rows:
         "Items of a history, median": round(float(lengths.median())),
         "Items of a history, at most": config["max_length"],
     }
-    for what, value in facts.items():
-        yield {"what": what, "value": f"{value:,}" if isinstance(value, int) else value}
+    return ({"what": what, "value": f"{value:,}" if isinstance(value, int) else value} for what, value in facts.items())
 
 
 @rows_of
@@ -170,9 +169,9 @@ def appendix_b(runs: pd.DataFrame, timings: Timings | None, dataset: str, store:
     windows = runs.groupby("model")["training.max_length"].max() if "training.max_length" in runs else {}
     table = wide(means(runs[runs["recipe"]], ["ht@10"], store))
     rows = []
-    for own in table.to_dict("records"):
+    for own in table.dropna(subset="ht@10").to_dict("records"):
         model = str(own["model"])
-        if (model, "served") not in timings.rows or own["ht@10"] != own["ht@10"]:
+        if (model, "served") not in timings.rows:
             continue
         window, base = (_window(windows, name, timings) for name in (model, BASE))
         a, b = timings.at_length(model, "served", window), timings.at_length(BASE, "served", base)

@@ -183,15 +183,12 @@ def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFra
         if batching.get("rule") not in {"paper", "noise"}:
             continue
         met, last = [], []
-        for number, run_id in enumerate(own["run_id"]):
-            record = store.find(run_id)
-            assert record is not None
+        for number, (_, record) in enumerate(frames.complete(own, store)):
             trace = store.table(record, "trace").to_pandas()
-            sides = _sides(trace, batching)
-            closing = sides.groupby(trace["epoch"].loc[sides.index]).tail(1)
-            met += [] if closing.empty else list((closing.iloc[:, 0] >= closing.iloc[:, 1]) & (closing.iloc[:, 1] > 0))
+            met += sides_met(trace, batching)
             last.append(int(trace["m"].iloc[-1]))
             if number == 0:
+                sides = _sides(trace, batching)
                 epoch = trace["epoch"] - 1 + trace["step"] / max(trace["step"].max(), 1)
                 batches = trace[["m"]].set_axis(["B"], axis=1)
                 for what, part in (("batches in a step", batches), ("the two sides", sides)):
@@ -203,15 +200,21 @@ def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFra
     return (pd.concat(traces, ignore_index=True) if traces else pd.DataFrame()), pd.DataFrame(ends)
 
 
+def sides_met(trace: pd.DataFrame, batching: Mapping[str, Any]) -> list[bool]:
+    """For each epoch of a trace whether the sides that a rule compares had met at the last step on record."""
+    sides = _sides(trace, batching)
+    closing = sides.groupby(trace["epoch"].loc[sides.index]).tail(1)
+    return [] if closing.empty else list((closing.iloc[:, 0] >= closing.iloc[:, 1]) & (closing.iloc[:, 1] > 0))
+
+
 def _sides(trace: pd.DataFrame, batching: Mapping[str, Any]) -> pd.DataFrame:
     """What a rule compares, in each row of a trace that has it; the batch grows while the second is larger."""
-    wanted = ("c1", "c2") if batching["rule"] == "paper" else ("signal", "noise")
-    if not set(wanted) <= set(trace):
-        return pd.DataFrame()
-    if batching["rule"] == "paper":
+    if batching["rule"] == "paper" and {"c1", "c2"} <= set(trace):
         sides = {"c1": trace["c1"], "c2 / √B": trace["c2"] / np.sqrt(trace["m"])}
-    else:
+    elif batching["rule"] == "noise" and {"signal", "noise"} <= set(trace):
         sides = {"share × signal": batching["share"] * trace["signal"], "noise / B": trace["noise"] / trace["m"]}
+    else:
+        return pd.DataFrame()
     return pd.DataFrame(sides).dropna()
 
 

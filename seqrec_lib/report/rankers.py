@@ -68,12 +68,9 @@ def memory() -> pd.DataFrame:
     trained ones with gradient and Adam's two moments in float32, and together. Activations come on top."""
     four_bits = LLAMA_7B_LINEAR * bits_per_weight() / 8 + 4 * (LLAMA_7B - LLAMA_7B_LINEAR)
     ways = {
-        "all weights": (0.0, LLAMA_7B),
-        "LoRA, on float32 weights": (4.0 * LLAMA_7B, LLAMA_7B_ADAPTERS),
-        "QLoRA, on four-bit weights": (four_bits, LLAMA_7B_ADAPTERS),
+        "all weights": (0.0, 16 * LLAMA_7B),
+        "LoRA, on float32 weights": (4.0 * LLAMA_7B, 16 * LLAMA_7B_ADAPTERS),
+        "QLoRA, on four-bit weights": (four_bits, 16 * LLAMA_7B_ADAPTERS),
     }
-    rows = [
-        {"tuned": name, "frozen": frozen / 1e9, "trained": 16 * count / 1e9, "together": (frozen + 16 * count) / 1e9}
-        for name, (frozen, count) in ways.items()
-    ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame.from_dict(ways, orient="index", columns=["frozen", "trained"])
+    return (table.assign(together=table.sum(axis=1)) / 1e9).rename_axis("tuned").reset_index()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.report import candidates
-from seqrec_lib.report.candidates import MARK, Choice
+from seqrec_lib.report.candidates import MARK
 from seqrec_lib.report.frames import frame as frame_of
 from seqrec_lib.report.scaling import Scaling
 from seqrec_lib.results import RunStore
@@ -31,8 +31,8 @@ class Candidates:
             record = make_plain_record(config={"dataset": "d", "model": model, "seed": 0}, cost={"parameters": 7})
             self.records.append(self.store.save(record, {"ranks": pa.table({"rank": ranks, "masked_rank": ranks + 1})}))
 
-    def compare(self, timings, scaling, choice: Choice) -> pd.DataFrame:
-        found = candidates.compare(frame_of(self.records), self.store, timings, scaling, choice)
+    def compare(self, timings, scaling, metric: str = "ndcg@10", margin: float = 0.05) -> pd.DataFrame:
+        found = candidates.compare(frame_of(self.records), self.store, timings, scaling, metric, margin)
         return found.assign(model=[NAMES[name] for name in found["model"]])
 
 
@@ -45,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Candidates:
 
 
 def test_the_fastest_within_the_margin_is_marked(runs: Candidates) -> None:
-    frame = runs.compare(make_timings(), None, Choice("ndcg@10", 0.05)).set_index("model")
+    frame = runs.compare(make_timings(), None).set_index("model")
     assert frame["mark"].to_dict() == {"sasrec": "", "mamba4rec": MARK, "hydra4rec": ""}  # hydra4rec is the fastest
     assert frame["within"].to_dict() == {"sasrec": True, "mamba4rec": True, "hydra4rec": False}
     assert frame.loc["sasrec", "value"] == pytest.approx(0.3) and frame.loc["sasrec", "allowed"] == pytest.approx(0.015)
@@ -55,23 +55,23 @@ def test_the_fastest_within_the_margin_is_marked(runs: Candidates) -> None:
 
 
 def test_no_margin_leaves_the_best_and_a_wide_one_the_fastest(runs: Candidates) -> None:
-    narrow = runs.compare(make_timings(), None, Choice("ndcg@10", 0.0)).set_index("model")
+    narrow = runs.compare(make_timings(), None, margin=0.0).set_index("model")
     assert narrow["mark"].to_dict() == {"sasrec": MARK, "mamba4rec": "", "hydra4rec": ""}
-    wide = runs.compare(make_timings(), None, Choice("ndcg@10", 0.9)).set_index("model")
+    wide = runs.compare(make_timings(), None, margin=0.9).set_index("model")
     assert wide["mark"].to_dict() == {"sasrec": "", "mamba4rec": "", "hydra4rec": MARK}
 
 
 def test_seen_items_may_be_left_out_or_ranked(runs: Candidates) -> None:
-    ranked, left_out = (runs.compare(None, None, Choice(name)) for name in ("ndcg@10", "masked_ndcg@10"))
+    ranked, left_out = (runs.compare(None, None, name) for name in ("ndcg@10", "masked_ndcg@10"))
     assert ranked["value"].iloc[0] == pytest.approx(0.3)
     assert left_out["value"].iloc[0] == pytest.approx(0.3 / np.log2(3))
 
 
 def test_without_timings_nothing_is_marked_and_without_runs_there_is_no_row(runs: Candidates) -> None:
-    frame = runs.compare(None, None, Choice())
+    frame = runs.compare(None, None)
     assert not frame["mark"].any() and frame["request"].isna().all()
     assert "not run" in candidates.candidate_table(frame, "NDCG@10", [], "C").html
-    empty = candidates.compare(frame_of([]), runs.store, make_timings(), None, Choice())
+    empty = candidates.compare(frame_of([]), runs.store, make_timings(), None, "ndcg@10", 0.05)
     for shown in (
         candidates.candidate_table(empty, "NDCG@10", [], "C"),
         candidates.evidence_table(empty, "NDCG@10", "C"),
@@ -89,7 +89,7 @@ def test_the_state_is_that_of_the_shortest_and_the_longest_history(runs: Candida
     ]
     sizes += [("mamba4rec", "served", 800, 0, 512), ("mamba4rec", "module", 50, 0, 9999)]
     scaling = Scaling(make_plain_record(), pd.DataFrame(), pd.DataFrame(sizes, columns=columns))
-    frame = runs.compare(None, scaling, Choice()).set_index("model")
+    frame = runs.compare(None, scaling).set_index("model")
     assert frame.loc["sasrec", ["state_short", "state_long"]].tolist() == [1.0, 16.0]
     assert frame.loc["mamba4rec", ["state_short", "state_long"]].tolist() == [0.5, 0.5]
     assert frame.loc["hydra4rec", ["state_short", "state_long"]].isna().all()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqrec_lib.report.html_check import check_html, main
+from seqrec_lib.report.html_check import check_html
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><title>A page</title><link rel="stylesheet" href="style.css">
@@ -114,10 +114,3 @@ def test_links_between_folders(tmp_path: Path) -> None:
     body = '<a href="../page.html#top">x</a><img src="../figure.png" alt="A curve.">'
     build(tmp_path, body, "notebooks/demo.html", PAGE.replace('"style.css"', '"../style.css"'))
     assert check_html(tmp_path) == []
-
-
-def test_the_command_line_tells_by_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(build(tmp_path))]) == 0
-    assert main([str(tmp_path), "page", "other"]) == 1
-    assert "other.html: the page is missing" in capsys.readouterr().out
-    assert main([]) == 2

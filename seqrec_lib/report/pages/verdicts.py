@@ -19,7 +19,7 @@ from seqrec_lib.report import kit
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs, interval_columns, users_of
 from seqrec_lib.report.html import Html
-from seqrec_lib.report.optimizers import beta_fits
+from seqrec_lib.report.optimizers import beta_fits, sides_met
 from seqrec_lib.report.pages.findings import ADAM, SEEDS, SGD, USGM, gaps, mean_of, trained
 from seqrec_lib.report.paper import SSM, dataset_name, model_name
 from seqrec_lib.report.statements import (
@@ -260,12 +260,10 @@ def _plateau(runs: Runs) -> Evidence:
 
     Five runs on MovieLens 100K of ten epochs each: by the rule's own running fit, c1 is at least c2 / sqrt(B), and
     c2 above 0, at the end of less than half of the epochs, and of one or more."""
-    met = []
+    met: list[bool] = []
     records = trained(runs, PAPERS, batching=RULE)
     for record in records:
-        trace = runs.store.table(record, "trace").to_pandas()
-        ends = trace.dropna(subset=["c1", "c2"]).groupby("epoch").tail(1)
-        met += list((ends["c2"] > 0) & (ends["c1"] >= ends["c2"] / np.sqrt(ends["m"])))
+        met += sides_met(runs.store.table(record, "trace").to_pandas(), RULE)
     share = float(np.mean(met))
     ids = tuple(record.run_id for record in records)
     return Evidence(0 < share < 0.5, share, None, None, len(met), ids, "epochs")
@@ -300,12 +298,8 @@ def _optimizer_table(runs: Runs) -> Callable[..., Html]:
         "USGM with the paper's rule for the batch": trained(runs, PAPERS, batching=RULE),
     }
     rows = [
-        {
-            "optimizer": name,
-            "valid": mean_of(records),
-            "ndcg": mean_of(records, "ndcg@10"),
-            "steps": float(np.mean([record.cost["steps"] for record in records])),
-        }
+        {"optimizer": name, "valid": mean_of(records), "ndcg": mean_of(records, "ndcg@10")}
+        | {"steps": float(np.mean([record.cost["steps"] for record in records]))}
         for name, records in contestants.items()
     ]
     columns = [kit.Column("optimizer", "Optimizer"), kit.Column("valid", "Best validation loss")]
