@@ -11,35 +11,27 @@ from statistics import fmean
 
 import pandas as pd
 
-from seqrec_lib.report import sizes
+from seqrec_lib.report import paper, sizes
 from seqrec_lib.report.feasibility import feasible, mrr_range, rounding_needed
-from seqrec_lib.report.paper import (
-    LANGUAGE,
-    METRICS,
-    MOVIELENS,
-    PAPER,
-    SSM,
-    model_name,
-    paper_name,
-    paper_number,
-    paper_row,
-)
 
-TABLES = {name: [row.model for row in PAPER if row.dataset == name] for name in dict.fromkeys(r.dataset for r in PAPER)}
+TABLES = {
+    name: [row.model for row in paper.PAPER if row.dataset == name]
+    for name in dict.fromkeys(r.dataset for r in paper.PAPER)
+}
 
 
 def rows(rounding: float) -> pd.DataFrame:
     """Every row of Tables 1 to 3: table, model, the printed metrics, the MRR@10 that its HT@10 and NDCG@10 allow, the
     rounding needed (units of the last digit), whether ``rounding`` suffices, and whether all metrics are printed."""
     found = []
-    for row in PAPER:
+    for row in paper.PAPER:
         allowed = mrr_range(row.metrics["ht@10"], row.metrics["ndcg@10"], rounding)
         found.append(
-            {"table": f"Table {row.table}, {paper_name(row.dataset)}", "model": model_name(row.model)}
-            | {name: str(row.metrics[name]) if name in row.metrics else None for name in METRICS}
+            {"table": f"Table {row.table}, {paper.paper_name(row.dataset)}", "model": paper.model_name(row.model)}
+            | {name: str(row.metrics[name]) if name in row.metrics else None for name in paper.METRICS}
             | {"allowed": None if allowed is None else f"{allowed[0]:.4f} to {allowed[1]:.4f}"}
             | {"rounding": rounding_needed(row.metrics), "possible": "yes" if feasible(row, rounding) else "no"}
-            | {"complete": len(row.metrics) == len(METRICS)}
+            | {"complete": len(row.metrics) == len(paper.METRICS)}
         )
     return pd.DataFrame(found)
 
@@ -49,14 +41,14 @@ def implied_catalogues() -> pd.DataFrame:
     rows = [
         {
             "table": f"Table {row.table}",
-            "model": model_name(row.model),
+            "model": paper.model_name(row.model),
             "size": str(row.parameters),
             "body": str(row.body or f"{sizes.hydra_body():,}"),
             "implied": f"{ids[0]:,} to {ids[-1]:,}",
             "table_4": sizes.table_4_ids(row.dataset),
             "explained": sizes.explained_by(row),
         }
-        for row in PAPER
+        for row in paper.PAPER
         if (ids := sizes.implied_ids(row))
     ]
     return pd.DataFrame(rows)
@@ -64,10 +56,10 @@ def implied_catalogues() -> pd.DataFrame:
 
 def sasrec_lengths() -> pd.DataFrame:
     """SASRec's parameters on MovieLens 1M by maximal length, the printed number, and whether that rounds to it."""
-    row = paper_row(MOVIELENS, "sasrec")
+    row = paper.paper_row(paper.MOVIELENS, "sasrec")
     assert row is not None
     low, high = row.parameters.range()
-    counts = {length: sizes.sasrec(sizes.table_4_ids(MOVIELENS), length) for length in (50, 100, 200)}
+    counts = {length: sizes.sasrec(sizes.table_4_ids(paper.MOVIELENS), length) for length in (50, 100, 200)}
     return pd.DataFrame(
         [
             {"length": n, "parameters": count, "printed": str(row.parameters)}
@@ -81,7 +73,7 @@ def sasrec_lengths() -> pd.DataFrame:
 
 
 def _value(dataset: str, model: str, name: str) -> float:
-    number = paper_number(dataset, model, name)
+    number = paper.paper_number(dataset, model, name)
     assert number is not None, (dataset, model, name)
     return number.value
 
@@ -105,7 +97,7 @@ def own_tables() -> pd.DataFrame:
     rows: list[tuple[str, str, dict[str, str]]] = []
 
     def ratio(claim: str, slow: str, fast: str) -> None:
-        quantity = f"latency, {model_name(slow)} over {model_name(fast)}"
+        quantity = f"latency, {paper.model_name(slow)} over {paper.model_name(fast)}"
         rows.append((claim, quantity, {name: f"{value:.1f}" for name, value in latency_ratios(slow, fast).items()}))
 
     def gain(claim: str, quantity: str, models: tuple[str, ...], base: str, metric: str) -> None:
@@ -114,21 +106,21 @@ def own_tables() -> pd.DataFrame:
         }
         rows.append((claim, f"{metric.upper()}, {quantity}", {name: f"{value:+.3f}" for name, value in gains.items()}))
 
-    for model in SSM:
+    for model in paper.SSM:
         ratio("State space models recommend faster than SASRec.", "sasrec", model)
     ratio("Hydra4Rec's latency is four to five times lower than Mamba4Rec's.", "mamba4rec", "hydra4rec")
     claim = "Mamba-2 in GPT-2's place makes GPT4Rec perform better."
     ratio(claim, "mamrec", "gpt4rec")
-    for metric in METRICS:
+    for metric in paper.METRICS:
         gain(claim, "MamRec minus GPT4Rec", ("mamrec",), "gpt4rec", metric)
     claim = "On average, state space models rank better than SASRec."
-    for metric in METRICS:
-        gain(claim, "their mean minus SASRec", SSM, "sasrec", metric)
+    for metric in paper.METRICS:
+        gain(claim, "their mean minus SASRec", paper.SSM, "sasrec", metric)
     claim = "Hydra4Rec's metrics are similar to Mamba4Rec's."
     gain(claim, "Hydra4Rec minus Mamba4Rec", ("hydra4rec",), "mamba4rec", "ht@10")
     ranks = {name: f"{place} of {total}" for name, (place, total) in places("llamarec").items()}
     rows.append(("LlamaRec ranks best, at the price of its size.", "place by HT@10", ranks))
-    for kind, models in (("state space models", SSM), ("language models", LANGUAGE)):
+    for kind, models in (("state space models", paper.SSM), ("language models", paper.LANGUAGE)):
         best = {name: f"{max(_value(name, model, 'ht@10') for model in models):.3f}" for name in TABLES}
         rows.append(("State space models can rank better than language models.", f"best HT@10 of {kind}", best))
     return pd.DataFrame([{"claim": claim, "quantity": quantity} | values for claim, quantity, values in rows])

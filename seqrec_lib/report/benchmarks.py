@@ -6,13 +6,13 @@ versions, the day and the clock: a speed without them means nothing. A column ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.report.frames import NotRun, rows_of
+from seqrec_lib.report.frames import NotRun, Rows, rows_of
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.validation import read_json
 
@@ -60,9 +60,6 @@ def measured(name: str, *path: str) -> Any:
     if not found:
         raise NotRun(f"{name}: {' '.join(path)}")
     return found
-
-
-Rows = Iterator[dict[str, Any]]
 
 
 def _cells(row: Record, *same: str, **renamed: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ floor tests nothing. Models from scratch and pretrained ones stand apart, each w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,7 +72,8 @@ def compare(entries: Sequence[Entry], store: RunStore, against: str) -> pd.DataF
             gap, _ = paired_difference(values, other)
         row: dict[str, Any] = {"label": entry.label, "kind": entry.kind}
         row |= interval_columns("mean", found) | {"mean": mean} | interval_columns("gap", gap)
-        row["below"] = below(mean, over) if entry.kind == "ranker" else None
+        above = "; ".join(name for name, floor in over.items() if floor > mean) or "no"
+        row["below"] = above if entry.kind == "ranker" and not np.isnan(mean) else None
         done = entry.runs[entry.column].notna() if entry.column in entry.runs else []
         rows.append(row | {"seeds": entry.runs.loc[done, "seed"].nunique() or np.nan})
     return pd.DataFrame(rows).rename(columns={"mean low": "low", "mean high": "high"})
@@ -81,17 +82,6 @@ def compare(entries: Sequence[Entry], store: RunStore, against: str) -> pd.DataF
 def mean_of(runs: pd.DataFrame, column: str) -> float:
     """The mean of a column; NaN where the runs have none."""
     return float(runs[column].mean()) if column in runs else np.nan
-
-
-def below(mean: float, floors: Mapping[str, float]) -> str | None:
-    """The floors whose mean is larger, by name; "no" where there is none, None where the mean is not known.
-
-    >>> below(0.1342, {"retriever": 0.1994, "popularity": 0.1380, "random": 0.06})
-    'retriever; popularity'
-    """
-    if np.isnan(mean):
-        return None
-    return "; ".join(name for name, floor in floors.items() if floor > mean) or "no"
 
 
 def printed(dataset: str, models: Sequence[str], metric: str) -> pd.DataFrame:

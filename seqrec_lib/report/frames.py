@@ -38,7 +38,10 @@ class NotRun(Exception):
     """There is no complete run for what was asked; the text says which."""
 
 
-def rows_of(rows: Callable[..., Iterable[dict[str, Any]]]) -> Callable[..., pd.DataFrame]:
+Rows = Iterator[dict[str, Any]]
+
+
+def rows_of(rows: Callable[..., Rows]) -> Callable[..., pd.DataFrame]:
     """A function that yields rows of a record becomes one that gives their frame, an empty one without a record."""
 
     @wraps(rows)

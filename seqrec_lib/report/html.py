@@ -6,6 +6,7 @@ Each piece also has a plain-text form, which a terminal shows. No colours are se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 NONE = "–"
@@ -15,13 +16,12 @@ NOT_RUN = "not-run"
 """Class of what stands for a table or figure without runs; a section with nothing else leaves the book's page."""
 
 
+@dataclass(frozen=True, repr=False)
 class Html:
     """Something to display: HTML where there is a browser, text elsewhere."""
 
-    def __init__(self, html: str, text: str) -> None:
-        """Keep both forms as they are."""
-        self.html = html
-        self.text = text
+    html: str
+    text: str
 
     def _repr_html_(self) -> str:
         return self.html

@@ -5,7 +5,6 @@ Within a frame every ratio has one denominator: SASRec by the same program, time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.latency.statistics import false_difference_rate, outlier_shares
 from seqrec_lib.report.benchmarks import Record
 from seqrec_lib.report.footer import hardware_name
-from seqrec_lib.report.frames import interval_columns, means, rows_of, wide
+from seqrec_lib.report.frames import Rows, interval_columns, means, rows_of, wide
 from seqrec_lib.report.paper import model_name, paper_number
 from seqrec_lib.report.timings import PROGRAMS, STAGES, Timings
 from seqrec_lib.results import RunStore
 
-Rows = Iterator[dict[str, Any]]
 BASE = "sasrec"
 LANGUAGE_PATHS = {
     "served": "list of items",

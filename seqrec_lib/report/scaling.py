@@ -5,7 +5,7 @@ Each round timed every cell once, so each round gives a slope and a crossing of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
-from seqrec_lib.report.frames import interval_columns, rows_of
+from seqrec_lib.report.frames import Rows, interval_columns, rows_of
 from seqrec_lib.report.latency import printed_times
 from seqrec_lib.report.paper import BEAUTY, VIDEO_GAMES, model_name, paper_name
 from seqrec_lib.report.timings import Tables
 
-Rows = Iterator[dict[str, Any]]
 USERS = 100_000_000
 DRAWS = 2000  # of the bootstrap of a crossing
 BASE = "sasrec"

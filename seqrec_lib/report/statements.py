@@ -56,26 +56,14 @@ Judge = Callable[[Runs], Evidence]
 
 @dataclass(frozen=True)
 class Statement:
-    """A named judge and the scope that its runs are taken from."""
+    """A named judge, the scope that its runs are taken from, and the two parts of the judge's docstring: what the
+    estimate is ("NDCG@10, Mamba4Rec minus SASRec"), and the rule that the judge goes by."""
 
     name: str
     judge: Judge
     scope: Scope
-
-    @property
-    def measures(self) -> str:
-        """What the estimate is ("NDCG@10, Mamba4Rec minus SASRec"): the first paragraph of the judge's docstring."""
-        return self._docstring[0].removesuffix(".")
-
-    @property
-    def rule(self) -> str:
-        """The rule that the judge goes by: what follows in its docstring."""
-        return self._docstring[1]
-
-    @property
-    def _docstring(self) -> tuple[str, str]:
-        first, _, rest = (getdoc(self.judge) or "").partition("\n\n")
-        return " ".join(first.split()), " ".join(rest.split())
+    measures: str
+    rule: str
 
     def ask(self, runs: Runs) -> Evidence | None:
         """What ``runs`` say; None where one of them was not run."""
@@ -106,9 +94,10 @@ def statement(
     def register(judge: Judge) -> Judge:
         if name in into:
             raise SeqRecError(f"statement {name!r} is registered twice; give one another name")
-        into[name] = Statement(name, judge, Scope(orders, device, seeds))
-        if not into[name].rule:
+        measures, _, rule = (" ".join(part.split()) for part in (getdoc(judge) or "").partition("\n\n"))
+        if not rule:
             raise SeqRecError(f"the docstring of statement {name!r} has no rule; write it below what is measured")
+        into[name] = Statement(name, judge, Scope(orders, device, seeds), measures.removesuffix("."), rule)
         return judge
 
     return register

@@ -14,22 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.report import kit
+from seqrec_lib.report import kit, paper
 from seqrec_lib.report.feasibility import feasible
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
-from seqrec_lib.report.paper import (
-    BEAUTY,
-    LANGUAGE,
-    MOVIELENS,
-    PAPER,
-    STAND_INS,
-    TABLE_4,
-    PaperRow,
-    model_name,
-    paper_name,
-    verdict,
-)
 from seqrec_lib.report.sizes import WIDTH, hydra_body, sasrec, table_4_ids
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import exhibit, value
@@ -55,8 +43,8 @@ def cells(runs: Runs) -> pd.DataFrame:
     possible: whether one list of recommendations can have the row's metrics as printed; None for other cells.
     """
     rows: list[dict[str, Any]] = []
-    for row in PAPER:
-        about = {"table": row.table, "data": paper_name(row.dataset), "model": model_name(row.model)}
+    for row in paper.PAPER:
+        about = {"table": row.table, "data": paper.paper_name(row.dataset), "model": paper.model_name(row.model)}
         latency = [_latency(runs, row)] if row.latency else []
         rows += [about | cell for cell in (*_quality(runs, row), *latency, *_sizes(runs, row))]
     rows += _counts(runs)
@@ -64,7 +52,7 @@ def cells(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _quality(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
+def _quality(runs: Runs, row: paper.PaperRow) -> Iterator[dict[str, Any]]:
     ours, same = _basis(row)
     possible = feasible(row)
     for metric, printed in row.metrics.items():
@@ -73,24 +61,24 @@ def _quality(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
         if np.isnan(found.estimate):
             yield cell | {"verdict": "not run" if possible else "infeasible"}
             continue
-        word: str = verdict(printed, found.estimate, found, comparable=same)
+        word: str = paper.verdict(printed, found.estimate, found, comparable=same)
         word = "infeasible" if word == "other data" and not possible else word
         mine = {"ours": found.estimate, "low": found.low, "high": found.high, "basis": BASES[ours]}
         yield cell | mine | {"verdict": WORDS.get(word, word)}
 
 
-def _basis(row: PaperRow) -> tuple[str, bool]:
+def _basis(row: paper.PaperRow) -> tuple[str, bool]:
     """The data set of ours to hold a row against, and whether it is the data that the row is about."""
-    if row.dataset == MOVIELENS:
+    if row.dataset == paper.MOVIELENS:
         return RECBOLE, True
-    ours = next(ours for ours, theirs in STAND_INS.items() if theirs == row.dataset)
-    return ours, row.model == "hydra4rec" and row.dataset == BEAUTY
+    ours = next(ours for ours, theirs in paper.STAND_INS.items() if theirs == row.dataset)
+    return ours, row.model == "hydra4rec" and row.dataset == paper.BEAUTY
 
 
-def _latency(runs: Runs, row: PaperRow) -> dict[str, Any]:
+def _latency(runs: Runs, row: paper.PaperRow) -> dict[str, Any]:
     cell = {"quantity": "latency", "paper": str(row.latency), "verdict": "not run"}
     try:
-        timings = Timings.newest(runs, "ml-1m" if row.dataset == MOVIELENS else _basis(row)[0])
+        timings = Timings.newest(runs, "ml-1m" if row.dataset == paper.MOVIELENS else _basis(row)[0])
     except NotRun:
         return cell
     if (row.model, "served") not in timings.rows:
@@ -100,13 +88,13 @@ def _latency(runs: Runs, row: PaperRow) -> dict[str, Any]:
     return cell | seconds | {"basis": ONE_CORE, "verdict": "other hardware"}
 
 
-def _sizes(runs: Runs, row: PaperRow) -> Iterator[dict[str, Any]]:
+def _sizes(runs: Runs, row: paper.PaperRow) -> Iterator[dict[str, Any]]:
     """Parameters in all and, where the paper prints them, without the item embedding."""
     body = _body(runs, row.model)
     total = None if body is None else body + WIDTH * table_4_ids(row.dataset)
     for quantity, printed, count in (("parameters", row.parameters, total), ("without embedding", row.body, body)):
         if printed is not None:
-            word = verdict(printed, None if count is None else float(count))
+            word = paper.verdict(printed, None if count is None else float(count))
             mine = {} if count is None else {"ours": float(count), "basis": COUNTED}
             yield {"quantity": quantity, "paper": str(printed), "verdict": WORDS.get(word, word)} | mine
 
@@ -115,7 +103,7 @@ def _body(runs: Runs, model: str) -> int | None:
     """Parameters without the item embedding; None for what was not run and for language models, which ours stand in
     for."""
     counted = {"sasrec": sasrec(0, 50), "hydra4rec": hydra_body()}
-    if model in counted or model in LANGUAGE:
+    if model in counted or model in paper.LANGUAGE:
         return counted.get(model)
     try:
         return int(runs.seeds("ml-1m", model)[0].cost["parameters_without_embeddings"])
@@ -129,12 +117,12 @@ def _counts(runs: Runs) -> Iterator[dict[str, Any]]:
         counts = runs.seeds(RECBOLE, "popularity")[0].dataset
     except NotRun:
         counts = {}
-    for row in TABLE_4:
+    for row in paper.TABLE_4:
         for quantity, attribute in (("users", "n_users"), ("items", "n_items"), ("reviews", "n_interactions")):
             printed = getattr(row, quantity)
             cell = {"table": 4, "data": row.name, "model": NONE, "quantity": quantity, "paper": f"{printed:,}"}
             cell["verdict"] = "not run"
-            if row.dataset == MOVIELENS and counts:
+            if row.dataset == paper.MOVIELENS and counts:
                 ours = float(counts[attribute])
                 padding = 0 if quantity == "reviews" else 1  # RecBole counts the padding id among users and items
                 gap = ours + padding - printed

@@ -25,11 +25,7 @@ WIDTH = 64  # of the study's item vectors
 POSITIONS = 1600  # of a training step, in the study's recipes
 ADAM = 3  # float32 numbers for each weight: itself and two moments
 
-INDEXES = {
-    "exact": 4 * WIDTH,
-    "HNSW, 32 neighbours": 4 * WIDTH + 4 * 2 * 32,
-    "inverted lists, 16-byte codes": 16 + 8,
-}
+INDEXES = {"exact": 4 * WIDTH, "HNSW, 32 neighbours": 4 * WIDTH + 4 * 2 * 32, "inverted lists, 16-byte codes": 16 + 8}
 """Bytes for each vector, by Faiss's guidelines: vectors as they are; with a graph of neighbours in 4-byte numbers; or
 as product-quantised codes with an 8-byte id."""
 

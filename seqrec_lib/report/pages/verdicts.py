@@ -22,15 +22,7 @@ from seqrec_lib.report.html import Html
 from seqrec_lib.report.optimizers import beta_fits, sides_met
 from seqrec_lib.report.pages.findings import ADAM, SEEDS, SGD, USGM, gaps, mean_of, trained
 from seqrec_lib.report.paper import SSM, dataset_name, model_name
-from seqrec_lib.report.statements import (
-    Evidence,
-    difference,
-    greatest,
-    least,
-    over_runs,
-    over_users,
-    statement,
-)
+from seqrec_lib.report.statements import Evidence, difference, greatest, least, over_runs, over_users, statement
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import exhibit
 from seqrec_lib.results import RunRecord
