@@ -173,9 +173,9 @@ def beta(record: RunRecord | None, store: RunStore) -> tuple[pd.DataFrame, pd.Da
 def batch(runs: pd.DataFrame, store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(traces, ends) of the arms with a rule for the batch.
 
-    traces, of each arm's first run: label, what ("Batches in a step" or "The two sides"), line, epoch, value. ends, one
-    row for each arm: in how many epochs both sides had met by the last step on record (the paper's c1 >= c2 / sqrt(B) >
-    0, or share times the signal >= noise / B), of how many, the batches in the last step, runs.
+    traces, of each arm's first run: panel (batches in a step, or the two sides), line, epoch, value. ends, one row for
+    each arm: in how many epochs both sides had met by the last step on record (the paper's c1 >= c2 / sqrt(B) > 0, or
+    share times the signal >= noise / B), of how many, the batches in the last step, runs.
     """
     traces, ends = [], []
     for arm, own in runs[(runs["arm"] != "") & (runs["status"] == COMPLETE)].groupby("arm", sort=False):

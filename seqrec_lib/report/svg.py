@@ -244,13 +244,7 @@ def lanes(frame: pd.DataFrame, width: int, *, lane: str, name: str, tie: str, la
     return draw.canvas(width, y, parts)
 
 
-KINDS: dict[str, Callable[..., str]] = {
-    "dots": dots,
-    "lines": lines,
-    "scatter": scatter,
-    "lanes": lanes,
-    "panels": panels,
-}
+KINDS: dict[str, Callable[..., str]] = {kind.__name__: kind for kind in (dots, lines, scatter, lanes, panels)}
 
 
 def _wrapped(text: str, letters: int) -> list[str]:
