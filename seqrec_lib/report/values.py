@@ -99,7 +99,7 @@ class Names:
         if parts[0] == "site" and len(parts) == 2 and parts[1] in self.site:
             return self.site[parts[1]]
         if parts[0] == "paper" and len(parts) == 4:
-            return str(_present(paper_number(*parts[1:]), name))
+            return _printed(*parts[1:])
         if parts[0] == "datasets" and len(parts) == 3:
             return _present(self.runs.newest("datasets", parts[1]).metrics.get(parts[2]), name)
         if len(parts) in {3, 4} and parts[2].removeprefix("masked_") in METRICS:
@@ -118,6 +118,13 @@ class Names:
             case "low" | "high":
                 return float(getattr(bootstrap_interval(self.runs.users(dataset, model, metric)), part))
         raise SeqRecError(f"no part {part!r} of a metric; use sd, seeds, low or high")
+
+
+def _printed(dataset: str, model: str, column: str) -> str:
+    printed = paper_number(dataset, model, column)
+    if printed is None:
+        raise SeqRecError(f"the paper prints no {column} of {model} on {dataset}")
+    return str(printed)
 
 
 def _present(number: Any, name: str) -> Value:
