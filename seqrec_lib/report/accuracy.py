@@ -85,9 +85,11 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
             found = (None if np.isnan(ours) else ours, Interval(ours, low, high))
             word = verdict(number, *found, comparable=same, same_order=in_its_order(dataset))
             catalogue = "2014" if older else "2023" if implied_ids(printed) and "2023" in printed.dataset else None
-            about = {"model": model_name(printed.model), "metric": metric_name(metric), "paper": str(number)}
-            about |= {"difference": ours - number.value if same else np.nan, "catalogue": catalogue, "verdict": word}
-            rows.append(about | {"ours": ours, "low": low, "high": high})
+            rows.append(
+                {"model": model_name(printed.model), "metric": metric_name(metric), "catalogue": catalogue}
+                | {"ours": ours, "low": low, "high": high, "paper": str(number), "verdict": word}
+                | {"difference": ours - number.value if same else np.nan}
+            )
     return pd.DataFrame(rows)
 
 

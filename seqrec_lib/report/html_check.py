@@ -14,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 
 _RESOURCES = {
     "audio": "src", "embed": "src", "iframe": "src", "img": "src", "link": "href", "object": "data", "script": "src",
@@ -49,7 +50,7 @@ def _line(tag: Tag | None) -> str:
 
 def _is_plain_link(tag: Tag) -> bool:
     """Links in the head that load nothing: author, next page, canonical address."""
-    return tag.name == "link" and not _LOADED & set(" ".join(tag.get_attribute_list("rel", [])).lower().split())
+    return tag.name == "link" and not _LOADED & set(" ".join(tag.get_attribute_list("rel")).lower().split())
 
 
 def _is_external(address: str) -> bool:

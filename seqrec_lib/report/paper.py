@@ -238,7 +238,9 @@ def paper_row(dataset: str, model: str) -> PaperRow | None:
 def paper_number(dataset: str, model: str, name: str) -> Printed | None:
     """A metric ("ndcg@10") or the "latency" of a `paper_row`; None where the paper prints none."""
     row = paper_row(dataset, model)
-    return row and (row.latency if name == "latency" else row.metrics.get(name))
+    if row is None:
+        return None
+    return row.latency if name == "latency" else row.metrics.get(name)
 
 
 def verdict(

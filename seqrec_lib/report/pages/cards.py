@@ -136,8 +136,12 @@ def _table(runs: Runs) -> Callable[..., Html]:
     return partial(kit.table, budget(runs), [*columns, kit.Column("device", "Device")])
 
 
+def _total(key: str, runs: Runs) -> float:
+    return budget(runs)[key].sum().item()
+
+
 for _key in ("runs", "failed", "hours"):
-    value(f"budget/{_key}")(lambda runs, key=_key: budget(runs)[key].sum().item())
+    value(f"budget/{_key}")(partial(_total, _key))
 
 
 @value("budget/gpu-minutes")
