@@ -60,13 +60,8 @@ def sasrec_lengths() -> pd.DataFrame:
     assert row is not None
     low, high = row.parameters.range()
     counts = {length: sizes.sasrec(sizes.table_4_ids(paper.MOVIELENS), length) for length in (50, 100, 200)}
-    return pd.DataFrame(
-        [
-            {"length": n, "parameters": count, "printed": str(row.parameters)}
-            | {"fits": "yes" if low <= count <= high else "no"}
-            for n, count in counts.items()
-        ]
-    )
+    table = pd.DataFrame({"length": counts.keys(), "parameters": counts.values(), "printed": str(row.parameters)})
+    return table.assign(fits=table["parameters"].between(low, high).map({True: "yes", False: "no"}))
 
 
 # What the tables say to the claims

@@ -152,14 +152,11 @@ def interval_columns(column: str, found: Interval | None, scale: float = 1.0) ->
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """`means` with one row for each model: for each metric its mean under its own name, and "ndcg@10 low", "ndcg@10
     high", "ndcg@10 sd"; seeds are those of the first metric."""
-    rows = []
-    for _, mine in table.groupby(["dataset", "label"], sort=False):
-        row = mine.iloc[0][["dataset", "label", "model", "seeds", "planned", "failed"]].to_dict()
-        for one in mine.to_dict("records"):
-            metric = one["metric"]
-            row |= {metric: one["mean"], **{f"{metric} {part}": one[part] for part in ("low", "high", "sd")}}
-        rows.append(row)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "label", *MEANS[2:3], *MEANS[-3:]])
+    key = ["dataset", "label"]
+    about = table.drop_duplicates(key)[[*key, "model", "seeds", "planned", "failed"]]
+    numbers = table.pivot(index=key, columns="metric", values=["mean", "low", "high", "sd"])
+    numbers.columns = [metric if part == "mean" else f"{metric} {part}" for part, metric in numbers.columns]
+    return about.join(numbers, on=key).reset_index(drop=True)
 
 
 def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None:

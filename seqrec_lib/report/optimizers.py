@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from seqrec_lib.evaluate.statistics import Interval, seed_interval
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING, Cell
 from seqrec_lib.report import frames
-from seqrec_lib.report.frames import COMPLETE, FAILED, interval_columns
+from seqrec_lib.report.frames import COMPLETE, FAILED, NO_RUN
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore
 
@@ -75,19 +74,16 @@ def grid_title(name: str) -> str:
 
 def pairs(runs: pd.DataFrame, of: Sequence[tuple[str, str]], columns: Sequence[str]) -> pd.DataFrame:
     """Arm minus arm, seed by seed: as `frames.over_seeds`, a row for each pair of ids whose arms are on the page."""
-    rows = []
+    parts = []
     for a, b in of:
         first, second = (
             runs[runs["arm"] == arm].drop_duplicates("seed", keep="last").set_index("seed") for arm in (a, b)
         )
-        if first.empty or second.empty:
-            continue
-        row: dict[str, Any] = {"pair": f"{ARMS[a].label} minus {ARMS[b].label}", "seeds": 0}
-        for column in columns:
-            gaps = (first[column] - second[column]).dropna() if column in runs else pd.Series(dtype=float)
-            row |= {"seeds": len(gaps)} | interval_columns(column, Interval(*seed_interval(gaps.to_numpy(dtype=float))))
-        rows.append(row)
-    return pd.DataFrame(rows)
+        if len(first) and len(second):
+            gaps = first.reindex(columns=columns).astype(float) - second.reindex(columns=columns).astype(float)
+            status = gaps[columns[-1]].map(lambda gap: NO_RUN if np.isnan(gap) else COMPLETE)
+            parts.append(gaps.assign(pair=f"{ARMS[a].label} minus {ARMS[b].label}", status=status))
+    return frames.over_seeds(pd.concat(parts) if parts else pd.DataFrame(), columns, by="pair")
 
 
 def curves(runs: pd.DataFrame, store: RunStore) -> pd.DataFrame:
