@@ -65,19 +65,18 @@ def changes(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.
         entries += [floors.Entry(str(label), mine, metric, "ranker") for label, mine in arms.items()]
         entries += [floors.Entry(f"Candidates: {n}", own, prefix + metric, "floor") for prefix, n in FLOORS.items()]
         table = floors.compare(entries, store, against=BEFORE).set_index("label")
-        after, before = ([frames.users(mine, p + metric, store) for mine in arms.values()] for p in ("", "before_"))
-        # an arm has its own seeds before it
-        gaps = frames.differences(list(zip(after, before, strict=True))).set_axis(list(arms))
-        table[["gap", "gap low", "gap high", "p"]] = gaps
-        more = dict(zip(arms, after, strict=True)).get(LABELS["sft"])
-        others = [None if label == LABELS["sft"] else own for label, own in zip(arms, after, strict=True)]
-        beside = frames.differences([(own, more) for own in others]).set_axis(list(arms))
-        table[["beside", "beside low", "beside high"]] = beside[["difference", "low", "high"]]
-        ran = {label: mine for label, mine in arms.items() if gaps["difference"].notna()[label]}
-        table["up"] = pd.Series(
-            {n: (own[metric] > own[f"before_{metric}"]).sum() for n, own in ran.items()}, dtype=float
+        after, before = (
+            {n: frames.users(mine, p + metric, store) for n, mine in arms.items()} for p in ("", "before_")
         )
-        table["blend"] = pd.Series({n: own[f"blend_{metric}"].mean() for n, own in ran.items()}, dtype=float)
+        gaps = frames.differences([(after[name], before[name]) for name in arms]).set_axis(list(arms))
+        table[["gap", "gap low", "gap high", "p"]] = gaps  # an arm has its own seeds before it
+        more = after.pop(LABELS["sft"], None)
+        beside = frames.differences([(after.get(name), more) for name in arms]).set_axis(list(arms))
+        table[["beside", "beside low", "beside high"]] = beside[["difference", "low", "high"]]
+        ran = {name: arms[name] for name in gaps.index[gaps["difference"].notna()]}
+        ups = {name: float((mine[metric] > mine[f"before_{metric}"]).sum()) for name, mine in ran.items()}
+        table["up"] = pd.Series(ups, dtype=float)
+        table["blend"] = pd.Series({name: mine[f"blend_{metric}"].mean() for name, mine in ran.items()}, dtype=float)
         table["setting"] = pd.Series({label: mine["setting"].iloc[0] for label, mine in arms.items()})
         parts.append(table.reset_index().assign(made=made, origin=origin))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
