@@ -69,6 +69,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
     "repeats": tiny("sasrec+repeats", "mamba4rec+repeats"),
     "repeats-heads": tiny("2mamba4rec+repeats", "hydra4rec+repeats", d_model=32),
     "public-recipe": tiny("sasrec", "mamba4rec", samples_per_step=256, epochs=1, average=0.0) | {"recipe": "public"},
+    "sampled-softmax": tiny("sasrec", "sasrec+repeats", negatives=50),
     "residual-and-repeats": tiny("2mamba4rec+residual+repeats", d_model=32),
 }
 

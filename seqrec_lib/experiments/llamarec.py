@@ -27,7 +27,7 @@ from seqrec_lib.language import quantized
 from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.hub_format import quiet, save
 from seqrec_lib.language.pretrained import Size
-from seqrec_lib.language.ranker_recipes import RETRIEVER, Setting, Teaching, resolve
+from seqrec_lib.language.ranker_recipes import BY_TITLES, RETRIEVER, Setting, Teaching, resolve
 from seqrec_lib.language.sources import check_content, content_hash, described, prepare
 from seqrec_lib.language.title_tokens import SOURCE
 from seqrec_lib.models import COUNTED
@@ -138,7 +138,6 @@ def run(config: Config, context: Context) -> Outcome:
     from seqrec_lib.data import load
     from seqrec_lib.language.candidates import check_histories
     from seqrec_lib.language.ranker_training import Meter, teach
-    from seqrec_lib.language.ranking import LetterRanker
 
     prepare(quantized.base(config.source), context.report)
     sequences = load(config.dataset)
@@ -148,9 +147,7 @@ def run(config: Config, context: Context) -> Outcome:
     ranker = make_ranker(config, language, sequences, context.device)
     ranker.folder, ranker.report, ranker.report_share = context.workdir, context.report, context.report_share
     meter = Meter()
-    history: list[dict[str, Any]] = []
-    if isinstance(ranker, LetterRanker):
-        history = teach(ranker, sequences, retriever, config.teaching, config.seed, meter)
+    history = teach(ranker, sequences, retriever, config.teaching, config.seed, meter)
     _keep(ranker, language, context.workdir / "keep" / KEPT, tuned=config.teaching.prompts != 0)
     ranker.stage = "tuned"
     result, _, cost = assess(ranker, sequences, retriever, config)
@@ -200,20 +197,18 @@ def make_ranker(config: Config, language: LanguageModel, sequences: Sequences, d
     import numpy as np
     import torch
 
-    from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, PAPER_RANKING, item_titles
+    from seqrec_lib.language.corpus import GPT4REC, LLAMAREC, NEXT_TITLE, PAPER_RANKING, item_titles
     from seqrec_lib.language.ranking import LetterRanker, TitleRanker
     from seqrec_lib.language.title_tokens import TITLES, names
 
     setting = config.setting
-    prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC, GPT4REC)}[setting.prompt]
+    prompt = {own.name: own for own in (TITLES, PAPER_RANKING, LLAMAREC, GPT4REC, NEXT_TITLE)}[setting.prompt]
     titles = names(sequences.n_items) if prompt is TITLES else item_titles(sequences)
     if setting.titles == "shuffled":
         order = np.random.default_rng(SHUFFLED).permutation(len(titles) - 1) + 1
         titles = ("", *(titles[item] for item in order))
-    by_titles = prompt is GPT4REC
-    ranker = (
-        TitleRanker(language, prompt, titles, setting) if by_titles else LetterRanker(language, prompt, titles, setting)
-    )
+    kind = TitleRanker if prompt.name in BY_TITLES else LetterRanker
+    ranker: CandidateRanker = kind(language, prompt, titles, setting)
     if setting.lora_rank:
         adapted = quantized.with_adapter if quantized.is_quantized(config.source) else with_adapter
         how: dict[str, Any] = {"alpha": setting.lora_alpha, "dropout": setting.lora_dropout}

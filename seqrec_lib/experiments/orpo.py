@@ -18,7 +18,7 @@ from seqrec_lib.experiments import llamarec
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import weights_of_parent
 from seqrec_lib.language.quantized import base
-from seqrec_lib.language.ranker_recipes import Schedule
+from seqrec_lib.language.ranker_recipes import BY_TITLES, Schedule
 from seqrec_lib.language.sources import prepare
 from seqrec_lib.validation import (
     Checked,
@@ -130,8 +130,11 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """
     refuse_unknown(parameters["arms"], ARMS, "arm")
     bases = llamarec.plan({**parameters, "retrievers": [parameters["retriever"]], "negatives": []})
-    if any(base.teaching.prompts == 0 for base in bases):
-        raise SeqRecError("prompts is 0; what is tuned on preferences has been tuned on letters first: set prompts")
+    if any(base.teaching.prompts == 0 or base.setting.prompt in BY_TITLES for base in bases):
+        raise SeqRecError(
+            f"prompts is {bases[0].teaching.prompts}, prompt {bases[0].setting.prompt}; what is tuned on preferences "
+            f"has been tuned on letters first: set prompts, and another prompt than {' or '.join(BY_TITLES)}"
+        )
     configs = []
     for name in parameters["arms"]:
         arm = ARMS[name]

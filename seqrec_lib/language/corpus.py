@@ -73,6 +73,11 @@ GPT4REC = Prompt(
 )
 """The prompt of GPT4Rec (Li et al. 2023), which MamRec shares."""
 
+NEXT_TITLE = Prompt(
+    "next-title", "Previously, the customer has bought: {history}", item="{title}.", answer=" {answer}."
+)
+"""Titles in a row. What comes next stands where any title of the history stands, so that each of them is a lesson."""
+
 PAPER_RANKING = Prompt(
     "paper-ranking",
     "Instruction: Given the user's history in chronological order, recommend an item from the candidate pool with its "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -105,14 +105,27 @@ def is_plain_output(config: Any) -> bool:
     return not any(getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
 
 
+def _read(model: Any, columns: Tensor | None, **inputs: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """What a model gives for each position, and how it becomes logits (of ``columns``), for as many as are wanted."""
+    body = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not is_plain_output(body.config):
+        return body(**inputs).logits, lambda part: part if columns is None else part[..., columns]
+    output = body.get_output_embeddings()
+    return body.base_model(**inputs).last_hidden_state, output if columns is None else _Rows(output, columns)
+
+
 @torch.no_grad()
 def continuation_log_probabilities(
-    model: Any, head: Sequence[int], tails: Sequence[Sequence[int]], block: int = 64
+    model: Any, head: Sequence[int], tails: Sequence[Sequence[int]], block: int = 64, columns: Tensor | None = None
 ) -> Tensor:
     """(K,) float32: the sum of the log-probabilities of each tail's tokens behind the head, (the tokens of) a text.
 
     The head is read once where the model keeps keys and values. Logits are computed for ``block`` positions at a time,
     unless the model does more to them than its output layer (`is_plain_output`).
+
+    Args:
+        columns: the token ids among which the probabilities sum to one, with all of the tails'; by default all there
+            are.
     """
     prefix = SharedPrefix.of(model, [head, head])
     known = 0 if prefix is None else prefix.tokens
@@ -120,20 +133,41 @@ def continuation_log_probabilities(
     ids = texts.ids.to(model.device)
     mask = (torch.arange(ids.shape[1]) < texts.lengths[:, None]).to(model.device)
     given = {"use_cache": False} if prefix is None else {"past_key_values": prefix.of_batch(len(tails))}
-    body = model.get_base_model() if hasattr(model, "get_base_model") else model
-    plain = is_plain_output(body.config)
-    read = (body.base_model if plain else body)(input_ids=ids[:, known:], attention_mask=mask.long(), **given)
-    hidden = read.last_hidden_state if plain else read.logits
+    hidden, output = _read(model, columns, input_ids=ids[:, known:], attention_mask=mask.long(), **given)
     asked = mask[:, known + 1 :].clone()
     asked[:, : len(head) - known - 1] = False
     rows, targets = hidden[:, :-1][asked], ids[:, known + 1 :][asked]
-    output = body.get_output_embeddings() if plain else torch.nn.Identity()
+    if columns is not None:
+        targets = torch.searchsorted(columns, targets)
     each = [
         -F.cross_entropy(output(part).float(), wanted, reduction="none")
         for part, wanted in zip(rows.split(block), targets.split(block), strict=True)
     ]
     owner = asked.nonzero()[:, 0]
     return torch.zeros(len(tails), device=model.device).index_add_(0, owner, torch.cat(each))
+
+
+def row_losses(model: Any, ids: Tensor, lengths: Tensor, columns: Tensor) -> Tensor:
+    """How well each text is told from its own beginnings: (B, 3) float32, means over its tokens among ``columns``.
+
+    They are the cross-entropy among ``columns``; how often the token is the likeliest; and how far its logit is above
+    the best other one.
+
+    Args:
+        ids: (B, L), right-padded. lengths: (B,). columns: (T,) token ids in rising order; other tokens are read only.
+    """
+    mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    hidden, output = _read(model, columns, input_ids=ids, attention_mask=mask.long(), use_cache=False)
+    targets = ids[:, 1:].contiguous()
+    place = torch.searchsorted(columns, targets).clamp(max=len(columns) - 1)
+    asked = mask[:, 1:] & (columns[place] == targets)
+    logits, wanted = output(hidden[:, :-1][asked]).float(), place[asked]
+    loss = F.cross_entropy(logits, wanted, reduction="none")
+    own = logits.detach().gather(1, wanted[:, None])[:, 0]
+    margin = own - logits.detach().scatter(1, wanted[:, None], -torch.inf).amax(1)
+    values = torch.stack([loss, (margin > 0).float(), margin], 1)
+    sums = values.new_zeros(len(ids), 3).index_add(0, asked.nonzero()[:, 0], values)
+    return sums / asked.sum(1, keepdim=True).clamp(min=1)
 
 
 def answer_loss_in_blocks(model: Any, ids: Tensor, mask: Tensor, labels: Tensor, block: int) -> Tensor:
@@ -144,11 +178,9 @@ def answer_loss_in_blocks(model: Any, ids: Tensor, mask: Tensor, labels: Tensor,
     Args:
         ids, mask, labels: (B, L), labels `corpus.IGNORED` where nothing is asked.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = inner.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    hidden, output = _read(model, None, input_ids=ids, attention_mask=mask, use_cache=False)
     asked = labels[:, 1:] != IGNORED
-    rows, targets = hidden[asked], labels[:, 1:][asked]
-    output = inner.get_output_embeddings()
+    rows, targets = hidden[:, :-1][asked], labels[:, 1:][asked]
 
     def loss(part: Tensor, wanted: Tensor) -> Tensor:
         return F.cross_entropy(output(part).float(), wanted, reduction="sum")

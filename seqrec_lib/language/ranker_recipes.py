@@ -14,7 +14,7 @@ from pydantic import Field
 
 from seqrec_lib.data.registry import base_name
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language.corpus import GPT4REC
+from seqrec_lib.language.corpus import GPT4REC, NEXT_TITLE
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.quantized import base
 from seqrec_lib.language.sources import kind
@@ -30,7 +30,8 @@ class Setting(Checked):
     """What a ranker reads, and what is asked of it.
 
     Attributes:
-        prompt: titles | paper-ranking | llamarec, which rank by letters; gpt4rec: by the likelihood of titles.
+        prompt: titles | paper-ranking | llamarec, which rank by letters; gpt4rec | next-title, which rank by the
+            likelihood of titles.
         candidates: of each prompt. history: titles of history, at most. prompt_tokens: of a prompt, at most.
         negatives, order: of the pools that it is taught on (`candidates.training_pools`).
         vectors: whether title tokens begin with the retriever's item embeddings.
@@ -41,7 +42,7 @@ class Setting(Checked):
         lora_alpha, lora_dropout, lora_targets, lora_layers: see `adapters.with_adapter`.
     """
 
-    prompt: Literal["titles", "paper-ranking", "llamarec", "gpt4rec"] = "titles"
+    prompt: Literal["titles", "paper-ranking", "llamarec", "gpt4rec", "next-title"] = "titles"
     candidates: Annotated[int, Field(ge=2, le=26)] = 20  # a letter each
     history: Count = 20
     prompt_tokens: Count = 128
@@ -60,15 +61,17 @@ class Setting(Checked):
 
 @dataclass(frozen=True)
 class Teaching(Checked):
-    """Fine-tuning on letters (`ranker_training.Tuning` has the other fields' meaning).
+    """Fine-tuning on letters, or on titles (`ranker_training.Tuning` has the other fields' meaning).
 
     Attributes:
+        objective: sft | letters of `objectives`; titles: each token of the titles in a row.
         lessons: prompts that come first, whose history ends in the answer: what a letter is, without what people like.
         per_user: prefixes of each user, at most.
-        prompts: of all users, at most, drawn from those; None: all. 0 is no tuning: the model ranks as it is.
+        prompts: of all users, at most, drawn from those; None: all. 0 is no tuning: the model ranks as it is. Rows of
+            titles are stretches of the training histories that do not overlap, however many of a user.
     """
 
-    objective: Literal["sft", "letters"] = "sft"
+    objective: Literal["sft", "letters", "titles"] = "sft"
     lessons: CountOrNone = 3200
     per_user: Count = 100
     learning_rate: Positive = 3e-3
@@ -130,7 +133,21 @@ taken over the letters alone: it is the listwise preference loss (`objectives`).
 """
 
 LIKELIHOOD: dict[str, Any] = {"prompts": 0, "orders": 0, "lora_rank": 0}
-"""Of a ranker by titles, which is not tuned."""
+"""Of a ranker by titles behind GPT4Rec's prompt, which is not tuned."""
+
+NEXT_TITLES: dict[str, Any] = {
+    "objective": "titles",
+    "history": 20,
+    "prompt_tokens": 256,
+    "prompts": 3000,
+    "batch": 6,
+    "warmup_steps": 25,
+    "orders": 0,
+}
+"""Of a ranker that is tuned on titles in a row: some twenty lessons a text, where a prompt with letters is one."""
+
+BY_TITLES = {GPT4REC.name: LIKELIHOOD, NEXT_TITLE.name: NEXT_TITLES}
+"""The prompts that list no candidates."""
 
 
 def resolve(
@@ -144,12 +161,19 @@ def resolve(
     given = SCRATCH | DATASETS.get(base_name(dataset), {})
     if source != SOURCE:
         given = SMALL if kind(base(source)) == "gguf" else PRETRAINED
-        given = given | (LIKELIHOOD if (overrides or {}).get("prompt") == GPT4REC.name else {})
+        given = given | BY_TITLES.get(str((overrides or {}).get("prompt")), {})
         setting, teaching = assembled((Setting, Teaching), given, overrides or {}, "a pretrained ranker")
-        if setting.prompt == GPT4REC.name and (teaching.prompts or setting.orders):
+        if setting.prompt in BY_TITLES and setting.orders:
+            raise SeqRecError(f"orders is {setting.orders}; a ranker by titles does not see the candidates' order: 0")
+        if setting.prompt == GPT4REC.name and teaching.prompts:
             raise SeqRecError(
-                f"prompts is {teaching.prompts} and orders {setting.orders}; a ranker by titles is not tuned, and the "
-                "order of candidates is nothing to it: both are 0"
+                f"prompts is {teaching.prompts}; a ranker by titles is tuned with prompt {NEXT_TITLE.name}, and with "
+                f"{GPT4REC.name} not: 0"
+            )
+        if (setting.prompt == NEXT_TITLE.name) != (teaching.objective == "titles"):
+            raise SeqRecError(
+                f"objective {teaching.objective!r} with prompt {setting.prompt!r}; titles goes with {NEXT_TITLE.name}, "
+                "and nothing else does"
             )
         return None, setting, teaching
     size, setting, teaching = assembled((Size, Setting, Teaching), given, overrides or {}, "a ranker")

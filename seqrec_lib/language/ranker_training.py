@@ -1,15 +1,17 @@
-"""Tuning a letter ranker: sampled prompts, one forward pass each, any objective of :mod:`objectives`.
+"""Tuning a ranker: sampled prompts with letters and any objective of :mod:`objectives`, or titles in a row.
 
 One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. Chosen
-and rejected letters share one pass, which computes only the letters' logits where the objective asks for no others. A
-step's prompts go through the model in micro-batches of similar length, as many tokens at once as the bound on memory
-allows (`memory`); their gradients add up to that of the whole step.
+and rejected letters share one forward pass, which computes only the letters' logits where the objective asks for no
+others. In a row of titles every token is a lesson. A step's prompts go through the model in micro-batches of similar
+length, as many tokens at once as the bound on memory allows (`memory`); their gradients add up to that of the whole
+step.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec_lib.data.sequences import Histories, bucketed_batches
+from seqrec_lib.data.sequences import Histories, bucketed_batches, cut_windows
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language.candidates import sample_prefixes, training_pools
 from seqrec_lib.language.corpus import pad
-from seqrec_lib.language.logits import next_token_logits
+from seqrec_lib.language.logits import next_token_logits, row_losses
 from seqrec_lib.language.memory import StepPlan, plan_steps, set_checkpointing
 from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, Knobs, answer_loss
 from seqrec_lib.language.ranker_recipes import Schedule, Teaching
-from seqrec_lib.language.ranking import LetterRanker
+from seqrec_lib.language.ranking import CandidateRanker, LetterRanker, TitleRanker
 from seqrec_lib.train.checkpoint import Checkpoint, Stateful, Tensors
 from seqrec_lib.train.loop import matmul_rate
 
@@ -100,7 +102,8 @@ class Meter:
 
 @dataclass(frozen=True)
 class Examples:
-    """n prompts (token ids) with the index of the chosen letter and of one rejected letter, (n,) int64 each."""
+    """Lessons in letters: n prompts (token ids) with the index of the chosen letter and of one rejected letter, (n,)
+    int64 each."""
 
     prompts: list[list[int]]
     chosen: np.ndarray
@@ -111,6 +114,50 @@ class Examples:
             raise SeqRecError(f"{len(self.prompts)} prompts, {len(self.chosen)} chosen, {len(self.rejected)} rejected")
         if (self.chosen == self.rejected).any():
             raise SeqRecError("a pair's chosen and rejected letter are the same; pairs need two candidates")
+
+    def losses(self, ranker: LetterRanker, config: Tuning) -> Callable[[np.ndarray], Tensor]:
+        """From indices (b,) to `MEANS` (b, 3). The margin is that between the two letters' logits.
+
+        A reference, where the objective needs one, is the model as it is when this is called.
+        """
+        device, reference = ranker.model.device, None
+        if config.objective in NEEDS_REFERENCE:
+            reference = torch.from_numpy(ranker.scores(self.prompts)).to(device)
+        chosen, rejected = (torch.from_numpy(x.astype(np.int64)).to(device) for x in (self.chosen, self.rejected))
+        columns = ranker.letter_tokens if config.objective in LETTERS_ALONE else None
+        letters = ranker.letter_tokens if columns is None else torch.arange(ranker.candidates, device=device)
+
+        def losses(rows: np.ndarray) -> Tensor:
+            batch = pad([self.prompts[i] for i in rows], ranker.tokenizer.pad_token_id)
+            index = torch.from_numpy(rows).to(device)
+            logits = next_token_logits(ranker.model, batch.ids.to(device), batch.lengths.to(device), columns)
+            won, lost = chosen[index], rejected[index]
+            before = None if reference is None else reference[index]
+            pool = logits.detach()[:, letters]
+            gap = (pool.gather(1, won[:, None]) - pool.gather(1, lost[:, None]))[:, 0]
+            each = answer_loss(config.objective, logits, letters, won, lost, config.knobs, before)
+            return torch.stack([each, (gap > 0).to(each.dtype), gap.to(each.dtype)], 1)
+
+        return losses
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Lessons in titles: n texts (token ids), in which every token of a title is to be told from what stands before."""
+
+    prompts: list[list[int]]
+
+    def losses(self, ranker: TitleRanker, config: Tuning) -> Callable[[np.ndarray], Tensor]:
+        """From indices (b,) to `MEANS` (b, 3), as `logits.row_losses` has them."""
+        if ranker.vocabulary is None:
+            raise SeqRecError("a ranker is tuned on titles in a row; use the prompt next-title")
+        device, vocabulary = ranker.model.device, ranker.vocabulary.to(ranker.model.device)
+
+        def losses(rows: np.ndarray) -> Tensor:
+            batch = pad([self.prompts[i] for i in rows], ranker.tokenizer.pad_token_id)
+            return row_losses(ranker.model, batch.ids.to(device), batch.lengths.to(device), vocabulary)
+
+        return losses
 
 
 def rate(config: Tuning, step: int, steps: int) -> float:
@@ -132,8 +179,8 @@ def rate(config: Tuning, step: int, steps: int) -> float:
 
 
 def tune(
-    ranker: LetterRanker,
-    examples: Examples,
+    ranker: Any,
+    examples: Examples | Rows,
     config: Tuning,
     *,
     name: str = "tuning",
@@ -142,10 +189,9 @@ def tune(
 ) -> list[dict[str, Any]]:
     """Tune the ranker's trainable parameters in place; returns one entry per epoch: loss, accuracy, margin.
 
-    ``accuracy``: how often the chosen letter is above the rejected one; ``margin``: the mean of that difference in
-    logits. A reference, where the objective needs one, is the model as it is when this is called. Where the ranker has
-    a folder, tuning goes on from the checkpoint ``name`` there exactly (on the CPU), and one that was finished is only
-    read.
+    ``accuracy``: how often the chosen letter (or a title's token) is above the rejected one (or all others);
+    ``margin``: the mean of that difference in logits. Where the ranker has a folder, tuning goes on from the checkpoint
+    ``name`` there exactly (on the CPU), and one that was finished is only read.
 
     Args:
         data: split hash of what the examples were made from. meter: is told what it took.
@@ -154,31 +200,13 @@ def tune(
         SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
     model, n = ranker.model, len(examples.prompts)
-    device = model.device
-    reference = None
-    if config.objective in NEEDS_REFERENCE:
-        reference = torch.from_numpy(ranker.scores(examples.prompts)).to(device)
+    losses = examples.losses(ranker, config)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)
     per_epoch = -(-n // config.batch)
     steps = per_epoch * config.epochs
-    chosen, rejected = (torch.from_numpy(x.astype(np.int64)).to(device) for x in (examples.chosen, examples.rejected))
-    columns = ranker.letter_tokens if config.objective in LETTERS_ALONE else None
-    letters = ranker.letter_tokens if columns is None else torch.arange(ranker.candidates, device=device)
     lengths = np.array([len(ids) for ids in examples.prompts])
-
-    def losses(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Of some examples: their losses and how far the chosen letter's logit is above the rejected one's, (b,)."""
-        batch = pad([examples.prompts[i] for i in rows], ranker.tokenizer.pad_token_id)
-        index = torch.from_numpy(rows).to(device)
-        logits = next_token_logits(model, batch.ids.to(device), batch.lengths.to(device), columns)
-        won, lost = chosen[index], rejected[index]
-        before = None if reference is None else reference[index]
-        pool = logits.detach()[:, letters]
-        gap = (pool.gather(1, won[:, None]) - pool.gather(1, lost[:, None]))[:, 0]
-        return answer_loss(config.objective, logits, letters, won, lost, config.knobs, before), gap
-
     torch.manual_seed(config.seed)
     trained = Tensors((name, p) for name, p in model.named_parameters() if p.requires_grad)
     path = ranker.folder / f"{name}.pt" if ranker.folder else None
@@ -188,7 +216,7 @@ def tune(
     place = file.load(Place)
     model.train()
     longest = lengths.argmax()
-    plan = plan_steps(model, lambda: losses(np.array([longest]))[0].mean(), int(lengths[longest]))
+    plan = plan_steps(model, lambda: losses(np.array([longest]))[:, 0].mean(), int(lengths[longest]))
     if not plan.kept:
         size = int(lengths[longest])
         ranker.report(f"one prompt of {size} tokens is tuned at a time, and may take more than {plan.bound:,} bytes")
@@ -201,9 +229,9 @@ def tune(
             optimizer.zero_grad(set_to_none=True)
             sums = np.zeros(len(MEANS))
             for part in _micro_batches(rows, lengths, plan.tokens):
-                each, gap = losses(part)
-                (each.sum() / len(rows)).backward()
-                sums += [each.detach().sum().item(), (gap > 0).sum().item(), gap.sum().item()]
+                each = losses(part)
+                (each[:, 0].sum() / len(rows)).backward()
+                sums += each.detach().sum(0).tolist()
             if not np.isfinite(sums[0]):
                 raise SeqRecError(f"loss {sums[0]} at step {place.step + 1}; lower the learning rate")
             torch.nn.utils.clip_grad_norm_(parameters, config.clip)
@@ -240,7 +268,7 @@ def _micro_batches(rows: np.ndarray, lengths: np.ndarray, tokens: int) -> list[n
 
 
 def teach(
-    ranker: LetterRanker,
+    ranker: CandidateRanker,
     sequences: Sequences,
     retriever: Recommender,
     teaching: Teaching,
@@ -252,10 +280,29 @@ def teach(
     In a lesson the history ends in the answer, and the other candidates are random. So its letter can be found without
     knowing what goes with what, which a model with random weights learns soon. Their loss is that of the letters alone.
 
+    A ranker by titles reads stretches of the training sequences instead, which hardly overlap.
+
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.
     """
     setting, rng = ranker.setting, np.random.default_rng([seed, 0x1E77E])
+    config = Tuning(
+        teaching.objective,
+        learning_rate=teaching.learning_rate,
+        schedule=teaching.schedule,
+        warmup_steps=teaching.warmup_steps,
+        batch=teaching.batch,
+        epochs=teaching.epochs,
+        seed=seed,
+    )
+    if isinstance(ranker, TitleRanker):
+        windows = cut_windows(sequences, setting.history, rng=rng)
+        drawn = np.sort(rng.permutation(len(windows))[: teaching.prompts])
+        spans = zip(windows.start[drawn].tolist(), windows.stop[drawn].tolist(), strict=True)
+        read = [sequences.items[start : stop + 1].tolist() for start, stop in spans]
+        answers = [ranker.encoder.titles[items[-1]] for items in read]
+        texts = [own.ids for own in ranker.encoder.examples([items[:-1] for items in read], answers)]
+        return tune(ranker, Rows(texts), config, data=sequences.split_hash, meter=meter) if texts else []
     prefixes = sample_prefixes(sequences, teaching.per_user, rng)
     if teaching.prompts is not None and teaching.prompts < len(prefixes):
         prefixes = prefixes.take(np.sort(rng.permutation(len(prefixes))[: teaching.prompts]))
@@ -270,15 +317,6 @@ def teach(
         others = (pools.place + rng.integers(1, setting.candidates, len(pools))) % setting.candidates
         return Examples(ranker.prompts(sequences, read, pools.items), pools.place, others)
 
-    config = Tuning(
-        teaching.objective,
-        learning_rate=teaching.learning_rate,
-        schedule=teaching.schedule,
-        warmup_steps=teaching.warmup_steps,
-        batch=teaching.batch,
-        epochs=teaching.epochs,
-        seed=seed,
-    )
     history: list[dict[str, Any]] = []
     if teaching.lessons:
         some = prefixes.take(rng.integers(0, len(prefixes), teaching.lessons))

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from seqrec_lib.data.sequences import Histories, Sequences, bucketed_batches
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language.corpus import Encoder, Prompt, answer_ids, latest_items, letters, pad, split_ids
+from seqrec_lib.language.corpus import NEXT_TITLE, Encoder, Prompt, answer_ids, latest_items, letters, pad, split_ids
 from seqrec_lib.language.logits import SharedPrefix, continuation_log_probabilities, next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel
 from seqrec_lib.language.ranker_recipes import Setting
@@ -147,11 +147,23 @@ class LetterRanker(CandidateRanker):
 
 
 class TitleRanker(CandidateRanker):
-    """Scores are the candidates' titles' log-probabilities behind the history, a token on average.
+    """Scores are the candidates' titles' log-probabilities behind the history.
 
-    The prompt lists no candidates, so that their order and their letters play no part. The mean, and not the sum, is
-    what tells titles of different lengths apart by fit rather than by length.
+    The prompt lists no candidates, so that their order and their letters play no part. Behind `corpus.GPT4REC` it is
+    the mean over a title's tokens, which tells titles of different lengths apart by fit rather than by length. In a row
+    of titles (`corpus.NEXT_TITLE`), on which a model can be tuned, it is the sum: the likelihood itself.
+
+    Attributes:
+        vocabulary: in a row of titles, (T,) the token ids that titles are written with, rising. Among them alone
+            probabilities sum to one, which spares the logits of a large vocabulary. Else None: among all.
     """
+
+    def __init__(self, language: LanguageModel, prompt: Prompt, titles: Sequence[str], setting: Setting) -> None:
+        super().__init__(language, prompt, titles, setting)
+        self.vocabulary: Tensor | None = None
+        if prompt is NEXT_TITLE:
+            answers = self.encoder.answers(self.encoder.titles[1:])
+            self.vocabulary = torch.tensor(sorted({token for answer in answers for token in answer}))
 
     def prompts(self, sequences: Sequences, histories: Histories, items: np.ndarray) -> list[Any]:
         heads = self.encoder.prompts(latest_items(sequences, histories, self.history))
@@ -161,9 +173,12 @@ class TitleRanker(CandidateRanker):
         return [Continuations(head, tail) for head, tail in zip(heads, tails, strict=True)]
 
     def score_batch(self, prompts: Sequence[Any], prefix: SharedPrefix | None) -> Tensor:
-        each = [continuation_log_probabilities(self.model, prompt.head, prompt.tails) for prompt in prompts]
-        lengths = [[len(tail) for tail in prompt.tails] for prompt in prompts]
-        return torch.stack(each).cpu() / torch.tensor(lengths)
+        columns = None if self.vocabulary is None else self.vocabulary.to(self.model.device)
+        sums = torch.stack(
+            [continuation_log_probabilities(self.model, own.head, own.tails, columns=columns) for own in prompts]
+        ).cpu()
+        lengths = torch.tensor([[len(tail) for tail in prompt.tails] for prompt in prompts])
+        return sums if columns is not None else sums / lengths
 
 
 @dataclass(frozen=True)

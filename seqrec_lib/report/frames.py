@@ -23,13 +23,14 @@ from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate import statistics
 from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, metric_values
-from seqrec_lib.language.corpus import GPT4REC
+from seqrec_lib.language.corpus import GPT4REC, NEXT_TITLE
 from seqrec_lib.language.quantized import base, is_quantized
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
 from seqrec_lib.train.recipes import PUBLIC_CODE, resolve
 
 TRUE_ORDER = "true order"
+BY_TITLES = {GPT4REC.name: "Likelihood of titles", NEXT_TITLE.name: "Likelihood of titles in a row"}  # by prompt
 ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 """Suffix of a data set's id -> the order of time that its histories are in; without a suffix, the true order."""
 
@@ -257,7 +258,7 @@ def _name(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     name = model_name(row["model"] or row["experiment"] or "")
     samples = (config.get("training") or {}).get("samples_per_step")
     name += ", public recipe" if samples == PUBLIC_CODE["samples_per_step"] else ""
-    name = "Likelihood of titles" if (config.get("setting") or {}).get("prompt") == GPT4REC.name else name
+    name = BY_TITLES.get(str((config.get("setting") or {}).get("prompt")), name)
     over = config.get("retriever", {}).get("model")
     return f"{name} on {model_name(over)}" if over else name
 

@@ -106,13 +106,15 @@ class _Batches:
         return Batch(items, lengths, trained.flatten().nonzero().squeeze(1), targets, None, len(targets))
 
 
-def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool, samples_per_step: int = 0) -> Loop:
+def choose_loop(
+    asked: Loop, device: torch.device, processes: int, own: bool, samples_per_step: int = 0, negatives: int = 0
+) -> Loop:
     """The loop that trains: "ordinary", "resident" (fixed shapes, no graphs) or "graphs".
 
     Args:
         asked: "auto" takes graphs on a GPU where they can be had, and the ordinary loop elsewhere.
         processes: that train together. own: whether optimizer and batches are the loop's own.
-        samples_per_step: as in `TrainingConfig`.
+        samples_per_step, negatives: as in `TrainingConfig`.
 
     Raises:
         SeqRecError: what is asked for cannot be had for this run.
@@ -124,6 +126,8 @@ def choose_loop(asked: Loop, device: torch.device, processes: int, own: bool, sa
         reason = f"{processes} processes train together"
     elif samples_per_step:
         reason = "a step sums over several batches"
+    elif negatives:
+        reason = "a step draws items, and so many that no other step has their number"
     elif not own:
         reason = "another optimizer or rule of batches decides on the host"
     elif asked == "graphs" and device.type != "cuda":
@@ -242,7 +246,7 @@ def train(
     accelerator = accelerator or make_accelerator()
     device = accelerator.device
     own = make_optimizer is None and batch_rule is None
-    loop = choose_loop(loop, device, accelerator.num_processes, own, config.samples_per_step)
+    loop = choose_loop(loop, device, accelerator.num_processes, own, config.samples_per_step, config.negatives)
     torch.manual_seed(config.seed)
     model.to(device)
     several = accelerator.num_processes > 1
@@ -253,7 +257,7 @@ def train(
     adamw = partial(torch.optim.AdamW, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     optimizer = (make_optimizer or adamw)(model.parameters())
     base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-    step_module = TrainingStep(model, softmax_dtype)
+    step_module = TrainingStep(model, softmax_dtype, config.negatives)
     share = (accelerator.process_index, accelerator.num_processes)
     resident_batches = not several and (device.type == "cuda" or loop != "ordinary")
     batches = _Batches(sequences, config, device, share, resident_batches)

@@ -121,3 +121,37 @@ def catalogue_cross_entropy(
     if (bias is None) != (biased is None):
         raise ValueError("bias and biased go together: a number, and the items whose logits it is added to")
     return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype, counted, bias, biased)
+
+
+def sampled_cross_entropy(
+    h: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    negatives: int,
+    *,
+    dtype: torch.dtype | None = None,
+    bias: Tensor | None = None,
+    biased: Tensor | None = None,
+) -> Tensor:
+    """`catalogue_cross_entropy` estimated from a part of the catalogue: for catalogues where the whole takes too long.
+
+    The items are the targets of the batch, which count as they are, and ``negatives`` of the R others, drawn anew each
+    time from torch's random numbers, without replacement. Each of these stands for R / negatives items, so that the sum
+    of exponentials of each position is estimated without bias. With R or more negatives the loss is exact.
+    """
+    n_rows, device = len(weight), h.device
+    told = torch.zeros(n_rows, dtype=torch.bool, device=device)
+    told[targets] = True
+    others = (~told).nonzero()[1:, 0]  # but row 0, the padding
+    drawn = others[torch.randperm(len(others), device=device)[:negatives]]
+    columns = torch.cat([told.nonzero()[:, 0], drawn])
+    stands_for = torch.ones(len(columns), device=device)
+    stands_for[len(columns) - len(drawn) :] = len(others) / max(len(drawn), 1)
+    z = (h.to(dtype) @ weight[columns].to(dtype).T).to(torch.promote_types(h.dtype, torch.float32))
+    place = torch.full((n_rows,), -1, device=device)
+    place[columns] = torch.arange(len(columns), device=device)
+    if bias is not None and biased is not None:
+        position, column = torch.arange(len(h), device=device).unsqueeze(1).expand_as(biased), place[biased]
+        here = column >= 0
+        z = z.index_put((position[here], column[here]), bias.to(z.dtype), accumulate=True)
+    return F.cross_entropy(z + stands_for.log(), place[targets]).to(h.dtype)

@@ -42,7 +42,9 @@ class TrainingConfig(Checked):
         average: decay of the exponential moving average of the weights that is validated and kept; 0: none.
         precision: "softmax-bf16" takes the item softmax's products in bfloat16, "bf16" also the model's, each where the
             processor has instructions for it (elsewhere it is many times slower; the record says which it was).
-        seed: of initialisation, batches and dropout.
+        negatives: items drawn for each batch, of which its softmax is estimated (`losses.sampled_cross_entropy`). 0:
+            the softmax is exact.
+        seed: of initialisation, batches, dropout and drawn items.
     """
 
     objective: Literal["all-positions", "prefixes"] = "all-positions"
@@ -61,6 +63,7 @@ class TrainingConfig(Checked):
     seed: Seed = 0
     schedule: Literal["constant", "cosine"] = field(default="constant", metadata=ADDED_LATER)
     samples_per_step: CountOrNone = field(default=0, metadata=ADDED_LATER)
+    negatives: CountOrNone = field(default=0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()

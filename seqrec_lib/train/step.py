@@ -5,13 +5,14 @@ Glossary: R rows, L positions, P targets of a batch, V rows of the item embeddin
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from seqrec_lib.models.base import SequentialRecommender
-from seqrec_lib.train.losses import catalogue_cross_entropy
+from seqrec_lib.train.losses import catalogue_cross_entropy, sampled_cross_entropy
 
 
 class Batch(NamedTuple):
@@ -33,21 +34,19 @@ class Batch(NamedTuple):
 class TrainingStep(nn.Module):
     """Model and loss as one module, which a step calls."""
 
-    def __init__(self, model: SequentialRecommender, softmax_dtype: torch.dtype) -> None:
+    def __init__(self, model: SequentialRecommender, softmax_dtype: torch.dtype, negatives: int = 0) -> None:
         super().__init__()
-        self.model, self.softmax_dtype = model, softmax_dtype
+        self.model, self.softmax_dtype, self.negatives = model, softmax_dtype, negatives
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss over the targets that count, (); needs nothing from the device before it is computed."""
         hidden = self.model.hidden(batch.items, batch.lengths).flatten(0, 1)
         chosen = hidden.index_select(0, batch.at).to(torch.promote_types(hidden.dtype, torch.float32))
         bias, biased = self.model.bias(batch.items, batch.at) or (None, None)
-        return catalogue_cross_entropy(
-            chosen,
-            self.model.item_embedding.weight,
-            batch.targets,
-            dtype=self.softmax_dtype,
-            counted=batch.counted,
-            bias=bias,
-            biased=biased,
+        loss = (
+            partial(sampled_cross_entropy, negatives=self.negatives)
+            if self.negatives
+            else partial(catalogue_cross_entropy, counted=batch.counted)
         )
+        weight = self.model.item_embedding.weight
+        return loss(chosen, weight, batch.targets, dtype=self.softmax_dtype, bias=bias, biased=biased)

@@ -240,9 +240,12 @@ def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
     assert zero.cost["train_seconds"] == 0 and tuned.cost["train_tokens"] > 12 * 100
     assert tuned.cost["memory_bound_bytes"] == 6e9 and 0 < tuned.cost["train_matmul_share"] < 1
     untuned = {name: value for name, value in quick.items() if name != "prompts"} | {"prompt": "gpt4rec"}
-    by_titles = llamarec.plan(parameters(source=source, overrides=untuned))
-    (titles,) = execute(llamarec, by_titles, store=store, progress=False, device="cpu")
+    in_a_row = quick | {"prompt": "next-title"}
+    by_titles = [llamarec.plan(parameters(source=source, overrides=own))[0] for own in (untuned, in_a_row)]
+    titles, told = execute(llamarec, by_titles, store=store, progress=False, device="cpu")
     assert titles is not None and titles.error is None and "letters" not in titles.tables
+    assert told is not None and told.error is None and told.history[0]["loss"] > 0
+    assert store.kept(titles.run_id) is None and store.kept(told.run_id) is not None
     assert titles.metrics["recall@5"] == zero.metrics["recall@5"]
     assert titles.metrics["subset_ndcg@10"] != zero.metrics["subset_ndcg@10"]
     found = store.table(zero, "ranks")["place"].to_numpy() >= 0
@@ -250,8 +253,9 @@ def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
     assert zero.cost["prompt_tokens"] > 100 and zero.metrics["recall@5"] == found.mean()
     labels = floors.gather("llamarec", configs, records, store)[0]["label"].tolist()
     assert all("tiny.gguf" in label for label in labels)
-    (label,) = floors.gather("llamarec", by_titles, [titles], store)[0]["label"][:1]
+    label, other_label = floors.gather("llamarec", by_titles, [titles, told], store)[0]["label"][:2]
     assert label.startswith("Likelihood of titles on SASRec") and "zero-shot" in label
+    assert other_label.startswith("Likelihood of titles in a row on SASRec") and "zero-shot" not in other_label
     assert "zero-shot" in labels[0] and "zero-shot" not in labels[1] and "titles shuffled" in labels[2]
     assert other.metrics["retriever_ndcg@10"] == tuned.metrics["retriever_ndcg@10"]
     (config,) = orpo.plan(
@@ -259,17 +263,12 @@ def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
          "tuning": {"batch": 10, "epochs": 1}}
     )  # fmt: skip
     assert config.base == configs[1]
-    with pytest.raises(SeqRecError, match="prompts is 0"):
-        orpo.plan(
-            {
-                "dataset": "demo",
-                "retriever": "sasrec",
-                "arms": ["dpo"],
-                "seeds": [0],
-                "source": source,
-                "overrides": untuned,
-            }
-        )
+    for no_letters, message in ((untuned, "prompts is 0"), (in_a_row, "prompts is 12, prompt next-title")):
+        with pytest.raises(SeqRecError, match=message):
+            orpo.plan(
+                {"dataset": "demo", "retriever": "sasrec", "arms": ["dpo"], "seeds": [0], "source": source,
+                 "overrides": no_letters}
+            )  # fmt: skip
     (further,) = execute(orpo, [config], store=store, progress=False, device="cpu")
     assert further is not None and further.error is None
     assert further.metrics["before_ndcg@10"] == pytest.approx(tuned.metrics["ndcg@10"])

@@ -47,3 +47,14 @@ def test_without_a_record_of_large_data_it_was_not_run(monkeypatch: pytest.Monke
     monkeypatch.setattr(benchmarks, "read", lambda folder, name: None)
     with pytest.raises(NotRun):
         VALUES["large-data/reviews"](runs)
+
+
+def test_training_at_the_large_size_has_an_evaluation_where_there_was_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {"model": "sasrec", "negatives": 2048, "epoch_seconds": 1800.0, "evaluation_seconds": 600.0}
+    exact = {"model": "sasrec", "negatives": 0, "epoch_seconds": 7200.0}
+    rows = [row | {"steps": 9, "peak_memory_bytes": 4e9} for row in (drawn, exact)]
+    monkeypatch.setattr(benchmarks, "read", lambda folder, name: {"rows": rows} if name == "large_training" else None)
+    runs = Runs.published()
+    assert (VALUES["large-training/drawn-hours"](runs), VALUES["large-training/exact-hours"](runs)) == (0.5, 2.0)
+    html = EXHIBITS["large-training"](runs)(caption="x").html
+    assert "2,048 items drawn" in html and html.count("<tr>") == 3 and "120" in html

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from seqrec_lib.train import losses
-from seqrec_lib.train.losses import catalogue_cross_entropy
+from seqrec_lib.train.losses import catalogue_cross_entropy, sampled_cross_entropy
 
 
 def reference(h: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -129,3 +132,35 @@ def test_a_bias_and_its_items_go_together() -> None:
     for lone in ({"bias": torch.tensor(1.0)}, {"biased": torch.tensor([[2], [0], [0]])}):
         with pytest.raises(ValueError, match="bias and biased go together"):
             catalogue_cross_entropy(h, weight, targets, **lone)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("positions", "items"), [(1, 2), (5, 9), (40, 30)])
+def test_with_all_other_items_drawn_the_estimate_is_the_exact_loss(positions: int, items: int, biased: bool) -> None:
+    rng = torch.Generator().manual_seed(positions)
+    h = torch.randn(positions, 8, dtype=torch.float64, generator=rng, requires_grad=True)
+    weight = torch.randn(items + 1, 8, dtype=torch.float64, generator=rng, requires_grad=True)
+    targets = torch.randint(1, items + 1, (positions,), generator=rng)
+    how: dict[str, Any] = {}
+    if biased:
+        seen = torch.stack([torch.randperm(items, generator=rng)[: min(items, 4)] + 1 for _ in range(positions)])
+        seen[:, -1] = 0
+        how = {"bias": torch.tensor(1.5, dtype=torch.float64, requires_grad=True), "biased": seen}
+    parts = [h, weight, *([how["bias"]] if biased else [])]
+    exact = catalogue_cross_entropy(h, weight, targets, **how)
+    estimate = sampled_cross_entropy(h, weight, targets, items, **how)
+    torch.testing.assert_close(estimate, exact, rtol=1e-9, atol=1e-9)
+    for own, other in zip(torch.autograd.grad(estimate, parts), torch.autograd.grad(exact, parts), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-9)
+
+
+def test_the_estimated_sum_of_exponentials_is_right_on_average() -> None:
+    """exp(loss + the target's logit) is that sum; its mean over many draws comes near the whole catalogue's."""
+    rng = torch.Generator().manual_seed(3)
+    h, weight = torch.randn(1, 8, generator=rng), torch.randn(61, 8, generator=rng) / 2
+    target = torch.tensor([7])
+    logits = (weight @ h[0])[1:]
+    torch.manual_seed(0)
+    sums = [float((sampled_cross_entropy(h, weight, target, 10) + logits[6]).exp()) for _ in range(4000)]
+    assert np.mean(sums) == pytest.approx(float(logits.exp().sum()), rel=4 * np.std(sums) / np.mean(sums) / 4000**0.5)
+    assert np.std(sums) > 0

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from seqrec_lib.language.corpus import GPT4REC
 from seqrec_lib.report import frames, kit
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs
@@ -50,7 +49,8 @@ def card(runs: Runs, name: str) -> pd.DataFrame:
         parts = [LABELS[first["arm"]]] if name == "orpo" else str(first["model"]).split("+")[1:]
         parts += [f"on {model_name(over)}"] if isinstance(over, str) else []
         parts += [first["origin"]] if isinstance(first["origin"], str) else []
-        parts += ["by the likelihood of titles"] if first.get("setting.prompt") == GPT4REC.name else []
+        titles = frames.BY_TITLES.get(first.get("setting.prompt"))
+        parts += [titles.lower()] if titles else []
         facts = {
             "data": "; ".join([dataset_name(str(dataset)), *parts]).replace("repeats", "repeat bias"),
             "recipe": _recipe(first),

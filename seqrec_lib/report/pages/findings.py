@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, metric_values, ratio
-from seqrec_lib.language.corpus import GPT4REC
+from seqrec_lib.language.corpus import GPT4REC, PAPER_RANKING, Prompt
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.paper import SSM
 from seqrec_lib.report.scaling import BEST, Scaling
@@ -71,7 +71,7 @@ def _untuned(runs: Runs) -> Evidence:
     MovieLens 100K, the users whose next film is among SASRec's 20 candidates. With the candidates in the
     retriever's order the ranker's NDCG@10 is above chance by 0.05 or more; with their order drawn at random it is
     within 0.02 of chance. The estimate is that of the random order."""
-    record = _gemma(runs, by_titles=False)
+    record = _gemma(runs, PAPER_RANKING)
     chance = record.metrics["random_subset_ndcg@10"]
     shuffled = record.metrics["permuted_subset_ndcg@10"] - chance
     held = record.metrics["subset_ndcg@10"] - chance >= 0.05 and abs(shuffled) <= 0.02
@@ -84,20 +84,20 @@ def _by_titles(runs: Runs) -> Evidence:
     """NDCG@10 among 20 candidates, ranked by how likely Gemma 3 270M finds their titles, minus chance.
 
     MovieLens 100K, the users whose next film is among SASRec's 20 candidates; the 95 % interval holds 0."""
-    record = _gemma(runs, by_titles=True)
+    record = _gemma(runs, GPT4REC)
     ranks = runs.store.table(record, "ranks").to_pandas()
     values = metric_values(ranks.loc[ranks["place"] >= 0, "rank"].to_numpy(), "ndcg@10")
     found = bootstrap_interval(values - record.metrics["random_subset_ndcg@10"])
     return Evidence.of(found.low <= 0 <= found.high, found, len(values), (record.run_id,))
 
 
-def _gemma(runs: Runs, by_titles: bool) -> RunRecord:
-    """The run of the model as it is."""
+def _gemma(runs: Runs, prompt: Prompt, tuned: bool = False) -> RunRecord:
+    """The run with a prompt, of the model as it is or tuned."""
     for record in runs.records("llamarec", "ml-100k", source="gemma-3-270m"):
-        asked = (record.config["setting"]["prompt"] == GPT4REC.name) == by_titles
-        if asked and record.config["teaching"].get("prompts") == 0:
+        asked = record.config["setting"]["prompt"] == prompt.name
+        if asked and (record.config["teaching"].get("prompts") != 0) == tuned:
             return record
-    raise NotRun("llamarec on ml-100k, gemma-3-270m without tuning")
+    raise NotRun(f"llamarec on ml-100k, gemma-3-270m, prompt {prompt.name}{'' if tuned else ', not tuned'}")
 
 
 # Preference tuning

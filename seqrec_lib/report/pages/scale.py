@@ -108,11 +108,36 @@ def _large_data(runs: Runs) -> Callable[..., Html]:
     return partial(kit.table, pd.DataFrame(rows).replace({"form": {"json": "JSON lines"}}), columns)
 
 
-def _large(key: str) -> list[float]:
-    """What the benchmark of large data measured, for each form of the files."""
-    return [row[key] for row in measured("large_data", "rows")]
+@exhibit("large-training")
+def _large_training(runs: Runs) -> Callable[..., Html]:
+    columns = [
+        kit.Column("model", "Model"),
+        kit.Column("softmax", "Softmax"),
+        kit.Column("epoch", "An epoch, minutes", ",.0f"),
+        kit.Column("evaluation", "All users ranked, minutes", ",.0f", missing="–"),
+        kit.Column("gb", "Peak memory, GB", ".1f"),
+    ]
+    rows = pd.DataFrame(measured("large_training", "rows"))
+    rows["model"] = rows["model"].map(model_name)
+    rows["softmax"] = [f"{n:,} items drawn" if n else "exact, computed from some steps" for n in rows["negatives"]]
+    rows["epoch"], rows["evaluation"] = rows["epoch_seconds"] / 60, rows["evaluation_seconds"] / 60
+    rows["gb"] = rows["peak_memory_bytes"] / 1e9
+    return partial(kit.table, rows, columns)
 
 
-value("large-data/reviews")(lambda runs: int(min(_large("reviews"))))
-value("large-data/minutes")(lambda runs: max(_large("cpu_seconds")) / 60)
-value("large-data/gb")(lambda runs: max(_large("peak_memory_bytes")) / 1e9)
+def _large(name: str, key: str) -> pd.Series:
+    """What a benchmark at the size of the paper's largest data set measured, row by row."""
+    return pd.DataFrame(measured(name, "rows"))[key]
+
+
+def _epoch(drawn: bool) -> float:
+    """The longest epoch at that size, in seconds, with items drawn for the softmax or all of them."""
+    return float(_large("large_training", "epoch_seconds")[(_large("large_training", "negatives") > 0) == drawn].max())
+
+
+value("large-data/reviews")(lambda runs: int(_large("large_data", "reviews").min()))
+value("large-data/minutes")(lambda runs: float(_large("large_data", "cpu_seconds").max()) / 60)
+value("large-data/gb")(lambda runs: float(_large("large_data", "peak_memory_bytes").max()) / 1e9)
+value("large-training/drawn-hours")(lambda runs: _epoch(drawn=True) / 3600)
+value("large-training/exact-hours")(lambda runs: _epoch(drawn=False) / 3600)
+value("large-training/gb")(lambda runs: float(_large("large_training", "peak_memory_bytes").max()) / 1e9)
