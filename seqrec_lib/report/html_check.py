@@ -24,8 +24,6 @@ _RESOURCES = {
 _LOADED = {"stylesheet", "icon", "preload", "modulepreload", "manifest", "preconnect"}  # by a <link> of that kind
 _GENERATED = ("search.html", "genindex.html")
 """Pages that Sphinx adds to a book; they are checked, but no table of contents names them."""
-_HEADINGS = ":is(article, main) :is(h1, h2, h3, h4, h5, h6):not(.onlyprint *)"
-"""The theme's side bars have headings of their own, and it repeats the title for print, which no browser shows."""
 
 
 class _Page:
@@ -33,11 +31,11 @@ class _Page:
 
     def __init__(self, path: Path) -> None:
         self.soup = soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        self.ids = [str(tag.get("id", tag.get("name"))) for tag in soup.select("[id], a[name]")]
+        self.ids = [str(tag.get("id", tag.get("name"))) for tag in soup.find_all(_is_anchor)]
         self.links = [(_line(tag), "link", str(tag["href"])) for tag in soup.select("a[href]")]
-        loaded = [(tag, str(tag[key])) for name, key in _RESOURCES.items() for tag in soup.select(f"{name}[{key}]")]
-        loaded = [(tag, address) for tag, address in loaded if not _is_plain_link(tag)]
-        for tag in soup.select("[style]"):
+        sources = [(tag, tag.get(_RESOURCES[tag.name])) for tag in soup.find_all([*_RESOURCES])]
+        loaded = [(tag, str(address)) for tag, address in sources if address is not None and not _is_plain_link(tag)]
+        for tag in soup.find_all(style=True):
             loaded += [(tag, address) for address in re.findall(r"url\(\s*['\"]?([^'\")]+)", str(tag["style"]))]
         self.resources = [(_line(tag), f"<{tag.name}>", address) for tag, address in loaded]
         refresh = soup.select_one("meta[http-equiv=refresh i]")
@@ -46,6 +44,10 @@ class _Page:
 
 def _line(tag: Tag | None) -> str:
     return f":{tag.sourceline}" if tag else ""
+
+
+def _is_anchor(tag: Tag) -> bool:
+    return tag.has_attr("id") or (tag.name == "a" and tag.has_attr("name"))
 
 
 def _is_plain_link(tag: Tag) -> bool:
@@ -113,7 +115,9 @@ def _check_page(page: _Page, generated: bool) -> Iterator[tuple[str, str]]:
         cells = [cell.name for cell in table.select("td, th") if cell.find_parent("table") is table]
         if cells and "th" not in cells:
             yield _line(table), "a table without header cells (<th>)"
-    headings = [(int(heading.name[1]), heading) for heading in soup.select(_HEADINGS)]
+    # the theme's side bars have headings of their own, and it repeats the title for print, which no browser shows
+    within = [h for h in soup.find_all(re.compile("^h[1-6]$")) if h.find_parent(["article", "main"])]
+    headings = [(int(h.name[1]), h) for h in within if not h.find_parent(class_="onlyprint")]
     titles = sum(level == 1 for level, _ in headings)
     if titles != 1 and not generated:
         yield "", f"{titles} headings of level 1; a page has one"
