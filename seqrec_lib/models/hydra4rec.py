@@ -8,12 +8,12 @@ output in one pass, exactly: a one-layer Hydra4Rec is a causal model and is trai
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
 from torch import Tensor
 
 from seqrec_lib.models.base import last_position
-from seqrec_lib.models.state_space import Shared, State, StateSpaceRecommender
+from seqrec_lib.models.state_space import State, StateSpaceRecommender
 from seqrec_lib.ssm import Hydra
 
 
@@ -23,25 +23,8 @@ class Hydra4Rec(StateSpaceRecommender):
     With one layer, d_model 64, d_state 32, headdim 64 and d_conv 7 it has 68,934 parameters beside the item embedding.
     """
 
-    def __init__(
-        self,
-        n_items: int,
-        max_length: int,
-        *,
-        d_model: int = 64,
-        d_state: int = 32,
-        d_conv: int = 7,
-        expand: int = 2,
-        headdim: int = 64,
-        **shared: Unpack[Shared],
-    ) -> None:
-        super().__init__(
-            n_items,
-            max_length,
-            lambda: Hydra(d_model, d_state, d_conv, expand, headdim),
-            d_model=d_model,
-            **shared,
-        )
+    def __init__(self, n_items: int, max_length: int, *, d_state: int = 32, **settings: Any) -> None:
+        super().__init__(n_items, max_length, Hydra, d_state=d_state, **settings)
         self.causal = len(self.layers) == 1
 
     def mix(self, mixer: Any, x: Tensor, lengths: Tensor) -> Tensor:
