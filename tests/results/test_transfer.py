@@ -131,7 +131,7 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "lists": (with_table(pa.table({"rank": [[1], [2], [3]]})), "a column of type list"),
     "a bomb": (with_table(pa.table({"a": pa.array(["x" * 1_000_000] * 960).dictionary_encode()})), "a column of type"),
     "long text": (with_table(pa.table({"a": ["x" * 1_000_000] * 960})), "a text of 1,000,000 letters"),
-    "text for a number": ({f"{STEM}.json": JSON.replace(b'"ht@10": 1.0', b'"ht@10": "1.0"')}, "metrics are numbers"),
+    "text for a number": ({f"{STEM}.json": JSON.replace(b'"ht@10": 1.0', b'"ht@10": "1.0"')}, "a valid number"),
     "table alone": ({f"{STEM}.ranks.parquet": TABLE}, "without their record"),
     "foreign table": (
         {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE, f"{STEM}.more.parquet": TABLE},
