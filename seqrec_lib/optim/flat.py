@@ -124,7 +124,8 @@ class FlatGroup:
 
     def average(self) -> None:
         """Take the parameters into the mean of x_1 .. x_steps."""
-        torch._foreach_lerp_(self._views["average"], self._as_stored(), 1.0 / self.steps)
+        stored = [p.detach().to(self.dtype) for p in self.parameters]
+        torch._foreach_lerp_(self._views["average"], stored, 1.0 / self.steps)
 
     @torch.no_grad()
     def load_parameters(self, name: str) -> Tensor:
@@ -142,9 +143,6 @@ class FlatGroup:
         keep = [p.detach().clone() for p in self.parameters]
         torch._foreach_copy_(self.parameters, self._views[name])
         torch._foreach_copy_(self._views[name], keep)
-
-    def _as_stored(self) -> list[Tensor]:
-        return [p.detach().to(self.dtype) for p in self.parameters]
 
 
 class Usable:

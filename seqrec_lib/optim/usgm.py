@@ -60,8 +60,6 @@ class UniversalSGM(torch.optim.Optimizer):
         norm: "euclidean", or "adam": ||x||^2 = sum b x^2 with b = sqrt(v) + eps from Adam's second moment v, and Adam's
             first moment in place of g in the step. H then starts as Adam with learning rate lr.
         betas, eps: of norm "adam".
-        adapt_distance: D is the largest distance from the start so far, at least the given D (as in DoG, Ivgi et al.
-            2023); H D stays as it is when D grows. For norm "euclidean".
         average: also keep the mean of x_1 .. x_k, for which the theory's rates hold; see :meth:`swap_average`.
         check_every: on an accelerator, steps between two looks at whether all gradients were finite: each look waits
             for the device. On a CPU every step is checked.
@@ -69,8 +67,7 @@ class UniversalSGM(torch.optim.Optimizer):
     Sums, norms and H are float32 also for bfloat16 and float16 parameters, and float64 for float64 ones.
 
     Raises:
-        SeqRecError: a setting is out of range, lr is infinite without radius, or radius or adapt_distance come with
-            norm "adam". From
+        SeqRecError: a setting is out of range, lr is infinite without radius, or radius comes with norm "adam". From
             ``step``: a gradient that is not finite, by the parameter's name. On a CPU nothing has moved then. On an
             accelerator nothing has moved since, and the error comes with the next look.
     """
@@ -85,24 +82,14 @@ class UniversalSGM(torch.optim.Optimizer):
         norm: Norm = "euclidean",
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        adapt_distance: bool = False,
         average: bool = False,
         check_every: int = 100,
     ) -> None:
         self.check_every = check_every
         self._flat: list[FlatGroup] = []
         self._steps = 0
-        defaults = {
-            "lr": lr,
-            "D": D,
-            "radius": radius,
-            "norm": norm,
-            "betas": betas,
-            "eps": eps,
-            "adapt_distance": adapt_distance,
-            "average": average,
-        }
-        super().__init__(params, defaults)
+        settings = {"lr": lr, "D": D, "radius": radius, "norm": norm, "betas": betas, "eps": eps, "average": average}
+        super().__init__(params, settings)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its settings are checked."""
@@ -116,7 +103,7 @@ class UniversalSGM(torch.optim.Optimizer):
 
     @property
     def D(self) -> Tensor:
-        """Bound on the distance of the first group; grows with ``adapt_distance``."""
+        """Bound on the distance of the first group; `ProbingUSGM` measures it."""
         return self._group(0).scalars["D"]
 
     @property
@@ -139,7 +126,7 @@ class UniversalSGM(torch.optim.Optimizer):
             options = self.param_groups[len(self._flat)]
             flat = FlatGroup(options["params"], options.get("param_names"))
             flat.allocate("direction", "spare")
-            if options["radius"] is not None or options["adapt_distance"]:
+            if options["radius"] is not None:
                 flat.allocate("offset")  # x_k - x_0
             if options["norm"] == "adam":
                 flat.allocate("first", "second")
@@ -193,14 +180,8 @@ class UniversalSGM(torch.optim.Optimizer):
             s["r2"] = s["scale"] ** 2 * squared
             s["gradient_step"] = s["scale"] * inner
             flat.move(u, s["scale"], "spare")
-            if options["adapt_distance"]:
-                flat["offset"].add_(u * s["scale"])
         else:
             self._projected_step(flat, float(options["radius"]))
-        if options["adapt_distance"]:
-            D = torch.maximum(s["D"], torch.linalg.vector_norm(flat["offset"]))
-            s["H"] = s["H"] * (s["D"] / D)
-            s["D"] = D
         flat.steps += 1
         if options["average"]:
             flat.average()
@@ -282,8 +263,6 @@ def _check(group: dict[str, Any]) -> None:
     betas: Sequence[float] = group["betas"]
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise SeqRecError(f"betas is {betas!r}; give two numbers from 0 to below 1")
-    if group["adapt_distance"] and group["norm"] == "adam":
-        raise SeqRecError("adapt_distance with norm 'adam' is not supported: see ProbingUSGM, which measures D in it")
     if group["radius"] is None:
         if math.isinf(group["lr"]):
             raise SeqRecError("lr is infinite (H_0 = 0): the first step goes to the domain's edge; give its radius")

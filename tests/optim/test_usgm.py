@@ -223,15 +223,6 @@ def test_adams_norm_with_an_enormous_d_is_adam() -> None:
         np.testing.assert_allclose(x.detach().numpy(), expected, rtol=1e-9)
 
 
-def test_the_distance_adapts_and_keeps_h_times_d() -> None:
-    stream = iter([np.array([0.3, 0.0])] * 4)
-    got = run(lambda x: next(stream), np.zeros(2), 3, lr=1.0, D=0.1, adapt_distance=True)
-    # equal gradients never disagree, so H D stays at 0.1 while D = |x_k - x_0| grows
-    optimizer = got["optimizer"]
-    assert float(optimizer.D) == pytest.approx(np.linalg.norm(got["parameters"][0].detach().numpy()))
-    assert float(optimizer.H * optimizer.D) == pytest.approx(0.1)
-
-
 def test_the_mean_of_the_iterates() -> None:
     got = run(noisy_quadratic(1), np.ones(6), 9, split=2, lr=0.3, average=True)
     optimizer, parameters = got["optimizer"], got["parameters"]
@@ -256,13 +247,7 @@ def test_groups_are_vectors_of_their_own() -> None:
     np.testing.assert_allclose(xs[1].detach().numpy(), other["parameters"][0].detach().numpy(), rtol=1e-12)
 
 
-SETTINGS = [
-    {},
-    {"radius": 0.5},
-    {"norm": "adam", "lr": 0.01},
-    {"adapt_distance": True, "D": 0.01},
-    {"average": True},
-]
+SETTINGS = [{}, {"radius": 0.5}, {"norm": "adam", "lr": 0.01}, {"average": True}]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(s) or "plain")
