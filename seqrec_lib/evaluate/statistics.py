@@ -173,10 +173,8 @@ def seed_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, fl
     """
     if not len(values):
         return math.nan, math.nan, math.nan
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return mean, math.nan, math.nan
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    mean, n = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(values)) if n > 1 else math.nan
     return mean, mean - half, mean + half
 
 
@@ -242,12 +240,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]      # 3 x 0.01, 2 x 0.03, then no less than before
     [0.03, 0.06, 0.06]
     """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for i, index in enumerate(sorted(range(len(p_values)), key=lambda j: p_values[j])):
-        largest = max(largest, min(1.0, (len(p_values) - i) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+    p, order = np.array(p_values, dtype=np.float64), np.argsort(p_values, kind="stable")
+    p[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
+    return p.tolist()
 
 
 def compare_pairs(pairs: Sequence[tuple[str, np.ndarray, str, np.ndarray]], *, level: float = 0.95) -> list[PairedTest]:

@@ -75,6 +75,7 @@ def run(config: Config, context: Context) -> Outcome:
 def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
     from seqrec_lib.evaluate.ranking import rank_split
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
+    from seqrec_lib.train.contracts import rounded
 
     rule = AdaptiveBatchSize(**config.batching) if config.batching else None
     trace = _Trace(context, rule)
@@ -86,7 +87,7 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
     steps = Counter(row["epoch"] for row in trace.rows())
     history = [
         entry | {"samples": result.samples // len(result.history), "steps": steps.get(entry["epoch"], 0)}
-        for entry in result.rounded()
+        for entry in rounded(result.history)
     ]
     last = history[-1]
     return Outcome(
