@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+Device = Literal["auto", "cpu", "cuda"]
+
+
 def _say_nothing(*_: object) -> None:
     pass
 
@@ -55,7 +58,7 @@ class Context:
     progress: bool = True
     report: Callable[[str], None] = _say_nothing
     report_share: Callable[[float, str], None] = _say_nothing
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
 
 @dataclass
@@ -203,7 +206,7 @@ def execute(
     store: RunStore | None = None,
     missing: str = "run",
     progress: bool = True,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     wait: bool = True,
     rerun: bool = False,
 ) -> list[RunRecord | None]:
@@ -297,7 +300,7 @@ def _run_locked(
     label: str,
     store: RunStore,
     reporter: Reporter,
-    device: Literal["auto", "cpu", "cuda"],
+    device: Device,
     wait: bool,
     rerun: bool,
 ) -> RunRecord | None:
@@ -329,51 +332,43 @@ def _run_locked(
 
 def _run(experiment: Experiment, planned: Planned, context: Context) -> tuple[RunRecord, dict[str, pa.Table]]:
     """Carry out one run, whatever becomes of it: its record, with an error where it failed, and its tables."""
-    config, run_id = planned.config, planned.run_id
-    values = plain(config)
-    begin = time.perf_counter()
-    commit, dirty = git_state()  # at the start: it may change while the run lasts
-    git = {"git_commit": commit, "git_dirty": dirty}
-    fixed: dict[str, Any] = {
-        "run_id": run_id,
-        "experiment": experiment.NAME,
-        "config": values,
-        "revision": experiment.revision(config),
-        "parents": parents_of(experiment, config),
-        "hardware": planned.hardware,
-        "code": planned.code,
-        "edited": planned.code if planned.edited else None,
-        "started": now(),
-    }
-    try:
-        outcome = experiment.run(config, context)
-        cost = {"wall_seconds": round(time.perf_counter() - begin, 3)} | plain(outcome.cost)
-        record = RunRecord(
-            **fixed,
+    config, values = planned.config, plain(planned.config)
+    begin, started, (commit, dirty) = time.perf_counter(), now(), git_state()  # as it is now: it may change meanwhile
+
+    def record(outcome: Outcome, error: str | None) -> RunRecord:
+        machine = _machine(context.device) | {"git_commit": commit, "git_dirty": dirty} | plain(outcome.environment)
+        return RunRecord(
+            run_id=planned.run_id,
+            experiment=experiment.NAME,
+            config=values,
+            revision=experiment.revision(config),
+            parents=parents_of(experiment, config),
+            hardware=planned.hardware,
+            code=planned.code,
+            edited=planned.code if planned.edited else None,
             dataset=plain(outcome.dataset),
             metrics=plain(outcome.metrics),
             history=plain(outcome.history),
-            cost=cost,
-            environment=_machine(context.device) | git | plain(outcome.environment),
-            status="complete",
+            cost=plain(outcome.cost),
+            environment=machine,
+            status="complete" if error is None else "failed",
+            error=error,
+            started=started,
             finished=now(),
         )
-        record.to_json(f"run {run_id}")  # an outcome that is no record (NaN, say) makes a failed run
-        return record, outcome.tables
+
+    try:
+        outcome = experiment.run(config, context)
+        outcome.cost = {"wall_seconds": round(time.perf_counter() - begin, 3)} | outcome.cost
+        complete = record(outcome, None)
+        complete.to_json(f"run {planned.run_id}")  # an outcome that is no record (NaN, say) makes a failed run
+        return complete, outcome.tables
     except Exception as error:  # whatever went wrong in one run, the others go on
-        name = str(values.get("dataset", "none"))
-        record = RunRecord(
-            **fixed,
-            dataset={"name": name if SLUG.fullmatch(name) else "none"},
-            environment=_machine(context.device) | git,
-            status="failed",
-            error=_one_line(error),
-            finished=now(),
-        )
         with suppress(OSError):  # a help for who looks; what counts is the record
             text = traceback.format_exc()
             (context.workdir / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-        return record, {}
+        name = str(values.get("dataset", "none"))
+        return record(Outcome({"name": name if SLUG.fullmatch(name) else "none"}), _one_line(error)), {}
 
 
 def _machine(device: str) -> dict[str, Any]:
