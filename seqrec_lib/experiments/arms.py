@@ -140,10 +140,6 @@ TOKENS = (400, 1600, 6400)
 SHARES = (2.0, 8.0, 32.0, 128.0)
 
 
-def _with_b0(arm: Arm, tokens: float) -> Arm:
-    return Arm(arm.label, arm.optimizer, arm.batching, {"tokens_per_batch": int(tokens)})
-
-
 def _line(
     title: str, axis: str, values: Iterable[float], make: Any, tunes: str = "", full: bool = False, model: str = ""
 ) -> Grid:
@@ -171,8 +167,12 @@ GRIDS: dict[str, Grid] = {
     "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4), probing, full=True),
     "lambda-paper": _line("USGM, paper's batching", "lambda", LAMBDAS, lambda x: usgm(10.0, **PAPER | {"lambda_": x})),
     "lambda-noise": _line("USGM, noise rule", "lambda", LAMBDAS, lambda x: usgm(10.0, **NOISE | {"lambda_": x})),
-    "b0-paper": _line("USGM, paper's batching", "B0", TOKENS, lambda b: _with_b0(usgm(10.0, **PAPER), b)),
-    "b0-noise": _line("USGM, noise rule", "B0", TOKENS, lambda b: _with_b0(usgm(10.0, **NOISE), b)),
+    "b0-paper": _line(
+        "USGM, paper's batching", "B0", TOKENS, lambda b: replace(usgm(10.0, **PAPER), training={"tokens_per_batch": b})
+    ),
+    "b0-noise": _line(
+        "USGM, noise rule", "B0", TOKENS, lambda b: replace(usgm(10.0, **NOISE), training={"tokens_per_batch": b})
+    ),
     "share": _line("Probing USGM, noise rule", "share", SHARES, lambda x: probing(**NOISE | {"share": x}), full=True),
     "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
     "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),

@@ -27,6 +27,7 @@ from seqrec_lib.results.limits import timing_device
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import SLUG
 from seqrec_lib.terminal import one_line
+from seqrec_lib.validation import adapters, checked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -187,16 +188,11 @@ def config_of(record: RunRecord) -> Any:
     Raises:
         SeqRecError: it is none: a field is unknown or of a wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
+    # Imported here: experiments import this module.
     from seqrec_lib.experiments import get
 
-    try:
-        return TypeAdapter(get(record.experiment).Config).validate_python(record.config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SeqRecError(f"run {record.run_id}: its configuration's {where}: {first['msg']}; delete the run") from None
+    types = adapters({"configuration": get(record.experiment).Config})
+    return checked({"configuration": record.config}, types, f"run {record.run_id}")["configuration"]
 
 
 def execute(

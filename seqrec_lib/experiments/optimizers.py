@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.arms import Config, cells, plan
 from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.validation import refuse_unknown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -193,10 +194,8 @@ def build_optimizer(settings: Mapping[str, Any], parameters: list[tuple[str, nn.
     from seqrec_lib.optim.usgm import UniversalSGM
 
     known: dict[str, Any] = {"sgd": torch.optim.SGD, "usgm": UniversalSGM, "probing": ProbingUSGM}
-    name = settings["name"]
-    if name not in known:
-        raise SeqRecError(f"unknown optimizer {name!r}; use adamw, {', '.join(known)}")
-    return known[name](parameters, **{key: value for key, value in settings.items() if key != "name"})
+    refuse_unknown([settings["name"]], known, "optimizer")
+    return known[settings["name"]](parameters, **{key: value for key, value in settings.items() if key != "name"})
 
 
 class _Trace:

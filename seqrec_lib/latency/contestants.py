@@ -12,7 +12,7 @@ their tokens per second in a column of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,21 +198,19 @@ def held_bytes(contestant: Any) -> int:
     seen: dict[int, int] = {}
 
     def visit(thing: Any) -> None:
-        if isinstance(thing, torch.nn.Module):
-            for tensor in (*thing.parameters(), *thing.buffers()):
-                seen[tensor.data_ptr()] = tensor.nbytes
-        elif isinstance(thing, torch.Tensor):
+        parts: Iterable[Any] = ()
+        if isinstance(thing, torch.Tensor):
             seen[thing.data_ptr()] = thing.nbytes
         elif isinstance(thing, np.ndarray):
             seen[thing.ctypes.data] = thing.nbytes
-        elif isinstance(thing, Mapping):
-            for part in thing.values():
-                visit(part)
+        elif isinstance(thing, torch.nn.Module):
+            parts = (*thing.parameters(), *thing.buffers())
         elif isinstance(thing, (list, tuple)):
-            for part in thing:
-                visit(part)
-        elif hasattr(thing, "__dict__"):
-            visit(vars(thing))
+            parts = thing
+        elif isinstance(thing, Mapping) or hasattr(thing, "__dict__"):
+            parts = (thing if isinstance(thing, Mapping) else vars(thing)).values()
+        for part in parts:
+            visit(part)
 
     visit(getattr(contestant, "server", None) or getattr(contestant, "net", None))
     return sum(seen.values())

@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor
 
-from seqrec_lib.models.base import last_position
 from seqrec_lib.models.state_space import State, StateSpaceRecommender
 from seqrec_lib.ssm import Hydra
 
@@ -30,16 +29,6 @@ class Hydra4Rec(StateSpaceRecommender):
     def mix(self, mixer: Any, x: Tensor, lengths: Tensor) -> Tensor:
         """With one layer, each position's output is that of the prefix which ends there; else it is bidirectional."""
         return mixer.forward_prefixes(x, lengths) if self.causal else mixer(x, lengths)
-
-    def bidirectional(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """The output at the last item by the bidirectional form, whatever the number of layers: (B, L), (B,) -> (B, d).
-
-        The definition that :meth:`encode` must equal.
-        """
-        x = self.embed(items)
-        for layer in self.stack:
-            x = layer.after_mixer(x, layer.mixer(x, lengths))
-        return last_position(x, lengths)
 
     def step(self, items: Tensor, state: State) -> tuple[Tensor, State]:
         """As the base class; with one layer only: a new item changes the earlier outputs that a second layer reads.
