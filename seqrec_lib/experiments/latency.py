@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -95,29 +95,16 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """
     dataset = parameters["dataset"]
     registry.get(dataset)
-    counts = ("threads", "processes", "blocks", "block_users", "samples", "sample_users", "batch_rounds")
     check_threads(parameters["threads"])
     device, paths = parameters["device"], tuple(parameters.get("paths", ()))
     refuse_unknown(paths, PATHS[device], f"path on {device}")
-    architectures = {}
     _, training = resolve(dataset, "mamba4rec", 0)
     assert training is not None
-    for model in parameters["models"]:
-        architecture, trained = resolve(dataset, model, 0)
-        if trained is not None:
-            architectures[model] = architecture
-    return [
-        Config(
-            dataset=dataset,
-            models=parameters["models"],
-            architectures=architectures,
-            max_length=training.max_length,
-            device=device,
-            batches=parameters["batches"],
-            paths=paths,
-            **{name: parameters[name] for name in counts},
-        )
-    ]
+    recipes = {model: resolve(dataset, model, 0) for model in parameters["models"]}
+    architectures = {model: architecture for model, (architecture, trained) in recipes.items() if trained is not None}
+    settings = {"architectures": architectures, "max_length": training.max_length, "paths": paths}
+    given = {field.name: parameters[field.name] for field in fields(Config) if field.name in parameters}
+    return [Config(**given | settings)]
 
 
 def run(config: Config, context: Context) -> Outcome:

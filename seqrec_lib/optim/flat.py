@@ -122,11 +122,6 @@ class FlatGroup:
             torch.mul(direction, scale, out=self._buffers[scratch])
             torch._foreach_add_(self.parameters, self._views[scratch])
 
-    def average(self) -> None:
-        """Take the parameters into the mean of x_1 .. x_steps."""
-        stored = [p.detach().to(self.dtype) for p in self.parameters]
-        torch._foreach_lerp_(self._views["average"], stored, 1.0 / self.steps)
-
     @torch.no_grad()
     def load_parameters(self, name: str) -> Tensor:
         """Copy the parameters into a buffer."""
@@ -137,12 +132,6 @@ class FlatGroup:
     def store_parameters(self, name: str) -> None:
         """Copy a buffer into the parameters."""
         torch._foreach_copy_(self.parameters, self._views[name])
-
-    def exchange(self, name: str) -> None:
-        """Exchange the parameters with a buffer's values."""
-        keep = [p.detach().clone() for p in self.parameters]
-        torch._foreach_copy_(self.parameters, self._views[name])
-        torch._foreach_copy_(self._views[name], keep)
 
 
 class Usable:

@@ -5,7 +5,8 @@
 
 One call of ``step`` sees the gradient g_{k+1} at the point reached by the step before. It first updates H from that
 step's outcome, then takes the next one. The method has no schedule: H grows while consecutive gradients disagree by
-more than the model of the last step allowed, and stands still otherwise. It never falls.
+more than the model of the last step allowed, and stands still otherwise. It never falls. The theory's rates hold for
+the mean of the iterates, which a caller keeps who wants them.
 
 Glossary:
     g      stochastic gradient; u the direction of a step; d = x_{k+1} - x_k, which is -u / H without projection
@@ -60,7 +61,6 @@ class UniversalSGM(torch.optim.Optimizer):
         norm: "euclidean", or "adam": ||x||^2 = sum b x^2 with b = sqrt(v) + eps from Adam's second moment v, and Adam's
             first moment in place of g in the step. H then starts as Adam with learning rate lr.
         betas, eps: of norm "adam".
-        average: also keep the mean of x_1 .. x_k, for which the theory's rates hold; see :meth:`swap_average`.
         check_every: on an accelerator, steps between two looks at whether all gradients were finite: each look waits
             for the device. On a CPU every step is checked.
 
@@ -82,13 +82,12 @@ class UniversalSGM(torch.optim.Optimizer):
         norm: Norm = "euclidean",
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        average: bool = False,
         check_every: int = 100,
     ) -> None:
         self.check_every = check_every
         self._flat: list[FlatGroup] = []
         self._steps = 0
-        settings = {"lr": lr, "D": D, "radius": radius, "norm": norm, "betas": betas, "eps": eps, "average": average}
+        settings = {"lr": lr, "D": D, "radius": radius, "norm": norm, "betas": betas, "eps": eps}
         super().__init__(params, settings)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -130,8 +129,6 @@ class UniversalSGM(torch.optim.Optimizer):
                 flat.allocate("offset")  # x_k - x_0
             if options["norm"] == "adam":
                 flat.allocate("first", "second")
-            if options["average"]:
-                flat.allocate("average")
             flat.scalars = {name: flat.scalar(0.0) for name in _SCALARS}
             flat.scalars["H"] = flat.scalar(1.0 / options["lr"])
             flat.scalars["D"] = flat.scalar(options["D"])
@@ -183,8 +180,6 @@ class UniversalSGM(torch.optim.Optimizer):
         else:
             self._projected_step(flat, float(options["radius"]))
         flat.steps += 1
-        if options["average"]:
-            flat.average()
 
     @staticmethod
     def _adam_direction(flat: FlatGroup, g: Tensor, options: dict[str, Any], b: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,20 +211,6 @@ class UniversalSGM(torch.optim.Optimizer):
         z.add_(d)
         flat.swap("direction", "spare")  # d is the direction now
         flat.move(d, s["scale"], "spare")
-
-    @torch.no_grad()
-    def swap_average(self) -> None:
-        """Exchange the parameters with the mean of x_1 .. x_k; call it again before the next step.
-
-        Raises:
-            SeqRecError: ``average`` is off, or no step has been taken.
-        """
-        for options, flat in zip(self.param_groups, self._flat, strict=False):
-            if not options["average"]:
-                raise SeqRecError("there is no mean of the iterates; construct UniversalSGM with average=True")
-            flat.exchange("average")
-        if not self._flat:
-            raise SeqRecError("there is no mean of the iterates before the first step")
 
     def state_dict(self) -> dict[str, Any]:
         """As every optimizer's; the vectors lie under their parameters, H and its like under a group's first one.

@@ -116,7 +116,7 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "edited": ({f"{STEM}.json": EDITED, f"{STEM}.ranks.parquet": TABLE}, "do not edit records"),
     "other place": ({f"{STEM}.json".replace("ml-1m", "demo"): JSON}, "the record inside is that of"),
     "no json": ({f"{STEM}.json": b"\xff{"}, "not UTF-8"),
-    "no record": ({f"{STEM}.json": b"{}"}, "field schema"),
+    "no record": ({f"{STEM}.json": b"{}"}, "schema is None"),
     "no table": ({f"{STEM}.json": JSON}, "the archive has []"),
     "other table": ({f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": b"PAR1"}, "not the table that its record"),
     "other metrics": (with_table(RANKS, metrics=RANKED | {"ndcg@10": 0.9}), "ndcg@10 is 0.9, the ranks give"),
