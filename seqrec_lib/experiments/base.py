@@ -209,10 +209,9 @@ def execute(
     """Read the runs that have a record and, with ``missing="run"``, carry out the others one by one.
 
     Each run is saved as it ends. One that fails is saved with its error, the next one goes on, and a later
-    call tries it again (unless the failure is published, as a result). A run that another process is at is waited for,
-    then read. An interruption leaves finished runs in the store and the present one's checkpoints in its working
-    folder. Where the code here is not that of a published run, its own run is made and returned; with
-    ``missing="skip"`` the published one is, until there is such a run.
+    call tries it again (unless the failure is published, as a result). An interruption leaves finished runs in the
+    store and the present one's checkpoints in its working folder. Where the code here is not that of a published run,
+    its own run is made and returned; with ``missing="skip"`` the published one is, until there is such a run.
 
     Args:
         experiment: what to execute.
@@ -221,7 +220,7 @@ def execute(
         missing: run | skip.
         progress: whether to show progress.
         device: auto | cpu | cuda; not part of a run's key.
-        wait: False leaves a run that another process is at to that process.
+        wait: for a run that another process is at, which is then read; False leaves it to that process.
         rerun: with ``missing="run"``, also carries out again what has a record in .runs and replaces it once the new
             run is complete. A published run is not made again under its id: that is what `seqrec results recheck` does.
 

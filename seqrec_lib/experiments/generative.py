@@ -207,8 +207,7 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
         "epochs": len(tuned.history),
         "train_seconds": tuned.seconds,
     }
-    cost |= {f"free_{name}": value for name, value in free.cost.items()}
-    cost |= {f"trie_{name}": value for name, value in held.cost.items()}
+    cost |= {f"{way}_{k}": v for way, queries in (("free", free), ("trie", held)) for k, v in queries.cost.items()}
     outcome = _outcome(sequences, lists, constants, cost)
     outcome.history = rounded(tuned.history)
     outcome.environment["language_model"] = language.provenance | {"vocabulary": len(language.tokenizer)}

@@ -247,8 +247,7 @@ class _Trace:
         import pyarrow as pa
 
         rows = self.rows()
-        stride = max(1, -(-len(rows) // TRACE_ROWS))
-        kept = [row for number, row in enumerate(rows) if number % stride == 0]
+        kept = rows[:: max(1, math.ceil(len(rows) / TRACE_ROWS))]
         columns = {name: [row.get(name) for row in kept] for name in (kept[-1] if kept else {})}
         types = {"epoch": pa.int32(), "step": pa.int32(), "m": pa.int32()}
         return pa.table(

@@ -139,24 +139,19 @@ class Module:
 
 
 @dataclass
-class Graphed:
+class Graphed(Served):
     """By a CUDA graph, which is one launch: its stages are not apart, all of it counts as ``encode``."""
 
-    model: str
-    server: Any
     path: str = "graph"
 
-    def prepare(self, history: np.ndarray) -> np.ndarray:
-        return history
-
-    def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
+    def serve(self, prepared: Any, k: int, clock: Clock) -> Stages:
         start = clock.mark()
         ids, _ = self.server.replay(self.server.cut(prepared), k, prepared)
         ids.tolist()
         return Stages(clock.mark() - start, 0.0, 0.0, clock.device_seconds())
 
 
-Contestant = Served | Module | Graphed
+Contestant = Served | Module
 
 
 def make_model(
