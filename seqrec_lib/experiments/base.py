@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def _say_nothing(*_: object) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Context:
     """What ``run`` may use.
@@ -57,8 +53,8 @@ class Context:
 
     workdir: Path
     progress: bool = True
-    report: Callable[[str], None] = _say_nothing
-    report_share: Callable[[float, str], None] = _say_nothing
+    report: Callable[[str], None] = lambda line: None
+    report_share: Callable[[float, str], None] = lambda share, line: None
     device: Device = "auto"
 
 

@@ -46,23 +46,15 @@ class ProbingUSGM(UniversalSGM):
     Args:
         params: parameters, which probe together. (Several groups are not supported.)
         lr: the rate that the probe begins with, `LARGEST_START` at most. The result does not depend on it.
-        betas, eps: of Adam's norm.
+        adam: ``betas`` and ``eps`` of the norm, and ``check_every``.
 
     Raises:
         SeqRecError: a setting is out of range, or a gradient is not finite (see :class:`UniversalSGM`).
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = LARGEST_START,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        check_every: int = 100,
-    ) -> None:
+    def __init__(self, params: Iterable[Any], lr: float = LARGEST_START, **adam: Any) -> None:
         check_number("lr", lr, "above 0", lambda x: 0 < x < math.inf)
-        super().__init__(params, lr, norm="adam", betas=betas, eps=eps, check_every=check_every)
+        super().__init__(params, lr, D=1.0, norm="adam", **adam)  # D is measured
 
     @property
     def probing(self) -> bool:
