@@ -182,4 +182,4 @@ def _remedy(error: Any) -> str:
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return suggest(str(error["input"]), choices) if isinstance(error["input"], str) else f"use {', '.join(choices)}"
     text = re.sub(r"^(Input|List|String|Tuple) should", "it should", error["msg"])
-    return text.removesuffix(", not 0").replace(" after validation", "")
+    return text.removeprefix("Value error, ").removesuffix(", not 0").replace(" after validation", "")

@@ -120,11 +120,14 @@ class Timed:
     def _measure_memory(self) -> None:
         from seqrec_lib.latency.contestants import held_bytes
 
-        longest, device = max(self.histories, key=len), self.job.device
+        def serve(contestant: Any, prepared: Any) -> None:
+            contestant.serve(prepared, self.job.k, clock_of(self.job.device))
+
+        longest = max(self.histories, key=len)
         for contestant, facts in zip(self.contestants, self.facts, strict=True):
             facts["held_bytes"] = held_bytes(contestant)
-            call = partial(contestant.serve, contestant.prepare(longest), self.job.k)
-            facts["peak_memory_bytes"] = peak_memory(lambda call=call: call(clock_of(device)), device)
+            call = partial(serve, contestant, contestant.prepare(longest))
+            facts["peak_memory_bytes"] = peak_memory(call, self.job.device)
 
     def _time_blocks(self) -> None:
         """A/B/A/B in random blocks: the same users for everyone, in an order of contestants drawn for each block."""

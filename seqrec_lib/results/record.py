@@ -12,11 +12,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, Strict
+from pydantic import AfterValidator, Field, GetPydanticSchema, JsonValue, Strict
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.validation import CountOrNone, checked, refuse_unknown, short, types_of
@@ -29,15 +29,21 @@ ADDED_LATER = {"added_later": True}  # metadata of a configuration's field, see 
 
 def _described(table: Mapping[str, Any]) -> Mapping[str, Any]:
     if table.keys() != {"sha256", "rows", "columns"}:
-        raise ValueError("a table is described by sha256, rows and columns")
+        raise ValueError("it should have sha256, rows and columns")
     return table
+
+
+def _utc(text: str) -> str:
+    if datetime.fromisoformat(text).utcoffset() != timedelta(0):
+        raise ValueError("it should be a time in UTC")
+    return text
 
 
 Digits = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
 Slug = Annotated[str, Field(pattern=f"^{SLUG.pattern}$")]
 TableName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
-Moment = Annotated[str, Field(pattern=r"(Z|\+00:00)$"), AfterValidator(datetime.fromisoformat)]  # ISO 8601, UTC
-Json = dict[str, JsonValue]
+Moment = Annotated[str, AfterValidator(_utc)]  # ISO 8601
+Json = dict[str, Annotated[Any, GetPydanticSchema(lambda _, handler: handler.generate_schema(JsonValue))]]
 
 
 @dataclass(frozen=True)
