@@ -53,11 +53,6 @@ class Interval:
     low: float = math.nan
     high: float = math.nan
 
-    @property
-    def degenerate(self) -> bool:
-        """Whether all values were equal, so that the interval has no width."""
-        return self.low == self.high
-
     def excludes(self, number: float) -> bool:
         """Whether the interval exists and leaves ``number`` out."""
         return self.low > number or self.high < number
