@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, GetPydanticSchema, JsonValue, Strict
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.validation import CountOrNone, checked, refuse_unknown, short, types_of
 
-SCHEMA = 2
+SCHEMA: Literal[2] = 2
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9._+-]{0,79}")
 ADDED_LATER = {"added_later": True}  # metadata of a configuration's field, see `plain`
