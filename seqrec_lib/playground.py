@@ -54,7 +54,7 @@ def recommender(mixer: Mixer, n_items: int, max_length: int, dropout: float = 0.
     Raises:
         SeqRecError: the mixer lets a position see later items, or changes the shape.
     """
-    net = StateSpaceRecommender(n_items, max_length, lambda: mixer(64), d_model=64, dropout=dropout)
+    net = StateSpaceRecommender(n_items, max_length, mixer, dropout=dropout)
     _check(net.stack[0].mixer)
     return net
 

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, Val
 from seqrec_lib.errors import SeqRecError
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, defer_build=True)  # True is no number, "1" neither
+NOT_PLACES = ("[key]", "list", "dict", "float")  # what pydantic puts between a value's keys: branches of JsonValue
 T = TypeVar("T")
 
 
@@ -56,7 +57,7 @@ class Checked:
 
     def __post_init__(self) -> None:
         kind: Any = type(self)
-        for name, value in checked(vars(self), _of_fields(kind)).items():
+        for name, value in checked(vars(self), types_of(kind)).items():
             object.__setattr__(self, name, value)
 
 
@@ -75,7 +76,7 @@ def checked(values: Mapping[str, Any], types: Mapping[str, TypeAdapter[Any]], wh
             result[name] = types[name].validate_python(value)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            part = "".join(f"[{place!r}]" for place in first["loc"] if place != "[key]")
+            part = "".join(f"[{place!r}]" for place in first["loc"] if place not in NOT_PLACES)
             raise SeqRecError(f"{_prefix(where)}{name}{part} is {short(first['input'])}; {_remedy(first)}") from None
     return result
 
@@ -88,6 +89,13 @@ def adapters(types: Mapping[str, Any]) -> dict[str, TypeAdapter[Any]]:
     }
 
 
+@functools.cache
+def types_of(kind: Any) -> dict[str, TypeAdapter[Any]]:
+    """What holds values against the types of a dataclass's fields, by name."""
+    hints = get_type_hints(kind, include_extras=True)
+    return adapters({field.name: hints[field.name] for field in fields(kind)})
+
+
 def plans(config: type | None = None, **types: Any) -> Callable[[Callable[..., list[T]]], Callable[..., list[T]]]:
     """Decorator of a ``plan``: parameters are checked before it sees them, and each configuration comes once.
 
@@ -97,7 +105,7 @@ def plans(config: type | None = None, **types: Any) -> Callable[[Callable[..., l
     """
 
     def decorate(plan: Callable[..., list[T]]) -> Callable[..., list[T]]:
-        known = ({} if config is None else dict(_of_fields(config))) | adapters(types)
+        known = ({} if config is None else dict(types_of(config))) | adapters(types)
 
         @functools.wraps(plan)
         def with_checks(parameters: Mapping[str, Any]) -> list[T]:
@@ -164,12 +172,6 @@ def read_json(path: Path, remedy: str) -> Any:
         raise SeqRecError(f"{path}: cannot be read as JSON ({reason}); {remedy}") from None
 
 
-@functools.cache
-def _of_fields(kind: Any) -> dict[str, TypeAdapter[Any]]:
-    hints = get_type_hints(kind, include_extras=True)
-    return adapters({field.name: hints[field.name] for field in fields(kind)})
-
-
 def _prefix(where: str) -> str:
     return f"{where}: " if where else ""
 
@@ -179,5 +181,5 @@ def _remedy(error: Any) -> str:
     if error["type"] == "literal_error":
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return suggest(str(error["input"]), choices) if isinstance(error["input"], str) else f"use {', '.join(choices)}"
-    text = re.sub(r"^(Input|List|Tuple) should", "it should", error["msg"])
-    return text.removesuffix(", not 0").replace(" after validation", "")
+    text = re.sub(r"^(Input|List|String|Tuple) should", "it should", error["msg"])
+    return text.removeprefix("Value error, ").removesuffix(", not 0").replace(" after validation", "")

@@ -28,7 +28,6 @@ KNOWN = {
     "experiments.llamarec": "data data.registry language.corpus language.pretrained language.title_tokens",
     "experiments.optimizers": "data data.sequences models",
     "experiments.orpo": "data",
-    "latency.worker": "latency.clock",
 }
 
 # Lowest first, along the way of the data: a module may import from its own layer and from those above it in this table.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -20,22 +20,11 @@ from torch.nn import functional as F
 from seqrec_lib.data.sequences import Histories, Sequences, user_batches
 from seqrec_lib.evaluate.metrics import rank_metrics
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 _SCORES_AT_A_TIME = 2**22  # entries of the score matrix held at once: 16 MB
 _USERS_AT_A_TIME = 256
-
-
-class Processes(Protocol):
-    """Those that rank a split together; Accelerate's ``Accelerator`` is one."""
-
-    @property
-    def process_index(self) -> int: ...
-
-    @property
-    def num_processes(self) -> int: ...
-
-    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
-        """The sum over all processes, for ``reduction="sum"``."""
-        ...
 
 
 class Recommender(Protocol):
@@ -137,10 +126,10 @@ def _seen_pairs(items: Tensor, start: Tensor, stop: Tensor) -> tuple[Tensor, Ten
     """(row, item) for every item of every history, whatever its length."""
     lengths = stop - start
     rows = torch.repeat_interleave(torch.arange(len(lengths), device=items.device), lengths)
-    within = torch.arange(len(rows), device=items.device) - torch.repeat_interleave(
-        lengths.cumsum(0) - lengths, lengths
-    )
-    return rows, items[start[rows] + within]
+    shift = stop - lengths.cumsum(
+        0
+    )  # of a history's places, from where the pairs have them to where ``items`` has them
+    return rows, items[torch.arange(len(rows), device=items.device) + shift[rows]]
 
 
 @torch.inference_mode()
@@ -151,7 +140,7 @@ def rank_split(
     *,
     device: torch.device | str = "cpu",
     loss: bool = False,
-    processes: Processes | None = None,
+    processes: Accelerator | None = None,
 ) -> Ranks:
     """Rank every target of ``histories`` among all items; with ``loss``, its cross-entropy as well.
 

@@ -47,17 +47,11 @@ EQUAL = 1e-12  # values that differ by no more are equal: means over the same se
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its confidence interval; ``low`` and ``high`` are NaN where there is nothing to resample."""
+    """An estimate and its 95 % interval; ``low`` and ``high`` are NaN where there is nothing to resample."""
 
     estimate: float
     low: float = math.nan
     high: float = math.nan
-    level: float = 0.95
-
-    @property
-    def degenerate(self) -> bool:
-        """Whether all values were equal, so that the interval has no width."""
-        return self.low == self.high
 
     def excludes(self, number: float) -> bool:
         """Whether the interval exists and leaves ``number`` out."""
@@ -106,7 +100,7 @@ def average_over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean(np.stack([np.asarray(seed, dtype=np.float64) for seed in values]), axis=0)
 
 
-def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
+def bootstrap_interval(values: np.ndarray) -> Interval:
     """BCa bootstrap interval of the mean of ``values``, one per user, shape (n_users,).
 
     The acceleration of a mean has a closed form, sum d^3 / (6 (sum d^2)^1.5) with d = x - mean; the rest is
@@ -117,7 +111,7 @@ def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
         SeqRecError: fewer than 2 users, or a value that is not finite.
     """
     values = _usable(values)
-    return _interval(values, None if _all_equal(values) else mean_law(values), level)
+    return _interval(values, None if _all_equal(values) else mean_law(values))
 
 
 def interval(
@@ -165,22 +159,20 @@ def ratio(a: np.ndarray, b: np.ndarray) -> Interval:
     return Interval(*(float(np.exp(end)) if end == end else math.nan for end in (logs.estimate, logs.low, logs.high)))
 
 
-def seed_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean over seeds and the ends of its Student's t interval; NaN where there are too few values.
+def seed_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds and the ends of its 95 % interval by Student's t; NaN where there are too few values.
 
     >>> [round(number, 3) for number in seed_interval(np.array([1.0, 2.0, 3.0]))]
     [2.0, -0.484, 4.484]
     """
     if not len(values):
         return math.nan, math.nan, math.nan
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return mean, math.nan, math.nan
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    mean, n = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(values)) if n > 1 else math.nan
     return mean, mean - half, mean + half
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> tuple[Interval, float]:
+def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[Interval, float]:
     """Mean of a - b by user with its interval, and the two-sided bootstrap p-value for "a and b have equal means";
     shape (n_users,) each.
 
@@ -192,7 +184,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> t
     """
     difference = _usable(average_difference(a, b))
     law = None if _all_equal(difference) else mean_law(difference)
-    interval = _interval(difference, law, level)
+    interval = _interval(difference, law)
     if law is None:
         return interval, float(abs(interval.estimate) <= EQUAL)
     return interval, law.beyond(interval.estimate, abs(interval.estimate))
@@ -212,16 +204,16 @@ def _all_equal(values: np.ndarray) -> bool:
     return bool(np.ptp(values) <= EQUAL)
 
 
-def _interval(values: np.ndarray, law: MeanLaw | None, level: float) -> Interval:
+def _interval(values: np.ndarray, law: MeanLaw | None) -> Interval:
     estimate = float(values.mean())
     if law is None:
-        return Interval(estimate, estimate, estimate, level)
+        return Interval(estimate, estimate, estimate)
     bias = norm.ppf(law.below(estimate))
     deviations = values - estimate
     acceleration = np.sum(deviations**3) / (6 * np.sum(deviations**2) ** 1.5)
-    z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    z = bias + norm.ppf([0.025, 0.975])
     low, high = law.quantiles(norm.cdf(bias + z / (1 - acceleration * z)))
-    return Interval(estimate, float(low), float(high), level)
+    return Interval(estimate, float(low), float(high))
 
 
 def average_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -242,20 +234,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]      # 3 x 0.01, 2 x 0.03, then no less than before
     [0.03, 0.06, 0.06]
     """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for i, index in enumerate(sorted(range(len(p_values)), key=lambda j: p_values[j])):
-        largest = max(largest, min(1.0, (len(p_values) - i) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+    p, order = np.array(p_values, dtype=np.float64), np.argsort(p_values, kind="stable")
+    p[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
+    return p.tolist()
 
 
-def compare_pairs(pairs: Sequence[tuple[str, np.ndarray, str, np.ndarray]], *, level: float = 0.95) -> list[PairedTest]:
+def compare_pairs(pairs: Sequence[tuple[str, np.ndarray, str, np.ndarray]]) -> list[PairedTest]:
     """Test each (name a, its users, name b, its users), shape (n_users,) each; Holm's correction over all of them.
 
     The intervals are not corrected: each is for its own pair.
     """
-    found = [(name, other, *paired_difference(a, b, level=level)) for name, a, other, b in pairs]
+    found = [(name, other, *paired_difference(a, b)) for name, a, other, b in pairs]
     corrected = holm([p for _, _, _, p in found])
     return [PairedTest(*own, p_holm) for own, p_holm in zip(found, corrected, strict=True)]
 

@@ -99,14 +99,8 @@ def questions(ids: Sequence[str]) -> list[Question]:
 def configs_of(variant: Variant, parameters: Mapping[str, Any]) -> list[Config]:
     """A variant's runs, one for each of ``seeds``; ``epochs`` above 0 replaces the recipe's for every variant alike."""
     overrides = dict(variant.overrides) | ({"epochs": parameters["epochs"]} if parameters.get("epochs") else {})
-    return accuracy.plan(
-        {
-            "dataset": parameters["dataset"],
-            "models": [variant.model],
-            "seeds": parameters["seeds"],
-            "overrides": overrides,
-        }
-    )
+    given = {name: parameters[name] for name in ("dataset", "seeds")}
+    return accuracy.plan(given | {"models": [variant.model], "overrides": overrides})
 
 
 @plans(dataset=str, questions=Names, seeds=Seeds, epochs=CountOrNone)

@@ -128,6 +128,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
     from safetensors.torch import save_file
 
     from seqrec_lib.evaluate.ranking import rank_split
+    from seqrec_lib.train.contracts import rounded
     from seqrec_lib.train.loop import make_accelerator, train
 
     accelerator = make_accelerator(context.device)
@@ -160,7 +161,7 @@ def _train_and_rank(config: Config, training: TrainingConfig, sequences: Sequenc
         "parameters": total,
         "parameters_without_embeddings": body,
     }
-    outcome = _outcome(sequences, ranks, result.best_valid, result.rounded(), cost)
+    outcome = _outcome(sequences, ranks, result.best_valid, rounded(result.history), cost)
     outcome.environment |= {"precision": result.precision, "loop": result.loop} | kernels
     return outcome
 

@@ -140,10 +140,6 @@ TOKENS = (400, 1600, 6400)
 SHARES = (2.0, 8.0, 32.0, 128.0)
 
 
-def _with_b0(arm: Arm, tokens: float) -> Arm:
-    return Arm(arm.label, arm.optimizer, arm.batching, {"tokens_per_batch": int(tokens)})
-
-
 def _line(
     title: str, axis: str, values: Iterable[float], make: Any, tunes: str = "", full: bool = False, model: str = ""
 ) -> Grid:
@@ -171,8 +167,12 @@ GRIDS: dict[str, Grid] = {
     "probing-lr0": _line("Probing USGM", "lr0", (1e-8, 1e-6, 1e-4), probing, full=True),
     "lambda-paper": _line("USGM, paper's batching", "lambda", LAMBDAS, lambda x: usgm(10.0, **PAPER | {"lambda_": x})),
     "lambda-noise": _line("USGM, noise rule", "lambda", LAMBDAS, lambda x: usgm(10.0, **NOISE | {"lambda_": x})),
-    "b0-paper": _line("USGM, paper's batching", "B0", TOKENS, lambda b: _with_b0(usgm(10.0, **PAPER), b)),
-    "b0-noise": _line("USGM, noise rule", "B0", TOKENS, lambda b: _with_b0(usgm(10.0, **NOISE), b)),
+    "b0-paper": _line(
+        "USGM, paper's batching", "B0", TOKENS, lambda b: replace(usgm(10.0, **PAPER), training={"tokens_per_batch": b})
+    ),
+    "b0-noise": _line(
+        "USGM, noise rule", "B0", TOKENS, lambda b: replace(usgm(10.0, **NOISE), training={"tokens_per_batch": b})
+    ),
     "share": _line("Probing USGM, noise rule", "share", SHARES, lambda x: probing(**NOISE | {"share": x}), full=True),
     "plane-usgm": _plane("USGM", lambda lr, D: usgm(D, lr)),
     "plane-adam-norm": _plane("USGM, Adam's norm", usgm_adam),
@@ -188,8 +188,6 @@ WITHOUT_TUNING: dict[str, tuple[str, ...]] = {
     "probing-lr0": ("adam", "adamw-near"),
     "sasrec-probing": ("sasrec-adamw", "sasrec-adamw-near"),
 }
-
-POINT = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, {"draws": 6}, kind="noise")
 
 
 @dataclass(frozen=True)
@@ -246,33 +244,28 @@ def cells(parameters: Mapping[str, Any]) -> list[Cell]:
         raise SeqRecError(f"model {counted[0]!r} counts and is not trained; use a model that is")
     own = overrides_by_model(models, parameters["overrides"])
 
-    def config(arm: Arm, seed: int, grid: str = "") -> Config:
-        short = grid and not GRIDS[grid].full
-        return _config(arm, parameters, own, seed, parameters["grid_epochs"] if short else parameters["epochs"])
+    def config(arm: Arm, seed: int, epochs: str) -> Config:
+        model = arm.model or page
+        overrides = {**arm.training, **own[model], "epochs": parameters[epochs], "patience": 0}
+        architecture, training = resolve(parameters["dataset"], model, seed, overrides)
+        assert training is not None
+        if arm.optimizer["name"] != "adamw":  # AdamW's settings decide nothing here
+            training = replace(training, learning_rate=1e-3, weight_decay=0.0)
+        training = replace(training, precision="fp32", warmup_steps=0)
+        optimizer, batching = dict(arm.optimizer), dict(arm.batching)
+        return Config(parameters["dataset"], model, seed, arm.kind, optimizer, batching, architecture, training)
 
-    found = [Cell(config(ARMS[name], seed), arm=name) for seed in seeds for name in parameters["arms"]]
+    found = [Cell(config(ARMS[name], seed, "epochs"), arm=name) for seed in seeds for name in parameters["arms"]]
     found += [
-        Cell(config(arm, seeds[0], grid), grid=grid, values=values)
+        Cell(config(arm, seeds[0], "epochs" if GRIDS[grid].full else "grid_epochs"), grid=grid, values=values)
         for grid in parameters["grids"]
         for values, arm in GRIDS[grid].points
     ]
     if parameters["measure_beta"]:
-        point = replace(POINT, batching=dict(POINT.batching) | {"draws": parameters["draws"]})
-        found.append(Cell(_config(point, parameters, own, seeds[0], parameters["beta_epochs"])))
+        draws = {"draws": parameters["draws"]}
+        point = Arm("beta at one point", {"name": "usgm", "lr": 1.0, "D": 10.0}, draws, kind="noise")
+        found.append(Cell(config(point, seeds[0], "beta_epochs")))
     return found
-
-
-def _config(
-    arm: Arm, parameters: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], seed: int, epochs: int
-) -> Config:
-    dataset, model = parameters["dataset"], arm.model or parameters["model"]
-    overrides = {**arm.training, **own[model], "epochs": epochs, "patience": 0}
-    architecture, training = resolve(dataset, model, seed, overrides)
-    assert training is not None
-    if arm.optimizer["name"] != "adamw":  # AdamW's settings decide nothing here
-        training = replace(training, learning_rate=1e-3, weight_decay=0.0)
-    training = replace(training, precision="fp32", warmup_steps=0)
-    return Config(dataset, model, seed, arm.kind, dict(arm.optimizer), dict(arm.batching), architecture, training)
 
 
 @plans()

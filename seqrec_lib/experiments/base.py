@@ -27,13 +27,13 @@ from seqrec_lib.results.limits import timing_device
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import SLUG
 from seqrec_lib.terminal import one_line
+from seqrec_lib.validation import adapters, checked
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def _say_nothing(*_: object) -> None:
-    pass
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Context:
 
     workdir: Path
     progress: bool = True
-    report: Callable[[str], None] = _say_nothing
-    report_share: Callable[[float, str], None] = _say_nothing
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    report: Callable[[str], None] = lambda line: None
+    report_share: Callable[[float, str], None] = lambda share, line: None
+    device: Device = "auto"
 
 
 @dataclass
@@ -184,16 +184,11 @@ def config_of(record: RunRecord) -> Any:
     Raises:
         SeqRecError: it is none: a field is unknown or of a wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
+    # Imported here: experiments import this module.
     from seqrec_lib.experiments import get
 
-    try:
-        return TypeAdapter(get(record.experiment).Config).validate_python(record.config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SeqRecError(f"run {record.run_id}: its configuration's {where}: {first['msg']}; delete the run") from None
+    types = adapters({"configuration": get(record.experiment).Config})
+    return checked({"configuration": record.config}, types, f"run {record.run_id}")["configuration"]
 
 
 def execute(
@@ -203,17 +198,16 @@ def execute(
     store: RunStore | None = None,
     missing: str = "run",
     progress: bool = True,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     wait: bool = True,
     rerun: bool = False,
 ) -> list[RunRecord | None]:
     """Read the runs that have a record and, with ``missing="run"``, carry out the others one by one.
 
     Each run is saved as it ends. One that fails is saved with its error, the next one goes on, and a later
-    call tries it again (unless the failure is published, as a result). A run that another process is at is waited for,
-    then read. An interruption leaves finished runs in the store and the present one's checkpoints in its working
-    folder. Where the code here is not that of a published run, its own run is made and returned; with
-    ``missing="skip"`` the published one is, until there is such a run.
+    call tries it again (unless the failure is published, as a result). An interruption leaves finished runs in the
+    store and the present one's checkpoints in its working folder. Where the code here is not that of a published run,
+    its own run is made and returned; with ``missing="skip"`` the published one is, until there is such a run.
 
     Args:
         experiment: what to execute.
@@ -222,7 +216,7 @@ def execute(
         missing: run | skip.
         progress: whether to show progress.
         device: auto | cpu | cuda; not part of a run's key.
-        wait: False leaves a run that another process is at to that process.
+        wait: for a run that another process is at, which is then read; False leaves it to that process.
         rerun: with ``missing="run"``, also carries out again what has a record in .runs and replaces it once the new
             run is complete. A published run is not made again under its id: that is what `seqrec results recheck` does.
 
@@ -297,7 +291,7 @@ def _run_locked(
     label: str,
     store: RunStore,
     reporter: Reporter,
-    device: Literal["auto", "cpu", "cuda"],
+    device: Device,
     wait: bool,
     rerun: bool,
 ) -> RunRecord | None:
@@ -329,51 +323,43 @@ def _run_locked(
 
 def _run(experiment: Experiment, planned: Planned, context: Context) -> tuple[RunRecord, dict[str, pa.Table]]:
     """Carry out one run, whatever becomes of it: its record, with an error where it failed, and its tables."""
-    config, run_id = planned.config, planned.run_id
-    values = plain(config)
-    begin = time.perf_counter()
-    commit, dirty = git_state()  # at the start: it may change while the run lasts
-    git = {"git_commit": commit, "git_dirty": dirty}
-    fixed: dict[str, Any] = {
-        "run_id": run_id,
-        "experiment": experiment.NAME,
-        "config": values,
-        "revision": experiment.revision(config),
-        "parents": parents_of(experiment, config),
-        "hardware": planned.hardware,
-        "code": planned.code,
-        "edited": planned.code if planned.edited else None,
-        "started": now(),
-    }
-    try:
-        outcome = experiment.run(config, context)
-        cost = {"wall_seconds": round(time.perf_counter() - begin, 3)} | plain(outcome.cost)
-        record = RunRecord(
-            **fixed,
+    config, values = planned.config, plain(planned.config)
+    begin, started, (commit, dirty) = time.perf_counter(), now(), git_state()  # as it is now: it may change meanwhile
+
+    def record(outcome: Outcome, error: str | None) -> RunRecord:
+        machine = _machine(context.device) | {"git_commit": commit, "git_dirty": dirty} | plain(outcome.environment)
+        return RunRecord(
+            run_id=planned.run_id,
+            experiment=experiment.NAME,
+            config=values,
+            revision=experiment.revision(config),
+            parents=parents_of(experiment, config),
+            hardware=planned.hardware,
+            code=planned.code,
+            edited=planned.code if planned.edited else None,
             dataset=plain(outcome.dataset),
             metrics=plain(outcome.metrics),
             history=plain(outcome.history),
-            cost=cost,
-            environment=_machine(context.device) | git | plain(outcome.environment),
-            status="complete",
+            cost=plain(outcome.cost),
+            environment=machine,
+            status="complete" if error is None else "failed",
+            error=error,
+            started=started,
             finished=now(),
         )
-        record.to_json(f"run {run_id}")  # an outcome that is no record (NaN, say) makes a failed run
-        return record, outcome.tables
+
+    try:
+        outcome = experiment.run(config, context)
+        outcome.cost = {"wall_seconds": round(time.perf_counter() - begin, 3)} | outcome.cost
+        complete = record(outcome, None)
+        complete.to_json(f"run {planned.run_id}")  # an outcome that is no record (NaN, say) makes a failed run
+        return complete, outcome.tables
     except Exception as error:  # whatever went wrong in one run, the others go on
-        name = str(values.get("dataset", "none"))
-        record = RunRecord(
-            **fixed,
-            dataset={"name": name if SLUG.fullmatch(name) else "none"},
-            environment=_machine(context.device) | git,
-            status="failed",
-            error=_one_line(error),
-            finished=now(),
-        )
         with suppress(OSError):  # a help for who looks; what counts is the record
             text = traceback.format_exc()
             (context.workdir / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-        return record, {}
+        name = str(values.get("dataset", "none"))
+        return record(Outcome({"name": name if SLUG.fullmatch(name) else "none"}), _one_line(error)), {}
 
 
 def _machine(device: str) -> dict[str, Any]:

@@ -59,15 +59,8 @@ def measure(
                 with torch.no_grad():
                     torch._foreach_add_(flat.parameters, flat.buffers()["d"])
                 change = gradient("after", chosen[m:]).sub_(g)
-                rows.append(
-                    {
-                        "step": step,
-                        "m": m,
-                        "draw": draw,
-                        "beta": float(torch.dot(change, d)),
-                        "r": float(torch.linalg.vector_norm(d)),
-                    }
-                )
+                beta, r = float(torch.dot(change, d)), float(torch.linalg.vector_norm(d))
+                rows.append({"step": step, "m": m, "draw": draw, "beta": beta, "r": r})
                 flat.store_parameters("x")
     model.zero_grad()
     return rows

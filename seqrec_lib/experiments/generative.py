@@ -147,6 +147,7 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
     from seqrec_lib.language.trie import TitleTrie
     from seqrec_lib.language.tuning import tune
     from seqrec_lib.train.checkpoint import Checkpoint
+    from seqrec_lib.train.contracts import rounded
 
     setting, titles, size, texts = config.writing, item_titles(sequences), config.size, []
     if size is not None:
@@ -206,10 +207,9 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
         "epochs": len(tuned.history),
         "train_seconds": tuned.seconds,
     }
-    cost |= {f"free_{name}": value for name, value in free.cost.items()}
-    cost |= {f"trie_{name}": value for name, value in held.cost.items()}
+    cost |= {f"{way}_{k}": v for way, queries in (("free", free), ("trie", held)) for k, v in queries.cost.items()}
     outcome = _outcome(sequences, lists, constants, cost)
-    outcome.history = [{k: int(v) if k == "epoch" else float(f"{v:.6g}") for k, v in e.items()} for e in tuned.history]
+    outcome.history = rounded(tuned.history)
     outcome.environment["language_model"] = language.provenance | {"vocabulary": len(language.tokenizer)}
     return outcome
 

@@ -16,10 +16,11 @@ Tables:
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 NAME = "latency"
 TIMED = True
+STAGES = ("encode", "score", "top_k")
 TWIN = "2mamba4rec"  # timed twice, as the A/A control
 
 
@@ -93,33 +95,22 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     """
     dataset = parameters["dataset"]
     registry.get(dataset)
-    counts = ("threads", "processes", "blocks", "block_users", "samples", "sample_users", "batch_rounds")
     check_threads(parameters["threads"])
     device, paths = parameters["device"], tuple(parameters.get("paths", ()))
     refuse_unknown(paths, PATHS[device], f"path on {device}")
-    architectures = {}
     _, training = resolve(dataset, "mamba4rec", 0)
     assert training is not None
-    for model in parameters["models"]:
-        architecture, trained = resolve(dataset, model, 0)
-        if trained is not None:
-            architectures[model] = architecture
-    return [
-        Config(
-            dataset=dataset,
-            models=parameters["models"],
-            architectures=architectures,
-            max_length=training.max_length,
-            device=device,
-            batches=parameters["batches"],
-            paths=paths,
-            **{name: parameters[name] for name in counts},
-        )
-    ]
+    recipes = {model: resolve(dataset, model, 0) for model in parameters["models"]}
+    architectures = {model: architecture for model, (architecture, trained) in recipes.items() if trained is not None}
+    settings = {"architectures": architectures, "max_length": training.max_length, "paths": paths}
+    given = {field.name: parameters[field.name] for field in fields(Config) if field.name in parameters}
+    return [Config(**given | settings)]
 
 
 def run(config: Config, context: Context) -> Outcome:
     """Start the processes one after another and gather what they timed."""
+    import pyarrow as pa
+
     from seqrec_lib.data import load
 
     if config.device == "cuda":
@@ -135,7 +126,10 @@ def run(config: Config, context: Context) -> Outcome:
     return Outcome(
         dataset=sequences.description(),
         metrics=_facts(parts),
-        tables={"calls": _calls(parts), "paper": _paper(parts), "batches": _batches(parts, config)},
+        tables={
+            name: pa.concat_tables([pa.table(columns(number, part)) for number, part in enumerate(parts)])
+            for name, columns in (("calls", _calls), ("paper", _paper), ("batches", _batches))
+        },
         environment={"threads": config.threads, "device_type": config.device} | timing_limits(),
     )
 
@@ -165,8 +159,6 @@ def run_process(job: Job, stem: Path) -> dict[str, Any]:
     Raises:
         SeqRecError: the process failed; the message ends with its last line.
     """
-    import os
-
     stem.parent.mkdir(parents=True, exist_ok=True)
     settings, result = stem.with_suffix(".json"), stem.with_suffix(".npz")
     settings.write_text(json.dumps(asdict(job)), encoding="utf-8")
@@ -189,61 +181,43 @@ def _micro(seconds: np.ndarray) -> np.ndarray:
     return (np.round(np.asarray(seconds, np.float64) * 1e6 * 32) / 32).astype(np.float32)
 
 
+def _words(words: Sequence[str], places: np.ndarray) -> pa.Array:
+    """A column of ``words`` by their places."""
+    import pyarrow as pa
+
+    return pa.array([words[int(place)] for place in places], pa.string())
+
+
 def _named(names: list[list[str]], places: np.ndarray) -> dict[str, Any]:
     """Columns model and path from places in ``names``."""
-    import pyarrow as pa
+    return {column: _words([name[i] for name in names], places) for i, column in enumerate(("model", "path"))}
 
-    places = places.astype(np.int32)
-    return {
-        column: pa.DictionaryArray.from_arrays(pa.array(places), [name[i] for name in names]).cast(pa.string())
-        for i, column in enumerate(("model", "path"))
+
+def _calls(process: int, part: dict[str, Any]) -> dict[str, Any]:
+    places, device = part["column_contestant"], part["column_device"].astype(float)
+    columns = _named(part["names"], places) | {
+        "process": np.full(len(places), process, np.int8),
+        "block": part["column_block"].astype(np.int16),
+        "length": part["column_length"].astype(np.int16),
+        **{name: _micro(part[f"column_{name}"]) for name in STAGES},
     }
+    return columns | ({"device": _micro(device)} if np.isfinite(device).any() else {})
 
 
-def _calls(parts: list[dict[str, Any]]) -> pa.Table:
-    import pyarrow as pa
-
-    tables = []
-    for process, part in enumerate(parts):
-        places = part["column_contestant"]
-        columns = _named(part["names"], places) | {
-            "process": np.full(len(places), process, np.int8),
-            "block": part["column_block"].astype(np.int16),
-            "length": part["column_length"].astype(np.int16),
-            **{name: _micro(part[f"column_{name}"]) for name in ("encode", "score", "top_k")},
-        }
-        if np.isfinite(part["column_device"].astype(float)).any():
-            columns["device"] = _micro(part["column_device"].astype(float))
-        tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
+def _paper(_: int, part: dict[str, Any]) -> dict[str, Any]:
+    places, mean, trimmed, removed = part["paper"].T
+    times = {"mean": _micro(mean), "trimmed_mean": _micro(trimmed), "removed": removed.astype(np.float32)}
+    return _named(part["names"], places) | times
 
 
-def _paper(parts: list[dict[str, Any]]) -> pa.Table:
-    import pyarrow as pa
-
-    tables = []
-    for part in parts:
-        place, mean, trimmed, removed = part["paper"].T
-        columns = {"mean": _micro(mean), "trimmed_mean": _micro(trimmed), "removed": removed.astype(np.float32)}
-        tables.append(pa.table(_named(part["names"], place) | columns))
-    return pa.concat_tables(tables)
-
-
-def _batches(parts: list[dict[str, Any]], config: Config) -> pa.Table:
-    import pyarrow as pa
-
-    timed = [name for name in config.models if not (config.device == "cuda" and name in COUNTED)]
-    tables = []
-    for process, part in enumerate(parts):
-        place, size, seconds = part["batch"].T
-        columns = {
-            "model": pa.array([timed[int(p)] for p in place], pa.string()),
-            "size": size.astype(np.int32),
-            "process": np.full(len(place), process, np.int8),
-            "user": _micro(seconds),
-        }
-        tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
+def _batches(process: int, part: dict[str, Any]) -> dict[str, Any]:
+    places, size, seconds = part["batch"].T
+    return {
+        "model": _words(part["models"], places),
+        "size": size.astype(np.int32),
+        "process": np.full(len(places), process, np.int8),
+        "user": _micro(seconds),
+    }
 
 
 def _facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -252,12 +226,7 @@ def _facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
     for place, (model, path) in enumerate(parts[0]["names"]):
         mine = [part["facts"][place] for part in parts]
         times = np.concatenate(
-            [
-                sum(part[f"column_{stage}"] for stage in ("encode", "score", "top_k"))[
-                    part["column_contestant"] == place
-                ]
-                for part in parts
-            ]
+            [sum(part[f"column_{s}"] for s in STAGES)[part["column_contestant"] == place] for part in parts]
         )
         facts[f"{path}/{model}/median_us"] = round(float(np.median(times)) * 1e6, 2)
         facts[f"{path}/{model}/first_call_ms"] = round(max(f["first_call_seconds"] for f in mine) * 1e3, 2)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.arms import Config, cells, plan
 from seqrec_lib.experiments.base import Context, Outcome
+from seqrec_lib.validation import refuse_unknown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,6 +76,7 @@ def run(config: Config, context: Context) -> Outcome:
 def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
     from seqrec_lib.evaluate.ranking import rank_split
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
+    from seqrec_lib.train.contracts import rounded
 
     rule = AdaptiveBatchSize(**config.batching) if config.batching else None
     trace = _Trace(context, rule)
@@ -86,7 +88,7 @@ def _train(config: Config, sequences: Sequences, context: Context) -> Outcome:
     steps = Counter(row["epoch"] for row in trace.rows())
     history = [
         entry | {"samples": result.samples // len(result.history), "steps": steps.get(entry["epoch"], 0)}
-        for entry in result.rounded()
+        for entry in rounded(result.history)
     ]
     last = history[-1]
     return Outcome(
@@ -192,10 +194,8 @@ def build_optimizer(settings: Mapping[str, Any], parameters: list[tuple[str, nn.
     from seqrec_lib.optim.usgm import UniversalSGM
 
     known: dict[str, Any] = {"sgd": torch.optim.SGD, "usgm": UniversalSGM, "probing": ProbingUSGM}
-    name = settings["name"]
-    if name not in known:
-        raise SeqRecError(f"unknown optimizer {name!r}; use adamw, {', '.join(known)}")
-    return known[name](parameters, **{key: value for key, value in settings.items() if key != "name"})
+    refuse_unknown([settings["name"]], known, "optimizer")
+    return known[settings["name"]](parameters, **{key: value for key, value in settings.items() if key != "name"})
 
 
 class _Trace:
@@ -247,8 +247,7 @@ class _Trace:
         import pyarrow as pa
 
         rows = self.rows()
-        stride = max(1, -(-len(rows) // TRACE_ROWS))
-        kept = [row for number, row in enumerate(rows) if number % stride == 0]
+        kept = rows[:: max(1, math.ceil(len(rows) / TRACE_ROWS))]
         columns = {name: [row.get(name) for row in kept] for name in (kept[-1] if kept else {})}
         types = {"epoch": pa.int32(), "step": pa.int32(), "m": pa.int32()}
         return pa.table(

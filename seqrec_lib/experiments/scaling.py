@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -192,7 +193,7 @@ def _lengths(config: Config, n_items: int, rng: np.random.Generator, results: _R
         for name, model in models.items():
             server, path = servers[name], "served" if config.device == "cpu" else "graph"
             calls: dict[str, Callable[[], Any]] = {"module": _module_pass(model, history[None])}
-            calls[path] = _encoding(server, history) if path == "served" else _request(server, history)
+            calls[path] = partial(server.encode, history) if path == "served" else _request(server, history)
             cells += [("length", name, way, length, call, 1) for way, call in calls.items()]
             state = 0
             if isinstance(server, SteppingServer):
@@ -203,11 +204,6 @@ def _lengths(config: Config, n_items: int, rng: np.random.Generator, results: _R
                     call()  # its capture is no part of what a request takes
                 results.memory.append((name, way, length, peak_memory(call, config.device) or 0, state))
     _time(cells, config.rounds, rng, results)
-
-
-def _encoding(server: Any, history: np.ndarray) -> Callable[[], Any]:
-    """Reading a history by a CPU's server."""
-    return lambda: server.encode(history)
 
 
 def _request(server: Any, history: np.ndarray) -> Callable[[], Any]:
@@ -263,31 +259,22 @@ def _batches(config: Config, n_items: int, rng: np.random.Generator, results: _R
 def _catalogue(config: Config, n_items: int, rng: np.random.Generator, results: _Results) -> None:
     """From ids to the ten best, by the server and by the model's own pass; on a CPU also scores and selection alone."""
     from seqrec_lib.serving import serve
-    from seqrec_lib.serving.base import select
 
     history = _history(rng, config.catalogue_length, n_items)
     cells: list[Cell] = []
     space = np.empty(n_items + 1, np.float32)
     for name, model in _models(config, n_items, config.catalogue_length).items():
-        server = serve(model)
-        own = _module_pass(model, history[None], scored=True)
-        if config.device == "cuda":
-            request = _request(server, history)
-            request()  # a capture frees cached memory, which the calls after it have to take again
-            cells.append(("catalogue", name, "module", n_items, own, 1))
-            cells.append(("catalogue", name, "graph", n_items, request, 1))
-            continue
-
-        def served(server: Any = server) -> Any:
-            return server.best(server.encode(history), K, history, space)
-
-        cells.append(("catalogue", name, "served", n_items, served, 1))
-        cells.append(("catalogue", name, "module", n_items, own, 1))
-        if name == config.models[0]:
-            encoded = server.encode(history)
-
-            def selection(server: Any = server, encoded: np.ndarray = encoded) -> Any:
-                return select(server.score(encoded, space), K, history)
-
+        server, path = serve(model), "served" if config.device == "cpu" else "graph"
+        call = partial(_served, server, history, space) if path == "served" else _request(server, history)
+        if path == "graph":
+            call()  # a capture frees cached memory, which the calls after it have to take again
+        cells.append(("catalogue", name, path, n_items, call, 1))
+        cells.append(("catalogue", name, "module", n_items, _module_pass(model, history[None], scored=True), 1))
+        if path == "served" and name == config.models[0]:
+            selection = partial(server.best, server.encode(history), K, history, space)
             cells.append(("catalogue", "any", "scores and top 10", n_items, selection, 1))
     _time(cells, config.rounds, rng, results)
+
+
+def _served(server: Any, history: np.ndarray, space: np.ndarray) -> Any:
+    return server.best(server.encode(history), K, history, space)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments.base import Context, execute, look_up
+from seqrec_lib.experiments.base import Context, Device, execute, look_up
 from seqrec_lib.results import RunStore
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def ensure_weights(
     split_hash: str,
     store: RunStore,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     progress: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Path:

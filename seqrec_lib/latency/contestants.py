@@ -12,16 +12,16 @@ their tokens per second in a column of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from seqrec_lib.latency.clock import Clock
 from seqrec_lib.models import COUNTED, build, load_class
-from seqrec_lib.serving import Server, SteppingServer, serve
+from seqrec_lib.serving import SteppingServer, serve
 from seqrec_lib.serving.base import select
 
 ROOMS = (50, 100, 200, 400)  # lengths that compiled histories are filled up to, below the model's longest
@@ -43,70 +43,49 @@ class Stages:
         return self.encode + self.score + self.top_k
 
 
-class Contestant(Protocol):
-    """One row of a latency table."""
-
-    model: str
-    path: str
-
-    def prepare(self, history: np.ndarray) -> Any:
-        """What is at hand before the clock starts: (L,) int64 ids."""
-        ...
-
-    def serve(self, prepared: Any, k: int, clock: Clock) -> Stages:
-        """One request, timed."""
-        ...
-
-
 @dataclass
 class Served:
     """By a server: encode, score, the k best without the items seen."""
 
     model: str
-    server: Server
+    server: Any
     path: str = "served"
 
     def __post_init__(self) -> None:
         self._space = np.empty(self.server.n_items + 1, np.float32)
 
-    def prepare(self, history: np.ndarray) -> np.ndarray:
+    def prepare(self, history: np.ndarray) -> Any:
+        """What is at hand before the clock starts: of (L,) int64 ids."""
         return history
 
-    def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
+    def _encode(self, prepared: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The encoding, and the items seen."""
+        return self.server.encode(self.server.cut(prepared)), prepared
+
+    def serve(self, prepared: Any, k: int, clock: Clock) -> Stages:
+        """One request, timed."""
         start = clock.mark()
-        encoded = self.server.encode(self.server.cut(prepared))
+        encoded, seen = self._encode(prepared)
         read = clock.mark()
         scores = self.server.score(encoded, self._space)
         scored = clock.mark()
-        select(scores, k, prepared)
+        select(scores, k, seen)
         done = clock.mark()
         return Stages(read - start, scored - read, done - scored, clock.device_seconds())
 
 
 @dataclass
-class Stepping:
+class Stepping(Served):
     """One more event for a user whose state is at hand."""
 
-    model: str
-    server: SteppingServer
     path: str = "step"
 
-    def __post_init__(self) -> None:
-        self._space = np.empty(self.server.n_items + 1, np.float32)
-
-    def prepare(self, history: np.ndarray) -> tuple[Any, np.ndarray]:
+    def prepare(self, history: np.ndarray) -> Any:
         return self.server.start(self.server.cut(history)[:-1]), history
 
-    def serve(self, prepared: tuple[Any, np.ndarray], k: int, clock: Clock) -> Stages:
+    def _encode(self, prepared: Any) -> tuple[np.ndarray, np.ndarray]:
         state, history = prepared
-        start = clock.mark()
-        encoded = self.server.step(state, int(history[-1]))
-        read = clock.mark()
-        scores = self.server.score(encoded, self._space)
-        scored = clock.mark()
-        select(scores, k, history)
-        done = clock.mark()
-        return Stages(read - start, scored - read, done - scored, clock.device_seconds())
+        return self.server.step(state, int(history[-1])), history
 
 
 @dataclass
@@ -160,21 +139,19 @@ class Module:
 
 
 @dataclass
-class Graphed:
+class Graphed(Served):
     """By a CUDA graph, which is one launch: its stages are not apart, all of it counts as ``encode``."""
 
-    model: str
-    server: Any
     path: str = "graph"
 
-    def prepare(self, history: np.ndarray) -> np.ndarray:
-        return history
-
-    def serve(self, prepared: np.ndarray, k: int, clock: Clock) -> Stages:
+    def serve(self, prepared: Any, k: int, clock: Clock) -> Stages:
         start = clock.mark()
         ids, _ = self.server.replay(self.server.cut(prepared), k, prepared)
         ids.tolist()
         return Stages(clock.mark() - start, 0.0, 0.0, clock.device_seconds())
+
+
+Contestant = Served | Module
 
 
 def make_model(
@@ -216,21 +193,19 @@ def held_bytes(contestant: Any) -> int:
     seen: dict[int, int] = {}
 
     def visit(thing: Any) -> None:
-        if isinstance(thing, torch.nn.Module):
-            for tensor in (*thing.parameters(), *thing.buffers()):
-                seen[tensor.data_ptr()] = tensor.nbytes
-        elif isinstance(thing, torch.Tensor):
+        parts: Iterable[Any] = ()
+        if isinstance(thing, torch.Tensor):
             seen[thing.data_ptr()] = thing.nbytes
         elif isinstance(thing, np.ndarray):
             seen[thing.ctypes.data] = thing.nbytes
-        elif isinstance(thing, Mapping):
-            for part in thing.values():
-                visit(part)
+        elif isinstance(thing, torch.nn.Module):
+            parts = (*thing.parameters(), *thing.buffers())
         elif isinstance(thing, (list, tuple)):
-            for part in thing:
-                visit(part)
-        elif hasattr(thing, "__dict__"):
-            visit(vars(thing))
+            parts = thing
+        elif isinstance(thing, Mapping) or hasattr(thing, "__dict__"):
+            parts = (thing if isinstance(thing, Mapping) else vars(thing)).values()
+        for part in parts:
+            visit(part)
 
     visit(getattr(contestant, "server", None) or getattr(contestant, "net", None))
     return sum(seen.values())

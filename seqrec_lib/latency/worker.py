@@ -10,16 +10,17 @@ on the way, comes before and is reported apart.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seqrec_lib.latency.clock import clock_of, peak_memory
 from seqrec_lib.latency.statistics import without_outliers
 
 STAGES = ("encode", "score", "top_k", "device")
@@ -40,9 +41,9 @@ class Job:
     """
 
     dataset: str
-    models: tuple[str, ...]
+    models: Sequence[str]
     architectures: dict[str, dict[str, Any]]
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     twin: str | None
     max_length: int
     k: int
@@ -53,171 +54,135 @@ class Job:
     block_users: int
     samples: int
     sample_users: int
-    sample_paths: tuple[str, ...]
-    batches: tuple[int, ...] = ()
+    sample_paths: Sequence[str]
+    batches: Sequence[int] = ()
     batch_rounds: int = 0
     memory: bool = False
 
 
-@dataclass
 class Timed:
-    """What came out: one entry per contestant in ``names`` (model, path), then columns by call."""
+    """What one process times, once it is made: one entry per contestant in ``names`` (model, path) and ``facts``.
 
-    names: list[tuple[str, str]]
-    facts: list[dict[str, Any]]
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-    paper: list[list[float]] = field(default_factory=list)
-    batch: list[list[float]] = field(default_factory=list)
+    Attributes:
+        columns: of the calls, by name.
+        paper: rows of (contestant, mean, mean without outliers, share removed).
+        batch: rows of (model, size, seconds per user).
+    """
 
+    def __init__(self, job: Job) -> None:
+        import torch
 
-def work(job: Job) -> Timed:
-    """Do the job in this process."""
-    import torch
+        from seqrec_lib.data import load
+        from seqrec_lib.latency.contestants import contestants, make_model
 
-    from seqrec_lib.data import load
-    from seqrec_lib.latency.clock import clock_of
-    from seqrec_lib.latency.contestants import contestants, make_model
+        torch.set_num_threads(job.threads)
+        sequences = load(job.dataset, progress=False)
+        test = sequences.split("test")
+        self.job, self.rng, self.clock = job, np.random.default_rng(job.seed), clock_of(job.device)
+        self.histories = [sequences.items[a:b].astype(np.int64) for a, b in zip(test.start, test.stop, strict=True)]
+        models = {
+            name: make_model(name, sequences.n_items, job.max_length, job.architectures.get(name, {}), 0, sequences)
+            for name in job.models
+        }
+        if job.device == "cuda":
+            models = {name: model.to("cuda") if hasattr(model, "to") else model for name, model in models.items()}
+        self.models = list(models.values())
+        self.contestants = contestants(models, sequences.n_items, job.paths, job.twin)
+        self.names = [(contestant.model, contestant.path) for contestant in self.contestants]
+        self.facts = [self._warm_up(contestant) for contestant in self.contestants]
+        if job.memory:
+            self._measure_memory()
+        self.columns: dict[str, list[Any]] = {name: [] for name in ("contestant", "block", "length", *STAGES)}
+        self.paper: list[list[float]] = []
+        self.batch: list[list[float]] = []
+        self._time_blocks()
+        self._time_samples()
+        self._time_batches()
 
-    torch.set_num_threads(job.threads)
-    sequences = load(job.dataset, progress=False)
-    n_items = sequences.n_items
-    rng = np.random.default_rng(job.seed)
-    test = sequences.split("test")
-    histories = [sequences.items[a:b].astype(np.int64) for a, b in zip(test.start, test.stop, strict=True)]
-    models = {
-        name: make_model(name, n_items, job.max_length, job.architectures.get(name, {}), 0, sequences)
-        for name in job.models
-    }
-    if job.device == "cuda":
-        models = {name: model.to("cuda") if hasattr(model, "to") else model for name, model in models.items()}
-    field_ = contestants(models, n_items, job.paths, job.twin)
-    clock = clock_of(job.device)
-    timed = Timed([(c.model, c.path) for c in field_], [])
-    for contestant in field_:
-        timed.facts.append(_warm_up(contestant, histories, job, clock, rng))
-    _measure_memory(field_, histories, job, timed)
-    _blocks(field_, histories, job, clock, rng, timed)
-    _samples(field_, histories, job, clock, rng, timed)
-    _batches(models, histories, job, clock, rng, timed)
-    return timed
+    def _serve(self, contestant: Any, user: int) -> Any:
+        return contestant.serve(contestant.prepare(self.histories[user]), self.job.k, self.clock)
 
+    def _warm_up(self, contestant: Any) -> dict[str, Any]:
+        """Serve users until the median of twenty calls is no longer falling; what the first call took stands apart."""
+        start = time.perf_counter()
+        self._serve(contestant, 0)
+        first = time.perf_counter() - start
+        before, calls = np.inf, 1
+        while calls < 400:
+            drawn = self.rng.integers(len(self.histories), size=20)
+            now = float(np.median([self._serve(contestant, user).total for user in drawn]))
+            calls += 20
+            if now > 0.95 * before:
+                break
+            before = now
+        return {"first_call_seconds": first, "warm_up_calls": calls}
 
-def _warm_up(
-    contestant: Any, histories: Sequence[np.ndarray], job: Job, clock: Any, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Serve users until the median of twenty calls is no longer falling; what the first call took stands apart."""
-    start = time.perf_counter()
-    contestant.serve(contestant.prepare(histories[0]), job.k, clock)
-    first = time.perf_counter() - start
-    before, calls = np.inf, 1
-    while calls < 400:
-        drawn = rng.integers(len(histories), size=20)
-        now = float(np.median([contestant.serve(contestant.prepare(histories[u]), job.k, clock).total for u in drawn]))
-        calls += 20
-        if now > 0.95 * before:
-            break
-        before = now
-    return {"first_call_seconds": first, "warm_up_calls": calls}
+    def _measure_memory(self) -> None:
+        from seqrec_lib.latency.contestants import held_bytes
 
+        def serve(contestant: Any, prepared: Any) -> None:
+            contestant.serve(prepared, self.job.k, clock_of(self.job.device))
 
-def _measure_memory(field_: Sequence[Any], histories: Sequence[np.ndarray], job: Job, timed: Timed) -> None:
-    from seqrec_lib.latency.clock import clock_of, peak_memory
-    from seqrec_lib.latency.contestants import held_bytes
+        longest = max(self.histories, key=len)
+        for contestant, facts in zip(self.contestants, self.facts, strict=True):
+            facts["held_bytes"] = held_bytes(contestant)
+            call = partial(serve, contestant, contestant.prepare(longest))
+            facts["peak_memory_bytes"] = peak_memory(call, self.job.device)
 
-    if not job.memory:
-        return
-    longest = max(histories, key=len)
-    for contestant, facts in zip(field_, timed.facts, strict=True):
-        facts["held_bytes"] = held_bytes(contestant)
-        prepared = contestant.prepare(longest)
-        facts["peak_memory_bytes"] = peak_memory(
-            lambda c=contestant, p=prepared: c.serve(p, job.k, clock_of(job.device)),  # type: ignore[misc]
-            job.device,
-        )
+    def _time_blocks(self) -> None:
+        """A/B/A/B in random blocks: the same users for everyone, in an order of contestants drawn for each block."""
+        for block in range(self.job.blocks):
+            users = self.rng.integers(len(self.histories), size=self.job.block_users)
+            for place in self.rng.permutation(len(self.contestants)):
+                for user in users:
+                    stages = self._serve(self.contestants[place], user)
+                    row = (place, block, min(len(self.histories[user]), self.job.max_length), *astuple(stages))
+                    for column, value in zip(self.columns.values(), row, strict=True):
+                        column.append(np.nan if value is None else value)
 
+    def _time_samples(self) -> None:
+        """The paper's samples."""
+        job = self.job
+        chosen = [place for place, (_, path) in enumerate(self.names) if path in job.sample_paths]
+        replace = len(self.histories) < job.sample_users
+        for _ in range(job.samples):
+            users = self.rng.choice(len(self.histories), size=job.sample_users, replace=replace)
+            for place in self.rng.permutation(chosen):
+                times = np.array([self._serve(self.contestants[place], user).total for user in users])
+                kept = without_outliers(times)
+                self.paper.append([place, times.mean(), kept.mean(), 1 - len(kept) / len(times)])
 
-def _blocks(
-    field_: Sequence[Any], histories: Sequence[np.ndarray], job: Job, clock: Any, rng: np.random.Generator, timed: Timed
-) -> None:
-    """A/B/A/B in random blocks: the same users for everyone, in an order of contestants drawn for each block."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("contestant", "block", "length", *STAGES)}
-    for block in range(job.blocks):
-        users = rng.integers(len(histories), size=job.block_users)
-        for place in rng.permutation(len(field_)):
-            contestant = field_[place]
-            for user in users:
-                stages = contestant.serve(contestant.prepare(histories[user]), job.k, clock)
-                device = np.nan if stages.device is None else stages.device
-                row = (place, block, min(len(histories[user]), job.max_length))
-                for name, value in zip(columns, (*row, stages.encode, stages.score, stages.top_k, device), strict=True):
-                    columns[name].append(value)
-    timed.columns = columns
+    def _time_batches(self) -> None:
+        """The models' own pass by the size of the batch."""
+        import torch
 
+        from seqrec_lib.serving.batches import padded
 
-def _samples(
-    field_: Sequence[Any], histories: Sequence[np.ndarray], job: Job, clock: Any, rng: np.random.Generator, timed: Timed
-) -> None:
-    """The paper's samples: rows of (contestant, mean, mean without outliers, share removed)."""
-    chosen = [place for place, c in enumerate(field_) if c.path in job.sample_paths]
-    replace = len(histories) < job.sample_users
-    for _ in range(job.samples):
-        users = rng.choice(len(histories), size=job.sample_users, replace=replace)
-        for place in rng.permutation(chosen):
-            contestant = field_[place]
-            times = np.array([contestant.serve(contestant.prepare(histories[u]), job.k, clock).total for u in users])
-            kept = without_outliers(times)
-            timed.paper.append([place, times.mean(), kept.mean(), 1 - len(kept) / len(times)])
+        job, nets = self.job, [(i, model) for i, model in enumerate(self.models) if isinstance(model, torch.nn.Module)]
+        cells = [(place, net, size) for place, net in nets for size in job.batches]
+        for turn in range(job.batch_rounds + 1):  # the first turn warms up
+            users = self.rng.integers(len(self.histories), size=max(job.batches, default=0))
+            for index in self.rng.permutation(len(cells)):
+                place, net, size = cells[index]
+                items, lengths = padded([self.histories[user][-job.max_length :] for user in users[:size]])
+                with torch.inference_mode():
+                    start = self.clock.mark()
+                    scores = net.score(items.to(job.device), lengths.to(job.device))
+                    scores.topk(job.k).indices.tolist()
+                    seconds = self.clock.mark() - start
+                    self.clock.device_seconds()
+                if turn:
+                    self.batch.append([place, size, seconds / size])
 
-
-def _batches(
-    models: dict[str, Any],
-    histories: Sequence[np.ndarray],
-    job: Job,
-    clock: Any,
-    rng: np.random.Generator,
-    timed: Timed,
-) -> None:
-    """Seconds per user of the model's own pass by batch size: rows of (model, batch, seconds)."""
-    import torch
-
-    nets = [(place, model) for place, model in enumerate(models.values()) if isinstance(model, torch.nn.Module)]
-    cells = [(place, net, size) for place, net in nets for size in job.batches]
-    for turn in range(job.batch_rounds + 1):  # the first turn warms up
-        users = rng.integers(len(histories), size=max(job.batches, default=0))
-        for index in rng.permutation(len(cells)):
-            place, net, size = cells[index]
-            chosen = [histories[u][-job.max_length :] for u in users[:size]]
-            lengths = torch.tensor([len(h) for h in chosen])
-            items = torch.zeros(size, int(lengths.max()), dtype=torch.int64)
-            for row, history in enumerate(chosen):
-                items[row, : len(history)] = torch.from_numpy(history)
-            with torch.inference_mode():
-                start = clock.mark()
-                scores = net.score(items.to(job.device), lengths.to(job.device))
-                scores.topk(job.k).indices.tolist()
-                seconds = clock.mark() - start
-                clock.device_seconds()
-            if turn:
-                timed.batch.append([place, size, seconds / size])
-
-
-def save(timed: Timed, path: Path) -> None:
-    """Write what came out; no pickle."""
-    arrays: dict[str, Any] = {f"column_{name}": np.array(values) for name, values in timed.columns.items()}
-    arrays["paper"] = np.array(timed.paper, float).reshape(-1, 4)
-    arrays["batch"] = np.array(timed.batch, float).reshape(-1, 3)
-    arrays["about"] = np.array(json.dumps({"names": timed.names, "facts": timed.facts}))
-    np.savez(path, **arrays)
-
-
-def main() -> None:
-    """Read the job, do it, write what came out."""
-    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    job = Job(**values)
-    os.environ["OMP_NUM_THREADS"] = str(job.threads)
-    save(work(job), Path(sys.argv[2]))
+    def save(self, path: Path) -> None:
+        """Write what came out; no pickle."""
+        arrays: dict[str, Any] = {f"column_{name}": np.array(values) for name, values in self.columns.items()}
+        arrays["paper"] = np.array(self.paper, float).reshape(-1, 4)
+        arrays["batch"] = np.array(self.batch, float).reshape(-1, 3)
+        arrays["about"] = np.array(json.dumps({"names": self.names, "facts": self.facts, "models": self.job.models}))
+        np.savez(path, **arrays)
 
 
 if __name__ == "__main__":
-    main()
+    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    Timed(Job(**settings)).save(Path(sys.argv[2]))

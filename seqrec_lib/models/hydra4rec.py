@@ -8,12 +8,11 @@ output in one pass, exactly: a one-layer Hydra4Rec is a causal model and is trai
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
 from torch import Tensor
 
-from seqrec_lib.models.base import last_position
-from seqrec_lib.models.state_space import Shared, State, StateSpaceRecommender
+from seqrec_lib.models.state_space import State, StateSpaceRecommender
 from seqrec_lib.ssm import Hydra
 
 
@@ -23,40 +22,13 @@ class Hydra4Rec(StateSpaceRecommender):
     With one layer, d_model 64, d_state 32, headdim 64 and d_conv 7 it has 68,934 parameters beside the item embedding.
     """
 
-    def __init__(
-        self,
-        n_items: int,
-        max_length: int,
-        *,
-        d_model: int = 64,
-        d_state: int = 32,
-        d_conv: int = 7,
-        expand: int = 2,
-        headdim: int = 64,
-        **shared: Unpack[Shared],
-    ) -> None:
-        super().__init__(
-            n_items,
-            max_length,
-            lambda: Hydra(d_model, d_state, d_conv, expand, headdim),
-            d_model=d_model,
-            **shared,
-        )
+    def __init__(self, n_items: int, max_length: int, *, d_state: int = 32, **settings: Any) -> None:
+        super().__init__(n_items, max_length, Hydra, d_state=d_state, **settings)
         self.causal = len(self.layers) == 1
 
     def mix(self, mixer: Any, x: Tensor, lengths: Tensor) -> Tensor:
         """With one layer, each position's output is that of the prefix which ends there; else it is bidirectional."""
         return mixer.forward_prefixes(x, lengths) if self.causal else mixer(x, lengths)
-
-    def bidirectional(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """The output at the last item by the bidirectional form, whatever the number of layers: (B, L), (B,) -> (B, d).
-
-        The definition that :meth:`encode` must equal.
-        """
-        x = self.embed(items)
-        for layer in self.stack:
-            x = layer.after_mixer(x, layer.mixer(x, lengths))
-        return last_position(x, lengths)
 
     def step(self, items: Tensor, state: State) -> tuple[Tensor, State]:
         """As the base class; with one layer only: a new item changes the earlier outputs that a second layer reads.

@@ -50,9 +50,6 @@ class Dropout(nn.Module):
             return _CheapDropout.apply(x, self.p)
         return F.dropout(x, self.p)
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
-
 
 class FeedForward(nn.Module):
     """PFFN(H) = GELU(H W1 + b1) W2 + b2 with W1: d x expand*d (paper, section 3): (..., d) -> (..., d)."""

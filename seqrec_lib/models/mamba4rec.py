@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any
 
-from seqrec_lib.models.state_space import Shared, StateSpaceRecommender
+from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.ssm import Mamba, Mamba2
 
 
@@ -15,24 +15,8 @@ class Mamba4Rec(StateSpaceRecommender):
     84,544 (the paper prints 80k).
     """
 
-    def __init__(
-        self,
-        n_items: int,
-        max_length: int,
-        *,
-        d_model: int = 64,
-        d_state: int = 32,
-        d_conv: int = 4,
-        expand: int = 2,
-        **shared: Unpack[Shared],
-    ) -> None:
-        super().__init__(
-            n_items,
-            max_length,
-            lambda: Mamba(d_model, d_state, d_conv, expand),
-            d_model=d_model,
-            **shared,
-        )
+    def __init__(self, n_items: int, max_length: int, *, d_state: int = 32, **settings: Any) -> None:
+        super().__init__(n_items, max_length, Mamba, d_state=d_state, **settings)
 
 
 class TwoMamba4Rec(StateSpaceRecommender):
@@ -41,22 +25,5 @@ class TwoMamba4Rec(StateSpaceRecommender):
     With one layer, d_model 64, d_state 128 and headdim 64 it has 76,614 parameters beside the item embedding.
     """
 
-    def __init__(
-        self,
-        n_items: int,
-        max_length: int,
-        *,
-        d_model: int = 64,
-        d_state: int = 128,
-        d_conv: int = 4,
-        expand: int = 2,
-        headdim: int = 64,
-        **shared: Unpack[Shared],
-    ) -> None:
-        super().__init__(
-            n_items,
-            max_length,
-            lambda: Mamba2(d_model, d_state, d_conv, expand, headdim),
-            d_model=d_model,
-            **shared,
-        )
+    def __init__(self, n_items: int, max_length: int, **settings: Any) -> None:
+        super().__init__(n_items, max_length, Mamba2, **settings)

@@ -13,12 +13,9 @@ from torch import Tensor
 from seqrec_lib.data.sequences import Sequences
 
 
-def _training_pairs(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """(items, followers) of all consecutive training interactions (the last two of each user are held out)."""
-    position = np.arange(sequences.n_interactions)
-    user = np.repeat(np.arange(sequences.n_users), sequences.lengths)
-    has_follower = position < sequences.offsets[1:][user] - 3
-    return sequences.items[has_follower], sequences.items[position[has_follower] + 1]
+def _training(sequences: Sequences) -> np.ndarray:
+    """Which interactions train: all but each user's last two."""
+    return np.arange(sequences.n_interactions) < np.repeat(sequences.offsets[1:] - 2, sequences.lengths)
 
 
 class Popularity:
@@ -27,9 +24,8 @@ class Popularity:
     max_length: int | None = 1
 
     def __init__(self, sequences: Sequences, device: torch.device | str = "cpu") -> None:
-        user = np.repeat(np.arange(sequences.n_users), sequences.lengths)
-        training = np.arange(sequences.n_interactions) < sequences.offsets[1:][user] - 2
-        counts = np.bincount(sequences.items[training], minlength=sequences.n_items + 1).astype(np.float32)
+        items = sequences.items[_training(sequences)]
+        counts = np.bincount(items, minlength=sequences.n_items + 1).astype(np.float32)
         counts[0] = -np.inf
         self.counts = torch.from_numpy(counts).to(device)
 
@@ -48,9 +44,10 @@ class Markov:
     def __init__(self, sequences: Sequences, device: torch.device | str = "cpu") -> None:
         popularity = Popularity(sequences, device).counts
         self.tie_break = popularity / (1 + popularity[1:].max())  # below one follower
-        item, follower = _training_pairs(sequences)
-        n_rows = sequences.n_items + 1
-        pairs, counts = np.unique(item.astype(np.int64) * n_rows + follower, return_counts=True)
+        n_rows, users = sequences.n_items + 1, np.repeat(np.arange(sequences.n_users), sequences.lengths)
+        followed = _training(sequences)[1:] & (users[1:] == users[:-1])
+        item, follower = sequences.items[:-1][followed].astype(np.int64), sequences.items[1:][followed]
+        pairs, counts = np.unique(item * n_rows + follower, return_counts=True)
         offsets = np.searchsorted(pairs, np.arange(n_rows + 1, dtype=np.int64) * n_rows)
         self.followers = torch.from_numpy(pairs % n_rows).to(device)
         self.follower_counts = torch.from_numpy(counts.astype(np.float32)).to(device)

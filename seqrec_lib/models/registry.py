@@ -54,56 +54,34 @@ LANGUAGE: dict[str, str] = {  # recommenders with a language model, their floors
     "llamarec": "llamarec",
 }
 
+_STATE_SPACE: dict[str, Any] = {  # settings that those models have in common
+    "d_model": 64,
+    "n_layers": 1,
+    "d_state": 32,
+    "d_conv": 4,
+    "expand": 2,
+    "dropout": 0.2,
+    "initialisation": "own",
+}
+_FLAGS = ("residual", "repeats")
+
 MODELS: dict[str, ModelSpec] = {
     "sasrec": ModelSpec(
         "seqrec_lib.models.sasrec:SASRec",
         {"d_model": 64, "n_layers": 2, "n_heads": 2, "dropout": 0.2},
         flags=("repeats",),
     ),
-    "mamba4rec": ModelSpec(
-        "seqrec_lib.models.mamba4rec:Mamba4Rec",
-        {
-            "d_model": 64,
-            "n_layers": 1,
-            "d_state": 32,
-            "d_conv": 4,
-            "expand": 2,
-            "dropout": 0.2,
-            "initialisation": "own",
-        },
-        flags=("residual", "repeats"),
-    ),
+    "mamba4rec": ModelSpec("seqrec_lib.models.mamba4rec:Mamba4Rec", _STATE_SPACE, flags=_FLAGS),
     "2mamba4rec": ModelSpec(
-        "seqrec_lib.models.mamba4rec:TwoMamba4Rec",
-        {
-            "d_model": 64,
-            "n_layers": 1,
-            "d_state": 128,
-            "d_conv": 4,
-            "expand": 2,
-            "headdim": 64,
-            "dropout": 0.2,
-            "initialisation": "own",
-        },
-        flags=("residual", "repeats"),
+        "seqrec_lib.models.mamba4rec:TwoMamba4Rec", _STATE_SPACE | {"d_state": 128, "headdim": 64}, flags=_FLAGS
     ),
     "hydra4rec": ModelSpec(
         "seqrec_lib.models.hydra4rec:Hydra4Rec",
-        {
-            "d_model": 64,
-            "n_layers": 1,
-            "d_state": 32,
-            "d_conv": 7,
-            "expand": 2,
-            "headdim": 64,
-            "dropout": 0.2,
-            "initialisation": "own",
-        },
-        flags=("residual", "repeats"),
+        _STATE_SPACE | {"d_conv": 7, "headdim": 64},
+        flags=_FLAGS,
         causal=lambda architecture: architecture["n_layers"] == 1,
     ),
 }
-
 
 VARIANTS: dict[str, ModelSpec] = {  # of the models above, with flags: "+residual", "+repeats", "+residual+repeats"
     "+".join((model, *flags)): spec

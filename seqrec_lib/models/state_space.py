@@ -12,7 +12,7 @@ Shapes: B histories, L positions, d = d_model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -47,22 +47,12 @@ class StateSpaceLayer(nn.Module):
         return self.feed_forward_norm(self.dropout(self.feed_forward(h)) + h)
 
 
-class Shared(TypedDict, total=False):
-    """Arguments of :class:`StateSpaceRecommender` that its subclasses pass on as they get them."""
-
-    n_layers: int
-    dropout: float
-    initialisation: Initialisation
-    residual: bool
-    repeats: bool
-
-
 class StateSpaceRecommender(SequentialRecommender):
     """A stack of state-space layers.
 
     Args:
         n_items: catalogue size; max_length: longest history that is read.
-        make_mixer: gives the mixer of one layer.
+        make_mixer: gives the mixer of one layer from ``d_model`` and the settings ``of_mixer``.
         dropout: of the embeddings, the mixers' outputs and the feed-forward networks.
         initialisation: ``"own"`` keeps the mixers' own (dt between 0.001 and 0.1 at the start); ``"blanket"`` is the
             public Mamba4Rec code's N(0, 0.02) for every linear layer, which in Mamba also erases the bias of dt (dt is
@@ -75,20 +65,22 @@ class StateSpaceRecommender(SequentialRecommender):
         self,
         n_items: int,
         max_length: int,
-        make_mixer: Callable[[], nn.Module],
+        make_mixer: Callable[..., nn.Module],
         *,
-        d_model: int,
+        d_model: int = 64,
         n_layers: int = 1,
         dropout: float = 0.2,
         initialisation: Initialisation = "own",
         residual: bool = False,
         repeats: bool = False,
+        **of_mixer: int,
     ) -> None:
         super().__init__(n_items, d_model, max_length, repeats=repeats)
         self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            StateSpaceLayer(make_mixer(), d_model, dropout, residual or n_layers > 1) for _ in range(n_layers)
+            StateSpaceLayer(make_mixer(d_model, **of_mixer), d_model, dropout, residual or n_layers > 1)
+            for _ in range(n_layers)
         )
         self._initialise(initialisation)
 

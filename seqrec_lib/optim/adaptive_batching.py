@@ -116,7 +116,6 @@ class AdaptiveBatchSize:
         start: micro-batches of the first step.
         alpha: forgetting of eq. 2.2 (the paper's 0.01), and of the averages of rule "noise".
         lambda_: what B is divided by at an epoch's end; rounded down to a whole number of batches, at least one.
-        cap: most micro-batches of a step; None: no limit but the epoch.
         share: of rule "noise": the noise in a step's squared gradient that is tolerated, in units of the signal.
 
     Raises:
@@ -130,7 +129,6 @@ class AdaptiveBatchSize:
         start: int = 1,
         alpha: float = 0.01,
         lambda_: float = 2.0,
-        cap: int | None = None,
         share: float = 1.0,
     ) -> None:
         if rule not in ("paper", "noise", "fixed"):
@@ -138,12 +136,9 @@ class AdaptiveBatchSize:
         check_number("alpha", alpha, "above 0 and below 1", lambda x: 0 < x < 1)
         check_number("lambda_", lambda_, "at least 1", lambda x: 1 <= x < math.inf)
         check_number("share", share, "above 0", lambda x: 0 < x < math.inf)
-        for name, value in (("start", start), ("cap", 1 if cap is None else cap)):
-            if type(value) is not int or value < 1:
-                raise SeqRecError(f"{name} is {value!r}; expected a whole number of micro-batches from 1")
-        if cap is not None and cap < start:
-            raise SeqRecError(f"cap is {cap}, below start, which is {start}; raise cap")
-        self.rule, self.alpha, self.lambda_, self.cap, self.share = rule, alpha, lambda_, cap, share
+        if type(start) is not int or start < 1:
+            raise SeqRecError(f"start is {start!r}; expected a whole number of micro-batches from 1")
+        self.rule, self.alpha, self.lambda_, self.share = rule, alpha, lambda_, share
         self.m = start
         self.plateau = False
         self.line = WeightedLine(alpha)
@@ -165,11 +160,6 @@ class AdaptiveBatchSize:
     def coefficients(self) -> tuple[float, float] | None:
         """(c1, c2) of eq. 2.2, None before two different B."""
         return self.line.coefficients()
-
-    @property
-    def noise_scale(self) -> float:
-        """m at which noise and signal are equal; infinite where no signal is seen."""
-        return self.noise / self.signal if self.signal > 0 else math.inf
 
     def steps(self, loader: Iterable[Batch]) -> Iterator[list[Batch]]:
         """The batches of one epoch, as many for each step as the rule asks for, and the epoch's end."""
@@ -233,9 +223,9 @@ class AdaptiveBatchSize:
             grow = line is None or line[0] < line[1] / math.sqrt(self.m)
         else:
             grow = self.observed is None or self.noise > self.m * self.share * self.signal
-        if grow and (self.cap is None or self.m < self.cap):
+        if grow:
             self.m += 1
-        elif not grow:
+        else:
             self.plateau = True
 
     def end_epoch(self) -> None:

@@ -122,10 +122,6 @@ class FlatGroup:
             torch.mul(direction, scale, out=self._buffers[scratch])
             torch._foreach_add_(self.parameters, self._views[scratch])
 
-    def average(self) -> None:
-        """Take the parameters into the mean of x_1 .. x_steps."""
-        torch._foreach_lerp_(self._views["average"], self._as_stored(), 1.0 / self.steps)
-
     @torch.no_grad()
     def load_parameters(self, name: str) -> Tensor:
         """Copy the parameters into a buffer."""
@@ -136,15 +132,6 @@ class FlatGroup:
     def store_parameters(self, name: str) -> None:
         """Copy a buffer into the parameters."""
         torch._foreach_copy_(self.parameters, self._views[name])
-
-    def exchange(self, name: str) -> None:
-        """Exchange the parameters with a buffer's values."""
-        keep = [p.detach().clone() for p in self.parameters]
-        torch._foreach_copy_(self.parameters, self._views[name])
-        torch._foreach_copy_(self._views[name], keep)
-
-    def _as_stored(self) -> list[Tensor]:
-        return [p.detach().to(self.dtype) for p in self.parameters]
 
 
 class Usable:

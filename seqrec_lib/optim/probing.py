@@ -8,7 +8,7 @@ Probe   From a tiny rate, H falls by a constant factor each step, as long as the
         itself lets H stand still while <g_{k+1}, u_k> is above half of <g_k, u_k>; but <g_k, u_k> contains the noise of
         g_k, and its mean does not tell a good rate from a bad one. g_{k+1} comes from another batch than u_k.)
 Rewind  The probe ends a few steps after the rates have become too large. The parameters return to x_0, the moments to
-        zero, and H becomes ``back`` times what it was: a safe distance below the edge.
+        zero, and H becomes `BACK` times what it was: a safe distance below the edge.
 Run     Algorithm 1 in Adam's norm, with D the largest distance from x_0 seen so far, the probe's included.
 
 Why the rewind: the probe's path is a bad start. On this study's models small steps first move every embedding along the
@@ -30,8 +30,12 @@ from torch import Tensor
 from seqrec_lib.optim.flat import FlatGroup, check_number
 from seqrec_lib.optim.usgm import UniversalSGM
 
-_LEAST_PROBES = 6  # averages over fewer steps mean nothing
-_MEASURE_EVERY = 10  # the distance grows slowly, and measuring it reads every weight
+LARGEST_START = 1e-4  # rate that the probe begins with at most: a large one of the reader's then does no harm
+GROWTH = 1.2  # factor of the rate from one probing step to the next
+MEMORY = 0.8  # of the probe's averages
+BACK = 8.0  # how far below the rate at which the probe ended the run begins
+LEAST_PROBES = 6  # averages over fewer steps mean nothing
+MEASURE_EVERY = 10  # the distance grows slowly, and measuring it reads every weight
 
 
 class ProbingUSGM(UniversalSGM):
@@ -41,37 +45,16 @@ class ProbingUSGM(UniversalSGM):
 
     Args:
         params: parameters, which probe together. (Several groups are not supported.)
-        lr: the rate that the probe begins with. The result does not depend on it as long as it is small.
-        largest_start: the probe begins at min(lr, largest_start), so that a large ``lr`` does no harm.
-        growth: factor of the rate from one probing step to the next.
-        memory: of the probe's averages, between 0 and 1.
-        back: how far below the rate at which the probe ended the run begins.
-        betas, eps: of Adam's norm.
+        lr: the rate that the probe begins with, `LARGEST_START` at most. The result does not depend on it.
+        adam: ``betas`` and ``eps`` of the norm, and ``check_every``.
 
     Raises:
         SeqRecError: a setting is out of range, or a gradient is not finite (see :class:`UniversalSGM`).
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-4,
-        *,
-        largest_start: float = 1e-4,
-        growth: float = 1.2,
-        memory: float = 0.8,
-        back: float = 8.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        check_every: int = 100,
-    ) -> None:
+    def __init__(self, params: Iterable[Any], lr: float = LARGEST_START, **adam: Any) -> None:
         check_number("lr", lr, "above 0", lambda x: 0 < x < math.inf)
-        check_number("largest_start", largest_start, "above 0", lambda x: 0 < x < math.inf)
-        check_number("growth", growth, "above 1", lambda x: 1 < x < math.inf)
-        check_number("memory", memory, "from 0 to below 1", lambda x: 0 <= x < 1)
-        check_number("back", back, "at least 1", lambda x: 1 <= x < math.inf)
-        self.largest_start, self.growth, self.memory, self.back = largest_start, growth, memory, back
-        super().__init__(params, lr, norm="adam", betas=betas, eps=eps, check_every=check_every)
+        super().__init__(params, lr, D=1.0, norm="adam", **adam)  # D is measured
 
     @property
     def probing(self) -> bool:
@@ -85,7 +68,7 @@ class ProbingUSGM(UniversalSGM):
             flat.allocate("origin", "metric")
             flat.load_parameters("origin")
             flat.scalars |= {name: flat.scalar(0.0) for name in ("slope", "size", "weight", "D")}
-            flat.scalars["H"] = flat.scalar(1.0 / min(self.param_groups[index]["lr"], self.largest_start))
+            flat.scalars["H"] = flat.scalar(1.0 / min(self.param_groups[index]["lr"], LARGEST_START))
             flat.flags["probing"] = True
         return flat
 
@@ -99,7 +82,7 @@ class ProbingUSGM(UniversalSGM):
             if self._is_over(flat, slope):
                 self._rewind(flat)
                 return
-            s["H"] = s["H"] / self.growth
+            s["H"] = s["H"] / GROWTH
         elif flat.steps:
             excess = (s["beta"] - 0.5 * s["H"] * s["r2"]).clamp(min=0.0)
             s["H"] = s["H"] + usable.keep(excess / (s["D"] ** 2 * s["weight"] + 0.5 * s["r2"]))
@@ -111,15 +94,15 @@ class ProbingUSGM(UniversalSGM):
         s["gradient_step"] = s["scale"] * torch.dot(g, u)
         flat.move(u, s["scale"], "spare")
         flat.steps += 1
-        if flat.steps % _MEASURE_EVERY == 0:
+        if flat.steps % MEASURE_EVERY == 0:
             self._measure_distance(flat)
 
     def _is_over(self, flat: FlatGroup, slope: Tensor) -> bool:
         """Whether the slope along the last steps does not survive them any more."""
         s = flat.scalars
-        s["slope"] = torch.lerp(s["slope"], slope, 1 - self.memory)
-        s["size"] = torch.lerp(s["size"], slope.abs(), 1 - self.memory)
-        return flat.steps >= _LEAST_PROBES and bool(s["slope"] < 0.5 * s["size"])
+        s["slope"] = torch.lerp(s["slope"], slope, 1 - MEMORY)
+        s["size"] = torch.lerp(s["size"], slope.abs(), 1 - MEMORY)
+        return flat.steps >= LEAST_PROBES and bool(s["slope"] < 0.5 * s["size"])
 
     def _rewind(self, flat: FlatGroup) -> None:
         """Back to x_0, with H a safe factor above what the probe ended at; the gradient at hand is spent on it."""
@@ -129,7 +112,7 @@ class ProbingUSGM(UniversalSGM):
         for name in ("first", "second", "direction"):
             flat[name].zero_()
         s |= {name: torch.zeros_like(s["H"]) for name in ("scale", "gradient_step", "r2")}
-        s["H"] = s["H"] * self.back
+        s["H"] = s["H"] * BACK
         flat.flags["probing"] = False
         flat.steps = 0
 

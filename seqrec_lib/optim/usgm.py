@@ -5,7 +5,8 @@
 
 One call of ``step`` sees the gradient g_{k+1} at the point reached by the step before. It first updates H from that
 step's outcome, then takes the next one. The method has no schedule: H grows while consecutive gradients disagree by
-more than the model of the last step allowed, and stands still otherwise. It never falls.
+more than the model of the last step allowed, and stands still otherwise. It never falls. The theory's rates hold for
+the mean of the iterates, which a caller keeps who wants them.
 
 Glossary:
     g      stochastic gradient; u the direction of a step; d = x_{k+1} - x_k, which is -u / H without projection
@@ -60,17 +61,13 @@ class UniversalSGM(torch.optim.Optimizer):
         norm: "euclidean", or "adam": ||x||^2 = sum b x^2 with b = sqrt(v) + eps from Adam's second moment v, and Adam's
             first moment in place of g in the step. H then starts as Adam with learning rate lr.
         betas, eps: of norm "adam".
-        adapt_distance: D is the largest distance from the start so far, at least the given D (as in DoG, Ivgi et al.
-            2023); H D stays as it is when D grows. For norm "euclidean".
-        average: also keep the mean of x_1 .. x_k, for which the theory's rates hold; see :meth:`swap_average`.
         check_every: on an accelerator, steps between two looks at whether all gradients were finite: each look waits
             for the device. On a CPU every step is checked.
 
     Sums, norms and H are float32 also for bfloat16 and float16 parameters, and float64 for float64 ones.
 
     Raises:
-        SeqRecError: a setting is out of range, lr is infinite without radius, or radius or adapt_distance come with
-            norm "adam". From
+        SeqRecError: a setting is out of range, lr is infinite without radius, or radius comes with norm "adam". From
             ``step``: a gradient that is not finite, by the parameter's name. On a CPU nothing has moved then. On an
             accelerator nothing has moved since, and the error comes with the next look.
     """
@@ -85,24 +82,13 @@ class UniversalSGM(torch.optim.Optimizer):
         norm: Norm = "euclidean",
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        adapt_distance: bool = False,
-        average: bool = False,
         check_every: int = 100,
     ) -> None:
         self.check_every = check_every
         self._flat: list[FlatGroup] = []
         self._steps = 0
-        defaults = {
-            "lr": lr,
-            "D": D,
-            "radius": radius,
-            "norm": norm,
-            "betas": betas,
-            "eps": eps,
-            "adapt_distance": adapt_distance,
-            "average": average,
-        }
-        super().__init__(params, defaults)
+        settings = {"lr": lr, "D": D, "radius": radius, "norm": norm, "betas": betas, "eps": eps}
+        super().__init__(params, settings)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its settings are checked."""
@@ -116,7 +102,7 @@ class UniversalSGM(torch.optim.Optimizer):
 
     @property
     def D(self) -> Tensor:
-        """Bound on the distance of the first group; grows with ``adapt_distance``."""
+        """Bound on the distance of the first group; `ProbingUSGM` measures it."""
         return self._group(0).scalars["D"]
 
     @property
@@ -139,12 +125,10 @@ class UniversalSGM(torch.optim.Optimizer):
             options = self.param_groups[len(self._flat)]
             flat = FlatGroup(options["params"], options.get("param_names"))
             flat.allocate("direction", "spare")
-            if options["radius"] is not None or options["adapt_distance"]:
+            if options["radius"] is not None:
                 flat.allocate("offset")  # x_k - x_0
             if options["norm"] == "adam":
                 flat.allocate("first", "second")
-            if options["average"]:
-                flat.allocate("average")
             flat.scalars = {name: flat.scalar(0.0) for name in _SCALARS}
             flat.scalars["H"] = flat.scalar(1.0 / options["lr"])
             flat.scalars["D"] = flat.scalar(options["D"])
@@ -193,17 +177,9 @@ class UniversalSGM(torch.optim.Optimizer):
             s["r2"] = s["scale"] ** 2 * squared
             s["gradient_step"] = s["scale"] * inner
             flat.move(u, s["scale"], "spare")
-            if options["adapt_distance"]:
-                flat["offset"].add_(u * s["scale"])
         else:
             self._projected_step(flat, float(options["radius"]))
-        if options["adapt_distance"]:
-            D = torch.maximum(s["D"], torch.linalg.vector_norm(flat["offset"]))
-            s["H"] = s["H"] * (s["D"] / D)
-            s["D"] = D
         flat.steps += 1
-        if options["average"]:
-            flat.average()
 
     @staticmethod
     def _adam_direction(flat: FlatGroup, g: Tensor, options: dict[str, Any], b: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,20 +211,6 @@ class UniversalSGM(torch.optim.Optimizer):
         z.add_(d)
         flat.swap("direction", "spare")  # d is the direction now
         flat.move(d, s["scale"], "spare")
-
-    @torch.no_grad()
-    def swap_average(self) -> None:
-        """Exchange the parameters with the mean of x_1 .. x_k; call it again before the next step.
-
-        Raises:
-            SeqRecError: ``average`` is off, or no step has been taken.
-        """
-        for options, flat in zip(self.param_groups, self._flat, strict=False):
-            if not options["average"]:
-                raise SeqRecError("there is no mean of the iterates; construct UniversalSGM with average=True")
-            flat.exchange("average")
-        if not self._flat:
-            raise SeqRecError("there is no mean of the iterates before the first step")
 
     def state_dict(self) -> dict[str, Any]:
         """As every optimizer's; the vectors lie under their parameters, H and its like under a group's first one.
@@ -282,8 +244,6 @@ def _check(group: dict[str, Any]) -> None:
     betas: Sequence[float] = group["betas"]
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise SeqRecError(f"betas is {betas!r}; give two numbers from 0 to below 1")
-    if group["adapt_distance"] and group["norm"] == "adam":
-        raise SeqRecError("adapt_distance with norm 'adam' is not supported: see ProbingUSGM, which measures D in it")
     if group["radius"] is None:
         if math.isinf(group["lr"]):
             raise SeqRecError("lr is infinite (H_0 = 0): the first step goes to the domain's edge; give its radius")

@@ -66,16 +66,14 @@ def timing_limits() -> dict[str, Any]:
     return {"cores": usable_cores(), "core_quota": core_quota()}
 
 
-def same_limits(made_under: Mapping[str, Any], now: Mapping[str, Any] | None = None) -> bool:
-    """Whether a timing whose record has this environment was made under the limits of ``now`` (default: the present).
+def same_limits(made_under: Mapping[str, Any]) -> bool:
+    """Whether a timing whose record has this environment was made under the present limits.
 
     Records from before quotas were read say nothing of one, and are held to their cores alone.
     """
-    now = timing_limits() if now is None else now
-    return (
-        made_under.get("cores") == now["cores"]
-        and made_under.get("core_quota", now["core_quota"]) == (now["core_quota"])
-    )
+    now = timing_limits()
+    quota = now["core_quota"]
+    return made_under.get("cores") == now["cores"] and made_under.get("core_quota", quota) == quota
 
 
 def timing_device(device: str, known: Mapping[str, Any] | None) -> str:
@@ -92,9 +90,9 @@ def timing_device(device: str, known: Mapping[str, Any] | None) -> str:
     >>> timing_device("a CPU", None)
     'a CPU'
     """
-    now = timing_limits()
-    if known is None or same_limits(known, now):
+    if known is None or same_limits(known):
         return device
+    now = timing_limits()
     quota = "" if now["core_quota"] is None else f", quota {now['core_quota']:g}"
     return f"{device}, {now['cores']} usable core{'' if now['cores'] == 1 else 's'}{quota}"
 

@@ -1,9 +1,7 @@
 """Run records: what one run of an experiment was, gave, cost and ran on, as a small JSON file that is checked.
 
 A record is written once and read by everything else: tables, figures, pages. Its run id is a hash of all
-that defines the run. The check is written out here rather than as a JSON Schema: the record is flat, and the
-message can name file and field in the reader's words.
-`RunStore` (store.py) keeps records.
+that defines the run. `RunStore` (store.py) keeps records.
 """
 
 from __future__ import annotations
@@ -11,22 +9,41 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, GetPydanticSchema, JsonValue, Strict
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.validation import short
+from seqrec_lib.validation import CountOrNone, checked, refuse_unknown, short, types_of
 
-SCHEMA = 2
+SCHEMA: Literal[2] = 2
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9._+-]{0,79}")
-TABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 ADDED_LATER = {"added_later": True}  # metadata of a configuration's field, see `plain`
+
+
+def _described(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    if table.keys() != {"sha256", "rows", "columns"}:
+        raise ValueError("it should have sha256, rows and columns")
+    return table
+
+
+def _utc(text: str) -> str:
+    if datetime.fromisoformat(text).utcoffset() != timedelta(0):
+        raise ValueError("it should be a time in UTC")
+    return text
+
+
+Digits = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
+Slug = Annotated[str, Field(pattern=f"^{SLUG.pattern}$")]
+TableName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+Moment = Annotated[str, AfterValidator(_utc)]  # ISO 8601
+Json = dict[str, Annotated[Any, GetPydanticSchema(lambda _, handler: handler.generate_schema(JsonValue))]]
 
 
 @dataclass(frozen=True)
@@ -45,25 +62,25 @@ class RunRecord:
         error: set if and only if ``status`` is "failed".
     """
 
-    run_id: str
-    experiment: str
-    config: dict[str, Any]
-    revision: int
-    dataset: dict[str, Any]
-    environment: dict[str, Any]
-    status: str
-    code: str
-    started: str
-    finished: str
-    metrics: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    cost: dict[str, Any] = field(default_factory=dict)
-    parents: tuple[str, ...] = ()
+    run_id: Digits
+    experiment: Slug
+    config: Json
+    revision: CountOrNone
+    dataset: Json
+    environment: Json
+    status: Literal["complete", "failed"]
+    code: Digits
+    started: Moment
+    finished: Moment
+    metrics: dict[str, float] = field(default_factory=dict)
+    history: list[Json] = field(default_factory=list)
+    cost: Json = field(default_factory=dict)
+    parents: Annotated[tuple[Digits, ...], Strict(False)] = ()
     hardware: str | None = None
-    edited: str | None = None
-    error: str | None = None
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    schema: int = SCHEMA
+    edited: Digits | None = None
+    error: Annotated[str, Field(min_length=1)] | None = None
+    tables: dict[TableName, Annotated[Json, AfterValidator(_described)]] = field(default_factory=dict)
+    schema: Literal[2] = SCHEMA
 
     @property
     def complete(self) -> bool:
@@ -172,7 +189,7 @@ def read_record(path: Path) -> RunRecord:
 def parse_record(text: str, where: str) -> RunRecord:
     """Turn JSON text into a checked record; ``where`` names it in the message of a SeqRecError."""
     try:
-        values = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        values = json.loads(text, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise SeqRecError(f"{where}: not a JSON record ({error}); restore or delete the file") from None
     check_record(values, where)
@@ -189,52 +206,24 @@ def check_record(values: Any, where: str) -> None:
         raise SeqRecError(f"{where}: a record is a JSON object, this is {short(values)}; restore or delete the file")
     if values.get("schema") != SCHEMA:
         raise SeqRecError(
-            f"{where}: field schema is {short(values.get('schema'))}, "
-            f"this version reads {SCHEMA}; use a version of the study that matches, or delete the run"
+            f"{where}: schema is {short(values.get('schema'))}, this version reads {SCHEMA}; use a version of the "
+            "study that matches, or delete the run"
         )
-    for name in sorted(values.keys() - _RULES.keys()):
-        raise SeqRecError(f"{where}: unknown field {name!r}; fields are {', '.join(_RULES)}")
-    for name, (expected, holds) in _RULES.items():
-        if name not in values:
-            raise SeqRecError(f"{where}: field {name} is missing; expected {expected}")
-        if not holds(values[name]):
-            raise SeqRecError(f"{where}: field {name} is {short(values[name])}; expected {expected}")
-        _check_json(values[name], name, where)
-    for name, value in values["metrics"].items():
-        if type(value) not in {int, float}:
-            raise SeqRecError(f"{where}: field metrics.{name} is {short(value)}; metrics are numbers")
+    types = types_of(RunRecord)
+    refuse_unknown(values, types, "field", where)
+    if missing := types.keys() - values.keys():
+        raise SeqRecError(f"{where}: field {min(missing)} is missing; restore or delete the file")
+    checked(values, types, where)
+    checked({"dataset.name": values["dataset"].get("name")}, {"dataset.name": types["experiment"]}, where)
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # JSON may hold one half of a pair of surrogates
+        raise SeqRecError(f"{where}: half a character is no text ({error}); delete the run") from None
     if (values["status"] == "failed") != (values["error"] is not None):
         raise SeqRecError(
-            f"{where}: field error is {short(values['error'])} with status {values['status']!r}; "
+            f"{where}: error is {short(values['error'])} with status {values['status']!r}; "
             "a failed run, and only that, has an error"
         )
-
-
-def _check_json(value: Any, field_path: str, where: str) -> None:
-    at = f"{where}: field {field_path}"
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str) or not _is_text(key):
-                raise SeqRecError(f"{at} has the key {key!r}; keys are text")
-            _check_json(item, f"{field_path}.{key}", where)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_json(item, f"{field_path}[{index}]", where)
-    elif value is not None and type(value) not in {bool, int, float, str}:
-        raise SeqRecError(f"{at} is a {type(value).__name__} ({short(value)}); use a plain JSON value")
-    elif isinstance(value, str) and not _is_text(value):
-        raise SeqRecError(f"{at} is {short(value)}; half a character is no text")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise SeqRecError(f"{at} is {value}; numbers in a record are finite")
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be written: JSON may hold one half of a pair of surrogates."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -243,68 +232,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
     return values
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _list_of(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
-    holds = _matches(pattern)
-    return lambda value: isinstance(value, list) and all(map(holds, value)) and len(set(value)) == len(value)
-
-
-def _is_moment(value: Any) -> bool:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return False
-    offset = moment.utcoffset() if moment else None
-    return offset is not None and not offset
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _describes_tables(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_matches(TABLE), value)) and all(map(_describes_table, value.values()))
-
-
-def _describes_table(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == {"sha256", "rows", "columns"}
-        and _matches(re.compile(r"[0-9a-f]{64}"))(value["sha256"])
-        and type(value["rows"]) is int
-        and value["rows"] >= 0
-        and isinstance(value["columns"], dict)
-        and all(isinstance(kind, str) for kind in value["columns"].values())
-    )
-
-
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "schema": (f"the number {SCHEMA}", lambda value: type(value) is int),
-    "run_id": ("16 hex digits", _matches(RUN_ID)),
-    "experiment": ("a lower-case name", _matches(SLUG)),
-    "config": ("an object", _is_dict),
-    "revision": ("a whole number from 0", lambda value: type(value) is int and value >= 0),
-    "parents": ("a list of run ids", _list_of(RUN_ID)),
-    "hardware": ("text or null", lambda value: value is None or isinstance(value, str)),
-    "dataset": ("an object with a lower-case name", lambda v: isinstance(v, dict) and _matches(SLUG)(v.get("name"))),
-    "metrics": ("an object", _is_dict),
-    "history": ("a list of objects", lambda value: isinstance(value, list) and all(map(_is_dict, value))),
-    "cost": ("an object", _is_dict),
-    "environment": ("an object", _is_dict),
-    "status": ("complete or failed", lambda value: isinstance(value, str) and value in {"complete", "failed"}),
-    "error": ("text or null", lambda value: value is None or (isinstance(value, str) and value != "")),
-    "code": ("16 hex digits", _matches(RUN_ID)),
-    "edited": ("16 hex digits or null", lambda value: value is None or _matches(RUN_ID)(value)),
-    "started": ("a UTC time in ISO 8601", _is_moment),
-    "finished": ("a UTC time in ISO 8601", _is_moment),
-    "tables": ("an object of tables, each with sha256, rows and columns", _describes_tables),
-}

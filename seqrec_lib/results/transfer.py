@@ -274,21 +274,19 @@ def _check_ranks(record: RunRecord, table: pa.Table, where: str) -> None:
         ranks = table[column]
         if not pa.types.is_integer(ranks.type) or ranks.null_count or not len(ranks):
             raise SeqRecError(f"{where}: column {column} of the ranks holds no whole numbers; run it again")
-        given: dict[str, set[str]] = {}
-        for name, value in record.metrics.items():
-            match = re.fullmatch(rf"{re.escape(prefix)}((?:ht|ndcg|mrr)@([0-9]{{1,4}}))", name)
-            if match is None:
-                continue
-            given.setdefault(match[2], set()).add(match[1].partition("@")[0])
-            try:
-                expected = rank_metrics(ranks.to_numpy(), (int(match[2]),))[match[1]]
-            except ValueError as error:
-                raise SeqRecError(f"{where}: column {column} of the ranks: {error}; run it again") from None
-            if type(value) not in {int, float} or abs(value - expected) > 1e-9:
-                raise SeqRecError(f"{where}: {name} is {value!r}, the ranks give {expected:.6g}; run it again")
-        for k, kinds in given.items():
-            if missing := {"ht", "ndcg", "mrr"} - kinds:
-                raise SeqRecError(f"{where}: {prefix}{min(missing)}@{k} is missing beside the others; run it again")
+        pattern = re.compile(rf"{re.escape(prefix)}((?:ht|ndcg|mrr)@[0-9]{{1,4}})")
+        given = {match[1]: value for name, value in record.metrics.items() if (match := pattern.fullmatch(name))}
+        try:
+            expected = rank_metrics(ranks.to_numpy(), sorted({int(name.partition("@")[2]) for name in given}))
+        except ValueError as error:
+            raise SeqRecError(f"{where}: column {column} of the ranks: {error}; run it again") from None
+        for name, value in expected.items():
+            if name not in given:
+                raise SeqRecError(f"{where}: {prefix}{name} is missing beside the others; run it again")
+            if abs(given[name] - value) > 1e-9:
+                raise SeqRecError(
+                    f"{where}: {prefix}{name} is {given[name]!r}, the ranks give {value:.6g}; run it again"
+                )
 
 
 def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

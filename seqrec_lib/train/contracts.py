@@ -1,11 +1,10 @@
-"""What the training loop says to those that listen, asks of those that decide, and gives back."""
+"""What the training loop says to those that listen, and gives back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
-
-import torch
+from typing import Any, Literal
 
 from seqrec_lib.train.recipes import Precision
 
@@ -36,31 +35,6 @@ class Progress:
         return f"epoch {self.epoch}/{self.epochs}, loss {self.loss:.3f}"
 
 
-class BatchRule(Protocol):
-    """Decides, step by step, how many batches an optimizer step sums over (see ``seqrec_lib.optim``)."""
-
-    @property
-    def micro_batches(self) -> int:
-        """Batches of the next step, at least 1; an epoch's last step takes what is left."""
-        ...
-
-    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The gradient is there and clipped; the parameters have not moved yet."""
-
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The parameters have moved; the gradient is still there."""
-
-    def end_epoch(self) -> None:
-        """An epoch has ended."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values that a checkpoint keeps."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
-
-
 @dataclass
 class TrainingResult:
     """history: one dict per epoch; best_epoch, best_valid: of the kept weights; seconds: of training proper, without
@@ -74,9 +48,7 @@ class TrainingResult:
     precision: Precision
     loop: Loop
 
-    def rounded(self) -> list[dict[str, Any]]:
-        """The history with six significant digits: records are small and are read by people."""
-        return [
-            {key: int(value) if key == "epoch" else float(f"{value:.6g}") for key, value in entry.items()}
-            for entry in self.history
-        ]
+
+def rounded(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """A history with six significant digits: records are small and are read by people."""
+    return [{k: int(v) if k == "epoch" else float(f"{v:.6g}") for k, v in entry.items()} for entry in history]

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,10 +34,13 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import gather_histories, rank_split
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.train.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
-from seqrec_lib.train.contracts import BatchRule, Loop, Progress, TrainingResult
+from seqrec_lib.train.contracts import Loop, Progress, TrainingResult
 from seqrec_lib.train.processes import seed_step, sum_over_processes
 from seqrec_lib.train.recipes import Precision, TrainingConfig
 from seqrec_lib.train.step import Batch, TrainingStep
+
+if TYPE_CHECKING:
+    from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -216,7 +219,7 @@ def train(
     report: Callable[[str], None] = lambda line: None,
     checkpoint_seconds: float = 60.0,
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
-    batch_rule: BatchRule | None = None,
+    batch_rule: AdaptiveBatchSize | None = None,
     loop: Loop = "auto",
 ) -> TrainingResult:
     """Train ``model`` in place; it ends with the weights that validated best. Resumes from ``workdir`` if it can.

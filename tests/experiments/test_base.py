@@ -152,7 +152,7 @@ def test_numbers_that_are_not_finite_make_a_failed_run(store: RunStore, monkeypa
     (record,) = execute(experiment, configs(0), store=store)
     assert record is not None
     assert record.status == "failed"
-    assert "metrics.ht@10 is nan" in (record.error or "")
+    assert "metrics['ht@10'] is nan" in (record.error or "")
 
 
 def test_an_interruption_keeps_finished_runs_and_the_checkpoints(store: RunStore) -> None:

@@ -14,7 +14,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import latency, scaling
 from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.latency.contestants import contestants, held_bytes, make_model
-from seqrec_lib.latency.worker import save, work
+from seqrec_lib.latency.worker import Timed
 from seqrec_lib.models import MODELS
 from seqrec_lib.report.timings import found
 from seqrec_lib.results import RunStore, plain, run_key
@@ -77,7 +77,7 @@ def test_processes_share_the_papers_samples_and_have_their_own_users() -> None:
 
 def test_every_contestant_serves_the_same_users_in_every_block(tmp_path: Path) -> None:
     (config,) = latency.plan(SMALL)
-    timed = work(latency._job(config, 0))
+    timed = Timed(latency._job(config, 0))
     assert timed.names == [
         ("popularity", "served"),
         ("sasrec", "served"), ("sasrec", "module"), ("sasrec", "step"),
@@ -96,7 +96,7 @@ def test_every_contestant_serves_the_same_users_in_every_block(tmp_path: Path) -
     assert all((columns[stage] > 0).all() for stage in ("encode", "score", "top_k"))
     assert len(timed.paper) == 2 * 5  # module and served of each sample
     assert len(timed.batch) == 2 * 2  # two trained models, two sizes
-    save(timed, tmp_path / "x.npz")
+    timed.save(tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["column_block"], columns["block"])
 

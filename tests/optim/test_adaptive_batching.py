@@ -78,7 +78,7 @@ def test_noise_and_signal_are_estimated_without_bias(m: int) -> None:
             seen.append((rule.observed.noise, rule.observed.signal))
     noise, signal = np.mean(seen, axis=0)
     assert noise == pytest.approx(1.0, rel=0.05) and signal == pytest.approx(0.25, rel=0.1)
-    assert rule.noise_scale == pytest.approx(4.0, rel=0.15)
+    assert rule.noise / rule.signal == pytest.approx(4.0, rel=0.15)  # the noise scale
 
 
 def test_noise_is_that_of_one_batch_also_where_the_steps_have_different_numbers() -> None:
@@ -130,18 +130,7 @@ def test_rule_paper_grows_until_the_noise_term_is_no_larger() -> None:
         m.append(rule.m)
         rule.line.add(1 / math.sqrt(rule.m), 1 + 3 / math.sqrt(rule.m))
         rule._decide()
-    assert m == [1, 2, 3, 4, 5, 6, 7, 8, *[9] * 7] or m == [
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        *[10] * 6,
-    ]  # equal but for rounding
+    assert m in ([*range(1, 9), *[9] * 7], [*range(1, 10), *[10] * 6])  # equal but for rounding
     assert rule.plateau and rule.coefficients == pytest.approx((1.0, 3.0))
 
 
@@ -154,14 +143,6 @@ def test_an_epochs_end_divides_and_lets_it_grow_again() -> None:
     fixed = AdaptiveBatchSize("fixed", start=7)
     fixed.end_epoch()
     assert fixed.m == 7
-
-
-def test_a_cap_holds_without_being_a_plateau() -> None:
-    rule = AdaptiveBatchSize("noise", cap=3)
-    stream = Stream(rule, signal=0.0)
-    for _ in range(12):
-        stream.step()
-    assert rule.m == 3
 
 
 def test_the_epochs_last_step_is_not_learned_from() -> None:
@@ -292,7 +273,6 @@ def test_the_training_loop_follows_it_and_resumes_bit_for_bit(rule: str, tmp_pat
         ({"alpha": 0.0}, "alpha is 0.0"),
         ({"lambda_": 0.5}, "lambda_ is 0.5; expected a number at least 1"),
         ({"start": 0}, "start is 0"),
-        ({"cap": 2, "start": 3}, "cap is 2, below start"),
         ({"share": -1.0}, "share is -1.0"),
     ],
 )

@@ -112,10 +112,7 @@ def test_agrees_with_adagrad_norm_where_gradients_are_orthogonal() -> None:
 
 def gap(values: Callable[[np.ndarray], float], oracle: Oracle, x0: np.ndarray, steps: int, D: float) -> float:
     """f at the mean of the iterates, minus the least value, with D at the true distance."""
-    got = run(oracle, x0, steps, lr=math.inf, D=D, radius=2 * D, average=True)
-    optimizer, parameters = got["optimizer"], got["parameters"]
-    optimizer.swap_average()
-    return values(torch.cat(parameters).detach().numpy())
+    return values(np.mean(run(oracle, x0, steps, lr=math.inf, D=D, radius=2 * D)["x"], axis=0))
 
 
 def slope(counts: list[int], gaps: list[float]) -> float:
@@ -223,25 +220,6 @@ def test_adams_norm_with_an_enormous_d_is_adam() -> None:
         np.testing.assert_allclose(x.detach().numpy(), expected, rtol=1e-9)
 
 
-def test_the_distance_adapts_and_keeps_h_times_d() -> None:
-    stream = iter([np.array([0.3, 0.0])] * 4)
-    got = run(lambda x: next(stream), np.zeros(2), 3, lr=1.0, D=0.1, adapt_distance=True)
-    # equal gradients never disagree, so H D stays at 0.1 while D = |x_k - x_0| grows
-    optimizer = got["optimizer"]
-    assert float(optimizer.D) == pytest.approx(np.linalg.norm(got["parameters"][0].detach().numpy()))
-    assert float(optimizer.H * optimizer.D) == pytest.approx(0.1)
-
-
-def test_the_mean_of_the_iterates() -> None:
-    got = run(noisy_quadratic(1), np.ones(6), 9, split=2, lr=0.3, average=True)
-    optimizer, parameters = got["optimizer"], got["parameters"]
-    last = torch.cat(parameters).detach().numpy().copy()
-    optimizer.swap_average()
-    np.testing.assert_allclose(torch.cat(parameters).detach().numpy(), np.mean([*got["x"], last], axis=0), rtol=1e-12)
-    optimizer.swap_average()
-    np.testing.assert_allclose(torch.cat(parameters).detach().numpy(), last, rtol=1e-15)
-
-
 def test_groups_are_vectors_of_their_own() -> None:
     a, b = noisy_quadratic(1, 3), noisy_quadratic(2, 3)
     xs = [nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2)]
@@ -256,13 +234,7 @@ def test_groups_are_vectors_of_their_own() -> None:
     np.testing.assert_allclose(xs[1].detach().numpy(), other["parameters"][0].detach().numpy(), rtol=1e-12)
 
 
-SETTINGS = [
-    {},
-    {"radius": 0.5},
-    {"norm": "adam", "lr": 0.01},
-    {"adapt_distance": True, "D": 0.01},
-    {"average": True},
-]
+SETTINGS = [{}, {"radius": 0.5}, {"norm": "adam", "lr": 0.01}]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(s) or "plain")
@@ -403,5 +375,3 @@ def test_what_it_cannot_train_is_refused() -> None:
     x.grad = torch.ones_like(x)
     with pytest.raises(SeqRecError, match="real floating-point"):
         UniversalSGM([x]).step()
-    with pytest.raises(SeqRecError, match="before the first step"):
-        UniversalSGM([nn.Parameter(torch.ones(1))], average=True).swap_average()

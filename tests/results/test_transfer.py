@@ -116,7 +116,7 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "edited": ({f"{STEM}.json": EDITED, f"{STEM}.ranks.parquet": TABLE}, "do not edit records"),
     "other place": ({f"{STEM}.json".replace("ml-1m", "demo"): JSON}, "the record inside is that of"),
     "no json": ({f"{STEM}.json": b"\xff{"}, "not UTF-8"),
-    "no record": ({f"{STEM}.json": b"{}"}, "field schema"),
+    "no record": ({f"{STEM}.json": b"{}"}, "schema is None"),
     "no table": ({f"{STEM}.json": JSON}, "the archive has []"),
     "other table": ({f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": b"PAR1"}, "not the table that its record"),
     "other metrics": (with_table(RANKS, metrics=RANKED | {"ndcg@10": 0.9}), "ndcg@10 is 0.9, the ranks give"),
@@ -131,7 +131,7 @@ MALICIOUS: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], str]] = {
     "lists": (with_table(pa.table({"rank": [[1], [2], [3]]})), "a column of type list"),
     "a bomb": (with_table(pa.table({"a": pa.array(["x" * 1_000_000] * 960).dictionary_encode()})), "a column of type"),
     "long text": (with_table(pa.table({"a": ["x" * 1_000_000] * 960})), "a text of 1,000,000 letters"),
-    "text for a number": ({f"{STEM}.json": JSON.replace(b'"ht@10": 1.0', b'"ht@10": "1.0"')}, "metrics are numbers"),
+    "text for a number": ({f"{STEM}.json": JSON.replace(b'"ht@10": 1.0', b'"ht@10": "1.0"')}, "a valid number"),
     "table alone": ({f"{STEM}.ranks.parquet": TABLE}, "without their record"),
     "foreign table": (
         {f"{STEM}.json": JSON, f"{STEM}.ranks.parquet": TABLE, f"{STEM}.more.parquet": TABLE},
