@@ -44,7 +44,7 @@ from seqrec_lib.experiments.base import key
 from seqrec_lib.language import beams, pretrained
 from seqrec_lib.language.beams import Search
 from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles
-from seqrec_lib.language.generation import Catalogue, named, searched, training_counts
+from seqrec_lib.language.generation import Catalogue, searched, training_counts
 from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.language.search import TitleSearch
 from seqrec_lib.language.trie import TitleTrie
@@ -120,9 +120,9 @@ class Writer:
         texts = [text.strip() for text in tokenizer.batch_decode([list(query.tokens) for query in found])]
         seen = [set(history.tolist())]
         if self.trie is None:
-            searched(self.engine, [texts], setting.length, seen=seen)
+            searched(self.engine.find, [texts], setting.length, seen=seen)
         else:
-            named(self.catalogue, [texts], setting.length, seen=seen)
+            searched(self.catalogue.find, [texts], setting.length, each=setting.length, seen=seen)
         return sum(len(query.tokens) + 1 for query in found)
 
 

@@ -143,7 +143,7 @@ def _sample(sequences: Sequences, config: Config) -> Histories:
 
 def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Context) -> Outcome:
     from seqrec_lib.language.corpus import GPT4REC, Encoder, item_titles, latest_items
-    from seqrec_lib.language.generation import Lists, named
+    from seqrec_lib.language.generation import Lists, searched
     from seqrec_lib.language.trie import TitleTrie
     from seqrec_lib.language.tuning import tune
     from seqrec_lib.train.checkpoint import Checkpoint
@@ -196,7 +196,8 @@ def _written(config: Config, tuning: Tuning, sequences: Sequences, context: Cont
     lists.search("", free.queries, 1)
     for m in setting.fewer:
         lists.search(f"m{m}_", [own[:m] for own in free.queries], setting.length // m)
-    lists.add("trie_", partial(named, lists.catalogue, held.queries, setting.length))
+    by_title = partial(searched, lists.catalogue.find, held.queries, setting.length, each=setting.length)
+    lists.add("trie_", by_title)
     written = [query for own in free.queries for query in own]
     lists.metrics["exact_share"] = sum(query in titled for query in written) / len(written)
     lists.metrics["distinct_queries"] = float(np.mean([len(set(own)) for own in free.queries]))

@@ -20,7 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,17 +37,6 @@ LOOK_SECONDS = 1.0  # between two looks at loss and checkpoint, each of which wa
 _STEPS_BEFORE_CAPTURE = 2  # kernels are tuned, loaded and given workspace in these, which a capture does not allow
 
 
-class Recorder(Protocol):
-    """Records a step; what `GraphRecorder` does on a GPU."""
-
-    def running(self) -> Any:
-        """A context for everything that belongs to the training."""
-
-    def record(self, step: Callable[[], None]) -> Callable[[], None]:
-        """What does the same as ``step``, which is not carried out, for any number of times."""
-        ...
-
-
 class GraphRecorder:
     """CUDA graphs on one stream that share a memory pool: nothing of a step outlives it there."""
 
@@ -59,13 +48,14 @@ class GraphRecorder:
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        """A context for everything that belongs to the training."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             yield
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
-        """A graph of ``step``.
+        """A graph of ``step``, which is not carried out; what comes back replays it any number of times.
 
         Raises:
             RuntimeError: the step does what a capture does not allow. The device is as before, and usable.
@@ -127,7 +117,7 @@ class ResidentTraining:
         precision: Precision,
         factor: Callable[[TrainingConfig, int, float], float],
         base_rates: list[float],
-        recorder: Recorder | None,
+        recorder: GraphRecorder | None,
     ) -> None:
         self.step_module, self.average, self.epoch, self.config = step_module, average, epoch, config
         self.precision, self.factor, self.base_rates, self.recorder = precision, factor, base_rates, recorder
@@ -197,7 +187,7 @@ class ResidentTraining:
         if counter is not None:
             state.flops = counter.get_total_flops() / shape.positions
 
-    def _record(self, recorder: Recorder, shape: Shape) -> Callable[[], None] | None:
+    def _record(self, recorder: GraphRecorder, shape: Shape) -> Callable[[], None] | None:
         """The recorded step; None, and no more recording, where it fails: one line says why."""
         try:
             self._replays[shape] = recorder.record(lambda: self._step(shape))

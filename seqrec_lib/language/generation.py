@@ -18,7 +18,7 @@ import numpy as np
 from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.evaluate.metrics import CUTOFFS, rank_metrics
 from seqrec_lib.language.recipes import Writing
-from seqrec_lib.language.search import TitleSearch, merged, words
+from seqrec_lib.language.search import Results, TitleSearch, merged, words
 
 
 class Catalogue:
@@ -39,6 +39,10 @@ class Catalogue:
     def engine(self, k1: float = 1.5, b: float = 0.75) -> TitleSearch:
         """BM25 over the titles."""
         return TitleSearch(self.titles, self.popularity, k1, b)
+
+    def find(self, title: str, depth: int) -> Results:
+        """The items of a title, at most ``depth``; none where there is no such title."""
+        return np.array(self.items.get(title, [])[:depth], dtype=np.int64)
 
 
 def training_counts(sequences: Sequences) -> np.ndarray:
@@ -80,35 +84,24 @@ def following_titles(sequences: Sequences, histories: Histories, titles: Sequenc
 
 
 def searched(
-    engine: TitleSearch,
+    find: Callable[[str, int], Results],
     queries: Sequence[Sequence[str]],
     length: int,
     *,
     each: int = 1,
     seen: Sequence[Collection[int]] | None = None,
 ) -> list[list[int]]:
-    """Each user's list of at most ``length`` items from BM25's results, without the items ``seen``; see `merged`."""
+    """Each user's list of at most ``length`` items, without the items ``seen``, from what is found for each query.
+
+    Args:
+        find: `TitleSearch.find`, or `Catalogue.find` where queries are titles. each: see `merged`.
+    """
     passed = seen if seen is not None else [()] * len(queries)
     depth = length + max(map(len, passed), default=0)
     return [
-        merged([engine.find(query, depth) for query in own], length, each=each, without=without)
+        merged([find(query, depth) for query in own], length, each=each, without=without)
         for own, without in zip(queries, passed, strict=True)
     ]
-
-
-def named(
-    catalogue: Catalogue,
-    queries: Sequence[Sequence[str]],
-    length: int,
-    *,
-    seen: Sequence[Collection[int]] | None = None,
-) -> list[list[int]]:
-    """Each user's list where queries are titles: the items of each title in turn."""
-    lists = []
-    for own, without in zip(queries, seen if seen is not None else [()] * len(queries), strict=True):
-        items = (item for query in own for item in catalogue.items.get(query, ()) if item not in without)
-        lists.append(list(dict.fromkeys(items))[:length])
-    return lists
 
 
 def list_ranks(lists: Sequence[Sequence[int]], targets: np.ndarray, n_items: int) -> np.ndarray:
@@ -163,7 +156,7 @@ class Lists:
         scores = {}
         for k1, b in itertools.product(self.setting.k1, self.setting.b):
             self.engine.tune(k1, b)
-            lists = searched(self.engine, queries, self.setting.length, each=each)
+            lists = searched(self.engine.find, queries, self.setting.length, each=each)
             scores[k1, b] = rank_metrics(list_ranks(lists, targets, self.n_items), (10,))["ndcg@10"]
         k1, b = max(scores, key=lambda pair: scores[pair])
         self.engine.tune(k1, b)
@@ -171,7 +164,7 @@ class Lists:
 
     def search(self, prefix: str, queries: Sequence[Sequence[str]], each: int) -> None:
         """Lists by BM25."""
-        self.add(prefix, partial(searched, self.engine, queries, self.setting.length, each=each))
+        self.add(prefix, partial(searched, self.engine.find, queries, self.setting.length, each=each))
 
     def add(self, prefix: str, make: Callable[..., list[list[int]]]) -> None:
         """The lists that ``make`` gives, and those that it gives with the items to pass over, ``seen``."""

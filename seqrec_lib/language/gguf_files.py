@@ -68,8 +68,7 @@ def _sum(files: tuple[Any, ...]) -> str:
     digest = hashlib.sha256()
     for name, *_ in files:
         with open(name, "rb") as stream:
-            while block := stream.read(2**22):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 

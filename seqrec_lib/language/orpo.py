@@ -1,6 +1,7 @@
 """The ORPO loss (Hong et al. 2024; the paper's equations 1 to 8) from logits, finite whatever a model is sure of.
 
-For an answer y of m tokens to a prompt x, P(y|x) is the geometric mean of its tokens' probabilities (1), and
+For an answer y to a prompt x, P(y|x) is the geometric mean of its tokens' probabilities (1). The answers of this study
+are letters, one token each, and
 
     odds(y|x) = P / (1 - P)                                                    (2)
     L_OR      = -log sigmoid(log odds(y_w|x) - log odds(y_l|x))                (3, 5)
@@ -20,7 +21,7 @@ infinite, its gradient not a number. Here, for a token i with logit z_i,
 
 exactly; `token_log_odds` takes that form for the likeliest token of a row and one that cannot cancel for the others.
 
-Glossary: B prompts, L positions, V tokens of the vocabulary, K answers to one prompt, m tokens of an answer.
+Glossary: B prompts, V tokens of the vocabulary, K answers to one prompt.
 """
 
 from __future__ import annotations
@@ -28,10 +29,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from seqrec_lib.language.corpus import IGNORED
-
-_SURE = -12.0  # below this, softplus(y) = e^y (1 - e^y / 2) to float32's last digit
 
 
 def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -58,41 +55,6 @@ def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
     return torch.where(is_top, own - others, log_p - torch.log1p(-log_p.exp()))
 
 
-def mean_log_odds(log_odds: Tensor, mask: Tensor) -> Tensor:
-    """Log-odds of answers whose P is the geometric mean of their tokens' probabilities: equations (1) and (2).
-
-    With u = -log P = mean_t softplus(-log odds_t), log odds = -u - log(1 - e^-u). Where u is tiny, log u is summed in
-    the logarithm and log(1 - e^-u) = log u - u / 2. One token's log-odds come back as they are.
-
-    Args:
-        log_odds: (..., m) of each token. mask: (..., m) bool, True at the answer's tokens (one at least).
-    """
-    per_token = torch.where(mask, -log_odds, torch.zeros_like(log_odds))
-    count = mask.sum(-1)
-    u = (F.softplus(per_token) * mask).sum(-1) / count
-    sure = per_token < _SURE
-    usual = torch.where(sure, torch.zeros_like(per_token), per_token)
-    log_terms = torch.where(sure, per_token - per_token.clamp(max=_SURE).exp() / 2, F.softplus(usual).log())
-    log_u = torch.where(mask, log_terms, -torch.inf).logsumexp(-1) - count.log()
-    tiny = log_u < _SURE
-    log_rest = torch.where(tiny, log_u - u / 2, torch.log(-torch.expm1(-torch.where(tiny, torch.ones_like(u), u))))
-    return -u - log_rest
-
-
-def answer_log_odds(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-odds of answers (B,), float32 at least, from a model's logits at every position.
-
-    Args:
-        logits: (B, L, V); position t predicts the token at t + 1.
-        labels: (B, L) token ids, IGNORED outside the answer (transformers' convention: the shift is done here).
-    """
-    labels = labels[:, 1:]
-    mask = labels != IGNORED
-    wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
-    per_token = token_log_odds(wide, labels.masked_fill(~mask, 0).unsqueeze(-1)).squeeze(-1)
-    return mean_log_odds(per_token, mask)
-
-
 def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     """L_OR of equation (5) for each pair, from log-odds (B,); with several rejected answers (B, K), all at once:
 
@@ -104,21 +66,3 @@ def odds_ratio_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     if rejected.ndim > chosen.ndim:
         rejected = rejected.logsumexp(-1)
     return F.softplus(rejected - chosen)
-
-
-def pair_loss(
-    chosen: tuple[Tensor, Tensor, Tensor], rejected: tuple[Tensor, Tensor], lambda_: float, *, prompt_in_nll: bool
-) -> Tensor:
-    """Equation (4), the mean over pairs, for answers of any length: from two forward passes or a concatenated one.
-
-    Args:
-        chosen: logits (B, L, V), labels (B, L) of the answer, and labels of the whole text, each IGNORED elsewhere.
-        rejected: logits and labels of the answer.
-        prompt_in_nll: whether L_SFT covers the prompt as well, as TRL's does.
-    """
-    logits, labels, whole = chosen
-    won, lost = answer_log_odds(logits, labels), answer_log_odds(*rejected)
-    targets = whole if prompt_in_nll else labels
-    wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
-    nll = F.cross_entropy(wide.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
-    return nll + lambda_ * odds_ratio_loss(won, lost).mean()

@@ -17,7 +17,7 @@ width of a head in GPT-2, P in Mamba-2, N numbers of state, V tokens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,22 +25,6 @@ from torch import Tensor
 
 from seqrec_lib.language.mixers import SharedMixer, fits
 from seqrec_lib.ssm.backends import missing
-
-
-class States(Protocol):
-    """A model and what it keeps of B texts with m beams each."""
-
-    def start(self, ids: Tensor, lengths: Tensor, beams: int, steps: int) -> Tensor:
-        """Read prompts (B, L), right-padded, with ``steps`` tokens at most to follow; logits (B, V) behind each."""
-        ...
-
-    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Read one token for each beam (B, m), which continues beam ``parents`` (B, m); logits (B, m, V)."""
-        ...
-
-    def keep(self, users: Tensor) -> None:
-        """Go on with some of the users only: (b,) indices."""
-        ...
 
 
 def states_of(model: Any) -> States | None:
@@ -61,6 +45,7 @@ class GPT2States:
         self.heads = model.config.n_head
 
     def start(self, ids: Tensor, lengths: Tensor, beams: int, steps: int) -> Tensor:
+        """Read prompts (B, L), right-padded, with ``steps`` tokens at most to follow; logits (B, V) behind each."""
         self.lengths, self.done = lengths, 0
         positions = torch.arange(ids.shape[1], device=ids.device)
         x = self.body.wte(ids) + self.body.wpe(positions)
@@ -77,6 +62,7 @@ class GPT2States:
         return self._logits(last)
 
     def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """Read one token for each beam (B, m), which continues beam ``parents`` (B, m); logits (B, m, V)."""
         B, m = tokens.shape
         t = self.done
         x = self.body.wte(tokens) + self.body.wpe(self.lengths + t)[:, None]  # (B, m, D)
@@ -99,6 +85,7 @@ class GPT2States:
         return self._logits(x.flatten(0, 1)).unflatten(0, (B, m))
 
     def keep(self, users: Tensor) -> None:
+        """Go on with some of the users only: (b,) indices."""
         self.lengths, self.bias = self.lengths[users], self.bias[users]
         self.prompt = [(k[users], v[users]) for k, v in self.prompt]
         self.own = [[kept[users] for kept in own] for own in self.own]
@@ -116,7 +103,7 @@ class GPT2States:
 
 
 class Mamba2States:
-    """Convolution inputs and states of Mamba-2."""
+    """Convolution inputs and states of Mamba-2; its methods take and give what those of `GPT2States` do."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.body = model, model.backbone
@@ -165,6 +152,9 @@ class Mamba2States:
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.model.lm_head(self.body.norm_f(x)).float()
+
+
+States = GPT2States | Mamba2States
 
 
 def advance(

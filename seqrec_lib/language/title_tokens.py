@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 SOURCE = "scratch:titles"
 
-TITLES = Prompt(
-    "titles",
-    "Pool {candidates} History {history} Answer",
-    candidate="{letter} {title}",
-)
+TITLES = Prompt("titles", "Pool {candidates} History {history} Answer", candidate="{letter} {title}")
 """The ranking prompt of title tokens. The pool comes first, so that the answer stands right behind the last title."""
 
 # Of layer 1's preference for the token before: the next one but one gets exp(-20 sum_f (1 - cos theta_f) / sqrt(h)) of

@@ -18,19 +18,19 @@ POPULARITY = np.array([0, 5, 2, 4, 1, 1, 1, 9, 1, 1])
 def test_lists_of_titles_hold_the_items_of_each_title_the_popular_one_first() -> None:
     catalogue = Catalogue(TITLES, POPULARITY)
     queries = [["Pale Fog", "no title", "???", "Pale Fog"], []]
-    assert generation.named(catalogue, queries, 10) == [[7, 2, 9], []]
-    assert generation.named(catalogue, queries, 2) == [[7, 2], []]
-    assert generation.named(catalogue, queries, 10, seen=[{7}, set()]) == [[2, 9], []]
+    assert generation.searched(catalogue.find, queries, 10, each=10) == [[7, 2, 9], []]
+    assert generation.searched(catalogue.find, queries, 2, each=2) == [[7, 2], []]
+    assert generation.searched(catalogue.find, queries, 10, each=10, seen=[{7}, set()]) == [[2, 9], []]
 
 
 def test_lists_by_search_pass_over_seen_items_and_go_deeper_instead() -> None:
     catalogue = Catalogue(TITLES, POPULARITY)
-    engine = catalogue.engine()
-    assert generation.searched(engine, [["Pale Fog", "Comet"]], 3) == [[7, 1, 2]]
-    assert generation.searched(engine, [["Pale Fog", "Comet"]], 3, each=2) == [[7, 2, 1]]
-    assert generation.searched(engine, [["Pale Fog", "Comet"]], 3, seen=[{7}]) == [[2, 1, 3]]
-    found = generation.searched(engine, [["Comet"]], 4, each=4)[0]
-    deeper = generation.searched(engine, [["Comet"]], 2, each=2, seen=[set(found[:2])])[0]
+    find = catalogue.engine().find
+    assert generation.searched(find, [["Pale Fog", "Comet"]], 3) == [[7, 1, 2]]
+    assert generation.searched(find, [["Pale Fog", "Comet"]], 3, each=2) == [[7, 2, 1]]
+    assert generation.searched(find, [["Pale Fog", "Comet"]], 3, seen=[{7}]) == [[2, 1, 3]]
+    found = generation.searched(find, [["Comet"]], 4, each=4)[0]
+    deeper = generation.searched(find, [["Comet"]], 2, each=2, seen=[set(found[:2])])[0]
     assert deeper == found[2:4], "with two seen items before them, the third and fourth"
 
 

@@ -9,14 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seqrec_lib.language.corpus import IGNORED
-from seqrec_lib.language.orpo import (
-    answer_log_odds,
-    mean_log_odds,
-    odds_ratio_loss,
-    pair_loss,
-    token_log_odds,
-)
+from seqrec_lib.language.objectives import Knobs, answer_loss
+from seqrec_lib.language.orpo import odds_ratio_loss, token_log_odds
 
 
 def reference_log_odds(logits: torch.Tensor, token: int) -> torch.Tensor:
@@ -61,49 +55,6 @@ def test_log_odds_have_the_gradients_of_float64() -> None:
         torch.testing.assert_close(logits.grad.double(), wide.grad, rtol=1e-4, atol=1e-5)
 
 
-def exact_mean_log_odds(log_p: list[float]) -> float:
-    """Equations (1) and (2) in Python's floats, by the definition."""
-    mean = math.fsum(log_p) / len(log_p)
-    return mean - math.log(-math.expm1(mean))
-
-
-def test_several_tokens_by_the_definition_and_one_token_comes_back_unchanged() -> None:
-    log_odds = torch.tensor([[0.3, -2.0, 1.5], [30.0, 25.0, 28.0], [-4.0, 40.0, 0.0]])
-    mask = torch.tensor([[True, True, True], [True, True, False], [True, False, True]])
-    found = mean_log_odds(log_odds, mask)
-    for row in range(3):
-        log_p = [-math.log1p(math.exp(-x)) for x, keep in zip(log_odds[row].tolist(), mask[row], strict=True) if keep]
-        assert found[row].item() == pytest.approx(exact_mean_log_odds(log_p), rel=1e-5)
-    single = torch.tensor([-250.0, -30.0, -1.0, 0.0, 1.0, 11.9, 12.1, 30.0, 250.0]).unsqueeze(1)
-    torch.testing.assert_close(mean_log_odds(single, torch.ones_like(single, dtype=torch.bool)), single[:, 0])
-
-
-def test_several_sure_tokens_stay_finite_with_finite_gradients() -> None:
-    log_odds = torch.tensor([[200.0, 210.0], [-200.0, 200.0], [200.0, 0.0]], requires_grad=True)
-    mask = torch.tensor([[True, True], [True, True], [True, False]])
-    found = mean_log_odds(log_odds, mask)
-    # -log P is the mean of e^-200 and e^-210, whose logarithm is -200 - log 2 + 4.5e-5
-    assert found[0].item() == pytest.approx(200 + math.log(2), rel=1e-6)
-    assert found[2].item() == pytest.approx(200.0)
-    found.sum().backward()
-    assert log_odds.grad is not None
-    assert torch.isfinite(log_odds.grad).all()
-    assert log_odds.grad[2].tolist() == pytest.approx([1.0, 0.0])
-
-
-def random_answers(seed: int, vocabulary: int = 11) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (4, 8, V), labels of answers of random place and length, labels of the whole padded texts."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(4, 8, vocabulary, generator=generator)
-    ids = torch.randint(vocabulary, (4, 8), generator=generator)
-    answers, whole = torch.full_like(ids, IGNORED), torch.full_like(ids, IGNORED)
-    for row in range(4):
-        start = int(torch.randint(1, 5, (1,), generator=generator))
-        stop = int(torch.randint(start + 1, 9, (1,), generator=generator))
-        answers[row, start:stop], whole[row, :stop] = ids[row, start:stop], ids[row, :stop]
-    return logits, answers, whole
-
-
 @pytest.fixture(scope="module")
 def trl():  # type: ignore[no-untyped-def]
     """TRL's ORPO trainer class, used for its pure functions. TRL marks it as experimental: it may move."""
@@ -113,18 +64,20 @@ def trl():  # type: ignore[no-untyped-def]
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(5))
 def test_on_ordinary_logits_the_loss_is_that_of_trl(trl, seed: int) -> None:  # type: ignore[no-untyped-def]
-    logits, answers, whole = random_answers(seed)
-    other, rejected, _ = random_answers(100 + seed)
-    logits.requires_grad_()
-    log_p = [trl.get_batch_logps(x, y, average_log_prob=True) for x, y in ((logits, answers), (other, rejected))]
+    """Of letters behind a prompt; as sequences, TRL reads position 1 for the token at position 2."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = (2 * torch.randn(4, 3, 11, generator=generator)).requires_grad_()
+    letters, chosen, rejected = torch.tensor([3, 9, 4, 0]), torch.tensor([0, 1, 2, 3]), torch.tensor([2, 0, 3, 1])
+    labels = torch.full((2, 4, 3), -100)
+    labels[0, :, 2], labels[1, :, 2] = letters[chosen], letters[rejected]
+    log_p = [trl.get_batch_logps(logits, own, average_log_prob=True) for own in labels]
     stub = types.SimpleNamespace(beta=0.05, accelerator=types.SimpleNamespace(device="cpu"))
-    losses = trl.odds_ratio_loss(stub, *log_p)[0]
-    nll = F.cross_entropy(logits[:, :-1].flatten(0, 1), whole[:, 1:].flatten(), ignore_index=IGNORED)
-    theirs = nll - losses.mean()  # TRL's L_SFT covers prompt and answer
-    ours = pair_loss((logits, answers, whole), (other, rejected), 0.05, prompt_in_nll=True)
+    theirs = F.cross_entropy(logits[:, 1], letters[chosen]) - trl.odds_ratio_loss(stub, *log_p)[0].mean()
+    ours = answer_loss("orpo", logits[:, 1], letters, chosen, rejected, Knobs(lambda_=0.05)).mean()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     odds = log_p[0] - torch.log1p(-log_p[0].exp())
-    assert answer_log_odds(logits, answers).tolist() == pytest.approx(odds.tolist(), abs=1e-5)
+    found = token_log_odds(logits[:, 1], letters[chosen][:, None])[:, 0]
+    assert found.tolist() == pytest.approx(odds.tolist(), abs=1e-5)
     (their_gradient,) = torch.autograd.grad(theirs, logits, retain_graph=True)
     (our_gradient,) = torch.autograd.grad(ours, logits)
     torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-4, atol=1e-6)

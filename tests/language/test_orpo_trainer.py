@@ -1,4 +1,4 @@
-"""TRL's ORPO trainer from end to end, as a peer: on its own batches our loss takes the same steps."""
+"""TRL's ORPO trainer from end to end, as a peer: on its own batches our objective takes the same steps."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from seqrec_lib.language.corpus import IGNORED
-from seqrec_lib.language.orpo import pair_loss
+from seqrec_lib.language.corpus import IGNORED, letters
+from seqrec_lib.language.objectives import Knobs, answer_loss
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.title_tokens import title_model
 
 STEPS, LAMBDA, RATE = 4, 0.3, 1e-2
+EPSILON = 1e-4  # of AdamW: with less, the rounding of gradients near zero decides steps
 
 
-def answer(batch: dict[str, Any], side: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(token ids, labels of the answer, labels of the whole text) of a batch of TRL's."""
-    ids, mask = batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"]
-    return ids, batch[f"{side}_labels"], ids.masked_fill(mask == 0, IGNORED)
+def letter_alone(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of TRL's without the end of text that it puts behind each answer."""
+    return {name: [*row[name][:-1], IGNORED] for name in ("chosen_labels", "rejected_labels")}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -37,27 +38,31 @@ def test_our_loss_takes_the_steps_of_trls_trainer(tmp_path: Path) -> None:
     arguments = trl.ORPOConfig(
         output_dir=str(tmp_path), beta=LAMBDA, learning_rate=RATE, lr_scheduler_type="constant", max_steps=STEPS,
         per_device_train_batch_size=len(rows), logging_steps=1, max_length=32, report_to=[], use_cpu=True,
-        save_strategy="no", disable_tqdm=True, max_grad_norm=0.0, remove_unused_columns=False, bf16=False,
-        gradient_checkpointing=False,
+        save_strategy="no", disable_tqdm=True, max_grad_norm=0.0, adam_epsilon=EPSILON, remove_unused_columns=False,
+        bf16=False, gradient_checkpointing=False,
     )  # fmt: skip
     trainer = trl.ORPOTrainer(
         model=language.model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=language.tokenizer
     )
+    trainer.train_dataset = trainer.train_dataset.map(letter_alone)
     batch = next(iter(trainer.get_train_dataloader()))  # all rows: their order does not matter
     trainer.train()
     theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(theirs) == STEPS
 
-    optimizer = torch.optim.AdamW(ours.parameters(), lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(ours.parameters(), lr=RATE, eps=EPSILON, weight_decay=0.0)
+    ids, mask, labels = (batch[f"chosen_{name}"] for name in ("input_ids", "attention_mask", "labels"))
+    pool = torch.tensor(language.tokenizer.convert_tokens_to_ids(list(letters(3))))
+    place = (labels != IGNORED).nonzero()[:, 1] - 1  # the prompt's last token
+    chosen, rejected = torch.zeros(len(rows), dtype=torch.int64), torch.full((len(rows),), 2)
     found = []
     for _ in range(STEPS):
-        parts = [answer(batch, side) for side in ("chosen", "rejected")]
-        logits = [
-            ours(input_ids=ids, attention_mask=batch[f"{side}_attention_mask"], use_cache=False).logits
-            for (ids, _, _), side in zip(parts, ("chosen", "rejected"), strict=True)
-        ]
-        (_, labels, whole), (_, lost, _) = parts
-        loss = pair_loss((logits[0], labels, whole), (logits[1], lost), LAMBDA, prompt_in_nll=True)
+        logits = ours(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        last = logits[torch.arange(len(rows)), place]
+        orpo, sft = (answer_loss(own, last, pool, chosen, rejected, Knobs(lambda_=LAMBDA)) for own in ("orpo", "sft"))
+        whole = ids.masked_fill(mask == 0, IGNORED)  # TRL's L_SFT covers prompt, answer and end
+        nll = F.cross_entropy(logits[:, :-1].flatten(0, 1), whole[:, 1:].flatten(), ignore_index=IGNORED)
+        loss = nll + (orpo - sft).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

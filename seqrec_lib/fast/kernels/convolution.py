@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import carray, cfunc, njit
+from torch import Tensor
 
 from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32
 from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_task, run
@@ -146,15 +147,8 @@ class ConvolutionSiLU(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
-        ctx: Any,
-        v: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        span: torch.Tensor,
-        past: int,
-        cuts: int,
-        widths: tuple[int, ...],
-    ) -> tuple[torch.Tensor, ...]:
+        ctx: Any, v: Tensor, weight: Tensor, bias: Tensor, span: Tensor, past: int, cuts: int, widths: tuple[int, ...]
+    ) -> tuple[Tensor, ...]:
         batch, length, channels = v.shape
         taps = weight.shape[1]
         v = v.contiguous()
@@ -173,7 +167,7 @@ class ConvolutionSiLU(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         v, w, span = ctx.saved_tensors
         batch, length, channels = v.shape
         taps = w.shape[0] - 1
@@ -187,7 +181,7 @@ class ConvolutionSiLU(torch.autograd.Function):
         return dv, total[:-1].t(), total[-1], None, None, None, None
 
 
-def _ends(parts: tuple[torch.Tensor, ...], widths: tuple[int, ...]) -> torch.Tensor:
+def _ends(parts: tuple[Tensor, ...], widths: tuple[int, ...]) -> Tensor:
     """End column and address of each part, as the kernels read them."""
     ends = np.cumsum(widths)
     return torch.tensor([[int(end), part.data_ptr()] for end, part in zip(ends, parts, strict=True)])

@@ -19,7 +19,9 @@ f32 = np.float32
 
 
 @intrinsic
-def _bits_to_float(typing_context: Any, bits: Any) -> Any:
+def float_of_bits(typing_context: Any, bits: Any) -> Any:
+    """The float32 number that 32 bits stand for."""
+
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
@@ -40,7 +42,7 @@ def exp32(x):  # type: ignore[no-untyped-def]
     p = p * r + f32(1.6666665459e-1)
     p = p * r + f32(5.0000001201e-1)
     p = p * r * r + r + f32(1.0)
-    return p * _bits_to_float((np.int32(k) + np.int32(127)) << np.int32(23))
+    return p * float_of_bits((np.int32(k) + np.int32(127)) << np.int32(23))
 
 
 @njit(inline="always", **FAST)

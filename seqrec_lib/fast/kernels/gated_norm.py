@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import carray, cfunc
+from torch import Tensor
 
 from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32
 from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_task, run
@@ -67,11 +68,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
     dy_all = carray(float32_at(k[11]), (batch * length, channels))
     dz_all = carray(float32_at(k[12]), (batch * length, channels))
     dw_all = carray(float32_at(k[13]), (k[1], channels))
-    sigma, u, du = (
-        np.empty(channels, np.float32),
-        np.empty(channels, np.float32),
-        np.empty(channels, np.float32),
-    )
+    sigma, u, du = np.empty(channels, np.float32), np.empty(channels, np.float32), np.empty(channels, np.float32)
     while True:
         task = next_task(address)
         if task >= k[1]:
@@ -110,15 +107,7 @@ class GatedNorm(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(
-        ctx: Any,
-        y: torch.Tensor,
-        z: torch.Tensor,
-        weight: torch.Tensor,
-        span: torch.Tensor,
-        eps: float,
-        norm_first: bool,
-    ) -> torch.Tensor:
+    def forward(ctx: Any, y: Tensor, z: Tensor, weight: Tensor, span: Tensor, eps: float, norm_first: bool) -> Tensor:
         batch, length, channels = y.shape
         y, z = y.contiguous(), z.contiguous()
         w = torch.cat([weight, weight.new_tensor([eps])])
@@ -132,7 +121,7 @@ class GatedNorm(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         y, z, w, scale = ctx.saved_tensors
         batch, length, channels = y.shape
         dy, dz, dw = torch.empty_like(y), torch.empty_like(y), y.new_empty(ctx.tasks, channels)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import carray, cfunc, njit
+from torch import Tensor
 
 from seqrec_lib.fast.kernels.elementary import FAST, exp32, f32, sigmoid32, softplus32
 from seqrec_lib.fast.kernels.threads import KERNEL, float32_at, int64_at, next_task, run
@@ -103,20 +104,20 @@ def _retreat(g, h, previous, decay, dt, x, dy, A, b, c, dA, dx, ddt, db, dc):  #
 
 @cfunc(KERNEL, cache=True, **FAST)
 def _forward(address):  # type: ignore[no-untyped-def]
-    k = carray(int64_at(address), (23,))
+    k = carray(int64_at(address), (22,))
     batch, length, channels, states, segments, blocks = k[2], k[3], k[4], k[5], k[6], k[7]
-    row_b, row_c, gated, keep = k[8], k[9], k[10], k[11]
-    u = carray(float32_at(k[12]), (batch, length, channels))
-    dt_raw = carray(float32_at(k[13]), (batch, length, channels))
-    A = carray(float32_at(k[14]), (states, channels))
-    B = carray(float32_at(k[15]), (batch, length, row_b))
-    C = carray(float32_at(k[16]), (batch, length, row_c))
-    D_bias = carray(float32_at(k[17]), (2, channels))
-    z = carray(float32_at(k[18]), (batch, length, channels))
-    span = carray(int64_at(k[19]), (2, batch))
-    out = carray(float32_at(k[20]), (batch, length, channels))
-    y_kept = carray(float32_at(k[21]), (batch, length, channels))
-    h_kept = carray(float32_at(k[22]), (batch, segments, states, channels))
+    row_b, row_c, keep = k[8], k[9], k[10]
+    u = carray(float32_at(k[11]), (batch, length, channels))
+    dt_raw = carray(float32_at(k[12]), (batch, length, channels))
+    A = carray(float32_at(k[13]), (states, channels))
+    B = carray(float32_at(k[14]), (batch, length, row_b))
+    C = carray(float32_at(k[15]), (batch, length, row_c))
+    D_bias = carray(float32_at(k[16]), (2, channels))
+    z = carray(float32_at(k[17]), (batch, length, channels))
+    span = carray(int64_at(k[18]), (2, batch))
+    out = carray(float32_at(k[19]), (batch, length, channels))
+    y_kept = carray(float32_at(k[20]), (batch, length, channels))
+    h_kept = carray(float32_at(k[21]), (batch, segments, states, channels))
     state = np.empty((states, WIDTH), np.float32)
     a_block = np.empty((states, WIDTH), np.float32)
     rows = np.empty((3, WIDTH), np.float32)
@@ -138,12 +139,7 @@ def _forward(address):  # type: ignore[no-untyped-def]
         for t in range(start, stop):
             if keep and (t - start) % SEGMENT == 0:
                 _store(h_kept[i, (t - start) // SEGMENT], h, low, high)
-            ut, raw, ot, zt = (
-                u[i, t, low:high],
-                dt_raw[i, t, low:high],
-                out[i, t, low:high],
-                z[i, t, low:high],
-            )
+            ut, raw, ot, zt = u[i, t, low:high], dt_raw[i, t, low:high], out[i, t, low:high], z[i, t, low:high]
             for d in range(width):
                 dt[d] = softplus32(raw[d] + bias[d])
                 x[d] = dt[d] * ut[d]
@@ -152,37 +148,33 @@ def _forward(address):  # type: ignore[no-untyped-def]
                 yt = y_kept[i, t, low:high]
                 for d in range(width):
                     yt[d] = y[d]
-            if gated:
-                for d in range(width):
-                    ot[d] = (y[d] + skip[d] * ut[d]) * zt[d] * sigmoid32(zt[d])
-            else:
-                for d in range(width):
-                    ot[d] = y[d] + skip[d] * ut[d]
+            for d in range(width):
+                ot[d] = (y[d] + skip[d] * ut[d]) * zt[d] * sigmoid32(zt[d])
 
 
 @cfunc(KERNEL, cache=True, **FAST)
 def _backward(address):  # type: ignore[no-untyped-def]
-    k = carray(int64_at(address), (30,))
+    k = carray(int64_at(address), (28,))
     batch, length, channels, states, segments, blocks = k[2], k[3], k[4], k[5], k[6], k[7]
-    row_b, row_c, gated = k[8], k[9], k[10]
-    u = carray(float32_at(k[11]), (batch, length, channels))
-    dt_raw = carray(float32_at(k[12]), (batch, length, channels))
-    A = carray(float32_at(k[13]), (states, channels))
-    B = carray(float32_at(k[14]), (batch, length, row_b))
-    C = carray(float32_at(k[15]), (batch, length, row_c))
-    D_bias = carray(float32_at(k[16]), (2, channels))
-    z = carray(float32_at(k[17]), (batch, length, channels))
-    span = carray(int64_at(k[18]), (2, batch))
-    y_kept = carray(float32_at(k[19]), (batch, length, channels))
-    h_kept = carray(float32_at(k[20]), (batch, segments, states, channels))
-    dout = carray(float32_at(k[21]), (batch, length, channels))
-    du = carray(float32_at(k[22]), (batch, length, channels))
-    ddt_raw = carray(float32_at(k[23]), (batch, length, channels))
-    dA = carray(float32_at(k[24]), (batch, states, channels))
-    dB = carray(float32_at(k[25]), (blocks, batch, length, states))
-    dC = carray(float32_at(k[26]), (blocks, batch, length, states))
-    dD_dbias = carray(float32_at(k[27]), (batch, 2, channels))
-    dz = carray(float32_at(k[28]), (batch, length, channels))
+    row_b, row_c = k[8], k[9]
+    u = carray(float32_at(k[10]), (batch, length, channels))
+    dt_raw = carray(float32_at(k[11]), (batch, length, channels))
+    A = carray(float32_at(k[12]), (states, channels))
+    B = carray(float32_at(k[13]), (batch, length, row_b))
+    C = carray(float32_at(k[14]), (batch, length, row_c))
+    D_bias = carray(float32_at(k[15]), (2, channels))
+    z = carray(float32_at(k[16]), (batch, length, channels))
+    span = carray(int64_at(k[17]), (2, batch))
+    y_kept = carray(float32_at(k[18]), (batch, length, channels))
+    h_kept = carray(float32_at(k[19]), (batch, segments, states, channels))
+    dout = carray(float32_at(k[20]), (batch, length, channels))
+    du = carray(float32_at(k[21]), (batch, length, channels))
+    ddt_raw = carray(float32_at(k[22]), (batch, length, channels))
+    dA = carray(float32_at(k[23]), (batch, states, channels))
+    dB = carray(float32_at(k[24]), (blocks, batch, length, states))
+    dC = carray(float32_at(k[25]), (blocks, batch, length, states))
+    dD_dbias = carray(float32_at(k[26]), (batch, 2, channels))
+    dz = carray(float32_at(k[27]), (batch, length, channels))
     kept_h = np.empty((SEGMENT + 1, states, WIDTH), np.float32)
     kept_decay = np.empty((SEGMENT, states, WIDTH), np.float32)
     kept_rows = np.empty((3, SEGMENT, WIDTH), np.float32)
@@ -210,8 +202,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
             _clear(ddt_raw[i], first, last, low, high)
             _clear(dB[block, i], first, last, 0, states)
             _clear(dC[block, i], first, last, 0, states)
-            if gated:
-                _clear(dz[i], first, last, low, high)
+            _clear(dz[i], first, last, low, high)
         for segment in range((stop - start + SEGMENT - 1) // SEGMENT - 1, -1, -1):
             first = start + segment * SEGMENT
             tokens = min(SEGMENT, stop - first)
@@ -223,15 +214,11 @@ def _backward(address):  # type: ignore[no-untyped-def]
                 for d in range(width):
                     dt[d] = softplus32(raw[d] + bias[d])
                     x[d] = dt[d] * ut[d]
-                if gated:
-                    zt, dzt, yt = z[i, t, low:high], dz[i, t, low:high], y_kept[i, t, low:high]
-                    for d in range(width):
-                        gate = sigmoid32(zt[d])
-                        dy[d] = dot[d] * zt[d] * gate
-                        dzt[d] = dot[d] * (yt[d] + skip[d] * ut[d]) * gate * (f32(1.0) + zt[d] * (f32(1.0) - gate))
-                else:
-                    for d in range(width):
-                        dy[d] = dot[d]
+                zt, dzt, yt = z[i, t, low:high], dz[i, t, low:high], y_kept[i, t, low:high]
+                for d in range(width):
+                    gate = sigmoid32(zt[d])
+                    dy[d] = dot[d] * zt[d] * gate
+                    dzt[d] = dot[d] * (yt[d] + skip[d] * ut[d]) * gate * (f32(1.0) + zt[d] * (f32(1.0) - gate))
                 _advance_and_keep(kept_h[s], kept_h[s + 1], kept_decay[s], dt, x, a, B[i, t])
             for s in range(tokens - 1, -1, -1):
                 t = first + s
@@ -258,7 +245,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
             dD_dbias[i, 1, low + d] = dbias[d]
 
 
-def _rows(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+def _rows(x: Tensor) -> tuple[Tensor, int]:
     """A (batch, length, n) tensor and the distance between its rows; copies only what is no slice of such a tensor."""
     row = x.stride(1)
     if x.shape[0] > 0 and x.stride(2) == 1 and row >= x.shape[2] and x.stride(0) == x.shape[1] * row:
@@ -278,46 +265,40 @@ class SelectiveScan(torch.autograd.Function):
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
-        u: torch.Tensor,
-        dt_raw: torch.Tensor,
-        A: torch.Tensor,
-        B: torch.Tensor,
-        C: torch.Tensor,
-        D: torch.Tensor,
-        dt_bias: torch.Tensor,
-        z: torch.Tensor | None,
-        span: torch.Tensor,
-    ) -> torch.Tensor:
+        u: Tensor,
+        dt_raw: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor,
+        dt_bias: Tensor,
+        z: Tensor,
+        span: Tensor,
+    ) -> Tensor:
         batch, length, channels = u.shape
         states = A.shape[1]
-        u, dt_raw = u.contiguous(), dt_raw.contiguous()
+        u, dt_raw, z = u.contiguous(), dt_raw.contiguous(), z.contiguous()
         (B, row_b), (C, row_c) = _rows(B), _rows(C)
         A_rows, D_bias = A.t().contiguous(), torch.stack([D, dt_bias])
-        gate = u if z is None else z.contiguous()
         segments, blocks = -(-length // SEGMENT), -(-channels // WIDTH)
         keep = any(ctx.needs_input_grad)
         out = torch.empty_like(u)
         y = torch.empty_like(u) if keep else out
         h = u.new_empty(batch, segments, states, channels) if keep else out
-        sizes = (batch, length, channels, states, segments, blocks, row_b, row_c, int(z is not None))
-        run(
-            _forward, batch * blocks, *sizes, int(keep), u, dt_raw, A_rows, B, C, D_bias, gate, span, out, y, h
-        )  # fmt: skip
+        sizes = (batch, length, channels, states, segments, blocks, row_b, row_c)
+        run(_forward, batch * blocks, *sizes, int(keep), u, dt_raw, A_rows, B, C, D_bias, z, span, out, y, h)
         if keep:
-            ctx.save_for_backward(u, dt_raw, A_rows, B, C, D_bias, gate, span, y, h)
+            ctx.save_for_backward(u, dt_raw, A_rows, B, C, D_bias, z, span, y, h)
             ctx.sizes = sizes
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        saved = ctx.saved_tensors
-        u = saved[0]
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        saved = u, *_ = ctx.saved_tensors
         batch, length, channels, states, _, blocks = ctx.sizes[:6]
-        gated = bool(ctx.sizes[8])
-        du, ddt = torch.empty_like(u), torch.empty_like(u)
-        dz = torch.empty_like(u) if gated else du
+        du, ddt, dz = torch.empty_like(u), torch.empty_like(u), torch.empty_like(u)
         dA = u.new_empty(batch, states, channels)
         dBC = u.new_empty(2, blocks, batch, length, states)
         dD_bias = u.new_empty(batch, 2, channels)
@@ -326,4 +307,4 @@ class SelectiveScan(torch.autograd.Function):
         )  # fmt: skip
         dB, dC = dBC[:, 0] if blocks == 1 else dBC.sum(1)
         dD, dbias = dD_bias.sum(0)
-        return du, ddt, dA.sum(0).t(), dB, dC, dD, dbias, dz if gated else None, None
+        return du, ddt, dA.sum(0).t(), dB, dC, dD, dbias, dz, None

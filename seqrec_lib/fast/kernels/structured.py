@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seqrec_lib.fast.kernels import semiseparable as kernels
 from seqrec_lib.fast.kernels.threads import run
@@ -42,16 +43,16 @@ def half_wanted() -> bool:
 class _Direction:
     """What the backward pass needs of one direction (see the glossary of `semiseparable`)."""
 
-    dt: torch.Tensor  # (M, Q, H)
-    B: torch.Tensor  # (M, Q, N)
-    C: torch.Tensor  # (M, Q, N)
-    G: torch.Tensor  # (M, Q, Q)
-    entry: torch.Tensor  # (M, Q, H)
-    exit: torch.Tensor  # (M, Q, H)
-    total: torch.Tensor  # (M, H)
-    weighted: torch.Tensor | None  # (M, Q, H P), exit x
-    state: torch.Tensor | None  # (links, batch, N, H P)
-    across: torch.Tensor | None  # (links, batch, Q, H P), C . state of the taking chunk
+    dt: Tensor  # (M, Q, H)
+    B: Tensor  # (M, Q, N)
+    C: Tensor  # (M, Q, N)
+    G: Tensor  # (M, Q, Q)
+    entry: Tensor  # (M, Q, H)
+    exit: Tensor  # (M, Q, H)
+    total: Tensor  # (M, H)
+    weighted: Tensor | None  # (M, Q, H P), exit x
+    state: Tensor | None  # (links, batch, N, H P)
+    across: Tensor | None  # (links, batch, Q, H P), C . state of the taking chunk
 
 
 class Semiseparable(torch.autograd.Function):
@@ -66,15 +67,8 @@ class Semiseparable(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
-        ctx: Any,
-        chunk: int,
-        lag: int,
-        half: bool,
-        x: torch.Tensor,
-        delta: torch.Tensor,
-        A: torch.Tensor,
-        *directions: torch.Tensor,
-    ) -> torch.Tensor:
+        ctx: Any, chunk: int, lag: int, half: bool, x: Tensor, delta: Tensor, A: Tensor, *directions: Tensor
+    ) -> Tensor:
         batch, length, heads, width = x.shape
         chunks, per_history = batch * length // chunk, length // chunk
         x = x.contiguous().view(chunks, chunk, heads * width)
@@ -110,7 +104,7 @@ class Semiseparable(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, A, W, parts, half = ctx.x, ctx.A, ctx.W, ctx.parts, ctx.half
         batch, length, heads, width = ctx.shape
         chunks, chunk = x.shape[:2]
@@ -156,11 +150,7 @@ class Semiseparable(torch.autograd.Function):
                 _add_links(dB, dB_link, give)
             dA += dA_part.sum(0)
             given.append((part.exit, dweighted, _link_ends(index)[0]))
-            gradients += [
-                ddt.view(batch, length, heads),
-                dB.view(batch, length, N),
-                dC.view(batch, length, N),
-            ]
+            gradients += [ddt.view(batch, length, heads), dB.view(batch, length, N), dC.view(batch, length, N)]
         dx = _gather(inside, given, batch).view(batch, length, heads, width)
         return None, None, None, dx, ddelta.view(batch, length, heads), dA, *gradients
 
@@ -170,7 +160,7 @@ def _splits(batch: int, states: int) -> int:
     return min(states, max(1, -(-torch.get_num_threads() // batch)))
 
 
-def _product(a: torch.Tensor, b: torch.Tensor, half: bool, out: torch.Tensor | None = None) -> torch.Tensor:
+def _product(a: Tensor, b: Tensor, half: bool, out: Tensor | None = None) -> Tensor:
     """a b for batches of matrices, into `out` if given; by way of bfloat16 if `half`."""
     if half:
         product = torch.bmm(a.bfloat16(), b.bfloat16())
@@ -183,9 +173,7 @@ def _link_ends(reverse: int) -> tuple[int, int]:
     return (1, 0) if reverse else (0, 1)
 
 
-def _per_link(
-    a: torch.Tensor, b: torch.Tensor, batch: int, chunk_of_a: int, chunk_of_b: int | None, half: bool
-) -> torch.Tensor:
+def _per_link(a: Tensor, b: Tensor, batch: int, chunk_of_a: int, chunk_of_b: int | None, half: bool) -> Tensor:
     """a b for every link: (links, batch, rows, columns).
 
     a is (M, ., .), read at chunk s + chunk_of_a of link s; b likewise, or (links, batch, ., .) if chunk_of_b is None.
@@ -201,13 +189,13 @@ def _per_link(
     return out
 
 
-def _add_links(x: torch.Tensor, links: torch.Tensor, offset: int) -> None:
+def _add_links(x: Tensor, links: Tensor, offset: int) -> None:
     """Adds (links, batch, Q, N) to the chunks of x (M, Q, N) that they belong to, in place."""
     count, batch = links.shape[:2]
     x.unflatten(0, (batch, -1))[:, offset : offset + count] += links.transpose(0, 1)
 
 
-def _per_head(W: torch.Tensor, x: torch.Tensor, heads: int, half: bool) -> torch.Tensor:
+def _per_head(W: Tensor, x: Tensor, heads: int, half: bool) -> Tensor:
     """W[h] x_h for every head: (H, M, Q, Q) and (M, Q, H P) -> (H, M, Q, P)."""
     width = x.shape[2] // heads
     out = x.new_empty(heads, *x.shape[:2], width)
@@ -216,9 +204,7 @@ def _per_head(W: torch.Tensor, x: torch.Tensor, heads: int, half: bool) -> torch
     return out
 
 
-def _gather(
-    inside: torch.Tensor, linked: list[tuple[torch.Tensor, torch.Tensor | None, int]], batch: int
-) -> torch.Tensor:
+def _gather(inside: Tensor, linked: list[tuple[Tensor, Tensor | None, int]], batch: int) -> Tensor:
     """(H, M, Q, P) -> (M, Q, H P), plus each direction's links, scaled: (factor, (links, batch, Q, H P), offset)."""
     heads, chunks, chunk, width = inside.shape
     out = inside.new_empty(chunks, chunk, heads * width)

@@ -7,13 +7,12 @@ A short history is read by compiled loops. The layers below the top are computed
 attention over what came before each of them only; the top layer is computed at the last item alone. Long histories, and
 many at once, are read by matrix products (`products`), from the size on at which these are faster.
 
-Glossary: L items, d = d_model, H heads of width P; the cache is (layers, 2, max_length, d), keys then values.
+Glossary: L items, d = d_model, H heads of width P. A `State` has one array, (layers, 2, max_length, d): keys, values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,36 +23,17 @@ from seqrec_lib.fast.serving.kernels import (
     KERNEL,
     LOG2_E,
     exp2_negative,
-    feed_forward,
     gelu,
     layer_norm,
-    matvec,
     project,
     project_rows,
     two_rows,
 )
-from seqrec_lib.fast.serving.state_space import packed, transposed
+from seqrec_lib.fast.serving.state_space import State, finish, packed, packed_rest, transposed
 from seqrec_lib.models.sasrec import SASRec, TransformerLayer
 from seqrec_lib.serving.base import SteppingServer
 from seqrec_lib.serving.batches import padded, read_in_batches
 from seqrec_lib.serving.products import SASRecProducts, is_large
-
-
-@dataclass
-class Cache:
-    """One user's keys and values; ``length`` items of them are filled."""
-
-    entries: np.ndarray  # (layers, 2, max_length, d)
-    length: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the filled part."""
-        return self.entries[:, :, : self.length].nbytes
-
-    def copy(self) -> Cache:
-        """An independent copy."""
-        return Cache(self.entries.copy(), self.length)
 
 
 @njit(inline="always", **FAST)
@@ -96,16 +76,11 @@ def attend(q, keys, values, heads, mixed):  # type: ignore[no-untyped-def]
 def layer_at(x, q, keys, values, heads, wo, bo, g1, b1, w1, c1, w2, c2, g2, b2, eps):  # type: ignore[no-untyped-def]
     """A transformer layer at one position with input x (d,), which becomes its output, given its query and all keys."""
     d = x.size
-    mixed, out, hidden = np.empty(d, np.float32), np.empty(d, np.float32), np.empty(c1.size, np.float32)
+    mixed, residual = np.empty(d, np.float32), np.empty(d, np.float32)
     attend(q, keys, values, heads, mixed)
     for i in range(d):
-        out[i] = bo[i] + x[i]
-    matvec(mixed, wo, out)
-    layer_norm(out, g1, b1, eps, x)
-    feed_forward(x, w1, c1, w2, c2, hidden, out)
-    for i in range(d):
-        out[i] += x[i]
-    layer_norm(out, g2, b2, eps, x)
+        residual[i] = bo[i] + x[i]
+    finish(mixed, residual, wo, g1, b1, w1, c1, w2, c2, g2, b2, eps, x)
 
 
 @njit(**KERNEL)
@@ -228,21 +203,22 @@ class SASRecServer(SteppingServer):
         project_rows(x, *self._top_kv, kv)
         return [*found, (x, kv)]
 
-    def _begin(self, history: np.ndarray) -> Cache:
+    def _begin(self, history: np.ndarray) -> State:
         layers, length, d = len(self._qkv), len(history), self.embedding.shape[1]
         assert self.max_length is not None
         entries = np.zeros((layers, 2, self.max_length, d), np.float32)
         if length:
             for layer, (_, kv) in enumerate(self._read(history)):
                 entries[layer, 0, :length], entries[layer, 1, :length] = kv[:, :d], kv[:, d:]
-        return Cache(entries, length)
+        return State((entries,), length)
 
-    def _follow(self, state: Cache, item: int) -> np.ndarray:
+    def _follow(self, state: State, item: int) -> np.ndarray:
         d, t = self.embedding.shape[1], state.length
+        (entries,) = state.arrays
         x = self.embedding[item] + self._positions[t]
         layer_norm(x, *self._norm, self._eps, x)
         qkv = np.empty(3 * d, np.float32)
-        for (keys, values), projection, rest in zip(state.entries, self._qkv, self._rest, strict=True):
+        for (keys, values), projection, rest in zip(entries, self._qkv, self._rest, strict=True):
             project(x, *projection, qkv)
             keys[t], values[t] = qkv[d : 2 * d], qkv[2 * d :]
             layer_at(x, qkv[:d], keys[: t + 1], values[: t + 1], self._heads, *rest, self._eps)
@@ -253,10 +229,5 @@ class SASRecServer(SteppingServer):
 
 
 def _packed_layer(layer: TransformerLayer) -> tuple[np.ndarray, ...]:
-    attention, ffn = layer.attention, layer.feed_forward
-    return packed(
-        *(transposed(attention.out), attention.out.bias),
-        *(layer.attention_norm.weight, layer.attention_norm.bias),
-        *(transposed(ffn.w1), ffn.w1.bias, transposed(ffn.w2), ffn.w2.bias),
-        *(layer.feed_forward_norm.weight, layer.feed_forward_norm.bias),
-    )
+    out, rest = layer.attention.out, packed_rest(layer.attention_norm, layer.feed_forward, layer.feed_forward_norm)
+    return (*packed(transposed(out), out.bias), *rest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ import torch
 from torch import Tensor
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.serving.base import Server, select
+from seqrec_lib.serving.modules import ModuleServer
 
 
-class GraphServer(Server):
+class GraphServer(ModuleServer):
     """A model on a GPU: its pass from ids to the k best, captured as one CUDA graph per (length, k) and replayed.
 
     At batch 1 a GPU spends its time between kernels; a replayed graph launches all of them at once. Lengths are rounded
@@ -24,16 +23,15 @@ class GraphServer(Server):
     path = "CUDA graph"
 
     def __init__(self, model: Any) -> None:
-        super().__init__(model.n_items, model.max_length, np.empty((0, 0), np.float32))
-        self.model = copy.deepcopy(model).eval()
-        self.device = model.item_embedding.weight.device
+        super().__init__(model)
+        self.max_length = model.max_length  # the model's own scores count repeats over all of it
         self._graphs: dict[tuple[int, int], tuple[Any, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]] = {}
 
     def recommend(
         self, histories: Sequence[Sequence[int] | np.ndarray], k: int = 10, *, exclude_seen: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
         """As the base class: one history after another, each by a replayed graph."""
-        checked = [self.check(history) for history in histories]
+        checked = self.check_all(histories)
         if k < 1:
             raise SeqRecError(f"k is {k}; ask for at least one recommendation")
         ids, best = np.zeros((len(checked), k), np.int64), np.full((len(checked), k), -np.inf, np.float32)
@@ -43,24 +41,6 @@ class GraphServer(Server):
             ids[row, : len(got)], best[row, : len(got)] = got.cpu().numpy(), values.cpu().numpy()
         ids[np.isneginf(best)] = 0
         return ids, best
-
-    def encode(self, history: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            items = torch.from_numpy(history)[None].to(self.device)
-            encoded: np.ndarray = (
-                self.model.encode(items, torch.tensor([len(history)], device=self.device))[0].cpu().numpy()
-            )
-        return encoded
-
-    def score(self, encoded: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        with torch.inference_mode():
-            scores: np.ndarray = self.model.scores(torch.from_numpy(encoded)[None].to(self.device))[0].cpu().numpy()
-        return scores
-
-    def best(
-        self, encoded: np.ndarray, k: int, left_out: np.ndarray, scores: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return select(self.score(encoded), k, left_out)
 
     @torch.inference_mode()  # the graph's own tensors were made in it, and cannot be written to outside
     def replay(self, read: np.ndarray, k: int, left_out: np.ndarray) -> tuple[Tensor, Tensor]:

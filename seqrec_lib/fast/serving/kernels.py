@@ -16,19 +16,11 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-from seqrec_lib.fast.kernels.elementary import FAST, f32, sigmoid32
+from seqrec_lib.fast.kernels.elementary import FAST, f32, float_of_bits
 
 # The compiled code lets go of the interpreter's lock, so that threads can serve several users at once.
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, **FAST}
 LOG2_E = 1.4426950408889634
-
-
-@intrinsic
-def _float_of(typing_context: Any, bits: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), code
 
 
 @intrinsic
@@ -55,14 +47,7 @@ def exp2_negative(x):  # type: ignore[no-untyped-def]
     p = p * r + f32(2.4022648e-1)
     p = p * r + f32(6.9314720e-1)
     p = p * r + f32(1.0)
-    return _float_of(_bits_of(p) + (np.int32(k) << np.int32(23)))
-
-
-@njit(**KERNEL)
-def silu(x, out):  # type: ignore[no-untyped-def]
-    """out = x sigmoid(x)."""
-    for i in range(x.size):
-        out[i] = x[i] * sigmoid32(x[i])
+    return float_of_bits(_bits_of(p) + (np.int32(k) << np.int32(23)))
 
 
 @njit(**KERNEL)

@@ -32,15 +32,6 @@ class State:
     arrays: tuple[np.ndarray, ...]
     length: int
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays."""
-        return sum(array.nbytes for array in self.arrays)
-
-    def copy(self) -> State:
-        """An independent copy."""
-        return State(tuple(array.copy() for array in self.arrays), self.length)
-
 
 def packed(*tensors: Tensor) -> tuple[np.ndarray, ...]:
     """Copies as contiguous float32 arrays."""
@@ -52,16 +43,23 @@ def transposed(linear: nn.Linear) -> Tensor:
     return linear.weight.detach().T
 
 
+def packed_rest(norm: nn.LayerNorm, ffn: Any, last: nn.LayerNorm) -> tuple[np.ndarray, ...]:
+    """A layer's weights after the product with which its mixer or attention ends, in the order of `finish`."""
+    products = (transposed(ffn.w1), ffn.w1.bias, transposed(ffn.w2), ffn.w2.bias)
+    return packed(norm.weight, norm.bias, *products, last.weight, last.bias)
+
+
 @njit(**KERNEL)
-def finish(y, residual, out_proj, g1, b1, w1, c1, w2, c2, g2, b2, eps, out):  # type: ignore[no-untyped-def]
-    """The rest of a layer after the mixer's inner output y (D_in,): LN(PFFN(h) + h), h = LN(y out_proj + residual)."""
-    d = out.size
-    h = residual.copy()
-    matvec(y, out_proj, h)
+def finish(y, h, weight, g1, b1, w1, c1, w2, c2, g2, b2, eps, out):  # type: ignore[no-untyped-def]
+    """The rest of a layer after the inner output y (D_in,) of its mixer: out = LN(PFFN(n) + n), n = LN(y weight + h).
+
+    ``h`` (d,) is the residual, and working space.
+    """
+    matvec(y, weight, h)
     layer_norm(h, g1, b1, eps, h)
     hidden = np.empty(c1.size, np.float32)
     feed_forward(h, w1, c1, w2, c2, hidden, out)
-    for i in range(d):
+    for i in range(out.size):
         out[i] += h[i]
     layer_norm(out, g2, b2, eps, out)
 
@@ -77,13 +75,8 @@ class StateSpaceServer(SteppingServer):
         super().__init__(model.n_items, model.window, embedding)
         self._eps = np.float32(model.norm.eps)
         self._norm = packed(model.norm.weight, model.norm.bias)
-        ffn = layer.feed_forward
-        self._finish = packed(
-            transposed(layer.mixer.out_proj),
-            *(layer.mixer_norm.weight, layer.mixer_norm.bias),
-            *(transposed(ffn.w1), ffn.w1.bias, transposed(ffn.w2), ffn.w2.bias),
-            *(layer.feed_forward_norm.weight, layer.feed_forward_norm.bias),
-        )
+        rest = packed_rest(layer.mixer_norm, layer.feed_forward, layer.feed_forward_norm)
+        self._finish = (*packed(transposed(layer.mixer.out_proj)), *rest)
         self._channels, self._residual = layer.mixer.d_inner, layer.residual
         self._pack(layer.mixer)
         width = self._to_rows.shape[0] + self._to_dt.shape[0]
@@ -141,10 +134,7 @@ class StateSpaceServer(SteppingServer):
         return self._finished(self._advance(state, rows[0], dt[0], z), x)
 
     def state_bytes(self, length: int) -> int:
-        return self._begin(np.empty(0, np.int64)).nbytes
-
-    def _begin(self, history: np.ndarray) -> State:
-        raise NotImplementedError
+        return sum(array.nbytes for array in self._begin(np.empty(0, np.int64)).arrays)
 
     def _read(self, rows: np.ndarray, dt: np.ndarray, z: np.ndarray) -> np.ndarray:
         """The mixer's inner output at the last of ``rows``, gated: (D_in,)."""
