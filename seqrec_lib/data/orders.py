@@ -22,7 +22,7 @@ from seqrec_lib.data.registry import base_name
 from seqrec_lib.data.tables import BadLines, Table, shown, split_cells
 from seqrec_lib.errors import SeqRecError
 
-CSV = Table(",", "user", "item", "")
+CSV = Table(",", {})
 COLUMNS = {
     "user": ("user", "userid", "uid", "reviewerid"),
     "item": ("item", "itemid", "iid", "sid", "movie", "movieid", "asin", "parentasin", "test", "testitem", "target"),

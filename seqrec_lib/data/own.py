@@ -74,10 +74,10 @@ class OwnFile:
         for role, known in (("ratings", self.sha256), ("titles", self.titles_sha256)):
             if role in files and files[role].checksum() != known:
                 raise SeqRecError(f"{files[role].label} has changed since it was named; name it again")
-        form, lenient = layout(files["ratings"], self.options), self.options.get("lenient") == "1"
+        table, lenient = layout(files["ratings"], self.options), self.options.get("lenient") == "1"
         remedy = "repair the file, or skip and count bad lines by --lenient (in a notebook lenient=1)"
-        bad = BadLines(strict and not lenient, place="line" if form.separator else "row", remedy=remedy)
-        reading = Reading(files["ratings"], form, Clock(self.options.get("unit")), bad)
+        bad = BadLines(strict and not lenient, place="line" if table.separator else "row", remedy=remedy)
+        reading = Reading(files["ratings"], table, Clock(self.options.get("unit")), bad)
         rows = reading.read()
         if "titles" in files:
             rows = with_titles(rows, files["titles"], self.options, bad)
