@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -168,12 +169,9 @@ def registered(name: str) -> OwnFile:
     if not place.is_file():
         raise SeqRecError(f"data set {name!r} is not known here; name its file, such as {SCHEME}interactions.csv")
     content = read_json(place, "name the data's file again")
-    try:
-        own = OwnFile(**content)
-        if own.name == name:
+    with suppress(TypeError, AttributeError):
+        if (own := OwnFile(**content)).name == name:
             return own
-    except (TypeError, AttributeError):
-        pass
     raise SeqRecError(f"{place}: it does not describe {name}; name the data's file again")
 
 

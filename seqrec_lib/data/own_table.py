@@ -81,7 +81,6 @@ def layout(raw: RawFile, options: Mapping[str, str]) -> Table:
 def _header(raw: RawFile, text: str, options: Mapping[str, str]) -> tuple[list[str], str]:
     """(names, separator) of a csv file's first line."""
     if "separator" in options:
-        refuse_unknown([options["separator"]], SEPARATORS, "separator", raw.label)
         there = [options["separator"]]
     else:
         there = [name for name, sign in SEPARATORS.items() if sign in re.sub(r'"[^"]*"', "", text)]
@@ -202,11 +201,10 @@ class Reading:
 
     def facts(self, rows: Interactions) -> dict[str, Any]:
         """What there is to say of the file; see `own.facts`."""
-        users, items = (interactions.encode(column)[0] for column in (rows.users, rows.items))
+        (users, _), (items, labels) = interactions.encode(rows.users), interactions.encode(rows.items)
         order = interactions.time_order(users, items, rows.timestamps)
         same_user = users[order][1:] == users[order][:-1]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(users))])
-        known = set(interactions.encode(rows.items)[1].tolist())
         return {
             "columns": self.table.columns,
             "unit": self.clock.unit,
@@ -216,12 +214,12 @@ class Reading:
             "last": self.clock.written(int(rows.timestamps.max())),
             "interactions": len(rows),
             "users": len(offsets) - 1,
-            "items": len(known),
-            "titled": sum(bool(rows.titles.get(label, "").strip()) for label in known),
+            "items": len(labels),
+            "titled": sum(bool(rows.titles.get(label, "").strip()) for label in labels.tolist()),
             "other_titles": self.other_titles,
             "skipped": rows.skipped,
             "complaints": self.bad.first,
-            "repeated": len(rows) - len(np.unique(users.astype(np.int64) * len(known) + items)),
+            "repeated": len(rows) - len(np.unique(users.astype(np.int64) * len(labels) + items)),
             "duplicates": len(rows) - len(interactions.drop_duplicates(rows)),
             "in_order": bool((np.diff(order)[same_user] > 0).all()),
             "ties": interactions.ties(offsets, rows.timestamps[order]),
@@ -295,7 +293,7 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), {})
     given = {role: name for role, name in options.items() if name in names}  # they are of the interactions' file
     columns = find_columns(raw.label, names, given, ("item", "title"), ("item", "title"))
-    texts = csv_titles(raw, columns["item"], columns["title"], str, bad, separator)
+    texts = csv_titles(raw, bad, **columns, separator=separator, labels=str)
     titles = {_as_label(str(label).strip(" \t"), rows.items): title for label, title in texts.items() if title.strip()}
     if titles.keys().isdisjoint(interactions.encode(rows.items)[1].tolist()):
         raise SeqRecError(

@@ -35,7 +35,7 @@ _SAME = {role: role for role in _MOVIELENS}
 # ---- titles ------------------------------------------------------------------------------------------------
 
 
-def _delimited_titles(raw: RawFile, separator: str, bad: BadLines, most: int | None = None) -> Titles:
+def _delimited_titles(raw: RawFile, bad: BadLines, separator: str, most: int | None = None) -> Titles:
     """Titles of MovieLens' older files: id, title, ... per line, no header, no quoting; ``most`` fields, if so many."""
     titles: Titles = {}
     for number, line in enumerate(raw.text().split("\n"), 1):
@@ -54,7 +54,9 @@ def _delimited_titles(raw: RawFile, separator: str, bad: BadLines, most: int | N
     return titles
 
 
-def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines, separator: str = ",") -> Titles:
+def csv_titles(
+    raw: RawFile, bad: BadLines, item: str, title: str = "title", separator: str = ",", labels: type = int
+) -> Titles:
     """Titles of a csv file with a header; a quoted title may hold commas and line breaks.
 
     Texts are taken as they are: "NA", "null" or "nan" are titles, not missing values.
@@ -166,24 +168,17 @@ def _reader(table: Table, titles: Callable[[RawFile, BadLines], Titles]) -> Read
 
 
 # ``ratings.dat`` (user::movie::rating::seconds) and ``movies.dat`` (movie::title::genres).
-movielens_1m = _reader(
-    Table("::", _SAME, _MOVIELENS, quotes=False),
-    lambda raw, bad: _delimited_titles(raw, "::", bad, most=3),
-)
+movielens_1m = _reader(Table("::", _SAME, _MOVIELENS, quotes=False), partial(_delimited_titles, separator="::", most=3))
 # ``u.data`` (user, item, rating, seconds; tabs) and ``u.item`` (id|title|...).
-movielens_100k = _reader(
-    Table("\t", _SAME, _MOVIELENS, quotes=False),
-    lambda raw, bad: _delimited_titles(raw, "|", bad),
-)
+movielens_100k = _reader(Table("\t", _SAME, _MOVIELENS, quotes=False), partial(_delimited_titles, separator="|"))
 # ``ratings.csv`` and ``movies.csv`` of ml-latest-small (CRLF, quoted titles).
 movielens_csv = _reader(
     Table(",", {"user": "userId", "item": "movieId", "timestamp": "timestamp", "rating": "rating"}),
-    lambda raw, bad: csv_titles(raw, "movieId", "title", int, bad),
+    partial(csv_titles, item="movieId"),
 )
 # ``interactions.csv`` (user_id,item_id,timestamp: in time order per user) and ``item_titles.csv``.
 processed_csv = _reader(
-    Table(",", {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}),
-    lambda raw, bad: csv_titles(raw, "item_id", "title", int, bad),
+    Table(",", {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}), partial(csv_titles, item="item_id")
 )
 # The raw reviews (JSON lines; milliseconds) and the metadata.
 amazon_2023_json = partial(_json_reviews, keys=_KEYS_2023)

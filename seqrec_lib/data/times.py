@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -41,24 +41,25 @@ class Clock:
     form: str = ""
     unit: str = ""
     zoned: bool | None = None
-    _micro: list[bool] = field(default_factory=list)  # of each block: whether it is in microseconds, not the unit
+
+    @property
+    def micro(self) -> bool:
+        """Whether times are read in microseconds: dates, and seconds, which may have fractions."""
+        return self.form == "date" or self.unit == "s"
 
     def read(self, cells: pa.Array) -> tuple[np.ndarray, tables.Problems]:
-        """((n,) int64, what is wrong by row) of the next block; `finish` brings all blocks to one unit."""
+        """((n,) int64, what is wrong by row) of the next block."""
         if not self.form:
             any(map(self._begin, cells.unique().to_pylist()))
         values = self._at_once(cells)
-        self._micro.append(values is None and (self.form == "date" or self._has_fractions(cells)))
         return (values, {}) if values is not None else tables.one_by_one(cells, self._one, np.int64)
 
     def finish(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
-        """The blocks that were kept, in one unit: whole seconds where dates or fractions allow, else microseconds."""
-        if not any(self._micro):
+        """All blocks in the file's unit: whole seconds where microseconds were read of which none is a fraction."""
+        if not self.micro:
             return blocks
-        blocks = [own if micro else own * 10**6 for own, micro in zip(blocks, self._micro, strict=True)]
-        whole = not any((own % 10**6).any() for own in blocks)
-        self.unit = "s" if whole else "us"
-        return [own // 10**6 for own in blocks] if whole else blocks
+        self.unit = "us" if any((block % 10**6).any() for block in blocks) else "s"
+        return [block // 10**6 for block in blocks] if self.unit == "s" else blocks
 
     def written(self, value: int) -> str:
         """A time as people read it; a number that is no time stays one."""
@@ -85,22 +86,18 @@ class Clock:
             return None
         with suppress(pa.ArrowInvalid):
             values = np.asarray(pc.replace_substring_regex(cells, r"\.0*$", "").cast(pa.int64()))
-            return None if self._outside(values).any() else values
+            if not self._outside(values).any():
+                return values * 10**6 if self.micro else values
         return None
-
-    def _has_fractions(self, cells: pa.Array) -> bool:
-        """Whether a block of seconds has fractions of them."""
-        plain = (text.strip(" \t") for text in cells.unique().to_pylist())
-        return self.unit == "s" and any(_is_number(text) and Decimal(text) % 1 for text in plain)
 
     def _one(self, text: str) -> int:
         """One timestamp. Raises ValueError saying what is wrong."""
         try:
-            return self._value(text.strip(" \t"), self._micro[-1])
+            return self._value(text.strip(" \t"))
         except ValueError as error:
             raise ValueError(f"timestamp {text!r} {error}") from None
 
-    def _value(self, plain: str, micro: bool) -> int:
+    def _value(self, plain: str) -> int:
         date = None if _is_number(plain) else _moment(plain)
         if self.form == "date" or date is not None:
             if date is None or self.form == "number":
@@ -113,18 +110,16 @@ class Clock:
             raise ValueError(_NEITHER)
         exact = Decimal(plain)
         if not self.form or self._outside(exact):
-            raise ValueError(self._misfit())
-        if exact % 1 and not micro:
+            raise ValueError("is too large a number" if self.given else self._misfit())
+        if exact % 1 and not self.micro:
             raise ValueError(f"has a fraction, which only seconds may have; the unit is {self.unit}")
-        value = int(exact * 10**6 if micro else exact)
-        if not -(2**63) <= value < 2**63:
-            raise ValueError("is too large a number")
-        return value
+        return int(exact * 10**6 if self.micro else exact)
 
     def _outside(self, values: Any) -> Any:
-        """Whether numbers are no times of the unit that was found; a unit that was given takes all."""
-        factor = UNITS.get(self.unit, 1)
-        return (not self.given) & ((values < EARLIEST * factor) | (values >= LATEST * factor))
+        """Whether numbers are no times of the unit that was found; of a given unit, all that 64 bits hold are."""
+        factor, limit = UNITS.get(self.unit, 1), 2**63 // (10**6 if self.micro else 1)
+        first, last = (-limit, limit) if self.given else (EARLIEST * factor, LATEST * factor)
+        return (values < first) | (values >= last)
 
     def _misfit(self) -> str:
         unit = f"{self.unit}, the unit of other lines" if self.unit else f"any of {', '.join(UNITS)}"
