@@ -44,11 +44,6 @@ class Parameter:
     optional: bool = False
     choices: tuple[str, ...] = ()
 
-    @property
-    def annotation(self) -> str:
-        """The type as the notebook writes it."""
-        return f"{self.type} | None" if self.optional else self.type
-
 
 def schema(notebook: Path | str) -> dict[str, Parameter]:
     """The parameters of a notebook, in their order, by name.
@@ -77,13 +72,15 @@ def parse(source: str, where: str) -> dict[str, Parameter]:
         body = ast.parse(source).body
     except SyntaxError as error:
         raise SeqRecError(f"{where}: the parameters cell is no Python ({error.msg}, line {error.lineno})") from None
-    helps = _comments(source)
+    tokens = tokenize.generate_tokens(StringIO(source).readline)
+    helps = {t.start[0]: t.string.lstrip("#").strip() for t in tokens if t.type == tokenize.COMMENT}
     parameters: dict[str, Parameter] = {}
     for node in body:
         line = ast.unparse(node)
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
             raise SeqRecError(f"{where}: the parameters cell has {line!r}; write 'name: type = default  # meaning'")
-        kind, optional = _type(ast.unparse(node.annotation).replace(" ", ""))
+        kinds = ast.unparse(node.annotation).replace(" ", "").strip("'\"").split("|")
+        kind, optional = "|".join(k for k in kinds if k != "None"), "None" in kinds
         if kind not in TYPES:
             raise SeqRecError(f"{where}: {line!r} has a type that is not known; use {', '.join(TYPES)}")
         try:
@@ -166,17 +163,6 @@ def known_values(names: Collection[str]) -> dict[str, tuple[str, ...]]:
 
         values["model"] = values["models"] = (*models.names(), *models.LANGUAGE)
     return {name: allowed for name, allowed in values.items() if name in names}
-
-
-def _type(annotation: str) -> tuple[str, bool]:
-    annotation = annotation.strip("'\"")
-    parts = annotation.split("|")
-    return "|".join(p for p in parts if p != "None"), "None" in parts
-
-
-def _comments(source: str) -> dict[int, str]:
-    tokens = tokenize.generate_tokens(StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("#").strip() for t in tokens if t.type == tokenize.COMMENT}
 
 
 def _alternatives(text: str) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def rows(
     for run in known.to_dict("records"):  # of edited code, a model has two rows
         config = config_of[run["model"]]
         row = {"model": run["label"], "parameters": run.get("parameters"), "training": run.get("train_seconds")}
-        found.append(row | _quality(*_ranks(store, run["run_id"])))
+        found.append(row | _recorded(store, run["run_id"]))
         other: Any = None
         if sequences is not None and config.training is not None:
             shape = sequences.n_items, config.training.max_length
@@ -164,25 +164,20 @@ def table(frame: pd.DataFrame) -> Html:
     )
 
 
-def _ranks(store: RunStore, run_id: str | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Every user's rank among all items, and with seen items left out; None where there is no such run."""
+def _recorded(store: RunStore, run_id: str | None) -> dict[str, float | None]:
+    """The quality of a run of the study; None where there is no such run."""
     record = store.find(run_id) if run_id else None
     if record is None or not record.complete:
-        return None, None
-    table = store.table(record, "ranks")
-    return table["rank"].to_numpy(), table["masked_rank"].to_numpy()
-
-
-def _quality(ranks: np.ndarray | None, masked: np.ndarray | None) -> dict[str, float | None]:
-    if ranks is None or masked is None:
         return dict.fromkeys(("ndcg", "low", "high", "masked"))
+    ranks = store.table(record, "ranks")
+    return _quality(ranks["rank"].to_numpy(), ranks["masked_rank"].to_numpy())
+
+
+def _quality(ranks: np.ndarray, masked: np.ndarray) -> dict[str, float | None]:
+    """Of every user's rank among all items, and with seen items left out."""
     found = bootstrap_interval(metric_values(ranks, METRIC))
-    return {
-        "ndcg": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "masked": float(metric_values(masked, METRIC).mean()),
-    }
+    masked_ndcg = float(metric_values(masked, METRIC).mean())
+    return {"ndcg": found.estimate, "low": found.low, "high": found.high, "masked": masked_ndcg}
 
 
 def _requests(nets: Sequence[Any], sequences: Sequences) -> list[float | None]:

@@ -113,14 +113,14 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_study_passes_its_options_and_lists_what_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[object] = []
 
-    def run_study(*arguments: object, **options: object) -> Result:
-        asked.extend([*arguments, options["build"]])
+    def run_pages(study: object, pages: list[Page], missing: str, **options: object) -> Result:
+        asked.extend([{page.dataset for page in pages}, missing, options["build"]])
         failure = Failure(Page("accuracy", "demo", {}), "no luck; try again", tmp_path / "copy.ipynb")
         return Result([failure], ["accuracy-demo: demo sasrec seed 0: boo"], tmp_path / "index.html")
 
-    monkeypatch.setattr("seqrec_lib.study.run_study", run_study)
+    monkeypatch.setattr("seqrec_lib.study.run_pages", run_pages)
     done = seqrec("study", "-p", "paper", "-d", "ml-1m", "-d", "ml-100k")
-    assert asked == ["paper", ["ml-1m", "ml-100k"], "run", True]
+    assert asked == [{"ml-1m", "ml-100k", None}, "run", True]
     assert done.exit_code == 1
     assert f"The book: file://{tmp_path}/index.html" in done.stdout
     assert "accuracy-demo: no luck; try again" in done.stderr

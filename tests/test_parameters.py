@@ -38,7 +38,7 @@ def test_cell_is_read_with_types_defaults_help_and_choices() -> None:
         "model ids",
     )
     assert found["depth"].help == "blocks; 2 = the paper's"
-    assert (found["limit"].annotation, found["limit"].default) == ("int | None", None)
+    assert (found["limit"].type, found["limit"].optional, found["limit"].default) == ("int", True, None)
     assert found["missing"].choices == ("run", "skip")
     assert all(not p.choices for name, p in found.items() if name != "missing")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqrec_lib.cli.output import escaped_table, print_table, say
+from seqrec_lib.cli.output import print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, fetch one, describe one.")
 
@@ -17,12 +17,12 @@ def list_command() -> None:
     """All data sets, whether they are here, and their licences."""
     from seqrec_lib.data import DATASETS, available
 
-    table = escaped_table("name", "title", "here", "where", "licence")
+    rows = []
     for name, spec in DATASETS.items():
         here, where = available(name)
         licence = spec.licence if spec.base is None else f"as {spec.base}"
-        table.add_row(name, spec.title, "yes" if here else "no", where if here else "-", licence)
-    print_table(table)
+        rows.append((name, spec.title, "yes" if here else "no", where if here else "-", licence))
+    print_table(("name", "title", "here", "where", "licence"), rows)
 
 
 @app.command("fetch")
@@ -40,13 +40,13 @@ def stats_command(name: Annotated[str, typer.Argument(help="Data set.")]) -> Non
     from seqrec_lib.data import load, statistics, verification
 
     sequences = load(name, progress=True)
-    table = escaped_table(name, "")
+    rows = []
     for key, value in statistics(sequences).items():
         for part, number in value.items() if isinstance(value, dict) else [("", value)]:
             form = {int: ",", float: ".4g"}.get(type(number), "")
-            table.add_row(f"{key} {part}".strip(), f"{number:{form}}")
-    table.add_row("split hash", f"{sequences.split_hash} ({verification(sequences)})")
-    print_table(table)
+            rows.append((f"{key} {part}".strip(), f"{number:{form}}"))
+    rows.append(("split hash", f"{sequences.split_hash} ({verification(sequences)})"))
+    print_table((name, ""), rows)
 
 
 @app.command("orders")
@@ -55,12 +55,12 @@ def orders_command(name: Annotated[str, typer.Argument(help="Data set.")]) -> No
     from seqrec_lib.data.orders import compare
 
     found = compare(name)
-    table = escaped_table("order", "and", "test items", "validation items", "histories", "positions")
+    rows = []
     for (a, b), apart in found.differences.items():
         counts = [f"{n:,} ({n / apart.users:.1%})" for n in (apart.test, apart.valid, apart.histories)]
-        table.add_row(a, b, *counts, f"{apart.positions / apart.interactions:.1%}")
+        rows.append((a, b, *counts, f"{apart.positions / apart.interactions:.1%}"))
     say(f"{found.dataset}: differences between orders of time (test, validation items and histories: of users)")
-    print_table(table)
+    print_table(("order", "and", "test items", "validation items", "histories", "positions"), rows)
     for what, (pairs, last) in (("equal times", found.ties), ("times equal in float32", found.ties_float32)):
         say(f"{what}: {pairs:.1%} of a user's consecutive interactions, the last two of {last:.1%} of users")
 
@@ -74,8 +74,7 @@ def whose_order_command(
     from seqrec_lib.data.orders import whose_order
 
     found = whose_order(file, dataset)
-    table = escaped_table("order", "users with another test item", "")
-    for order, count in sorted(found.differing.items(), key=lambda pair: pair[1]):
-        table.add_row(order, f"{count:,}", f"{count / found.users:.1%}")
     say(f"{found.dataset}, {found.users:,} users: {found.verdict}")
-    print_table(table)
+    nearest = sorted(found.differing.items(), key=lambda pair: pair[1])
+    rows = [(order, f"{count:,}", f"{count / found.users:.1%}") for order, count in nearest]
+    print_table(("order", "users with another test item", ""), rows)

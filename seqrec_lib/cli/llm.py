@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqrec_lib.cli.output import escaped_table, print_table, say
+from seqrec_lib.cli.output import print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained language models: which can be fetched, fetch one.")
 
@@ -16,12 +16,12 @@ def list_command() -> None:
     """Models that can be fetched: size, licence, where they come from, whether they are here."""
     from seqrec_lib.language.catalogue import CATALOGUE, place_of
 
-    table = escaped_table("name", "model", "weights", "download", "on disk", "licence", "from", "here")
+    rows = []
     for name, model in CATALOGUE.items():
         sizes = [f"{model.weights / 1e6:.0f} M", f"{model.download / 1e6:.0f} MB", f"{model.disk / 1e9:.2f} GB"]
         here = "yes" if place_of(name).is_dir() else "no"
-        table.add_row(name, model.title, *sizes, f"{model.licence} ({model.terms_url})", model.homepage, here)
-    print_table(table)
+        rows.append((name, model.title, *sizes, f"{model.licence} ({model.terms_url})", model.homepage, here))
+    print_table(("name", "model", "weights", "download", "on disk", "licence", "from", "here"), rows)
 
 
 @app.command("fetch")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from seqrec_lib.errors import SeqRecError
@@ -63,27 +63,19 @@ def complain(line: str) -> None:
     print(escape(line), file=sys.stderr, flush=True)
 
 
-def escaped_table(*columns: str) -> Any:
-    """A table whose cells are escaped as they are added."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table, escaped, as wide as the terminal, or unfolded where there is none."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
-    class Escaped(Table):
-        def add_row(self, *cells: Any, **how: Any) -> None:
-            super().add_row(*(escape(str(cell)) for cell in cells), **how)
-
-    table = Escaped(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(escape(column), overflow="fold")
-    return table
-
-
-def print_table(table: Any) -> None:
-    """Print a table as wide as the terminal, or unfolded where there is none."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    # a pipe or a log has no width; nothing is folded there
-    console = console if console.is_terminal else Console(width=200, markup=False, highlight=False, emoji=False)
-    console.print(table)
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    width = None if Console().is_terminal else 200  # a pipe or a log has no width; nothing is folded there
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
 
 
 def check_filters(experiment: str | None, dataset: str | None) -> None:

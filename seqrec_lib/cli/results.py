@@ -6,16 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqrec_lib.cli.output import (
-    Dataset,
-    Experiment,
-    check_filters,
-    complain,
-    escaped_table,
-    name_bad,
-    print_table,
-    say,
-)
+from seqrec_lib.cli.output import Dataset, Experiment, check_filters, complain, name_bad, print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="Run records: list, export, import, publish, recheck.")
 
@@ -28,20 +19,20 @@ def list_command(experiment: Experiment = None, dataset: Dataset = None) -> None
 
     check_filters(experiment, dataset)
     store = RunStore()
-    table = escaped_table("run", "experiment", "configuration", "status", "finished", "device", "published")
     bad: list[str] = []
-    for record in store.records(experiment, dataset, bad):
-        published = store.path(record).is_relative_to(store.published)
-        table.add_row(
+    rows = [
+        (
             record.run_id,
             record.experiment,
             describe(record.config),
             record.status if record.complete else f"failed: {record.error}",
             record.finished[:16].replace("T", " "),
-            str(record.environment.get("device", "?")),
-            "yes" if published else "no",
+            record.environment.get("device", "?"),
+            "yes" if store.path(record).is_relative_to(store.published) else "no",
         )
-    print_table(table)
+        for record in store.records(experiment, dataset, bad)
+    ]
+    print_table(("run", "experiment", "configuration", "status", "finished", "device", "published"), rows)
     name_bad(bad)
 
 

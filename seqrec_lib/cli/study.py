@@ -7,19 +7,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from seqrec_lib.cli.output import (
-    Columns,
-    Data,
-    Dataset,
-    Lenient,
-    Titles,
-    check_filters,
-    complain,
-    escaped_table,
-    name_bad,
-    print_table,
-    say,
-)
+from seqrec_lib.cli import output
+from seqrec_lib.cli.output import Columns, Data, Dataset, Lenient, Titles, complain, say
 from seqrec_lib.errors import SeqRecError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -43,37 +32,32 @@ def study(
     epochs: Annotated[int | None, typer.Option(min=1, help="With --data: train for at most so many epochs.")] = None,
 ) -> None:
     """Execute the notebooks of a profile, or of your own data (--data), by papermill, then build the book."""
-    from seqrec_lib.study import run_missing, run_study
-
     own_id = _register(data, titles, columns, lenient)
     for option, value, allowed in (("--missing", missing, ("run", "skip")), ("--device", device, DEVICES)):
         if value not in allowed:
             raise SeqRecError(f"{option} is {value!r}; use {' or '.join(allowed)}")
-    if own_id is not None:
-        from seqrec_lib.study.own import run_own
-
-        if dataset or notebook or time_budget or out or profile != "demo":
-            raise SeqRecError(
-                "--data has pages of its own; leave out --profile, --dataset, --notebook and --time-budget"
-            )
-        _finish(run_own(own_id, missing, epochs=epochs, build=book, device=device, say=say))
-        return
-    if epochs is not None:
+    if own_id is not None and (dataset or notebook or time_budget or out or profile != "demo"):
+        raise SeqRecError("--data has pages of its own; leave out --profile, --dataset, --notebook and --time-budget")
+    if own_id is None and epochs is not None:
         raise SeqRecError("--epochs goes with --data; study.yml has the other data sets' settings")
-    if time_budget is None:
-        if out is not None:
-            raise SeqRecError("--out goes with --time-budget; `seqrec results export` packs runs at any time")
-        chosen = notebook or ()
-        _finish(run_study(profile, dataset or (), missing, notebooks=chosen, build=book, device=device, say=say))
-        return
-    if missing != "run":
+    if time_budget is None and out is not None:
+        raise SeqRecError("--out goes with --time-budget; `seqrec results export` packs runs at any time")
+    if time_budget is not None and missing != "run":
         raise SeqRecError(f"--missing {missing} carries out nothing, --time-budget carries out runs; leave one out")
-    from seqrec_lib.study.budget import parse_duration
+    from seqrec_lib.study import load_study, own, run_pages
+    from seqrec_lib.study.budget import parse_duration, run_missing
 
-    seconds = parse_duration(time_budget)
-    report = run_missing(
-        profile, dataset or (), seconds=seconds, notebooks=notebook or (), out=out, device=cast("Any", device), say=say
-    )
+    whole = load_study()
+    if own_id is None:
+        pages = whole.select(profile, dataset or (), notebook or ())
+    else:
+        for line in own.lines_of(own_id):
+            say(line)
+        pages = own.pages(own_id, whole.root, epochs)
+    if time_budget is None:
+        _finish(run_pages(whole, pages, missing, build=book, device=device, say=say))
+        return
+    report = run_missing(pages, parse_duration(time_budget), out=out, device=cast("Any", device), say=say)
     say(str(report))
     for line in report.failed:
         complain(f"failed: {line}")
@@ -124,36 +108,36 @@ def status(dataset: Dataset = None) -> None:
     from seqrec_lib.study import load_study
     from seqrec_lib.study.plans import run_states
 
-    check_filters(None, dataset)
-    store, planned, failed = RunStore(), set(), []
-    table = escaped_table("profile", "page", "planned", "done", "missing", "failed", "edited code", "hardware")
+    output.check_filters(None, dataset)
+    store, planned, failed, rows = RunStore(), set(), [], []
     for profile, pages in load_study().profiles.items():
         for page in pages:
             states = run_states(page, store) if dataset in {None, page.dataset} else []
             if not states:
                 continue
             words = ["missing" if s.record is None else "done" if s.record.complete else "failed" for s in states]
-            devices = {s.record.environment.get("device", "?") for s in states if s.record is not None}
             counts = [
                 len(states),
                 *map(words.count, ("done", "missing", "failed")),
                 sum(bool(s.edited) for s in states),
             ]
-            table.add_row(profile, page.name, *map(str, counts), ", ".join(sorted(devices)) or "-")
+            devices = {s.record.environment.get("device", "?") for s in states if s.record is not None}
+            rows.append((profile, page.name, *counts, ", ".join(sorted(devices)) or "-"))
             planned |= {state.run_id for state in states}
             failed += [
                 f"{page.name}: {describe(s.config)}: {s.record.error}"
                 for s in states
                 if s.record is not None and not s.record.complete
             ]
-    print_table(table)
+    columns = ("profile", "page", "planned", "done", "missing", "failed", "edited code", "hardware")
+    output.print_table(columns, rows)
     bad: list[str] = []
     others = [r for r in store.records(dataset=dataset, bad=bad) if r.run_id not in planned]
     if others:
         say(f"{len(others)} further runs are in no profile (`seqrec results list`).")
     for line in failed:
         say(f"failed: {line}")
-    name_bad(bad)
+    output.name_bad(bad)
 
 
 def doctor() -> None:
@@ -161,10 +145,7 @@ def doctor() -> None:
     from seqrec_lib.study.diagnosis import diagnose
 
     for title, rows in diagnose().items():
-        table = escaped_table(title, "", "")
-        for row in rows:
-            table.add_row(*row)
-        print_table(table)
+        output.print_table((title, "", ""), rows)
 
 
 def recommend(
@@ -189,7 +170,5 @@ def recommend(
     source = _register(data, None, columns, lenient) or dataset
     with Reporter() as reporter:
         found = next_items(titles or (), source, model, k, user=user, train=train, report=reporter.line)
-    table = escaped_table("", "title", "score")
-    for place, (title, score) in enumerate(found, 1):
-        table.add_row(str(place), title, f"{score:.3f}")
-    print_table(table)
+    rows = [(place, title, f"{score:.3f}") for place, (title, score) in enumerate(found, 1)]
+    output.print_table(("", "title", "score"), rows)

@@ -39,6 +39,7 @@ __all__ = [
     "statistics",
     "verification",
 ]
+_ARRAYS = ("items", "offsets", "timestamps", "ratings")  # of `Sequences`, as the cache has them
 
 
 def load(name: str, *, strict: bool = True, cache: bool = True, progress: bool = False) -> Sequences:
@@ -91,8 +92,7 @@ def available(name: str) -> tuple[bool, str]:
     spec = get(name)
     if not spec.sources:
         return True, "simulated"
-    found: tuple[Source, dict[str, RawFile]] | None = locate(spec)
-    if found is None:
+    if (found := locate(spec)) is None:
         return False, missing(spec)
     return True, str(next(iter(found[1].values())).path.parent)
 
@@ -139,19 +139,12 @@ def _store(sequences: Sequences, path: Path) -> None:
     Where that fails, the next load is only slower.
     """
     texts = json.dumps([sequences.titles, sequences.item_labels]).encode()
-    arrays = {
-        "items": sequences.items,
-        "offsets": sequences.offsets,
-        "timestamps": sequences.timestamps,
-        "texts": np.frombuffer(texts, np.uint8),
-    }
-    if sequences.ratings is not None:
-        arrays["ratings"] = sequences.ratings
+    arrays = {part: array for part in _ARRAYS if (array := getattr(sequences, part)) is not None}
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         make_cache("sequences")
         with temporary.open("w+b") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
+            np.savez(stream, texts=np.frombuffer(texts, np.uint8), **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
             append_sum(stream, path.name.encode())
         os.replace(temporary, path)
     except OSError:
@@ -167,14 +160,7 @@ def _restore(name: str, path: Path) -> Sequences | None:
                 return None
             with np.load(stream, allow_pickle=False) as arrays:
                 titles, labels = map(tuple, json.loads(arrays["texts"].tobytes()))
-                return Sequences(
-                    name=name,
-                    items=arrays["items"],
-                    offsets=arrays["offsets"],
-                    timestamps=arrays["timestamps"],
-                    ratings=arrays.get("ratings"),
-                    titles=titles,
-                    item_labels=labels,
-                )
+                known = {part: arrays.get(part) for part in _ARRAYS}
+                return Sequences(name=name, titles=titles, item_labels=labels, **known)
     except OSError:
         return None

@@ -12,7 +12,6 @@ The cache folder is :func:`seqrec_lib.places.cache_folder`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -57,25 +56,22 @@ def fetch(spec: DatasetSpec, *, progress: bool = False) -> tuple[Source, dict[st
 
     Raises SeqRecError where there is no source to download from, a download fails, or a checksum is wrong.
     """
-    found = locate(spec)
-    if found is not None:
+    if (found := locate(spec)) is not None:
         return found
     source = next((source for source in spec.sources if source.downloads), None)
     if source is None:
         raise SeqRecError(missing(spec))
     folder = make_cache("downloads") / spec.folder
     for file in source.downloads:
-        if not (folder / _basename(file)).is_file():
-            try:
-                download(file, folder, progress=progress)
-            except ChecksumError:
-                raise
-            except SeqRecError as error:
-                raise SeqRecError(f"{missing(spec)} The download failed: {error}") from error
-    found = locate(spec)
-    if found is None:
-        raise SeqRecError(f"{missing(spec)} What was downloaded to {folder} does not hold them.")
-    return found
+        try:
+            download(file, folder, progress=progress)
+        except ChecksumError:
+            raise
+        except SeqRecError as error:
+            raise SeqRecError(f"{missing(spec)} The download failed: {error}") from error
+    if (found := locate(spec)) is not None:
+        return found
+    raise SeqRecError(f"{missing(spec)} What was downloaded to {folder} does not hold them.")
 
 
 def missing(spec: DatasetSpec) -> str:
@@ -108,7 +104,7 @@ def download(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
 
     if file.url is None:
         raise SeqRecError(f"{file.name} has no URL to download it from")
-    target = folder / _basename(file)
+    target = folder / file.url.rsplit("/", 1)[-1]
     part = target.with_name(target.name + ".part")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
@@ -164,8 +160,7 @@ def _continue(url: str, part: Path, progress: bool) -> None:
 
 def _verify(path: Path, checksum: str, target: Path) -> None:
     algorithm, _, expected = checksum.partition(":")
-    with path.open("rb") as stream:
-        actual = hashlib.file_digest(stream, algorithm).hexdigest()
+    actual = RawFile(path).checksum(algorithm)
     if actual != expected:
         bad = target.with_name(target.name + ".bad")
         os.replace(path, bad)
@@ -184,10 +179,8 @@ def _folders(spec: DatasetSpec) -> Iterator[tuple[Path, bool]]:
 
 
 def _find(folder: Path, name: str) -> RawFile | None:
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return RawFile(candidate)
-    return None
+    candidates = (folder / name, folder / f"{name}.gz")
+    return next((RawFile(path) for path in candidates if path.is_file()), None)
 
 
 def _members(archive: Path, source: Source) -> dict[str, RawFile]:
@@ -204,7 +197,3 @@ def _members(archive: Path, source: Source) -> dict[str, RawFile]:
             raise SeqRecError(f"{archive} holds no {file.name}; check that it is the right archive")
         files[role] = RawFile(archive, min(inside, key=len))
     return files
-
-
-def _basename(file: RemoteFile) -> str:
-    return (file.url or file.name).rsplit("/", 1)[-1]

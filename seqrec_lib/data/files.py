@@ -71,29 +71,20 @@ class RawFile:
         Lines are numbered from 1; memory stays near ``size`` however long the file is. A byte-order mark at the
         file's beginning is left out. Raises SeqRecError for UTF-16.
         """
-        line, rest = 1, b""
+        line = 1
         with self.open() as stream:
-            chunk = self._without_mark(stream.read(max(size, _FIRST_BYTES)))
-            while chunk:
-                cut = chunk.rfind(b"\n") + 1
-                if cut:
-                    block, rest = rest + chunk[:cut], chunk[cut:]
-                    yield line, block
-                    line += block.count(b"\n")
-                else:
-                    rest += chunk
-                chunk = stream.read(size)
-            if rest:
-                yield line, rest
+            block = stream.read(max(size, _FIRST_BYTES)) + stream.readline()
+            block = self._without_mark(block)
+            while block:
+                yield line, block
+                line += block.count(b"\n")
+                block = stream.read(size) + stream.readline()
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield (line number from 1, the line without its line end)."""
         for first, block in self.blocks():
-            pieces = block.split(b"\n")
-            if not pieces[-1]:
-                pieces.pop()
-            for offset, line in enumerate(pieces):
-                yield first + offset, line.rstrip(b"\r")
+            for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first):
+                yield number, line.rstrip(b"\r")
 
     def text(self) -> str:
         """The whole file as text: UTF-8 where all of it is valid UTF-8, otherwise Latin-1.
@@ -123,11 +114,11 @@ class RawFile:
             )
         return first.removeprefix(MARK)
 
-    def _warn_if_damaged(self, data: bytes, line: int) -> None:
-        lines = [text for text in data.split(b"\n") if not text.isascii()]
-        if sum(map(_is_utf8, lines)) > len(lines) / 2:
+    def _warn_if_damaged(self, data: bytes, number: int) -> None:
+        lines = [line for line in data.split(b"\n") if not line.isascii()]
+        if sum("\ufffd" not in line.decode("utf-8", "replace") for line in lines) > len(lines) / 2:
             warnings.warn(
-                f"{self.label}, line {line} is not UTF-8, so that the file is read as Latin-1, although most of its "
+                f"{self.label}, line {number} is not UTF-8, so that the file is read as Latin-1, although most of its "
                 "lines look like UTF-8: titles may be garbled; repair the line",
                 stacklevel=3,
             )
@@ -155,11 +146,3 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except (LookupError, OverflowError, RuntimeError, ValueError, struct.error) as error:
         raise zipfile.BadZipFile(str(error)) from error
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -152,17 +152,20 @@ def time_order(users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, ord
     >>> time_order(np.array([0, 0, 0]), np.array([9, 7, 8]), np.array([5, 5, 4]), "ties-item-id").tolist()
     [2, 1, 0]
     """
-    match order:  # lexsort is stable, and its last key counts first
+    keys: tuple[np.ndarray, ...]
+    match order:
         case "true":
-            return np.lexsort((timestamps, users))
+            keys = (timestamps,)
         case "recbole":
-            return np.lexsort((timestamps.astype(np.float32), users))
+            keys = (timestamps.astype(np.float32),)
         case "ties-item-id":
-            return np.lexsort((items, timestamps, users))
+            keys = (items, timestamps)
         case "file-order":
-            return np.lexsort((users,))
-    seed = int(order.removeprefix("ties-random-"))
-    return np.lexsort((np.random.default_rng(seed).random(len(users)), timestamps, users))
+            keys = ()
+        case _:
+            seed = int(order.removeprefix("ties-random-"))
+            keys = (np.random.default_rng(seed).random(len(users)), timestamps)
+    return np.lexsort((*keys, users))  # which is stable, and its last key counts first
 
 
 def to_sequences(name: str, interactions: Interactions, order: Order = "true") -> Sequences:

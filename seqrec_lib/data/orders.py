@@ -22,7 +22,7 @@ from seqrec_lib.data.registry import base_name
 from seqrec_lib.data.tables import BadLines, Table, shown, split_cells
 from seqrec_lib.errors import SeqRecError
 
-CSV = Table(",", "user", "item", "")
+CSV = Table(",", {})
 COLUMNS = {
     "user": ("user", "userid", "uid", "reviewerid"),
     "item": ("item", "itemid", "iid", "sid", "movie", "movieid", "asin", "parentasin", "test", "testitem", "target"),
@@ -202,7 +202,7 @@ def read_split(path: Path) -> dict[str, str]:
         raise SeqRecError(f"{path}: no such file; give a csv file with user,item on each line")
     split: dict[str, str] = {}
     numbers: dict[str, int] = {}
-    width, user, item = 0, 0, 1
+    first: list[str] = []
     for number, line in raw.lines():
         if not line.strip(b" \t,"):
             continue
@@ -210,13 +210,13 @@ def read_split(path: Path) -> dict[str, str]:
             if b"\0" in line:
                 raise ValueError("a zero byte")
             cells = [cell.decode().strip() for cell in split_cells(line, CSV)]
-            if not width:
-                width = len(cells)
-                if (places := _columns(path, cells)) is not None:
-                    user, item = places
+            if not first:
+                first, places = cells, _columns(path, cells)
+                if places is not None:
                     continue
-            if len(cells) != width:
-                raise ValueError(f"{len(cells)} fields, not {width},")
+            user, item = places or (0, 1)
+            if len(cells) != len(first):
+                raise ValueError(f"{len(cells)} fields, not {len(first)},")
             if not cells[user] or not cells[item]:
                 raise ValueError("an empty field")
             if cells[user] in split:
@@ -225,7 +225,7 @@ def read_split(path: Path) -> dict[str, str]:
             bad.report(raw, number, line, error)
         split[cells[user]], numbers[cells[user]] = cells[item], number
     if not split:
-        raise SeqRecError(f"{path} {'has a header and no line below it' if width else 'is empty'}; {bad.remedy}")
+        raise SeqRecError(f"{path} {'has a header and no line below it' if first else 'is empty'}; {bad.remedy}")
     return split
 
 
@@ -240,8 +240,7 @@ def _columns(path: Path, first: Sequence[str]) -> tuple[int, int] | None:
             "comma, or a header that names the columns user and item"
         )
     for role, places in found.items():
-        by_that_very_name = [place for place in places if plain(first[place]) == role]
-        found[role] = places = by_that_very_name or places
+        found[role] = places = [place for place in places if plain(first[place]) == role] or places
         if len(places) != 1:
             raise SeqRecError(
                 f"{path}: the header {shown(','.join(first))} has {len(places) or 'no'} columns for the {role}; name "

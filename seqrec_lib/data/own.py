@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,10 @@ class OwnFile:
         for role, known in (("ratings", self.sha256), ("titles", self.titles_sha256)):
             if role in files and files[role].checksum() != known:
                 raise SeqRecError(f"{files[role].label} has changed since it was named; name it again")
-        form, lenient = layout(files["ratings"], self.options), self.options.get("lenient") == "1"
+        table, lenient = layout(files["ratings"], self.options), self.options.get("lenient") == "1"
         remedy = "repair the file, or skip and count bad lines by --lenient (in a notebook lenient=1)"
-        bad = BadLines(strict and not lenient, place="line" if form.separator else "row", remedy=remedy)
-        reading = Reading(files["ratings"], form, Clock(self.options.get("unit")), bad)
+        bad = BadLines(strict and not lenient, place="line" if table.separator else "row", remedy=remedy)
+        reading = Reading(files["ratings"], table, Clock(self.options.get("unit")), bad)
         rows = reading.read()
         if "titles" in files:
             rows = with_titles(rows, files["titles"], self.options, bad)
@@ -168,12 +169,9 @@ def registered(name: str) -> OwnFile:
     if not place.is_file():
         raise SeqRecError(f"data set {name!r} is not known here; name its file, such as {SCHEME}interactions.csv")
     content = read_json(place, "name the data's file again")
-    try:
-        own = OwnFile(**content)
-        if own.name == name:
+    with suppress(TypeError, AttributeError):
+        if (own := OwnFile(**content)).name == name:
             return own
-    except (TypeError, AttributeError):
-        pass
     raise SeqRecError(f"{place}: it does not describe {name}; name the data's file again")
 
 

@@ -1,14 +1,13 @@
-"""A reader's csv or Parquet file as interactions: columns found, cells read by one grammar, bad lines named.
+"""A reader's csv or Parquet file as interactions: columns are found, and cells are read as `tables` reads them.
 
-Csv files are split as `tables` does, in blocks, so that memory grows with the interactions alone. Whatever a file's
-form, its cells then are text, which is read in one way: ids are any text, without the blanks around it; timestamps are
-those of `times`, ratings decimal numbers.
+Whatever a file's form, its cells are text, block by block, so that memory grows with the interactions alone. Ids are
+any text, without the blanks around it; timestamps are those of `times`, ratings decimal numbers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from seqrec_lib.data import interactions, tables
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import Interactions
 from seqrec_lib.data.readers import csv_titles
-from seqrec_lib.data.tables import BadLines, Columns, Table, shown
+from seqrec_lib.data.tables import BadLines, Block, Columns, Table, shown
 from seqrec_lib.data.times import Clock
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.validation import refuse_unknown
@@ -45,25 +44,10 @@ NEEDED = ("user", "item", "timestamp")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 PARQUET_ROWS = 1 << 17  # of a block
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # the one way to write a number: ids like 007 stay text
-Texts = dict[str, pa.Array]  # cells by role
 
 
-@dataclass(frozen=True)
-class Layout:
-    """All names of a file's columns, the column of each role that it has, and what separates them ("": Parquet)."""
-
-    names: list[str]
-    columns: dict[str, str]
-    separator: str = ""
-
-    @property
-    def table(self) -> Table:
-        """The layout as `tables` takes it."""
-        return _table(self.separator, *(self.columns[role] for role in NEEDED))
-
-
-def layout(raw: RawFile, options: Mapping[str, str]) -> Layout:
-    """Read a file's header and find its columns.
+def layout(raw: RawFile, options: Mapping[str, str]) -> Table:
+    """Read a file's header and find its columns. The separator of a Parquet file is "".
 
     Args:
         options: names of columns by role, and "separator", one of `SEPARATORS`; what is not given is found.
@@ -76,7 +60,7 @@ def layout(raw: RawFile, options: Mapping[str, str]) -> Layout:
     if begin == b"PAR1":
         names = _parquet(raw).schema_arrow.names
         tables.check_header(raw, names, ())
-        return Layout(names, find_columns(raw.label, names, options))
+        return Table("", find_columns(raw.label, names, options), labels=str)
     if begin[:2] == b"PK":
         raise SeqRecError(f"{raw.label} is a zip archive or a spreadsheet; save its table as csv")
     _, block = next(raw.blocks(), (1, b""))
@@ -91,13 +75,12 @@ def layout(raw: RawFile, options: Mapping[str, str]) -> Layout:
     if "\0" in text:
         raise SeqRecError(f"{raw.label} holds zero bytes, as no csv file does; give a csv or Parquet file")
     names, separator = _header(raw, text, options)
-    return Layout(names, find_columns(raw.label, names, options), separator)
+    return Table(separator, find_columns(raw.label, names, options), labels=str)
 
 
 def _header(raw: RawFile, text: str, options: Mapping[str, str]) -> tuple[list[str], str]:
     """(names, separator) of a csv file's first line."""
     if "separator" in options:
-        refuse_unknown([options["separator"]], SEPARATORS, "separator", raw.label)
         there = [options["separator"]]
     else:
         there = [name for name, sign in SEPARATORS.items() if sign in re.sub(r'"[^"]*"', "", text)]
@@ -109,17 +92,7 @@ def _header(raw: RawFile, text: str, options: Mapping[str, str]) -> tuple[list[s
             "first line that names the columns"
         )
     separator = SEPARATORS[there[0]]
-    try:
-        cells = tables.split_cells(text.encode(), _table(separator))
-    except ValueError as error:
-        raise SeqRecError(f"{raw.label}, line 1: {error} in the header; repair the file") from None
-    names = [cell.decode().strip() for cell in cells]
-    tables.check_header(raw, names, ())
-    return names, separator
-
-
-def _table(separator: str, user: str = "", item: str = "", timestamp: str = "") -> Table:
-    return Table(separator, user, item, timestamp, labels=str, quotes=True)
+    return tables.read_header(raw, text.encode(), Table(separator, {})), separator
 
 
 def find_columns(
@@ -186,13 +159,12 @@ def _damaged(raw: RawFile, error: Exception) -> str:
 
 @dataclass
 class Reading:
-    """One file while it is read: its columns so far, block by block."""
+    """One file while it is read: how its times are, its titles, and the bad lines."""
 
     raw: RawFile
-    form: Layout
+    table: Table
     clock: Clock
     bad: BadLines
-    columns: Columns = field(default_factory=lambda: Columns(str))
     titles: dict[int | str, str] = field(default_factory=dict)
     other_titles: int = 0  # rows whose title is another than the first of their item
 
@@ -202,14 +174,22 @@ class Reading:
         Raises:
             SeqRecError: a bad line that is not skipped, more bad lines than good ones, or no line at all.
         """
-        if self.form.separator:
-            for first, block in self.raw.blocks():
-                self._take_lines(first, block)
-        else:
-            for before, texts in self._parquet_blocks():
-                self._take(texts, partial(_parquet_row, before, texts))
-        self.columns.timestamps = self.clock.finish(self.columns.timestamps)
-        rows = self.columns.finish(self.titles, "rating" in self.form.columns, self.bad.count)
+        names = self.table.columns
+        readers: dict[str, tables.Reader] = {
+            "user": partial(tables.text_labels, column=names["user"], blanks=" \t"),
+            "item": partial(tables.text_labels, column=names["item"], blanks=" \t"),
+            "timestamp": self.clock.read,
+        }
+        if "rating" in names:
+            hint = " (rating= leaves ratings out)"
+            readers["rating"] = partial(tables.real_numbers, column=names["rating"], hint=hint)
+        columns = Columns(self.raw, readers, self.bad)
+        for block in tables.split_file(self.raw, self.table) if self.table.separator else self._parquet_blocks():
+            good = columns.take(block)
+            if "title" in block.texts:
+                self._take_titles(block.texts["item"].filter(good), block.texts["title"].filter(good))
+        columns.blocks["timestamp"] = self.clock.finish(columns.blocks["timestamp"])
+        rows = columns.finish(self.titles)
         if self.bad.count > len(rows):
             complaint = self.bad.first[0]
             raise SeqRecError(
@@ -221,13 +201,12 @@ class Reading:
 
     def facts(self, rows: Interactions) -> dict[str, Any]:
         """What there is to say of the file; see `own.facts`."""
-        users, items = (interactions.encode(column)[0] for column in (rows.users, rows.items))
+        (users, _), (items, labels) = interactions.encode(rows.users), interactions.encode(rows.items)
         order = interactions.time_order(users, items, rows.timestamps)
         same_user = users[order][1:] == users[order][:-1]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(users))])
-        known = set(interactions.encode(rows.items)[1].tolist())
         return {
-            "columns": self.form.columns,
+            "columns": self.table.columns,
             "unit": self.clock.unit,
             "form": self.clock.form,
             "zoned": self.clock.zoned,
@@ -235,67 +214,31 @@ class Reading:
             "last": self.clock.written(int(rows.timestamps.max())),
             "interactions": len(rows),
             "users": len(offsets) - 1,
-            "items": len(known),
-            "titled": sum(bool(rows.titles.get(label, "").strip()) for label in known),
+            "items": len(labels),
+            "titled": sum(bool(rows.titles.get(label, "").strip()) for label in labels.tolist()),
             "other_titles": self.other_titles,
             "skipped": rows.skipped,
             "complaints": self.bad.first,
-            "repeated": len(rows) - len(np.unique(users.astype(np.int64) * len(known) + items)),
+            "repeated": len(rows) - len(np.unique(users.astype(np.int64) * len(labels) + items)),
             "duplicates": len(rows) - len(interactions.drop_duplicates(rows)),
             "in_order": bool((np.diff(order)[same_user] > 0).all()),
             "ties": interactions.ties(offsets, rows.timestamps[order]),
             "rounds": interactions.core_rounds(rows),
         }
 
-    def _take_lines(self, first: int, block: bytes) -> None:
-        """Whole lines at once; one by one where a line is bad or unusual."""
-        if first == 1:
-            first, block = 2, block.partition(b"\n")[2]
-        if not block.strip():
-            return
-        try:
-            split = tables.split_block(block, self.form.table, self.form.names, list(self.form.columns.values()))
-            self._take({role: split[name].combine_chunks() for role, name in self.form.columns.items()})
-        except (pa.ArrowException, ValueError):
-            lines, texts = self._split(first, block)
-            self._take(texts, lines.__getitem__)
-
-    def _split(self, first: int, block: bytes) -> tuple[list[tuple[int, bytes]], Texts]:
-        """(lines with their numbers, cells by role) of the lines that can be split; the others are reported."""
-        wanted = {role: self.form.names.index(name) for role, name in self.form.columns.items()}
-        texts: dict[str, list[str]] = {role: [] for role in wanted}
-        lines = []
-        for number, line in enumerate(block.split(b"\n"), first):
-            line = line.rstrip(b"\r")
-            if not line.strip():
-                continue
-            try:
-                cells = tables.split_line(line, self.form.table, self.form.names)
-                row = {role: cells[place].decode("utf-8") for role, place in wanted.items()}
-            except ValueError as error:
-                self.bad.report(self.raw, number, line, error)
-                continue
-            for role, text in row.items():
-                texts[role].append(text)
-            lines.append((number, line))
-        return lines, {role: pa.array(column, pa.string()) for role, column in texts.items()}
-
-    def _parquet_blocks(self) -> Iterator[tuple[int, Texts]]:
-        """(rows before the block, its cells by role)."""
+    def _parquet_blocks(self) -> Iterator[Block]:
         before = 0
         try:
-            for batch in _parquet(self.raw).iter_batches(PARQUET_ROWS, columns=list(self.form.columns.values())):
-                yield (
-                    before,
-                    {role: self._as_text(batch.column(name), role) for role, name in self.form.columns.items()},
-                )
+            for batch in _parquet(self.raw).iter_batches(PARQUET_ROWS, columns=list(self.table.columns.values())):
+                texts = {role: self._as_text(batch.column(name), role) for role, name in self.table.columns.items()}
+                yield Block(texts, partial(_numbered_rows, before + 1, list(texts.values())))
                 before += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise SeqRecError(_damaged(self.raw, error)) from None
 
     def _as_text(self, column: pa.Array, role: str) -> pa.Array:
         """A column of any plain type as the text that a csv file would have; missing values are empty."""
-        name = self.form.columns[role]
+        name = self.table.columns[role]
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if pa.types.is_nested(column.type) or pa.types.is_boolean(column.type):
@@ -309,30 +252,10 @@ class Reading:
             column = pa.array(plain, pa.string())
         return column.cast(pa.string()).fill_null("")
 
-    def _take(self, texts: Texts, line: Callable[[int], tuple[int, bytes | str]] | None = None) -> None:
-        """Take up rows, and report those that are bad by number and content. Raises ValueError for a bad one where
-        these are not known."""
-        labels = {role: pc.utf8_trim(texts[role], " \t") for role in ("user", "item")}
-        times, micro, problems = self.clock.read(texts["timestamp"])
-        ratings, odd = _ratings(texts["rating"]) if "rating" in texts else (np.full(len(times), np.nan), {})
-        problems |= odd
-        for role, column in labels.items():
-            problems |= {int(row): f"an empty {role}" for row in np.flatnonzero(np.asarray(pc.equal(column, "")))}
-        keep = np.ones(len(times), bool)
-        for row in sorted(problems):
-            if line is None:
-                raise ValueError(problems[row])
-            keep[row] = False
-            self.bad.report(self.raw, *line(row), problems[row])
-        users, items = (column.filter(pa.array(keep)) for column in labels.values())
-        self.columns.append(users, items, times[keep], ratings[keep])
-        self.clock.keep(micro)
-        if "title" in texts:
-            self._take_titles(items, texts["title"].filter(pa.array(keep)))
-
     def _take_titles(self, items: pa.Array, titles: pa.Array) -> None:
         """Keep each item's first title that is not empty."""
-        ours, theirs = items.dictionary_encode(), pc.utf8_trim_whitespace(titles).dictionary_encode()
+        ours = pc.utf8_trim(items, " \t").dictionary_encode()
+        theirs = pc.utf8_trim_whitespace(titles).dictionary_encode()
         names, texts = ours.dictionary.to_pylist(), theirs.dictionary.to_pylist()
         pairs = ours.indices.to_numpy().astype(np.int64) * len(texts) + theirs.indices.to_numpy()
         distinct, first, counts = np.unique(pairs, return_index=True, return_counts=True)
@@ -340,19 +263,6 @@ class Reading:
             name, text = names[distinct[place] // len(texts)], texts[distinct[place] % len(texts)]
             if text and self.titles.setdefault(name, text) != text:
                 self.other_titles += int(counts[place])
-
-
-def _ratings(texts: pa.Array) -> tuple[np.ndarray, dict[int, str]]:
-    """((n,) ratings, what is wrong by row)."""
-    encoded = texts.dictionary_encode()
-    codes, values, problems = encoded.indices.to_numpy(), np.zeros(len(encoded.dictionary)), {}
-    for place, text in enumerate(encoded.dictionary.to_pylist()):
-        try:
-            values[place] = tables.real(text, "rating")
-        except ValueError as error:
-            problems[place] = f"{error} (rating= leaves ratings out)"
-    wrong = np.flatnonzero(np.isin(codes, list(problems))) if problems else ()
-    return values[codes], {int(row): problems[int(codes[row])] for row in wrong}
 
 
 def _with_numbers(rows: Interactions) -> Interactions:
@@ -383,7 +293,7 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), {})
     given = {role: name for role, name in options.items() if name in names}  # they are of the interactions' file
     columns = find_columns(raw.label, names, given, ("item", "title"), ("item", "title"))
-    texts = csv_titles(raw, columns["item"], columns["title"], str, bad, separator)
+    texts = csv_titles(raw, bad, **columns, separator=separator, labels=str)
     titles = {_as_label(str(label).strip(" \t"), rows.items): title for label, title in texts.items() if title.strip()}
     if titles.keys().isdisjoint(interactions.encode(rows.items)[1].tolist()):
         raise SeqRecError(
@@ -393,6 +303,8 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     return replace(rows, titles=titles, skipped=bad.count)
 
 
-def _parquet_row(before: int, texts: Texts, row: int) -> tuple[int, str]:
-    """(number, content) of a row; ``before``: rows before its block."""
-    return before + 1 + row, ",".join(str(column[row].as_py()) for column in texts.values())
+def _numbered_rows(first: int, columns: list[pa.Array]) -> list[tuple[int, str]]:
+    """(number, content) of each row; ``first``: the number of the first."""
+    return [
+        (row, ",".join(cells)) for row, cells in enumerate(zip(*map(pa.Array.to_pylist, columns), strict=True), first)
+    ]

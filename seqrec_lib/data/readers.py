@@ -14,14 +14,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import Interactions, encode
-from seqrec_lib.data.tables import REAL, BadLines, Columns, Row, Table, check_header, integer, read_table, real
+from seqrec_lib.data.tables import REAL, BadLines, Columns, Table, check_header, integer, read_table, split_lines
 
 Files = Mapping[str, RawFile]
 Reader = Callable[[Files, bool], Interactions]
@@ -29,11 +29,13 @@ Titles = dict[int | str, str]
 T = TypeVar("T")
 
 _MOVIELENS = ("user", "item", "rating", "timestamp")
+_KEYS_2023 = {"user": "user_id", "item": "parent_asin", "timestamp": "timestamp", "rating": "rating"}
+_SAME = {role: role for role in _MOVIELENS}
 
 # ---- titles ------------------------------------------------------------------------------------------------
 
 
-def _delimited_titles(raw: RawFile, separator: str, bad: BadLines, most: int | None = None) -> Titles:
+def _delimited_titles(raw: RawFile, bad: BadLines, separator: str, most: int | None = None) -> Titles:
     """Titles of MovieLens' older files: id, title, ... per line, no header, no quoting; ``most`` fields, if so many."""
     titles: Titles = {}
     for number, line in enumerate(raw.text().split("\n"), 1):
@@ -52,7 +54,9 @@ def _delimited_titles(raw: RawFile, separator: str, bad: BadLines, most: int | N
     return titles
 
 
-def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines, separator: str = ",") -> Titles:
+def csv_titles(
+    raw: RawFile, bad: BadLines, item: str, title: str = "title", separator: str = ",", labels: type = int
+) -> Titles:
     """Titles of a csv file with a header; a quoted title may hold commas and line breaks.
 
     Texts are taken as they are: "NA", "null" or "nan" are titles, not missing values.
@@ -82,59 +86,44 @@ def csv_titles(raw: RawFile, item: str, title: str, labels: type, bad: BadLines,
 
 def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Titles:
     """Titles of the ``wanted`` items from metadata lines; an item's first title that is not empty."""
-
-    def pair(record: dict[str, Any]) -> tuple[str | int, str]:
-        label, title = record[item], record.get("title") or ""
-        if not isinstance(label, (str, int)):
-            raise ValueError(f"an item that is not text ({type(label).__name__})")
-        if not isinstance(title, str):
-            raise ValueError(f"a title that is not text ({type(title).__name__})")
-        f"{label}{title}".encode()  # half of a character, which JSON can spell, is no text
-        return label, title
-
     titles: Titles = {}
-    for label, title in _records(raw, bad, pair):
-        if label in wanted and not titles.get(label):
-            titles[label] = title
+    for number, line in raw.lines():
+        if not line.strip():
+            continue
+        try:
+            record = _literal(line)
+            label, title = record[item], record.get("title") or ""
+            if not isinstance(label, (str, int)):
+                raise ValueError(f"an item that is not text ({type(label).__name__})")
+            if not isinstance(title, str):
+                raise ValueError(f"a title that is not text ({type(title).__name__})")
+            f"{label}{title}".encode()  # half of a character, which JSON can spell, is no text
+            if label in wanted and not titles.get(label):
+                titles[label] = title
+        except (ValueError, KeyError, SyntaxError) as error:
+            bad.report(raw, number, line, error)
     return titles
 
 
 # ---- JSON lines --------------------------------------------------------------------------------------------
 
 
-def _records(raw: RawFile, bad: BadLines, take: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-    """What ``take`` makes of each line; a line for which it raises is reported."""
-    for number, line in raw.lines():
-        if not line.strip():
-            continue
-        try:
-            taken = take(_literal(line))
-        except (ValueError, KeyError, SyntaxError) as error:
-            bad.report(raw, number, line, error)
-            continue
-        yield taken
+def _json_reviews(files: Files, strict: bool, *, keys: Mapping[str, str]) -> Interactions:
+    """Raw reviews and metadata; ``keys``: by role."""
+    raw, bad = files["ratings"], BadLines(strict)
 
-
-def _json_reviews(files: Files, strict: bool, *, keys: tuple[str, str, str, str]) -> Interactions:
-    """Raw reviews and metadata; ``keys``: of user, item, timestamp and rating."""
-    columns, bad = Columns(str), BadLines(strict)
-    rows: list[Row] = []
-    user_key, item_key, time_key, rating_key = keys
-
-    def row(record: dict[str, Any]) -> Row:
-        user, item = record[user_key], record[item_key]
+    def cells_of(line: bytes) -> list[str]:
+        record = _literal(line)
+        user, item, *numbers = (record[key] for key in keys.values())
         if not (isinstance(user, str) and user and isinstance(item, str) and item):
-            raise ValueError(f"no text for {user_key} or {item_key}")
+            raise ValueError(f"no text for {keys['user']} or {keys['item']}")
         f"{user}{item}".encode()  # half of a character, which JSON can spell, is no text
-        return user, item, integer(str(record[time_key]), time_key), real(str(record[rating_key]), rating_key)
+        return [user, item, *map(str, numbers)]
 
-    for taken in _records(files["ratings"], bad, row):
-        rows.append(taken)
-        if len(rows) == 1 << 18:
-            columns.append_rows(rows)
-            rows.clear()
-    columns.append_rows(rows)
-    return _with_json_titles(columns.finish({}, True, 0), files["titles"], item_key, bad)
+    columns = Columns(raw, Table("", keys, labels=str).readers(), bad)
+    for first, block in raw.blocks():
+        columns.take(split_lines(first, block, list(keys), cells_of))
+    return _with_json_titles(columns.finish({}), files["titles"], keys["item"], bad)
 
 
 def _literal(line: bytes) -> dict[str, Any]:
@@ -179,37 +168,31 @@ def _reader(table: Table, titles: Callable[[RawFile, BadLines], Titles]) -> Read
 
 
 # ``ratings.dat`` (user::movie::rating::seconds) and ``movies.dat`` (movie::title::genres).
-movielens_1m = _reader(
-    Table("::", "user", "item", "timestamp", "rating", _MOVIELENS),
-    lambda raw, bad: _delimited_titles(raw, "::", bad, most=3),
-)
+movielens_1m = _reader(Table("::", _SAME, _MOVIELENS, quotes=False), partial(_delimited_titles, separator="::", most=3))
 # ``u.data`` (user, item, rating, seconds; tabs) and ``u.item`` (id|title|...).
-movielens_100k = _reader(
-    Table("\t", "user", "item", "timestamp", "rating", _MOVIELENS),
-    lambda raw, bad: _delimited_titles(raw, "|", bad),
-)
+movielens_100k = _reader(Table("\t", _SAME, _MOVIELENS, quotes=False), partial(_delimited_titles, separator="|"))
 # ``ratings.csv`` and ``movies.csv`` of ml-latest-small (CRLF, quoted titles).
 movielens_csv = _reader(
-    Table(",", "userId", "movieId", "timestamp", "rating"),
-    lambda raw, bad: csv_titles(raw, "movieId", "title", int, bad),
+    Table(",", {"user": "userId", "item": "movieId", "timestamp": "timestamp", "rating": "rating"}),
+    partial(csv_titles, item="movieId"),
 )
 # ``interactions.csv`` (user_id,item_id,timestamp: in time order per user) and ``item_titles.csv``.
 processed_csv = _reader(
-    Table(",", "user_id", "item_id", "timestamp"),
-    lambda raw, bad: csv_titles(raw, "item_id", "title", int, bad),
+    Table(",", {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}), partial(csv_titles, item="item_id")
 )
 # The raw reviews (JSON lines; milliseconds) and the metadata.
-amazon_2023_json = partial(_json_reviews, keys=("user_id", "parent_asin", "timestamp", "rating"))
+amazon_2023_json = partial(_json_reviews, keys=_KEYS_2023)
 # The raw reviews of 2014 and 2018 and the metadata. Lines are JSON; the metadata of 2014 are Python literals, which are
 # parsed as data, never evaluated as code.
-amazon_reviews = partial(_json_reviews, keys=("reviewerID", "asin", "unixReviewTime", "overall"))
+amazon_reviews = partial(
+    _json_reviews, keys={"user": "reviewerID", "item": "asin", "timestamp": "unixReviewTime", "rating": "overall"}
+)
 
 
 def amazon_2023_csv(files: Files, strict: bool) -> Interactions:
     """The published csv (user_id,parent_asin,rating,milliseconds) and the metadata (JSON lines)."""
     bad = BadLines(strict)
-    table = Table(",", "user_id", "parent_asin", "timestamp", "rating", labels=str)
-    rows = read_table(files["ratings"], table, {}, bad)
+    rows = read_table(files["ratings"], Table(",", _KEYS_2023, labels=str), {}, bad)
     return _with_json_titles(rows, files["titles"], "parent_asin", bad)
 
 

@@ -86,7 +86,6 @@ class DatasetSpec:
     counts: tuple[int, int, int] | None = None
     split_hash: str | None = None
     paper: str | None = None
-    notes: str = ""
     order: Order = "true"
     orders: Mapping[Order, str | None] = field(default_factory=dict)
     base: str | None = None
@@ -97,17 +96,12 @@ class DatasetSpec:
         return self.base or self.name
 
 
-_GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 _AMAZON = "https://mcauleylab.ucsd.edu/public_datasets/data"
 _STANFORD = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 
 _MOVIELENS_LICENCE = (
     "GroupLens terms: research use, acknowledgement in publications, no redistribution without separate "
     "permission, no commercial use without permission; not an open-source licence."
-)
-_MOVIELENS_CITATION = (
-    "F. Maxwell Harper and Joseph A. Konstan (2015). The MovieLens Datasets: History and Context. "
-    "ACM Transactions on Interactive Intelligent Systems 5(4), 19. https://doi.org/10.1145/2827872"
 )
 _AMAZON_LICENCE = (
     "McAuley Lab, UC San Diego: asks for citation and states no redistribution licence; treated here as "
@@ -143,7 +137,32 @@ def _with_orders(spec: DatasetSpec) -> Iterator[DatasetSpec]:
         )
 
 
+def _movielens(
+    name: str,
+    title: str,
+    page: str,
+    read: readers.Reader,
+    files: tuple[str, str],
+    checksum: str | None = None,
+    licence: str = _MOVIELENS_LICENCE,
+    **known: Any,
+) -> DatasetSpec:
+    """A data set of GroupLens; ``files``: of ratings and of titles, in an archive."""
+    ratings, titles = map(RemoteFile, files)
+    archive = RemoteFile(f"{name}.zip", f"https://files.grouplens.org/datasets/movielens/{name}.zip", checksum)
+    citation = (
+        "F. Maxwell Harper and Joseph A. Konstan (2015). The MovieLens Datasets: History and Context. "
+        "ACM Transactions on Interactive Intelligent Systems 5(4), 19. https://doi.org/10.1145/2827872"
+    )
+    sources = (Source(read, {"ratings": ratings, "titles": titles}, archive),)
+    return DatasetSpec(
+        name, title, f"https://grouplens.org/datasets/movielens/{page}/", licence, citation, sources, **known
+    )
+
+
 def _amazon_2023(name: str, title: str, category: str, paper: str, counts: tuple[int, int, int]) -> DatasetSpec:
+    """A category of 2023. The paper's counts come from the raw reviews, with repeated (user, item) pairs kept; the
+    published csv keeps only the earliest of a pair, so that its 5-core is smaller and its split hash another."""
     meta = RemoteFile(f"meta_{category}.jsonl", f"{_AMAZON}/amazon_2023/raw/meta_categories/meta_{category}.jsonl.gz")
     reviews = RemoteFile(f"{category}.jsonl", f"{_AMAZON}/amazon_2023/raw/review_categories/{category}.jsonl.gz")
     ratings = RemoteFile(f"{category}.csv", f"{_AMAZON}/amazon_2023/benchmark/0core/rating_only/{category}.csv.gz")
@@ -160,17 +179,13 @@ def _amazon_2023(name: str, title: str, category: str, paper: str, counts: tuple
         folders=(f"amazon-2023-{category}", f"amazon_2023_{category}", category),
         counts=counts,
         paper=paper,
-        notes=(
-            "The paper's counts come from the raw reviews, with repeated (user, item) pairs kept; the "
-            "published csv keeps only the earliest of a pair, so its 5-core is smaller and its split hash "
-            "another."
-        ),
         orders={"recbole": None},
     )
 
 
 def _stand_in(*, reviews: RemoteFile, metadata: RemoteFile, **known: Any) -> DatasetSpec:
-    """An older Amazon category: a processed copy is preferred to the raw reviews."""
+    """An older Amazon category, which stands in for the paper's of 2023; a processed copy is preferred to the raw
+    reviews. Items without a title and exact duplicates (user, item, timestamp) are dropped before the 5-core."""
     processed = {"ratings": RemoteFile("interactions.csv"), "titles": RemoteFile("item_titles.csv")}
     raw = {"ratings": reviews, "titles": metadata}
     return DatasetSpec(
@@ -181,10 +196,6 @@ def _stand_in(*, reviews: RemoteFile, metadata: RemoteFile, **known: Any) -> Dat
         ),
         drop_untitled=True,
         drop_duplicates=True,
-        notes=(
-            "Stands in for the 2023 category of the paper. Items without a title and exact (user, item, timestamp) "
-            "duplicates are dropped before the 5-core."
-        ),
         **known,
     )
 
@@ -192,7 +203,7 @@ def _stand_in(*, reviews: RemoteFile, metadata: RemoteFile, **known: Any) -> Dat
 DATASETS: dict[str, DatasetSpec] = {
     entry.name: entry
     for spec in (
-        DatasetSpec(
+        DatasetSpec(  # a user simulator made for this study: `simulate`
             name="demo",
             title="Demo (simulated)",
             homepage="",
@@ -201,23 +212,18 @@ DATASETS: dict[str, DatasetSpec] = {
             sources=(),
             counts=(1_000, 499, 29_914),
             split_hash="c646b52b434c4ee9d9409434e3168a22706fd2aeb033a80e91e00a73b099bbf2",
-            notes="A user simulator made for this study; see seqrec_lib/data/simulate.py.",
         ),
-        DatasetSpec(
-            name="ml-100k",
-            title="MovieLens 100K",
-            homepage="https://grouplens.org/datasets/movielens/100k/",
-            licence=_MOVIELENS_LICENCE,
-            citation=_MOVIELENS_CITATION,
-            sources=(
-                Source(
-                    readers.movielens_100k,
-                    {"ratings": RemoteFile("u.data"), "titles": RemoteFile("u.item")},
-                    RemoteFile("ml-100k.zip", f"{_GROUPLENS}/ml-100k.zip", "md5:0e33842e24a9c977be4e0107933c0723"),
-                ),
-            ),
+        _movielens(
+            "ml-100k",
+            "MovieLens 100K",
+            "100k",
+            readers.movielens_100k,
+            ("u.data", "u.item"),
+            "md5:0e33842e24a9c977be4e0107933c0723",
             counts=(943, 1_349, 99_287),
             split_hash="4bfc6066e9a5850ed808b8c914ecbe2006dd9f7c579d7d48a7bf1466a2f8ba9d",
+            # RecBole's order is that of its defaults, as for other data sets. Its own settings for the name ml-100k
+            # scale timestamps to 0..1 before they become float32; that leaves most of the true order.
             orders={
                 "recbole": "d1a81842ba133c5f8ad4b71f4adb2eb2bed1df91e77f0f2307296365671fcc0a",
                 "ties-item-id": "f5ef8a0bbb9ebcf09c463e5cff4c21381d87698822174cde11ecbd94f5a40b56",
@@ -226,25 +232,17 @@ DATASETS: dict[str, DatasetSpec] = {
                 "ties-random-2": "2c050d140a82939351ba12acc0e157d7deb7dbfbd0d8c843250ac63f50ef81dc",
                 "file-order": "aacaa95fb506e1f15b51697ae9586f9314632c10438cf4a61450f4cc82069e07",
             },
-            notes=(
-                "RecBole's order is that of its defaults, as for other data sets. Its own settings for the name "
-                "ml-100k scale timestamps to 0..1 before they become float32; that leaves most of the true order."
-            ),
         ),
-        DatasetSpec(
-            name="ml-1m",
-            title="MovieLens 1M",
-            homepage="https://grouplens.org/datasets/movielens/1m/",
-            licence=_MOVIELENS_LICENCE,
-            citation=_MOVIELENS_CITATION,
-            sources=(
-                Source(
-                    readers.movielens_1m,
-                    {"ratings": RemoteFile("ratings.dat"), "titles": RemoteFile("movies.dat")},
-                    RemoteFile("ml-1m.zip", f"{_GROUPLENS}/ml-1m.zip", "md5:c4d9eecfca2ab87c1945afe126590906"),
-                ),
-            ),
+        _movielens(
+            "ml-1m",
+            "MovieLens 1M",
+            "1m",
+            readers.movielens_1m,
+            ("ratings.dat", "movies.dat"),
+            "md5:c4d9eecfca2ab87c1945afe126590906",
             counts=(6_040, 3_416, 999_611),
+            # The copy behind the published results was reassembled from public parts; only ratings that the 5-core
+            # drops have interpolated timestamps.
             split_hash="b9ab47074ac643ff18c6b134f27bfedb40fe9b57b36b5744a99e863119fdab6e",
             orders={
                 "recbole": "7ff8833dda13b48258787ad8d5ee3793ec20510ebbd25b6990f8b2bc21a7a913",
@@ -255,31 +253,20 @@ DATASETS: dict[str, DatasetSpec] = {
                 "file-order": "cfb400004b4a26fd8b17f3ff83d62c365be21ea19600a7a644182f4c1bdb54ed",
             },
             paper="MovieLens-1M",
-            notes=(
-                "Recognised by its split hash: the copy behind the published results was reassembled from "
-                "public parts, and only ratings that the 5-core drops have interpolated timestamps."
-            ),
         ),
-        DatasetSpec(
-            name="ml-latest-small",
-            title="MovieLens latest-small (September 2018)",
-            homepage="https://grouplens.org/datasets/movielens/latest/",
+        _movielens(  # for development; GroupLens calls it not appropriate for shared research results
+            "ml-latest-small",
+            "MovieLens latest-small (September 2018)",
+            "latest",
+            readers.movielens_csv,
+            ("ratings.csv", "movies.csv"),
             licence=(
                 "GroupLens terms: research use, acknowledgement, no commercial use without permission; "
                 "redistribution, including transformations, only under these same conditions; not an "
                 "open-source licence."
             ),
-            citation=_MOVIELENS_CITATION,
-            sources=(
-                Source(
-                    readers.movielens_csv,
-                    {"ratings": RemoteFile("ratings.csv"), "titles": RemoteFile("movies.csv")},
-                    RemoteFile("ml-latest-small.zip", f"{_GROUPLENS}/ml-latest-small.zip"),
-                ),
-            ),
             counts=(610, 3_650, 90_274),
             split_hash="1495af4449da5f6fdb315ff094722463797b979bed68bdbd699311e7fdd3496b",
-            notes="A development data set; GroupLens calls it not appropriate for shared research results.",
         ),
         _stand_in(
             name="amazon-2014-beauty",

@@ -141,10 +141,6 @@ class Windows:
     def lengths(self) -> np.ndarray:
         return self.stop - self.start
 
-    @property
-    def n_targets(self) -> int:
-        return int((self.stop - self.fresh).sum())
-
 
 def cut_windows(
     sequences: Sequences, length: int, *, stride: int | None = None, rng: np.random.Generator | None = None

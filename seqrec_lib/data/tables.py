@@ -1,19 +1,19 @@
-"""Delimited ratings tables, read as a stream, and the one grammar of what stands in them.
+"""Tables of interactions, read as a stream, and the one grammar of what stands in them.
 
-What a line, a cell and a number may be is said by `split_line`, `INTEGER`, `REAL` and `read_line`, which read line by
-line. Blocks of whole lines go through pyarrow first, for speed: it only takes blocks apart that the grammar splits in
-the same way, its cells must match the same expressions, and any other block is read line by line. So a bad line is
-always found there: an error with file, line number and content, or (``strict=False``) skipped and counted. Blank lines
-are no lines.
+A file of any form becomes blocks of text cells. What a line, a cell and a number may be is said by `split_line`,
+`integer` and `real`, one at a time. Whole blocks go through pyarrow first, for speed: it only takes blocks apart that
+the grammar splits in the same way, and reads a column of numbers only where all cells match the same expressions. So a
+bad line is always found by the grammar: an error with file, line number and content, or (``strict=False``) skipped and
+counted. Blank lines are no lines.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ REAL = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _INTEGER, _REAL = re.compile(INTEGER), re.compile(REAL)
 SHOWN = 5  # complaints that are kept of a file whose bad lines are skipped
 TOO_LARGE = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
-Row = tuple[Any, Any, int, float]  # user, item, timestamp, rating (nan where the source has none)
+Problems = dict[int, Exception | str]  # what is wrong, by row
+Reader = Callable[[pa.Array], tuple[Any, Problems]]  # the values of a column's cells, and what is wrong with them
 
 
 def shown(text: str) -> str:
@@ -49,12 +50,7 @@ class BadLines:
     count: int = 0
     place: str = "line"
     remedy: str = "repair the file, or load with strict=False to skip bad lines"
-    kept: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-
-    @property
-    def first(self) -> list[str]:
-        """The first complaints: files as they were read, each one's in the order of its lines."""
-        return [complaint for complaints in self.kept.values() for _, complaint in complaints][:SHOWN]
+    first: list[str] = field(default_factory=list)
 
     def report(self, raw: RawFile, line: int, content: bytes | str, problem: Exception | str) -> None:
         """Count the line; raise SeqRecError in strict mode."""
@@ -63,85 +59,91 @@ class BadLines:
             problem = f"no key {problem.args[0]!r}"
         elif isinstance(problem, UnicodeError):
             problem = "text that is not UTF-8"
-        mine = self.kept.setdefault(raw.label, [])
-        if self.strict or len(mine) < SHOWN or line < mine[-1][0]:
-            text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
-            complaint = f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}"
-            if self.strict:
-                raise SeqRecError(f"{complaint}; {self.remedy}")
-            # A block is split into cells before they are read, so that complaints do not come in the lines' order.
-            self.kept[raw.label] = sorted([*mine, (line, complaint)])[:SHOWN]
+        text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
+        complaint = f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}"
+        if self.strict:
+            raise SeqRecError(f"{complaint}; {self.remedy}")
+        self.first += [complaint] if len(self.first) < SHOWN else []
 
 
 @dataclass(frozen=True)
 class Table:
-    """Layout of a delimited ratings table.
+    """Layout of a delimited table of interactions.
 
     separator: one or more characters
-    user, item, timestamp, rating: names of the columns (rating None: the source has none)
-    columns: names of all columns in order, for a file without a header line; None: the first line has them
+    columns: the name of each role's column; the roles are user, item and timestamp, and may be rating and title
+    names: names of all columns in order, for a file without a header line; (): the first line has them
     labels: int or str, the type of the user and item labels
-    quotes: whether cells may stand in quotes, as csv has it; those of a file with commas always may
+    quotes: whether cells may stand in quotes, as csv has it
     """
 
     separator: str
-    user: str
-    item: str
-    timestamp: str
-    rating: str | None = None
-    columns: tuple[str, ...] | None = None
+    columns: Mapping[str, str]
+    names: tuple[str, ...] = ()
     labels: type = int
-    quotes: bool = False
+    quotes: bool = True
 
-    @property
-    def quoted(self) -> bool:
-        """Whether cells may stand in quotes."""
-        return self.quotes or self.separator == ","
+    def readers(self) -> dict[str, Reader]:
+        """What reads the cells of each role's column."""
+        label = whole_numbers if self.labels is int else text_labels
+        kinds = {"user": label, "item": label, "timestamp": whole_numbers, "rating": real_numbers}
+        return {role: partial(kinds[role], column=name) for role, name in self.columns.items() if role in kinds}
 
 
-@dataclass
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a file as text.
+
+    texts: the cells by role; lines: gives the (number, content) of each row's line
+    problems: why lines could not be split, whose cells are empty
+    """
+
+    texts: Mapping[str, pa.Array]
+    lines: Callable[[], Sequence[tuple[int, bytes | str]]]
+    problems: Problems = field(default_factory=dict)
+
+
 class Columns:
     """Columns under construction, one array per block; text labels as dictionaries, one of each block."""
 
-    labels: type
-    users: list[Any] = field(default_factory=list)
-    items: list[Any] = field(default_factory=list)
-    timestamps: list[np.ndarray] = field(default_factory=list)
-    ratings: list[np.ndarray] = field(default_factory=list)
+    def __init__(self, raw: RawFile, readers: Mapping[str, Reader], bad: BadLines) -> None:
+        self.raw, self.readers, self.bad = raw, readers, bad
+        self.blocks: dict[str, list[Any]] = {role: [] for role in readers}
 
-    def append(self, users: Any, items: Any, timestamps: Any, ratings: Any) -> None:
-        self.users.append(self._block(users))
-        self.items.append(self._block(items))
-        self.timestamps.append(np.asarray(timestamps, dtype=np.int64))
-        self.ratings.append(np.asarray(ratings, dtype=np.float32))
+    def take(self, block: Block) -> pa.Array:
+        """Take up a block's good rows and report the others, in the order of lines; the mask of the good ones."""
+        read = {role: reader(block.texts[role]) for role, reader in self.readers.items()}
+        problems = dict(block.problems)
+        for _, wrong in read.values():
+            problems = wrong | problems  # of several in a line, the first counts
+        keep = np.ones(len(block.texts["user"]), dtype=bool)
+        lines = block.lines() if problems else ()
+        for row in sorted(problems):
+            keep[row] = False
+            self.bad.report(self.raw, *lines[row], problems[row])
+        for role, (values, _) in read.items():
+            good = values if not problems else values.filter(keep) if isinstance(values, pa.Array) else values[keep]
+            text = isinstance(good, pa.Array)
+            self.blocks[role].append(good.cast(pa.large_string()).dictionary_encode() if text else good)
+        return pa.array(keep)
 
-    def append_rows(self, rows: list[Row]) -> None:
-        if rows:
-            self.append(*(np.array(column, dtype=object) for column in zip(*rows, strict=True)))
-
-    def _block(self, labels: Any) -> Any:
-        if self.labels is int:
-            return np.asarray(labels, dtype=np.int64)
-        array = pa.chunked_array([labels]) if not isinstance(labels, pa.ChunkedArray) else labels
-        return array.cast(pa.large_string()).combine_chunks().dictionary_encode()
-
-    def _joined(self, blocks: list[Any]) -> np.ndarray | Labels:
-        if self.labels is int:
-            return np.concatenate(blocks or [np.empty(0, dtype=np.int64)])
-        kind = pa.dictionary(pa.int32(), pa.large_string())
-        chunks = pa.chunked_array(blocks, type=kind).unify_dictionaries().chunks
-        codes = [chunk.indices.to_numpy() for chunk in chunks] or [np.empty(0, dtype=np.int32)]
-        return Labels(np.concatenate(codes), chunks[0].dictionary if chunks else pa.array([], pa.large_string()))
-
-    def finish(self, titles: Mapping[int | str, str], rated: bool, skipped: int) -> Interactions:
+    def finish(self, titles: Mapping[int | str, str]) -> Interactions:
+        ratings = self.blocks.get("rating")
         return Interactions(
-            users=self._joined(self.users),
-            items=self._joined(self.items),
-            timestamps=np.concatenate(self.timestamps or [np.empty(0, dtype=np.int64)]),
-            ratings=np.concatenate(self.ratings or [np.empty(0, dtype=np.float32)]) if rated else None,
+            users=_joined(self.blocks["user"]),
+            items=_joined(self.blocks["item"]),
+            timestamps=np.concatenate([np.empty(0, dtype=np.int64), *self.blocks["timestamp"]]),
+            ratings=None if ratings is None else np.concatenate([np.empty(0, dtype=np.float32), *ratings]),
             titles=titles,
-            skipped=skipped,
+            skipped=self.bad.count,
         )
+
+
+def _joined(blocks: list[Any]) -> np.ndarray | Labels:
+    if not blocks or isinstance(blocks[0], np.ndarray):
+        return np.concatenate([np.empty(0, dtype=np.int64), *blocks])
+    chunks = pa.chunked_array(blocks).unify_dictionaries().chunks
+    return Labels(np.concatenate([chunk.indices.to_numpy() for chunk in chunks]), chunks[0].dictionary)
 
 
 def read_table(raw: RawFile, table: Table, titles: Mapping[int | str, str], bad: BadLines) -> Interactions:
@@ -149,23 +151,55 @@ def read_table(raw: RawFile, table: Table, titles: Mapping[int | str, str], bad:
 
     Raises SeqRecError for a missing column, and for a bad line unless ``bad`` only counts.
     """
-    columns = Columns(table.labels)
-    names = list(table.columns) if table.columns else None
+    columns = Columns(raw, table.readers(), bad)
+    for block in split_file(raw, table):
+        columns.take(block)
+    return columns.finish(titles)
+
+
+def split_file(raw: RawFile, table: Table) -> Iterator[Block]:
+    """The cells of a delimited file, block by block. Raises SeqRecError for a missing column."""
+    names = list(table.names)
     for first, block in raw.blocks():
-        if names is None:
+        if not names:
             header, _, block = block.partition(b"\n")
-            names = _header(raw, header, table)
-            first += 1
+            names, first = read_header(raw, header, table), first + 1
         try:
-            columns.append(*_parse_fast(block, table, names))
+            parsed = split_block(block, table, names)
+            texts = {role: parsed[name].combine_chunks() for role, name in table.columns.items()}
+            yield Block(texts, partial(_numbered, first, block))
         except (pa.ArrowException, ValueError):
-            columns.append_rows(list(_parse_lines(raw, first, block, table, names, bad)))
-    return columns.finish(titles, table.rating is not None, bad.count)
+            yield split_lines(first, block, list(table.columns), partial(_cells_of, table, names))
 
 
-def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...]) -> None:
+def split_lines(first: int, block: bytes, roles: Sequence[str], cells_of: Callable[[bytes], Sequence[str]]) -> Block:
+    """The cells of whole lines, ``cells_of`` each, one for each role; a line for which it raises has a problem."""
+    lines, rows = _numbered(first, block), []
+    problems: Problems = {}
+    for row, (_, line) in enumerate(lines):
+        try:
+            rows.append(cells_of(line))
+        except (ValueError, KeyError, SyntaxError) as error:
+            problems[row] = error
+            rows.append([""] * len(roles))
+    columns = zip(*rows, strict=True) if rows else [()] * len(roles)
+    texts = {role: pa.array(column, pa.string()) for role, column in zip(roles, columns, strict=True)}
+    return Block(texts, lambda: lines, problems)
+
+
+def _numbered(first: int, block: bytes) -> list[tuple[int, bytes]]:
+    """The lines of a block that are not blank, with their numbers."""
+    return [(number, line.rstrip(b"\r")) for number, line in enumerate(block.split(b"\n"), first) if line.strip()]
+
+
+def _cells_of(table: Table, names: Sequence[str], line: bytes) -> list[str]:
+    cells = split_line(line, table, names)
+    return [cells[names.index(name)].decode("utf-8") for name in table.columns.values()]
+
+
+def check_header(raw: RawFile, names: Sequence[str], wanted: Sequence[str]) -> None:
     """Raises SeqRecError where a header lacks a column that is wanted, or has two of one name."""
-    for name in filter(None, wanted):
+    for name in wanted:
         if name not in names:
             raise SeqRecError(
                 f"{raw.label}, line 1: the header has no column {name!r}, only {', '.join(names)[:120]!r}; "
@@ -178,40 +212,27 @@ def check_header(raw: RawFile, names: list[str], wanted: tuple[str | None, ...])
             )
 
 
-def _header(raw: RawFile, line: bytes, table: Table) -> list[str]:
+def read_header(raw: RawFile, line: bytes, table: Table) -> list[str]:
+    """The names in a file's first line, without the blanks around them. Raises SeqRecError as `check_header`."""
     try:
-        names = [cell.decode("utf-8", "backslashreplace") for cell in split_cells(line.rstrip(b"\r"), table)]
+        names = [cell.decode("utf-8", "backslashreplace").strip() for cell in split_cells(line.rstrip(b"\r"), table)]
     except ValueError as error:
         raise SeqRecError(f"{raw.label}, line 1: {error} in the header; repair the file") from None
-    check_header(raw, names, (table.user, table.item, table.timestamp, table.rating))
+    check_header(raw, names, list(table.columns.values()))
     return names
 
 
-def _parse_fast(block: bytes, table: Table, names: list[str]) -> tuple[Any, Any, np.ndarray, np.ndarray]:
-    """Parse whole lines with pyarrow. Raises where anything is unusual: `read_line` then decides."""
-    wanted = [name for name in (table.user, table.item, table.timestamp, table.rating) if name is not None]
-    parsed = split_block(block, table, names, wanted)
-    users, items = (_fast_labels(parsed[name], table) for name in (table.user, table.item))
-    times = _matching(parsed[table.timestamp], INTEGER).cast(pa.int64()).to_numpy()
-    if table.rating is None:
-        return users, items, times, np.full(len(times), np.nan, dtype=np.float32)
-    ratings = _matching(parsed[table.rating], REAL).cast(pa.float64()).to_numpy()
-    if (np.abs(ratings) >= TOO_LARGE).any():
-        raise ValueError("a rating that float32 cannot hold")
-    return users, items, times, ratings.astype(np.float32)
-
-
-def split_block(block: bytes, table: Table, names: list[str], wanted: Sequence[str]) -> pa.Table:
-    """The ``wanted`` columns of whole lines as text, as `split_line` splits each of them.
+def split_block(block: bytes, table: Table, names: Sequence[str]) -> pa.Table:
+    """The table's columns of whole lines as text, as `split_line` splits each of them.
 
     Raises ValueError or ArrowException where anything is unusual: `split_line` then decides.
     """
-    separator = table.separator
+    separator, wanted = table.separator, list(table.columns.values())
     if block.count(b"\r") != block.count(b"\r\n"):  # pyarrow ends a line there
         raise ValueError("a carriage return in the midst of a line")
     if MARK in block:  # pyarrow drops it at the beginning of a block
         raise ValueError("a byte-order mark")
-    if table.quoted and b'"' in block and b'"' in _quoting(separator)[1].sub(b"", block):
+    if table.quotes and b'"' in block and b'"' in _quoting(separator)[1].sub(b"", block):
         raise ValueError("a quote that does not enclose a whole field")
     if len(separator) > 1:
         if b"\t" in block:
@@ -220,7 +241,7 @@ def split_block(block: bytes, table: Table, names: list[str], wanted: Sequence[s
     return pacsv.read_csv(
         pa.BufferReader(block),
         read_options=pacsv.ReadOptions(column_names=names),
-        parse_options=pacsv.ParseOptions(delimiter=separator, quote_char='"' if table.quoted else False),
+        parse_options=pacsv.ParseOptions(delimiter=separator, quote_char='"' if table.quotes else False),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(wanted, pa.string()),
             include_columns=wanted,
@@ -239,46 +260,6 @@ def _quoting(separator: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     return re.compile(field.replace(b"SEP", sep)), re.compile(quoted.replace(b"SEP", sep))
 
 
-def _fast_labels(column: pa.ChunkedArray, table: Table) -> Any:
-    if table.labels is int:
-        return _matching(column, INTEGER).cast(pa.int64()).to_numpy()
-    if pc.any(pc.equal(column, "")).as_py():
-        raise ValueError("an empty label")
-    return column
-
-
-def _matching(column: pa.ChunkedArray, grammar: str) -> pa.ChunkedArray:
-    if not pc.all(pc.match_substring_regex(column, f"^(?:{grammar})$")).as_py():
-        raise ValueError(f"a cell that is not {grammar}")
-    return column
-
-
-def _parse_lines(
-    raw: RawFile, first: int, block: bytes, table: Table, names: list[str], bad: BadLines
-) -> Iterator[Row]:
-    """Parse line by line, reporting each bad line."""
-    for offset, line in enumerate(block.split(b"\n")):
-        line = line.rstrip(b"\r")
-        if not line.strip():
-            continue
-        try:
-            yield read_line(line, table, names)
-        except ValueError as error:
-            bad.report(raw, first + offset, line, error)
-
-
-def read_line(line: bytes, table: Table, names: list[str]) -> Row:
-    """One line, without its end, as (user, item, timestamp, rating). Raises ValueError saying what is wrong."""
-    cells = split_line(line, table, names)
-
-    def cell(column: str) -> str:
-        return cells[names.index(column)].decode("utf-8")
-
-    user, item = (_label(cell(column), column, table) for column in (table.user, table.item))
-    time = integer(cell(table.timestamp), table.timestamp)
-    return user, item, time, real(cell(table.rating), table.rating) if table.rating else math.nan
-
-
 def split_line(line: bytes, table: Table, names: Sequence[str]) -> list[bytes]:
     """The cells of one line, without its end, one for each of ``names``. Raises ValueError saying what is wrong."""
     if line.startswith(MARK):
@@ -293,7 +274,7 @@ def split_line(line: bytes, table: Table, names: Sequence[str]) -> list[bytes]:
 
 def split_cells(line: bytes, table: Table) -> list[bytes]:
     """The cells of a line; in csv, one may stand in quotes, in which quotes are doubled. Raises ValueError."""
-    if not table.quoted or b'"' not in line:
+    if not table.quotes or b'"' not in line:
         return line.split(table.separator.encode())
     field = _quoting(table.separator)[0]
     cells, end = [], -1
@@ -306,12 +287,48 @@ def split_cells(line: bytes, table: Table) -> list[bytes]:
     return cells
 
 
-def _label(text: str, column: str, table: Table) -> int | str:
-    if table.labels is int:
-        return integer(text, column)
-    if not text:
-        raise ValueError(f"an empty {column}")
-    return text
+def text_labels(cells: pa.Array, column: str, blanks: str = "") -> tuple[pa.Array, Problems]:
+    """Cells as text labels, without ``blanks`` around them; an empty one is bad."""
+    cells = pc.utf8_trim(cells, blanks) if blanks else cells
+    return cells, {int(row): f"an empty {column}" for row in np.flatnonzero(pc.equal(cells, ""))}
+
+
+def whole_numbers(cells: pa.Array, column: str) -> tuple[np.ndarray, Problems]:
+    """Cells as int64, each as `integer` has it."""
+    if _all_match(cells, INTEGER):
+        with suppress(pa.ArrowInvalid):
+            return np.asarray(cells.cast(pa.int64())), {}
+    return one_by_one(cells, partial(integer, column=column), np.int64)
+
+
+def real_numbers(cells: pa.Array, column: str, hint: str = "") -> tuple[np.ndarray, Problems]:
+    """Cells as float32, each as `real` has it; ``hint``: how a complaint ends."""
+    values, problems = np.empty(0), None
+    if _all_match(cells, REAL):
+        with suppress(pa.ArrowInvalid):
+            values = np.asarray(cells.cast(pa.float64()))
+            problems = {} if (np.abs(values) < TOO_LARGE).all() else None
+    if problems is None:
+        values, wrong = one_by_one(cells, partial(real, column=column), np.float64)
+        problems = {row: f"{problem}{hint}" for row, problem in wrong.items()}
+    return values.astype(np.float32), problems
+
+
+def one_by_one(cells: pa.Array, read: Callable[[str], Any], kind: type) -> tuple[np.ndarray, Problems]:
+    """Cells as ``read`` has each distinct text; it raises ValueError saying what is wrong."""
+    encoded = cells.dictionary_encode()
+    codes, values, wrong = encoded.indices.to_numpy(), np.zeros(len(encoded.dictionary), kind), {}
+    for place, text in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            values[place] = read(text)
+        except ValueError as error:
+            wrong[place] = error
+    rows = np.flatnonzero(np.isin(codes, list(wrong))) if wrong else ()
+    return values[codes], {int(row): wrong[int(codes[row])] for row in rows}
+
+
+def _all_match(cells: pa.Array, grammar: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(cells, f"^(?:{grammar})$")).as_py())
 
 
 def integer(text: str, column: str) -> int:

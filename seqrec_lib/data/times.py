@@ -6,9 +6,11 @@ What shows no unit, or another than the lines before, is a bad line whose compla
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,36 +41,25 @@ class Clock:
     form: str = ""
     unit: str = ""
     zoned: bool | None = None
-    _micro: list[bool] = field(default_factory=list)  # of each block that was kept: whether it is in microseconds
 
-    def read(self, texts: pa.Array) -> tuple[np.ndarray, bool, dict[int, str]]:
-        """((n,) int64, whether they are microseconds and not the unit's, what is wrong by row)."""
-        encoded = texts.dictionary_encode()
-        distinct, codes = encoded.dictionary, encoded.indices.to_numpy()
+    @property
+    def micro(self) -> bool:
+        """Whether times are read in microseconds: dates, and seconds, which may have fractions."""
+        return self.form == "date" or self.unit == "s"
+
+    def read(self, cells: pa.Array) -> tuple[np.ndarray, tables.Problems]:
+        """((n,) int64, what is wrong by row) of the next block."""
         if not self.form:
-            any(map(self._begin, distinct.to_pylist()))
-        problems: dict[int, str] = {}
-        values, micro = self._at_once(distinct), False
-        if values is None:
-            values, micro, problems = self._one_by_one(distinct.to_pylist())
-        elif (outside := self._outside(values)).any():
-            problems = {int(place): self._misfit() for place in np.flatnonzero(outside)}
-        wrong = np.flatnonzero(np.isin(codes, list(problems))) if problems else ()
-        rows = {int(row): f"timestamp {texts[int(row)].as_py()!r} {problems[int(codes[row])]}" for row in wrong}
-        return values[codes], micro, rows
-
-    def keep(self, micro: bool) -> None:
-        """A block was taken up; `finish` brings all blocks to one unit."""
-        self._micro.append(micro)
+            any(map(self._begin, cells.unique().to_pylist()))
+        values = self._at_once(cells)
+        return (values, {}) if values is not None else tables.one_by_one(cells, self._one, np.int64)
 
     def finish(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
-        """The blocks that were kept, in one unit: whole seconds where dates or fractions allow, else microseconds."""
-        if not any(self._micro):
+        """All blocks in the file's unit: whole seconds where microseconds were read of which none is a fraction."""
+        if not self.micro:
             return blocks
-        blocks = [own if micro else own * 10**6 for own, micro in zip(blocks, self._micro, strict=True)]
-        whole = not any((own % 10**6).any() for own in blocks)
-        self.unit = "s" if whole else "us"
-        return [own // 10**6 for own in blocks] if whole else blocks
+        self.unit = "us" if any((block % 10**6).any() for block in blocks) else "s"
+        return [block // 10**6 for block in blocks] if self.unit == "s" else blocks
 
     def written(self, value: int) -> str:
         """A time as people read it; a number that is no time stays one."""
@@ -89,29 +80,24 @@ class Clock:
             self.form, self.zoned = "date", date[1]
         return bool(self.form)
 
-    def _at_once(self, distinct: pa.Array) -> np.ndarray | None:
+    def _at_once(self, cells: pa.Array) -> np.ndarray | None:
         """Whole numbers of 64 bits; None where anything else is among them: `_one` then decides."""
-        if self.form != "number" or not pc.all(pc.match_substring_regex(distinct, f"^(?:{_WHOLE.pattern})$")).as_py():
+        if self.form != "number" or not pc.all(pc.match_substring_regex(cells, f"^(?:{_WHOLE.pattern})$")).as_py():
             return None
-        try:
-            return np.asarray(pc.replace_substring_regex(distinct, r"\.0*$", "").cast(pa.int64()))
-        except pa.ArrowInvalid:
-            return None
+        with suppress(pa.ArrowInvalid):
+            values = np.asarray(pc.replace_substring_regex(cells, r"\.0*$", "").cast(pa.int64()))
+            if not self._outside(values).any():
+                return values * 10**6 if self.micro else values
+        return None
 
-    def _one_by_one(self, distinct: list[str]) -> tuple[np.ndarray, bool, dict[int, str]]:
-        plain = [text.strip(" \t") for text in distinct]
-        fractions = self.unit == "s" and any(_is_number(text) and Decimal(text) % 1 for text in plain)
-        micro = self.form == "date" or fractions
-        values, problems = np.zeros(len(plain), np.int64), {}
-        for place, text in enumerate(plain):
-            try:
-                values[place] = self._one(text, micro)
-            except ValueError as error:
-                problems[place] = str(error)
-        return values, micro, problems
-
-    def _one(self, plain: str, micro: bool) -> int:
+    def _one(self, text: str) -> int:
         """One timestamp. Raises ValueError saying what is wrong."""
+        try:
+            return self._value(text.strip(" \t"))
+        except ValueError as error:
+            raise ValueError(f"timestamp {text!r} {error}") from None
+
+    def _value(self, plain: str) -> int:
         date = None if _is_number(plain) else _moment(plain)
         if self.form == "date" or date is not None:
             if date is None or self.form == "number":
@@ -123,21 +109,17 @@ class Clock:
         if not _is_number(plain):
             raise ValueError(_NEITHER)
         exact = Decimal(plain)
-        if not self.form or self._outside(np.array([float(exact)]))[0]:
-            raise ValueError(self._misfit())
-        if exact % 1 and not micro:
+        if not self.form or self._outside(exact):
+            raise ValueError("is too large a number" if self.given else self._misfit())
+        if exact % 1 and not self.micro:
             raise ValueError(f"has a fraction, which only seconds may have; the unit is {self.unit}")
-        value = int(exact * 10**6 if micro else exact)
-        if not -(2**63) <= value < 2**63:
-            raise ValueError("is too large a number")
-        return value
+        return int(exact * 10**6 if self.micro else exact)
 
-    def _outside(self, values: np.ndarray) -> np.ndarray:
-        """Which values are no times of the unit that was found; a unit that was given takes all."""
-        if self.given:
-            return np.zeros(len(values), bool)
-        factor = UNITS[self.unit]
-        return (values < EARLIEST * factor) | (values >= LATEST * factor)
+    def _outside(self, values: Any) -> Any:
+        """Whether numbers are no times of the unit that was found; of a given unit, all that 64 bits hold are."""
+        factor, limit = UNITS.get(self.unit, 1), 2**63 // (10**6 if self.micro else 1)
+        first, last = (-limit, limit) if self.given else (EARLIEST * factor, LATEST * factor)
+        return (values < first) | (values >= last)
 
     def _misfit(self) -> str:
         unit = f"{self.unit}, the unit of other lines" if self.unit else f"any of {', '.join(UNITS)}"

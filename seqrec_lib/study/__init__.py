@@ -2,7 +2,8 @@
 builds the book, `plans` knows what is done and missing, `budget` runs what fits into a time, `diagnosis` tells what
 this machine has."""
 
-from seqrec_lib.study.runner import Page, Result, Study, build_book, load_study, run_missing, run_study
+from seqrec_lib.study.plans import Page
+from seqrec_lib.study.runner import Result, Study, build_book, load_study, run_pages
 from seqrec_lib.study.yaml_files import read_yaml
 
-__all__ = ["Page", "Result", "Study", "build_book", "load_study", "read_yaml", "run_missing", "run_study"]
+__all__ = ["Page", "Result", "Study", "build_book", "load_study", "read_yaml", "run_pages"]

@@ -1,6 +1,6 @@
 """From executed notebooks to the book: stage them with book/ in ``_build/source``, then build there.
 
-Two executed copies of one notebook must not share a title or a label, so the data set's name is filled into both while
+Two executed copies of one notebook must not share a title or a label, so the data set's name is filled into them while
 staging. The book is built in a fresh folder and takes the old one's place only when the build has succeeded.
 """
 
@@ -12,9 +12,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from filelock import FileLock
@@ -27,21 +26,13 @@ from seqrec_lib.report.html_check import check_html
 from seqrec_lib.report.paper import dataset_name
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import live_model
+from seqrec_lib.study.plans import Page
 from seqrec_lib.study.sections import text_of, without_empty_sections
 from seqrec_lib.study.weight import slim
 from seqrec_lib.study.yaml_files import read_yaml
 from seqrec_lib.validation import read_json
 
-if TYPE_CHECKING:
-    from seqrec_lib.study.runner import Page
-
 PLACEHOLDER = re.compile(r"\{\{\s*(dataset|dataset_title)\s*\}\}")
-LABELS = (
-    re.compile(r"^\((?P<label>[\w:.-]+)\)=[ \t]*$", re.M),  # (label)=
-    re.compile(r"^[ \t]*:(?:name|label):[ \t]*(?P<label>[\w:.-]+)[ \t]*$", re.M),  # option of a directive
-    re.compile(r"\$\$[ \t]*\((?P<label>[\w:.-]+)\)[ \t]*$", re.M),  # $$ ... $$ (label)
-    re.compile(r"\{[^{}\n]*#(?P<label>[\w:.-]+)[^{}\n]*\}"),  # {#label} of an attribute block
-)
 RECORD_LINK = re.compile(r"_static/records/([0-9a-f]{16})\.json")
 # without a grammar that takes seconds to compile (see papermill_job)
 BUILD = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; sys.exit(main())"
@@ -61,36 +52,30 @@ def build(root: Path, pages: Sequence[Page], failed: Mapping[str, str], say: Cal
     """
     with FileLock(root / "_build" / ".book.lock"):
         say("book: building")
-        return _build(root, pages, failed)
-
-
-def _build(root: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> Path:
-    source, fresh, final = (root / "_build" / name for name in ("source", "fresh", "html"))
-    documents = stage(root, source, pages, failed)
-    shutil.rmtree(fresh, ignore_errors=True)
-    log = root / "_build" / "book.log"
-    command = [sys.executable, "-c", BUILD, "build", ".", "--path-output", str(fresh), "-W", "-n", "--keep-going"]
-    with log.open("wb") as stream:
-        done = subprocess.run(command, cwd=source, stdout=stream, stderr=subprocess.STDOUT, check=False)
-    html = fresh / "_build" / "html"
-    missing = [name for name in documents if not (html / f"{name}.html").is_file()]
-    if done.returncode != 0 or missing:
-        problems = _problems(log, source) or [f"no page {name}" for name in missing] or ["no reason given"]
-        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        old = f"; {final} is still the previous book" if final.exists() else ""
-        raise SeqRecError(f"the book was not built: {problems[0]}{rest}; see {log}{old}")
-    slim(html)
-    if findings := check_html(html, documents):
-        rest = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise SeqRecError(f"the built pages fail their checks: {findings[0]}{rest}; see {html}")
-    old_book = root / "_build" / "html.old"
-    shutil.rmtree(old_book, ignore_errors=True)
-    if final.exists():
-        final.rename(old_book)
-    html.rename(final)
-    shutil.rmtree(old_book, ignore_errors=True)
-    shutil.rmtree(fresh, ignore_errors=True)
-    return final / "index.html"
+        source, fresh, final = (root / "_build" / name for name in ("source", "fresh", "html"))
+        documents = stage(root, source, pages, failed)
+        shutil.rmtree(fresh, ignore_errors=True)
+        log = root / "_build" / "book.log"
+        command = [sys.executable, "-c", BUILD, "build", ".", "--path-output", str(fresh), "-W", "-n", "--keep-going"]
+        with log.open("wb") as stream:
+            done = subprocess.run(command, cwd=source, stdout=stream, stderr=subprocess.STDOUT, check=False)
+        html = fresh / "_build" / "html"
+        missing = [name for name in documents if not (html / f"{name}.html").is_file()]
+        if done.returncode != 0 or missing:
+            problems = _problems(log, source) or [f"no page {name}" for name in missing] or ["no reason given"]
+            old = f"; {final} is still the previous book" if final.exists() else ""
+            raise SeqRecError(f"the book was not built: {_first_of(problems)}; see {log}{old}")
+        slim(html)
+        if findings := check_html(html, documents):
+            raise SeqRecError(f"the built pages fail their checks: {_first_of(findings)}; see {html}")
+        old_book = root / "_build" / "html.old"
+        shutil.rmtree(old_book, ignore_errors=True)
+        if final.exists():
+            final.rename(old_book)
+        html.rename(final)
+        shutil.rmtree(old_book, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+        return final / "index.html"
 
 
 def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, str]) -> list[str]:
@@ -153,8 +138,8 @@ def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
                     )
                 used.add(notebook)
                 for page in by_notebook[notebook]:
-                    expanded.append(_map_text(entry, partial(_replace, words=_words(page.dataset))))
-                    expanded[-1]["file"] = f"notebooks/{page.name}"
+                    texts = {key: _replace(str(value), page.dataset) for key, value in entry.items()}
+                    expanded.append(texts | {"file": f"notebooks/{page.name}"})
             else:
                 lists = {key: expand(value) for key, value in entry.items() if isinstance(value, list)}
                 expanded.append(entry | lists)
@@ -178,29 +163,15 @@ def documents(toc: Mapping[str, Any]) -> list[str]:
 
 
 def fill(notebook: dict[str, Any], dataset: str | None) -> dict[str, Any]:
-    """An executed notebook with the data set's name in its text, and in front of every label that it defines.
-
-    ``{{ dataset }}`` and ``{{ dataset_title }}`` are replaced in Markdown cells and in the metadata of cells
-    (captions, alt text, names of figures); the label ``results`` becomes ``ml-1m-results``, where it is
-    defined and where this notebook refers to it. Sections that have nothing to show leave (`sections`).
+    """An executed notebook with the data set's name in its text: ``{{ dataset }}`` and ``{{ dataset_title }}`` are
+    replaced in Markdown cells, also in a label. Sections that have nothing to show leave (`sections`).
     """
-    words = _words(dataset)
     cells = []
     for cell in notebook["cells"]:
-        cell = dict(cell, metadata=_map_text(cell["metadata"], lambda text: _replace(text, words)))
         if cell["cell_type"] == "markdown":
-            cell["source"] = _replace(text_of(cell["source"]), words)
+            cell = cell | {"source": _replace(text_of(cell["source"]), dataset)}
         cells.append(_folded(cell, dataset))
-    if dataset:
-        labels = _labels(cells)
-        for cell in cells:
-            if cell["cell_type"] == "markdown":
-                cell["source"] = _rename(cell["source"], labels, dataset)
-            figure = cell["metadata"].get("mystnb", {}).get("figure", {})
-            if "name" in figure:
-                figure["name"] = f"{dataset}-{figure['name']}"
-        cells = without_empty_sections(cells, dataset)
-    return dict(notebook, cells=cells)
+    return notebook | {"cells": without_empty_sections(cells, dataset) if dataset else cells}
 
 
 def _folded(cell: dict[str, Any], dataset: str | None) -> dict[str, Any]:
@@ -225,51 +196,17 @@ def _folded(cell: dict[str, Any], dataset: str | None) -> dict[str, Any]:
     return cell | {"metadata": notes}
 
 
-def _labels(cells: Sequence[Mapping[str, Any]]) -> set[str]:
-    labels = set()
-    for cell in cells:
-        if cell["cell_type"] == "markdown":
-            labels |= {match["label"] for pattern in LABELS for match in pattern.finditer(cell["source"])}
-        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-        if name:
-            labels.add(name)
-    return labels
-
-
-def _rename(text: str, labels: set[str], dataset: str) -> str:
-    if not labels:
-        return text
-    any_label = "|".join(sorted(map(re.escape, labels), key=len, reverse=True))
-    # a label stands after "(", "#", "`", "<" or an option's name, and ends there
-    before = r"^\(|\]\(#?|\$\$[ \t]*\(|#|\}`|<|:name:[ \t]*|:label:[ \t]*"
-    pattern = rf"(?P<before>{before})(?P<label>{any_label})(?=[)`>}}\s]|$)"
-    return re.sub(pattern, rf"\g<before>{dataset}-\g<label>", text, flags=re.M)
-
-
-def _replace(text: str, words: Mapping[str, str]) -> str:
+def _replace(text: str, dataset: str | None) -> str:
+    """A text with its placeholders filled for the page of a data set."""
+    words = {"dataset": dataset or "", "dataset_title": dataset_name(dataset) if dataset else ""}
     return PLACEHOLDER.sub(lambda match: words[match[1]], text)
-
-
-def _map_text(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _map_text(item, change) for key, item in value.items()}
-    return [_map_text(item, change) for item in value] if isinstance(value, list) else value
-
-
-def _words(dataset: str | None) -> dict[str, str]:
-    """What stands for each placeholder on the page of a data set."""
-    if dataset is None:
-        return {"dataset": "", "dataset_title": ""}
-    return {"dataset": dataset, "dataset_title": dataset_name(dataset)}
 
 
 def _failed_page(notebook: Path, page: Page, reason: str) -> str:
     cells = read_json(notebook, "restore the notebook")["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in text_of(cell["source"]).splitlines()]
     heading = next((line for line in lines if line.startswith("# ")), f"# {page.name}")
-    title = _replace(heading, _words(page.dataset))
+    title = _replace(heading, page.dataset)
     return f"{title}\n\nThis page's notebook failed, so it shows no results:\n\n```text\n{reason}\n```\n"
 
 
@@ -278,6 +215,10 @@ def _read_toc(root: Path) -> dict[str, Any]:
     if not isinstance(toc, dict) or "root" not in toc:
         raise SeqRecError(f"{root / 'book' / '_toc.yml'}: no key 'root'; write a table of contents of format jb-book")
     return toc
+
+
+def _first_of(findings: Sequence[str]) -> str:
+    return findings[0] + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
 
 
 def _problems(log: Path, source: Path) -> list[str]:

@@ -17,19 +17,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import get
-from seqrec_lib.experiments.base import Experiment, describe, execute
+from seqrec_lib.experiments.base import execute
 from seqrec_lib.progress import duration
 from seqrec_lib.results import RunRecord, RunStore, hardware, plain, without_seed
 from seqrec_lib.results.provenance import gpu_name
-from seqrec_lib.study.plans import run_states
-
-if TYPE_CHECKING:
-    from seqrec_lib.study.runner import Page
+from seqrec_lib.results.transfer import check_target, export_runs
+from seqrec_lib.study.plans import Page, Task, on_device, run_states
 
 MARGIN = 1.2  # a run is started where this many times its estimate is left
 FASTER = 20.0  # a GPU against a CPU's core, while no record says; a guess on the low side
@@ -37,20 +36,6 @@ UNKNOWN_SHARE = 0.5  # and one without an estimate where this share of the budge
 LONGEST = 366 * 86400.0  # seconds of a budget
 AGAIN = 5.0  # seconds between one alarm and the next
 _UNITS = {"h": 3600, "m": 60, "s": 1}
-
-
-@dataclass(frozen=True)
-class Task:
-    """A run to carry out."""
-
-    experiment: Experiment
-    config: Any
-    run_id: str
-
-    @property
-    def name(self) -> str:
-        """Such as "accuracy: ml-1m sasrec seed 0"."""
-        return f"{self.experiment.NAME}: {describe(self.config)}"
 
 
 @dataclass
@@ -122,11 +107,38 @@ def estimate(task: Task, records: Sequence[RunRecord], device: str, on_gpu: bool
     here = [record for record in kin if record.environment.get("device") == device]
     twins = [record for record in here if without_seed(record.config) == without_seed(config)]
     chosen = [record for record in twins or here or kin if "wall_seconds" in record.cost]
-    return max((float(record.cost["wall_seconds"]) / _faster(record, on_gpu) for record in chosen), default=None)
+    slower = {"cpu": FASTER} if on_gpu else {}
+    return max(
+        (float(r.cost["wall_seconds"]) / slower.get(r.environment.get("device_type", ""), 1.0) for r in chosen),
+        default=None,
+    )
 
 
-def _faster(record: RunRecord, on_gpu: bool) -> float:
-    return FASTER if on_gpu and record.environment.get("device_type") == "cpu" else 1.0
+def run_missing(
+    pages: Sequence[Page],
+    seconds: float,
+    *,
+    out: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    say: Callable[[str], None] = print,
+) -> BudgetReport:
+    """Carry out the pages' missing runs within ``seconds``, without notebooks or book, and pack every run that is not
+    published into the tar ``out``, whatever happens.
+
+    Raises:
+        SeqRecError: ``out`` cannot be written, which is asked first, or a page's parameters do not go together.
+    """
+    if out is not None:
+        check_target(out)
+    store = RunStore()
+    tasks = missing_tasks([on_device(page, device) for page in pages], store)
+    say(f"{len(tasks)} runs are missing; {duration(seconds)} for them")
+    try:
+        return run_within(seconds, tasks, store, device=device, say=say)
+    finally:
+        if out is not None:
+            packed = export_runs(store, out).added if any(store.new.glob("[!.]*/*/*.json")) else []
+            say(f"{out}: {len(packed)} runs" if packed else f"{out}: not written, there is no new run")
 
 
 def run_within(

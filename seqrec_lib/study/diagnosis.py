@@ -59,9 +59,7 @@ def _bf16() -> str:
 def _data() -> list[Row]:
     looked_in = os.environ.get("SEQREC_DATA") or str(project_root() / "data")
     rows: list[Row] = [("looked in", looked_in, "SEQREC_DATA names other folders")]
-    for name, spec in data.DATASETS.items():
-        if spec.base is not None:  # the same files in another order
-            continue
+    for name in (name for name, spec in data.DATASETS.items() if spec.base is None):  # the others read the same files
         here, where = data.available(name)
         rows.append((name, where if here else "not found", "" if here else f"seqrec data fetch {name}"))
     return rows

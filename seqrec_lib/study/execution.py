@@ -13,18 +13,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from seqrec_lib import parameters
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.study.plans import Page
 from seqrec_lib.validation import read_json
-
-if TYPE_CHECKING:
-    from seqrec_lib.study.runner import Page
 
 NEEDED = 1_000_000  # bytes: an executed copy takes about as much
 
@@ -114,11 +113,9 @@ def _lines_while(process: subprocess.Popen[bytes], path: Path, stop: threading.E
     while not ended:
         if stop is not None and stop.is_set():
             raise Stopped
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.2)
             ended = True
-        except subprocess.TimeoutExpired:
-            pass
         if path.is_file():
             with path.open("rb") as stream:
                 stream.seek(position)
@@ -133,10 +130,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for sign, patience in ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
         if process.poll() is None:
             process.send_signal(sign)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=patience)
-            except subprocess.TimeoutExpired:
-                continue
 
 
 def _reason(copy: Path, log: Path, status: int) -> str:

@@ -14,13 +14,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import get
-from seqrec_lib.experiments.base import Experiment, describe, execute, look_up, parents_of
+from seqrec_lib.experiments.base import execute, look_up, parents_of
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key
-from seqrec_lib.study.plans import configs_of
+from seqrec_lib.study.plans import Task, configs_of
 from seqrec_lib.study.runner import load_study
 from seqrec_lib.terminal import one_line
 
@@ -40,48 +40,39 @@ class GridJob:
     after: tuple[str, ...]
 
 
-def planned(profile: str) -> dict[str, tuple[Experiment, Any]]:
-    """Experiment and configuration of every run that a profile plans, by the job's id, in the order of study.yml."""
-    runs: dict[str, tuple[Experiment, Any]] = {}
+def planned(profile: str) -> dict[str, Task]:
+    """Every run that a profile plans, by the job's id, in the order of study.yml."""
+    tasks: dict[str, Task] = {}
     for page in load_study().select(profile):
         for config in configs_of(page):
             own = get(page.notebook)
             job = run_key(own.NAME, plain(config), own.revision(config), parents_of(own, config))
-            runs[job] = own, config
-    return runs
+            tasks[job] = Task(own, config, job)
+    return tasks
 
 
 def list_jobs(profile: str, store: RunStore) -> list[GridJob]:
     """The jobs of a profile, each once."""
-    runs = planned(profile)
+    tasks = planned(profile)
     jobs = []
-    for name, (experiment, config) in runs.items():
-        record = look_up(experiment, config, store).record
-        jobs.append(
-            GridJob(
-                id=name,
-                name=f"{experiment.NAME}: {describe(config)}",
-                done=record is not None and store.settled(record),
-                timed=getattr(experiment, "TIMED", False),
-                after=tuple(parent for parent in parents_of(experiment, config) if parent in runs),
-            )
-        )
+    for name, task in tasks.items():
+        record = look_up(task.experiment, task.config, store).record
+        done, timed = record is not None and store.settled(record), getattr(task.experiment, "TIMED", False)
+        after = tuple(parent for parent in parents_of(task.experiment, task.config) if parent in tasks)
+        jobs.append(GridJob(name, task.name, done, timed, after))
     return jobs
 
 
-def carry_out(
-    profile: str, job: str, store: RunStore, device: Literal["auto", "cpu", "cuda"] = "auto", *, progress: bool = True
-) -> RunRecord:
+def carry_out(profile: str, job: str, store: RunStore, device: Literal["auto", "cpu", "cuda"] = "auto") -> RunRecord:
     """The record of one job's run, which is carried out where there is none.
 
     Raises:
         SeqRecError: the profile plans no such run.
     """
-    runs = planned(profile)
-    if job not in runs:
+    task = planned(profile).get(job)
+    if task is None:
         raise SeqRecError(f"profile {profile!r} plans no run {job!r}; list them anew, as plan or revision have changed")
-    experiment, config = runs[job]
-    (record,) = execute(experiment, [config], store=store, device=device, progress=progress)
+    (record,) = execute(task.experiment, [task.config], store=store, device=device)
     return cast("RunRecord", record)  # None only where a run is left to others, which nobody asked for
 
 

@@ -6,16 +6,13 @@ plans the same timings as the page of latencies does, so that both read one reco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from seqrec_lib.data import load, own
 from seqrec_lib.parameters import check, schema
-from seqrec_lib.study.plans import values_of
-from seqrec_lib.study.runner import Page, Result, Say, execute_and_build, load_study
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from seqrec_lib.study.plans import Page, values_of
 
 CANDIDATES = ("popularity", "markov", "sasrec", "2mamba4rec+residual+repeats")
 TIMED = ("sasrec", "2mamba4rec+residual+repeats")  # of the candidates, those whose time grows with the history
@@ -40,32 +37,10 @@ def pages(dataset: str, root: Path, epochs: int | None = None) -> list[Page]:
     ]
 
 
-def run_own(
-    dataset: str,
-    missing: str = "run",
-    *,
-    epochs: int | None = None,
-    build: bool = True,
-    device: str = "auto",
-    say: Say = print,
-) -> Result:
-    """Read a reader's file, say what was found, execute its pages and build the book.
-
-    Args:
-        dataset: id of the data (`own.register`). The others are those of `run_study`.
-
-    Raises:
-        SeqRecError: the file is not read, or as `run_study`.
-    """
+def lines_of(dataset: str) -> Iterator[str]:
+    """Read a reader's file, and a line for each thing that was found (see `own.facts`)."""
     load(dataset, progress=True)
-    for line in lines_of(own.facts(dataset)):
-        say(line)
-    study = load_study()
-    return execute_and_build(study, pages(dataset, study.root, epochs), missing, build=build, device=device, say=say)
-
-
-def lines_of(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What was found in a file (see `own.facts`), a line each."""
+    facts = own.facts(dataset)
     columns = ", ".join(f"{role}={name}" for role, name in facts["columns"].items())
     pairs, last = facts["ties"]
     yield f"file: {facts['path']}"

@@ -16,14 +16,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 from seqrec_lib.progress import duration
 from seqrec_lib.results.limits import usable_cores
 from seqrec_lib.study.execution import Failure, Stopped, execute_page
-
-if TYPE_CHECKING:
-    from seqrec_lib.study.runner import Page
+from seqrec_lib.study.plans import Page
 
 Say = Callable[[str], None]
 MOST = 4  # pages rendered at a time: each is a process with a kernel, some hundred MB
@@ -51,26 +48,11 @@ def execute_pages(root: Path, jobs: Sequence[Job], say: Say, at_once: int | None
         root: the project's folder.
         at_once: pages rendered at a time; by default as many as there are cores, at most `MOST`.
     """
-    width = at_once or min(MOST, usable_cores())
     failures: list[Failure | None] = []
     for computes, group in groupby(jobs, key=lambda job: job.computes):
-        own = list(group)
-        if computes or width == 1 or len(own) == 1:
-            failures += [_execute(root, job, say, None) for job in own]
-        else:
-            failures += _side_by_side(root, own, say, width)
+        width = 1 if computes else at_once or min(MOST, usable_cores())
+        failures += _side_by_side(root, list(group), say, width)
     return [failure for failure in failures if failure is not None]
-
-
-def _execute(root: Path, job: Job, say: Say, stop: threading.Event | None) -> Failure | None:
-    name, start = job.page.name, time.perf_counter()
-    say(f"{name}: {'running' if job.computes else 'rendering from records'}")
-    failure = execute_page(root, job.page, job.missing, job.environment, say, stop)
-    if failure is None:
-        say(f"{name}: done in {duration(time.perf_counter() - start)}")
-    else:
-        say(f"{name}: FAILED: {failure.reason}")
-    return failure
 
 
 def _side_by_side(root: Path, jobs: Sequence[Job], say: Say, width: int) -> list[Failure | None]:
@@ -79,10 +61,15 @@ def _side_by_side(root: Path, jobs: Sequence[Job], say: Say, width: int) -> list
     lines: list[SimpleQueue[str | None]] = [SimpleQueue() for _ in jobs]  # of each page; None ends them
 
     def work(job: Job, said: SimpleQueue[str | None]) -> Failure | None:
+        name, start = job.page.name, time.perf_counter()
         try:
             if stop.is_set():
                 raise Stopped
-            return _execute(root, job, said.put, stop)
+            said.put(f"{name}: {'running' if job.computes else 'rendering from records'}")
+            failure = execute_page(root, job.page, job.missing, job.environment, said.put, stop)
+            took = duration(time.perf_counter() - start)
+            said.put(f"{name}: done in {took}" if failure is None else f"{name}: FAILED: {failure.reason}")
+            return failure
         finally:
             said.put(None)
 

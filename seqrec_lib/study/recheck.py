@@ -25,11 +25,7 @@ def kinds(
     Raises:
         SeqRecError: one of ``runs`` is not published, or measures time.
     """
-    published = [
-        record
-        for record in RunStore(store.published, store.published).records(experiment, dataset)
-        if record.complete and record.hardware is None
-    ]
+    published = [record for record in _published(store, experiment, dataset) if record.hardware is None]
     unknown = next((run for run in runs if run not in {record.run_id for record in published}), None)
     if unknown is not None:
         raise SeqRecError(f"run {unknown!r} is no published run that can be repeated; see `seqrec results list`")
@@ -75,6 +71,11 @@ def show(record: RunRecord) -> str:
     return f"{record.experiment}: {describe(record.config)} ({record.run_id})"
 
 
+def _published(store: RunStore, experiment: str | None, dataset: str | None) -> list[RunRecord]:
+    records = RunStore(store.published, store.published).records(experiment, dataset)
+    return [record for record in records if record.complete]
+
+
 def _kind(record: RunRecord) -> tuple[str, ...]:
     config = record.config
     optimizer, batching = config.get("optimizer", {}), config.get("batching", {})
@@ -86,10 +87,6 @@ def _kind(record: RunRecord) -> tuple[str, ...]:
 def _spread(record: RunRecord, store: RunStore, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Least and largest value over the published seeds of the same configuration, where there are several."""
     own = without_seed(record.config)
-    kin = [
-        other
-        for other in RunStore(store.published, store.published).records(record.experiment, record.dataset["name"])
-        if other.complete and without_seed(other.config) == own
-    ]
+    kin = [r for r in _published(store, record.experiment, record.dataset["name"]) if without_seed(r.config) == own]
     values = {name: [float(other.metrics[name]) for other in kin if name in other.metrics] for name in names}
     return {name: (min(found), max(found)) for name, found in values.items() if len(found) > 1}

@@ -11,41 +11,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from seqrec_lib import parameters
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import describe
 from seqrec_lib.places import project_root
-from seqrec_lib.progress import duration
 from seqrec_lib.results import RunStore
-from seqrec_lib.results.transfer import check_target, export_runs
 from seqrec_lib.study.execution import Failure
-from seqrec_lib.study.plans import configs_of, run_states
+from seqrec_lib.study.plans import Page, configs_of, on_device, run_states
 from seqrec_lib.study.pool import Job, execute_pages
 from seqrec_lib.study.yaml_files import read_yaml
 from seqrec_lib.validation import refuse_unknown
 
-if TYPE_CHECKING:
-    from seqrec_lib.study.budget import BudgetReport
-
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Page:
-    """One execution of a notebook: its name, the data set it is about (or None), all its parameters."""
-
-    notebook: str
-    dataset: str | None
-    parameters: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """``<notebook>-<dataset>``, or the notebook's name where no data set is given."""
-        return f"{self.notebook}-{self.dataset}" if self.dataset else self.notebook
 
 
 @dataclass(frozen=True)
@@ -153,97 +134,48 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
-def run_study(
-    profile: str,
-    datasets: Sequence[str] = (),
+def run_pages(
+    study: Study,
+    pages: Sequence[Page],
     missing: str = "run",
     *,
-    notebooks: Sequence[str] = (),
     build: bool = True,
     device: str = "auto",
     say: Say = print,
 ) -> Result:
-    """Execute the profile's pages with ``missing``, render all other pages from records, and build the book.
+    """Execute pages with ``missing``, render all others of study.yml from records, and build the book.
 
     Args:
-        profile: a profile of study.yml.
-        datasets: only these of its data sets; () for all.
-        missing: run | skip, for the chosen pages.
-        notebooks: only these of its notebooks; () for all.
-        build: False leaves it at the chosen pages, without the others and the book (for a cluster job).
-        device: auto | cpu | cuda, for the chosen pages that train.
+        pages: some of study.yml's, or others.
+        missing: run | skip, for these pages.
+        build: False leaves it at these pages, without the others and the book (for a cluster job).
+        device: auto | cpu | cuda, for those of them that train.
         say: takes each line of progress.
 
     Raises:
-        SeqRecError: study.yml or the arguments are wrong, a page's parameters do not go together, or the book could
-            not be built. A notebook that fails is no exception but an entry of the result.
+        SeqRecError: a page's parameters do not go together, or the book could not be built. A notebook that fails is no
+            exception but an entry of the result.
     """
-    study = load_study()
-    chosen = study.select(profile, datasets, notebooks)
-    return execute_and_build(study, chosen, missing, build=build, device=device, say=say)
-
-
-def execute_and_build(
-    study: Study, pages: Sequence[Page], missing: str = "run", *, build: bool = True, device: str = "auto", say: Say
-) -> Result:
-    """`run_study` for some pages, which need not be study.yml's."""
-    chosen = [_on_device(page, device, study.root) for page in pages]
-    others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
-    _plan_all(chosen)
-    result = Result()
-    jobs = [Job(page, missing) for page in chosen] + [Job(page, "skip") for page in others]
-    result.failures = execute_pages(study.root, jobs, say)
-    if missing == "run":
-        result.failed_runs = _failed_runs(chosen)
-    if build:
-        result.index = _build(study, chosen + others, result, say)
-    return result
-
-
-def run_missing(
-    profile: str,
-    datasets: Sequence[str] = (),
-    *,
-    seconds: float,
-    notebooks: Sequence[str] = (),
-    out: Path | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    say: Say = print,
-) -> BudgetReport:
-    """Carry out the profile's missing runs within ``seconds``, without notebooks or book (see `budget`), and pack every
-    run that is not published into the tar ``out``, whatever happens.
-
-    Raises:
-        SeqRecError: study.yml or the arguments are wrong, or ``out`` cannot be written; the latter is asked first.
-    """
-    from seqrec_lib.study.budget import missing_tasks, run_within
-
-    if out is not None:
-        check_target(out)
-    store, study = RunStore(), load_study()
-    pages = [_on_device(page, device, study.root) for page in study.select(profile, datasets, notebooks)]
-    tasks = missing_tasks(pages, store)
-    say(f"{len(tasks)} runs are missing; {duration(seconds)} for them")
-    try:
-        return run_within(seconds, tasks, store, device=device, say=say)
-    finally:
-        if out is not None:
-            packed = export_runs(store, out).added if any(store.new.glob("[!.]*/*/*.json")) else []
-            say(f"{out}: {len(packed)} runs" if packed else f"{out}: not written, there is no new run")
-
-
-def _plan_all(pages: Sequence[Page]) -> None:
-    """Plan every page before the first of them starts, which may take hours: what no run can mean is said now."""
-    for page in pages:
+    chosen = [on_device(page, device) for page in pages]
+    for page in chosen:  # all before the first of them starts, which may take hours
         try:
             configs_of(page)
         except SeqRecError as error:
             raise SeqRecError(f"page {page.name!r}: {error}") from None
-
-
-def _on_device(page: Page, device: str, root: Path) -> Page:
-    trains = "device" in parameters.schema(root / "notebooks" / f"{page.notebook}.ipynb")
-    return replace(page, parameters={**page.parameters, "device": device}) if trains and device != "auto" else page
+    others = [page for page in study.pages() if page.name not in {p.name for p in chosen}] if build else []
+    jobs = [Job(page, missing) for page in chosen] + [Job(page, "skip") for page in others]
+    result = Result(execute_pages(study.root, jobs, say))
+    if missing == "run":
+        store = RunStore()
+        result.failed_runs = [
+            f"{page.name}: {describe(state.config)}: {state.record.error}"
+            for page in chosen
+            for state in run_states(page, store)
+            if state.record is not None and not store.settled(state.record)  # a published failure is a result
+        ]
+    if build:
+        result.index = _build(study, chosen + others, result, say)
+    return result
 
 
 def build_book(*, say: Say = print) -> Result:
@@ -253,10 +185,9 @@ def build_book(*, say: Say = print) -> Result:
     this machine has run.
     """
     study = load_study()
-    result = Result()
     with tempfile.TemporaryDirectory(prefix="seqrec-") as empty:
         jobs = [Job(page, "skip", {} if page.dataset == "demo" else {"SEQREC_RUNS": empty}) for page in study.pages()]
-        result.failures = execute_pages(study.root, jobs, say)
+        result = Result(execute_pages(study.root, jobs, say))
         result.index = _build(study, study.pages(), result, say)
     return result
 
@@ -265,15 +196,3 @@ def _build(study: Study, pages: Sequence[Page], result: Result, say: Say) -> Pat
     from seqrec_lib.study.book import build
 
     return build(study.root, pages, {f.page.name: f.reason for f in result.failures}, say)
-
-
-def _failed_runs(pages: Sequence[Page]) -> list[str]:
-    """Failed runs of the pages' plans, but for published ones: their notebooks show them and are executed without an
-    error."""
-    store = RunStore()
-    return [
-        f"{page.name}: {describe(state.config)}: {state.record.error}"
-        for page in pages
-        for state in run_states(page, store)
-        if state.record is not None and not store.settled(state.record)
-    ]

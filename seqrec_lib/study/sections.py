@@ -21,22 +21,22 @@ Cell = dict[str, Any]
 
 def without_empty_sections(cells: Sequence[Cell], dataset: str) -> list[Cell]:
     """The cells of an executed page, with its empty sections replaced by one line in the place of the first."""
-    groups: list[list[Cell]] = [[]]
+    sections: list[list[Cell]] = [[]]
     for cell in cells:
         if cell["cell_type"] == "markdown" and _HEADING.search(text_of(cell["source"])):
-            groups.append([])
-        groups[-1].append(cell)
-    empty = [number for number, group in enumerate(groups) if _is_empty(group)]
-    if not empty:
-        return list(cells)
-    names = [match[1] for number in empty if (match := _HEADING.search(text_of(groups[number][0]["source"])))]
+            sections.append([])
+        sections[-1].append(cell)
     kept: list[Cell] = []
-    for number, group in enumerate(groups):
-        if number == empty[0]:
-            kept.append(_line(names, dataset, str(cells[0].get("id", "page"))))
-        if number not in empty:
-            kept += group
-    return kept
+    names: list[str] = []
+    place = 0
+    for section in sections:
+        if not _is_empty(section):
+            kept += section
+            continue
+        place = place if names else len(kept)
+        names += _HEADING.findall(text_of(section[0]["source"]))
+    line = [_line(names, dataset, str(cells[0].get("id", "page")))] if names else []
+    return kept[:place] + line + kept[place:]
 
 
 def _is_empty(group: Sequence[Cell]) -> bool:

@@ -1,4 +1,4 @@
-"""The built book's weight. `slim` takes from it what no reader opens; ``make check-book`` refuses more than `LIMIT`.
+"""The built book's weight: `slim` takes from it what no reader opens.
 
 Sphinx copies each notebook with its outputs beside the page that shows them, the theme brings maps of its scripts and
 its own translations, and a figure within a page is a third larger than one in a file.
@@ -14,8 +14,6 @@ import shutil
 from pathlib import Path
 
 from seqrec_lib.validation import read_json
-
-LIMIT = 20 * 10**6  # bytes of the whole book
 
 UNUSED = (
     "_static/**/*.map",  # for who debugs the theme
@@ -58,14 +56,3 @@ def _figure_file(html: Path, encoded: str) -> str:
     path.parent.mkdir(exist_ok=True)
     path.write_text(svg, encoding="utf-8")
     return path.relative_to(html).as_posix()
-
-
-def too_heavy(html: Path) -> str | None:
-    """A line on a folder of more than `LIMIT` bytes, with its largest parts; None on a lighter one."""
-    sizes = {path: path.stat().st_size for path in html.rglob("*") if path.is_file()}
-    total = sum(sizes.values())
-    if total <= LIMIT:
-        return None
-    largest = sorted(sizes, key=lambda path: -sizes[path])[:3]
-    parts = ", ".join(f"{path.relative_to(html).as_posix()} {sizes[path] / 1e6:.1f} MB" for path in largest)
-    return f"the book weighs {total / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}; its largest files are {parts}"

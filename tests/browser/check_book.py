@@ -22,8 +22,7 @@ from typing import Literal
 
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
-from seqrec_lib.study.weight import too_heavy
-
+LIMIT = 20 * 10**6  # bytes of the whole book
 WIDTHS = (1280, 390)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SEARCH_FIELDS = ".search-button__button, main form.bd-search, article form.bd-search"
@@ -239,6 +238,15 @@ def _use_evening(page: Page) -> Iterator[str]:
         yield "the evening is not as it was after the reset"
 
 
+def too_heavy(folder: Path) -> list[str]:
+    """A finding on a book of more than `LIMIT` bytes, with its largest parts."""
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    largest = sorted(sizes, key=lambda path: -sizes[path])[:3]
+    parts = ", ".join(f"{path.relative_to(folder).as_posix()} {sizes[path] / 1e6:.1f} MB" for path in largest)
+    total, most = sum(sizes.values()) / 1e6, LIMIT / 1e6
+    return [f"the book weighs {total:.1f} MB, more than {most:.0f}; its largest files are {parts}"] * (total > most)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the built book")
@@ -271,8 +279,7 @@ def main() -> int:
             findings += check_search(browser, folder, word)
         if (path := folder / "try.html") in pages:
             findings += check_try(browser, path)
-        if weight := too_heavy(folder):
-            findings.append(weight)
+        findings += too_heavy(folder)
         browser.close()
     for finding in findings:
         print(finding)

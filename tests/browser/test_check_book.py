@@ -10,6 +10,7 @@ pytest.importorskip("playwright", reason="playwright drives the browser")
 
 from playwright.sync_api import Browser
 
+from tests.browser import check_book
 from tests.browser.check_book import View
 
 AXE = "window.axe = { run: async () => ({ violations: [] }) };"
@@ -66,3 +67,12 @@ def test_the_wrong_theme_and_axes_findings_are_told(browser: Browser, tmp_path: 
     axe = f"window.axe = {{ run: async () => ({{ violations: [{violation}, {mild}] }}) }};"
     found = View(browser, 1280, "dark").check(page, None, axe)
     assert found == ["the page shows theme 'light'", "axe image-alt (critical, 1 places): <img>"]
+
+
+def test_a_heavy_book_is_named_with_its_largest_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.html").write_bytes(b"x" * 600_000)
+    (tmp_path / "b.html").write_bytes(b"x" * 500_000)
+    assert not check_book.too_heavy(tmp_path)
+    monkeypatch.setattr(check_book, "LIMIT", 10**6)
+    (found,) = check_book.too_heavy(tmp_path)
+    assert "1.1 MB, more than 1; its largest files are a.html 0.6 MB, b.html 0.5 MB" in found

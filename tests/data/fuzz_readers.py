@@ -25,13 +25,15 @@ from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.tables import BadLines, Table, read_table
 from seqrec_lib.errors import SeqRecError
 
+NAMES = {"user": "u", "item": "i", "timestamp": "t"}
+RATED = NAMES | {"rating": "r"}
 LAYOUTS = (
-    Table("::", "u", "i", "t", "r", ("u", "i", "r", "t")),
-    Table("\t", "u", "i", "t", "r", ("u", "i", "r", "t")),
-    Table(",", "u", "i", "t", "r"),
-    Table(",", "u", "i", "t"),
-    Table(",", "u", "i", "t", "r", labels=str),
-    Table("\t", "u", "i", "t", "r", ("u", "i", "r", "t"), labels=str),
+    Table("::", RATED, ("u", "i", "r", "t"), quotes=False),
+    Table("\t", RATED, ("u", "i", "r", "t"), quotes=False),
+    Table(",", RATED),
+    Table(",", NAMES),
+    Table(",", RATED, labels=str),
+    Table("\t", RATED, ("u", "i", "r", "t"), labels=str, quotes=False),
 )
 ODD = (
     *("", " ", "0", "-0", "7", "-12", "+5", "007", "00000000000000000000042", "9" * 19, "9" * 20),
@@ -70,13 +72,13 @@ def plain_cell(rng: random.Random, name: str, layout: Table) -> str:
 
 def table_file(rng: random.Random, layout: Table, oddness: float) -> bytes:
     """A table of few lines, of whose cells, ends and bytes about the share ``oddness`` is odd."""
-    names = list(layout.columns or ("u", "i", "r", "t"))
-    if layout.columns is None:
+    names = list(layout.names or ("u", "i", "r", "t"))
+    if not layout.names:
         rng.shuffle(names)
         if rng.random() < oddness:
             names.insert(rng.randrange(5), rng.choice(("extra", "u", "r", "", '"x,y"', "\ufeffu", "U")))
     cells = ["".join(c for c in name if c not in '"\ufeff') for name in names]
-    lines = [layout.separator.join(names)] if layout.columns is None else []
+    lines = [layout.separator.join(names)] if not layout.names else []
     for _ in range(rng.randrange(1, 6)):
         row = [rng.choice(ODD) if rng.random() < oddness / 4 else plain_cell(rng, name, layout) for name in cells]
         if rng.random() < oddness / 4:
@@ -123,7 +125,7 @@ def outcome(raw: RawFile, layout: Table, size: int) -> tuple[object, ...]:
 
 def check_table(raw: RawFile, layout: Table, sizes: tuple[int, ...] = (1 << 23, 64)) -> int:
     """Raises AssertionError where the two ways, or two sizes of block, differ; returns how many blocks went fast."""
-    fast, taken = tables._parse_fast, 0
+    fast, taken = tables.split_block, 0
 
     def count(*arguments: object) -> object:
         nonlocal taken
@@ -134,10 +136,10 @@ def check_table(raw: RawFile, layout: Table, sizes: tuple[int, ...] = (1 << 23, 
     def refuse(*_: object) -> object:
         raise ValueError("refused")
 
-    with mock.patch.object(tables, "_parse_fast", refuse):
+    with mock.patch.object(tables, "split_block", refuse):
         expected = outcome(raw, layout, sizes[0])
     for size in sizes:
-        with mock.patch.object(tables, "_parse_fast", count):
+        with mock.patch.object(tables, "split_block", count):
             found = outcome(raw, layout, size)
         assert found == expected, f"by blocks of {size}: {found}\nline by line: {expected}"
     return taken

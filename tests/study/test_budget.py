@@ -16,9 +16,9 @@ from seqrec_lib.experiments.base import Context, execute, key
 from seqrec_lib.results import RunStore, hardware
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.results.transfer import import_runs
-from seqrec_lib.study import budget
-from seqrec_lib.study.budget import Task, estimate, missing_tasks, parse_duration, run_within
-from seqrec_lib.study.runner import Page, run_missing
+from seqrec_lib.study import budget, load_study
+from seqrec_lib.study.budget import estimate, missing_tasks, parse_duration, run_missing, run_within
+from seqrec_lib.study.plans import Page, Task
 from tests.fakes import Config, FakeExperiment, make_record
 
 
@@ -176,7 +176,8 @@ def test_missing_runs_in_the_order_of_their_value(store: RunStore) -> None:
 def test_pages_are_planned_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     planned: list[Any] = []
     monkeypatch.setattr(budget, "missing_tasks", lambda pages, store: planned.extend(pages) or [])
-    run_missing("paper", ["ml-1m"], seconds=60, notebooks=["latency", "audit"], device="cuda", say=lambda line: None)
+    pages = load_study(ROOT).select("paper", ["ml-1m"], ["latency", "audit"])
+    run_missing(pages, 60, device="cuda", say=lambda line: None)
     assert [page.name for page in planned] == ["latency-ml-1m", "audit"]
     assert planned[0].parameters["device"] == "cuda" and "device" not in planned[1].parameters
 
@@ -187,7 +188,7 @@ def test_what_a_stopped_run_left_is_no_run_to_pack(tmp_path: Path, monkeypatch: 
     left = RunStore().workdir("0" * 16) / "process-0.json"
     left.write_text("{}")
     lines: list[str] = []
-    run_missing("paper", ["ml-1m"], seconds=60, out=tmp_path / "new.tar", say=lines.append)
+    run_missing([], 60, out=tmp_path / "new.tar", say=lines.append)
     assert lines[-1].endswith("not written, there is no new run")
 
 
@@ -196,7 +197,7 @@ def test_packs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(budget, "missing_tasks", lambda pages, store: tasks_of(FakeExperiment(), 0, 1))
     lines: list[str] = []
     out = tmp_path / "new.tar"
-    report = run_missing("paper", ["ml-1m"], seconds=60, out=out, say=lines.append)
+    report = run_missing([], 60, out=out, say=lines.append)
     assert len(report.done) == 2 and lines[-1] == f"{out}: 2 runs"
     other = RunStore(tmp_path / "elsewhere", tmp_path / "published")
     assert len(import_runs(other, out).added) == 2

@@ -14,7 +14,7 @@ import pytest
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import execution
 from seqrec_lib.study.execution import execute_page
-from seqrec_lib.study.runner import Page
+from seqrec_lib.study.plans import Page
 from tests.fakes import make_project
 
 

@@ -68,11 +68,11 @@ def test_every_reader_file_has_one_recipe(mine: Path) -> None:
 def test_the_command_says_what_it_found_and_executes_the_pages(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Page] = []
 
-    def execute_and_build(study: object, pages: list[Page], missing: str, **how: object) -> Result:
+    def run_pages(study: object, pages: list[Page], missing: str, **how: object) -> Result:
         seen.extend(pages)
         return Result()
 
-    monkeypatch.setattr(own_study, "execute_and_build", execute_and_build)
+    monkeypatch.setattr("seqrec_lib.study.run_pages", run_pages)
     done = seqrec("study", "--data", str(mine), "--columns", "user=user,item=item", "--epochs", "3", "--no-book")
     assert done.exit_code == 0, done.output
     assert "columns: user=user, item=item, timestamp=timestamp" in done.output

@@ -11,8 +11,8 @@ import pytest
 
 from seqrec_lib.study import pool
 from seqrec_lib.study.execution import Failure, Stopped
+from seqrec_lib.study.plans import Page
 from seqrec_lib.study.pool import Job, execute_pages
-from seqrec_lib.study.runner import Page
 
 
 def page(name: str) -> Page:

@@ -16,7 +16,7 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.results.provenance import ROOT
-from seqrec_lib.study import load_study, read_yaml, run_study
+from seqrec_lib.study import Result, load_study, read_yaml, run_pages
 from seqrec_lib.study.execution import execute_page
 from tests.fakes import make_project
 
@@ -53,6 +53,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return make_project(tmp_path, NOTEBOOKS, GOOD)
+
+
+def run_demo(**how: object) -> Result:
+    study = load_study()
+    return run_pages(study, study.select("demo"), **how)
 
 
 def printed(copy: Path) -> str:
@@ -121,14 +126,14 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
 def test_a_wrong_study_is_refused_before_anything_starts(project: Path, text: str, message: str) -> None:
     (project / "study.yml").write_text(text)
     with pytest.raises(SeqRecError, match=message) as caught:
-        run_study("demo", say=lambda line: pytest.fail(f"started: {line}"))
+        run_demo(say=lambda line: pytest.fail(f"started: {line}"))
     assert "\n" not in str(caught.value)
     assert not (project / "_build" / "executed").exists()
 
 
 def test_a_failed_notebook_does_not_stop_the_others(project: Path) -> None:
     said: list[str] = []
-    result = run_study("demo", build=False, say=said.append)
+    result = run_demo(build=False, say=said.append)
     (failure,) = result.failures
     assert (failure.page.name, failure.reason) == ("bad-demo", "no luck; try again")
     assert failure.copy == project / "_build/executed/bad-demo.failed.ipynb"
@@ -260,5 +265,5 @@ profiles:
 """
     make_project(project, {"accuracy": [cell]}, study)
     with pytest.raises(SeqRecError, match="page 'accuracy-demo': n_heads is 3; it should divide d_model") as caught:
-        run_study("demo", say=lambda line: pytest.fail(f"started: {line}"))
+        run_demo(say=lambda line: pytest.fail(f"started: {line}"))
     assert "\n" not in str(caught.value)

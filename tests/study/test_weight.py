@@ -1,12 +1,10 @@
-"""A built book is light: what nobody opens leaves it, what everybody sees stays, and a heavy one is named."""
+"""A built book is light: what nobody opens leaves it, and what everybody sees stays."""
 
 from __future__ import annotations
 
 import base64
 import json
 from pathlib import Path
-
-import pytest
 
 from seqrec_lib.study import weight
 
@@ -41,13 +39,3 @@ def test_figures_move_to_files_and_notebooks_lose_their_outputs(tmp_path: Path) 
     drawn = '<path d="M 1.23 -2 L 3 4" transform="translate(5.68 1) scale(0.015625)"/>'
     assert image.read_text() == f'<svg viewBox="0 0 10 10">{drawn}</svg>'
     assert [path.name for path in scripts.iterdir()] == ["theme.js"]
-
-
-def test_a_heavy_book_is_named_with_its_largest_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.html").write_bytes(b"x" * 600_000)
-    (tmp_path / "b.html").write_bytes(b"x" * 500_000)
-    assert weight.too_heavy(tmp_path) is None
-    monkeypatch.setattr(weight, "LIMIT", 10**6)
-    found = weight.too_heavy(tmp_path)
-    assert found is not None
-    assert "1.1 MB, more than 1; its largest files are a.html 0.6 MB, b.html 0.5 MB" in found
