@@ -19,7 +19,6 @@ from torch import nn
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.train import checkpoint
-from seqrec_lib.train import loop as training
 from seqrec_lib.train.checkpoint import Checkpoint, Tensors, previous
 from seqrec_lib.train.contracts import Progress
 from seqrec_lib.train.loop import CHECKPOINT, train
@@ -32,9 +31,8 @@ CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for the disk, and measuring what an epoch is held against, take longer than these epochs."""
+    """Waiting for the disk takes longer than these epochs."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    monkeypatch.setattr(training, "matmul_rate", lambda *_: 1e9)
 
 
 @dataclass
