@@ -265,10 +265,21 @@ def test_training_goes_on_from_the_checkpoint_before_to_the_same_bits(name: str,
     assert [entry["loss"] for entry in result.history] == [entry["loss"] for entry in expected.history]
 
 
-def test_training_on_other_data_does_not_go_on(tmp_path: Path) -> None:
-    train(small_model(), random_sequences(0), replace(CONFIG, epochs=1), tmp_path)
+@pytest.mark.parametrize(
+    ("before", "after", "data"),
+    [
+        ({}, {"learning_rate": 0.5}, 0),
+        ({"schedule": "cosine"}, {"epochs": 2}, 0),  # a schedule over the epochs can't change its length
+        ({}, {}, 1),
+    ],
+)
+def test_training_by_other_settings_or_on_other_data_does_not_go_on(
+    before: dict[str, Any], after: dict[str, Any], data: int, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=1, **before)
+    train(small_model(), random_sequences(0), config, tmp_path)
     with pytest.raises(SeqRecError, match="another run; delete its folder"):
-        train(small_model(), random_sequences(1), CONFIG, tmp_path)
+        train(small_model(), random_sequences(data), replace(config, **after), tmp_path)
 
 
 @pytest.mark.parametrize(

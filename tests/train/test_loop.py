@@ -215,13 +215,6 @@ def test_bfloat16_only_where_the_processor_has_it(
     assert train(small_model(), random_sequences(0), config, tmp_path).precision == used
 
 
-def test_a_schedule_over_the_epochs_cannot_change_its_length(tmp_path: Path) -> None:
-    config = replace(CONFIG, epochs=1, schedule="cosine")
-    train(small_model(), random_sequences(0), config, tmp_path)
-    with pytest.raises(SeqRecError, match="another run"):
-        train(small_model(), random_sequences(0), replace(config, epochs=2), tmp_path)
-
-
 def test_prefixes_train_the_same_targets(tmp_path: Path) -> None:
     sequences = random_sequences(0)
     config = replace(CONFIG, objective="prefixes", epochs=1)
@@ -300,12 +293,6 @@ def test_divergence_is_one_clear_line(tmp_path: Path) -> None:
     config = replace(CONFIG, learning_rate=1e30, clip=1e30, average=0.0)
     with pytest.raises(SeqRecError, match=r"training diverged in epoch 1.*lower learning_rate \(now 1e\+30\)"):
         train(small_model(), random_sequences(0), config, tmp_path)
-
-
-def test_another_configurations_checkpoint_is_refused(tmp_path: Path) -> None:
-    train(small_model(), random_sequences(0), replace(CONFIG, epochs=1), tmp_path)
-    with pytest.raises(SeqRecError, match="another run; delete its folder"):
-        train(small_model(), random_sequences(0), replace(CONFIG, learning_rate=0.5), tmp_path)
 
 
 def test_models_that_see_the_future_need_prefixes(tmp_path: Path) -> None:
