@@ -8,9 +8,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("playwright", reason="playwright drives the browser")
-
 import torch
 from playwright.sync_api import Browser
 

@@ -41,12 +41,13 @@ def prepared(data: Any, architecture: str = "gpt2", setting: Tuning = QUICK) -> 
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor], list[float]]:
-    """A tuning that nothing disturbed: its folder, for tests to copy, its weights, and the losses of its epochs."""
-    folder = tmp_path_factory.mktemp("tuned")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor], list[float]]:
+    """A tuning that nothing disturbed: its folder, its weights, and the losses of its epochs."""
+    folder = tmp_path_factory.mktemp("tunings") / "tuned"
     made, encoder = prepared(cycle())
-    model, result = tune(made, cycle(), encoder, QUICK, 0, folder, device="cpu")
-    return folder, model.state_dict(), [entry["loss"] for entry in result.history]
+    model, tuned = tune(made, cycle(), encoder, QUICK, 0, folder, device="cpu")
+    shutil.copytree(folder, folder.with_name("kept"))
+    return folder, model.state_dict(), [entry["loss"] for entry in tuned.history]
 
 
 def test_each_epoch_predicts_every_training_interaction_and_never_a_held_out_one() -> None:
@@ -84,9 +85,9 @@ def test_it_learns_what_comes_next(architecture: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys.modules[__name__], "SIZE", dataclasses.replace(SIZE, dropout=0.0))
     data = cycle()
     made, encoder = prepared(data, architecture)
-    setting = dataclasses.replace(QUICK, epochs=20, learning_rate=2e-2, tokens_per_batch=100)
+    setting = dataclasses.replace(QUICK, epochs=40, learning_rate=2e-2, tokens_per_batch=200)
     model, tuned = tune(made, data, encoder, setting, 0, tmp_path, device="cpu")
-    assert [entry["epoch"] for entry in tuned.history] == list(range(1, 21))
+    assert [entry["epoch"] for entry in tuned.history] == list(range(1, 41))
     assert tuned.history[-1]["valid_loss"] < 0.2 * math.log(5) / 3  # a third: knows all but which title comes
     (prompt,), wanted = encoder.prompts([[1, 2, 3]]), encoder.answers(["Title 4"])[0]
     for place, token in enumerate(wanted):  # " Title", which any of them begins with, and " 4", which one has
@@ -96,8 +97,8 @@ def test_it_learns_what_comes_next(architecture: str, tmp_path: Path, monkeypatc
         assert int(logits.argmax()) == token
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(tuned: Any, tmp_path: Path) -> None:
-    data, (_, weights, losses) = cycle(), tuned
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(whole: Any, tmp_path: Path) -> None:
+    data, (_, weights, losses) = cycle(), whole
 
     def run(stop: int | None) -> Any:
         made, encoder = prepared(data)
@@ -127,16 +128,17 @@ def flipped(path: Path) -> None:
 @pytest.mark.parametrize(
     "damaged", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json", "scheduler.pt", ""]
 )
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damaged: str, tuned: Any, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damaged: str, whole: Any) -> None:
     data, lines = cycle(), []  # type: ignore[var-annotated]
-    folder, weights, losses = tuned
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    folder, weights, losses = whole
+    shutil.rmtree(folder)  # in its own place again: a checkpoint names the best one by its path
+    shutil.copytree(folder.with_name("kept"), folder)
 
     def run() -> Any:
         made, encoder = prepared(data)
-        return tune(made, data, encoder, QUICK, 0, tmp_path, device="cpu", report=lines.append)
+        return tune(made, data, encoder, QUICK, 0, folder, device="cpu", report=lines.append)
 
-    _, last = sorted(tmp_path.glob("tuning/*/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    _, last = sorted(folder.glob("tuning/*/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for path in (last,) if damaged else ():
         flipped(path / damaged)
     if not damaged:  # a kill while it was written
@@ -146,7 +148,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damaged: str, tu
     assert sum("damaged" in line for line in lines) == 1 and str(last) in lines[0]
     assert [entry["loss"] for entry in again.history] == losses
     torch.testing.assert_close(resumed.state_dict(), weights, rtol=1e-5, atol=1e-6)
-    for path in tmp_path.glob("tuning/*/checkpoint-*"):
+    for path in folder.glob("tuning/*/checkpoint-*"):
         flipped(path / "model.safetensors")
     with pytest.raises(SeqRecError, match=r"delete .* to start afresh") as caught:
         run()
