@@ -12,8 +12,15 @@ from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute, key
 from seqrec_lib.recommend import _recommender, find_item, recommend
 from seqrec_lib.results import RunStore
+from seqrec_lib.train.recipes import DATASET_TRAINING
 
 TITLES = ("", "Alpha (1999)", "Beta", "Beta II", "Gamma")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained here is trained for one epoch: these tests are about whose weights answer."""
+    monkeypatch.setitem(DATASET_TRAINING["demo"], "epochs", 1)
 
 
 def test_titles_are_found_by_case_or_part() -> None:
@@ -57,8 +64,7 @@ def test_unclear_titles_are_one_clear_line(title: str, message: str) -> None:
 
 def test_recommends_unseen_titles_from_kept_weights(tmp_path: Path) -> None:
     store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
-    quick = {"epochs": 1, "d_model": 16}
-    plan = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0], "overrides": quick})
+    plan = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0], "overrides": {"d_model": 16}})
     execute(accuracy, plan, store=store, progress=False)
     history = list(load("demo").titles[3:6])
     for model in ("markov", "sasrec"):

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("playwright", reason="playwright drives the browser")
-
 from playwright.sync_api import Browser
 
 from tests.browser import check_book

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("playwright", reason="playwright drives the browser")
-
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study.book import build
-from tests.browser.check_book import CHROMIUM_NAMES, check_search, find_chromium
+from tests.browser.check_book import check_search
 from tests.fakes import run_node
 from tests.study.test_book import PAGES, book_project
 
@@ -69,17 +65,12 @@ def test_a_snippet_stands_around_the_word_and_is_cut_at_blanks() -> None:
     assert node("console.log(JSON.stringify(snippet(given, ['none'])));", text) is None
 
 
-def test_the_search_finds_the_other_spelling_and_shows_where(tmp_path: Path) -> None:
-    if not any(map(shutil.which, CHROMIUM_NAMES)):
-        pytest.skip("no Chromium")
+def test_the_search_finds_the_other_spelling_and_shows_where(browser: Browser, tmp_path: Path) -> None:
     project = book_project(tmp_path)
     (project / "book" / "how.md").write_text("# How\n\nThe data keep their own licences.\n", encoding="utf-8")
     html = build(project, PAGES, {}, lambda line: None).parent
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        assert list(check_search(browser, html, "licenses")) == []
-        (html / "_static" / "search" / "texts.js").write_text("globalThis.SearchTexts = {};", encoding="utf-8")
-        assert list(check_search(browser, html, "licenses", 2_000)) == ["search.html: no snippet for 'licenses'"]
-        (html / "_static" / "search" / "search.js").write_text("", encoding="utf-8")
-        assert list(check_search(browser, html, "licenses", 2_000)) == ["search.html: no result for 'licenses'"]
-        browser.close()
+    assert list(check_search(browser, html, "licenses")) == []
+    (html / "_static" / "search" / "texts.js").write_text("globalThis.SearchTexts = {};", encoding="utf-8")
+    assert list(check_search(browser, html, "licenses", 2_000)) == ["search.html: no snippet for 'licenses'"]
+    (html / "_static" / "search" / "search.js").write_text("", encoding="utf-8")
+    assert list(check_search(browser, html, "licenses", 2_000)) == ["search.html: no result for 'licenses'"]

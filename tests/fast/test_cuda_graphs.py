@@ -41,12 +41,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _known_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring it would take longer than the trainings here."""
-    monkeypatch.setattr(training, "matmul_rate", lambda device: 1e11)
-
-
 def model_of(name: str = "sasrec", dropout: float = 0.0, seed: int = 0) -> SequentialRecommender:
     torch.manual_seed(seed)
     return build(name, 20, 12, SMALL[name] | {"dropout": dropout})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,16 @@ def prepared(data: Any, architecture: str = "gpt2", setting: Tuning = QUICK) -> 
         made.tokenizer, GPT4REC, titles, prompt_tokens=setting.prompt_tokens, title_tokens=setting.title_tokens
     )
     return made, encoder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor], list[float]]:
+    """A tuning that nothing disturbed: its folder, its weights, and the losses of its epochs."""
+    folder = tmp_path_factory.mktemp("tunings") / "tuned"
+    made, encoder = prepared(cycle())
+    model, tuned = tune(made, cycle(), encoder, QUICK, 0, folder, device="cpu")
+    shutil.copytree(folder, folder.with_name("kept"))
+    return folder, model.state_dict(), [entry["loss"] for entry in tuned.history]
 
 
 def test_each_epoch_predicts_every_training_interaction_and_never_a_held_out_one() -> None:
@@ -86,10 +97,10 @@ def test_it_learns_what_comes_next(architecture: str, tmp_path: Path, monkeypatc
         assert int(logits.argmax()) == token
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    data = cycle()
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(whole: Any, tmp_path: Path) -> None:
+    data, (_, weights, losses) = cycle(), whole
 
-    def run(folder: str, stop: int | None) -> Any:
+    def run(stop: int | None) -> Any:
         made, encoder = prepared(data)
         seen = 0
 
@@ -99,17 +110,13 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path: Path) -> No
             if seen == stop:
                 raise KeyboardInterrupt
 
-        return tune(made, data, encoder, QUICK, 0, tmp_path / folder, device="cpu", report=report)
+        return tune(made, data, encoder, QUICK, 0, tmp_path, device="cpu", report=report)
 
-    whole, tuned = run("whole", None)
     with pytest.raises(KeyboardInterrupt):
-        run("cut", 2)  # after the second epoch's validation, before its checkpoint: goes back to the first
-    resumed, again = run("cut", None)
-    assert [entry["loss"] for entry in again.history] == pytest.approx(
-        [entry["loss"] for entry in tuned.history], rel=1e-5
-    )
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+        run(2)  # after the second epoch's validation, before its checkpoint: goes back to the first
+    resumed, again = run(None)
+    assert [entry["loss"] for entry in again.history] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(resumed.state_dict(), weights, rtol=1e-5, atol=1e-6)
 
 
 def flipped(path: Path) -> None:
@@ -121,17 +128,17 @@ def flipped(path: Path) -> None:
 @pytest.mark.parametrize(
     "damaged", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json", "scheduler.pt", ""]
 )
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damaged: str, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damaged: str, whole: Any) -> None:
     data, lines = cycle(), []  # type: ignore[var-annotated]
+    folder, weights, losses = whole
+    shutil.rmtree(folder)  # in its own place again: a checkpoint names the best one by its path
+    shutil.copytree(folder.with_name("kept"), folder)
 
-    def run(**changes: Any) -> Any:
+    def run() -> Any:
         made, encoder = prepared(data)
-        lines.clear()
-        setting = dataclasses.replace(QUICK, **changes)
-        return tune(made, data, encoder, setting, 0, tmp_path, device="cpu", report=lines.append)
+        return tune(made, data, encoder, QUICK, 0, folder, device="cpu", report=lines.append)
 
-    whole, tuned = run()
-    _, last = sorted(tmp_path.glob("tuning/*/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    _, last = sorted(folder.glob("tuning/*/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for path in (last,) if damaged else ():
         flipped(path / damaged)
     if not damaged:  # a kill while it was written
@@ -139,10 +146,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damaged: str, tm
         (last / "optimizer.pt").unlink()
     resumed, again = run()
     assert sum("damaged" in line for line in lines) == 1 and str(last) in lines[0]
-    assert [entry["loss"] for entry in again.history] == [entry["loss"] for entry in tuned.history]
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-5, atol=1e-6)
-    for path in tmp_path.glob("tuning/*/checkpoint-*"):
+    assert [entry["loss"] for entry in again.history] == losses
+    torch.testing.assert_close(resumed.state_dict(), weights, rtol=1e-5, atol=1e-6)
+    for path in folder.glob("tuning/*/checkpoint-*"):
         flipped(path / "model.safetensors")
     with pytest.raises(SeqRecError, match=r"delete .* to start afresh") as caught:
         run()

@@ -15,7 +15,7 @@ import pytest
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.places import project_root
-from seqrec_lib.report import kit, statements, values
+from seqrec_lib.report import kit, statements
 from seqrec_lib.report.chapters import Book, render_folder
 from seqrec_lib.report.evidence import RECORDS, copy_records
 from seqrec_lib.report.frames import NotRun, Runs, Scope, split_order
@@ -229,13 +229,8 @@ def test_a_statement_has_a_name_of_its_own_and_a_rule() -> None:
         statement("x", seeds=SEEDS, into=into)(lambda runs: None)  # type: ignore[arg-type,return-value]
 
 
-def test_the_books_own_chapters_hold_and_leave_no_statement_unused() -> None:
-    root = project_root()
-    book = Book.read(root)
-    texts = {path.name: path.read_text(encoding="utf-8") for path in (root / "book").glob("*.md")}
-    problems = [problem for name, text in texts.items() for problem in book.render(text, f"book/{name}").problems]
-    assert problems == []
-    whole = "\n".join(texts.values())
+def test_no_statement_is_unused() -> None:
+    """That those of the book hold is seen where its prose is built."""
+    whole = "\n".join(path.read_text(encoding="utf-8") for path in (project_root() / "book").glob("*.md"))
     cited = {name for names in re.findall(r"holds:([^{}]+)", whole) for name in re.split(r"[,\s]+", names) if name}
     assert cited == set(statements.STATEMENTS)
-    assert set(re.findall(r"^:::\{exhibit\} (\S+)", whole, re.MULTILINE)) == set(values.EXHIBITS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -9,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
 
 from seqrec_lib.errors import SeqRecError
+from seqrec_lib.experiments import accuracy
+from seqrec_lib.experiments.base import execute
 from seqrec_lib.models import module_of
-from seqrec_lib.results import code
+from seqrec_lib.results import RunStore, code
 from seqrec_lib.results.provenance import ROOT
 
 CODE = '''"""Module."""
@@ -138,16 +142,11 @@ def test_hashes_load_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
-EDITED = """
-import sys
-from seqrec_lib.experiments import accuracy
-from seqrec_lib.experiments.base import execute
-from seqrec_lib.results import RunStore
-store = RunStore("new", "published")
-configs = accuracy.plan({"dataset": "demo", "models": ["popularity", "markov"], "seeds": [0]})
-records = execute(accuracy, configs, store=store, missing=sys.argv[1], progress=False)
-print([(r.run_id, r.edited is not None, round(r.metrics["ndcg@10"], 9)) if r else None for r in records])
-"""
+def carried_out(missing: str) -> list[tuple[str, bool, float] | None]:
+    """Runs of the two counting models in the stores of the working folder: id, whether by edited code, NDCG@10."""
+    configs = accuracy.plan({"dataset": "demo", "models": ["popularity", "markov"], "seeds": [0]})
+    records = execute(accuracy, configs, store=RunStore("new", "published"), missing=missing, progress=False)
+    return [(r.run_id, r.edited is not None, round(r.metrics["ndcg@10"], 9)) if r else None for r in records]
 
 
 def html_of(notebook: Path) -> Iterator[str]:
@@ -159,8 +158,8 @@ def html_of(notebook: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A project with the library's code, to be edited."""
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the library's code, to be edited; the working folder."""
     copy = tmp_path / "copy"
     shutil.copytree(ROOT / "seqrec_lib", copy / "seqrec_lib", ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "tests/golden").mkdir(parents=True)
@@ -168,54 +167,49 @@ def copy(tmp_path: Path) -> Path:
     (copy / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks/accuracy.ipynb", copy / "notebooks")
     (copy / "study.yml").write_text("profiles: {}\n")
+    monkeypatch.chdir(copy)
     return copy
 
 
 def test_an_edited_model_shows_its_own_numbers_beside_the_published_ones(copy: Path) -> None:
-    def execute(missing: str) -> list[tuple[str, bool, float]]:
-        done = subprocess.run(
-            [sys.executable, "-c", EDITED, missing], cwd=copy, capture_output=True, text=True, env={"PYTHONPATH": "."}
-        )
+    def by_the_copy(*missing: str) -> list[Any]:
+        program = "import sys; from tests.results.test_code import carried_out as run; print([*map(run, sys.argv[1:])])"
+        command = [sys.executable, "-c", program, *missing]
+        done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": f".:{ROOT}"})
         assert done.returncode == 0, done.stderr
-        return eval(done.stdout, {"__builtins__": {}})
+        return ast.literal_eval(done.stdout)
 
-    first = execute("run")
-    assert [edited for _, edited, _ in first] == [False, False]
+    first = carried_out("run")  # in this process, whose code is the copy's before it is edited
+    assert [run and run[1] for run in first] == [False, False]
     (copy / "new").rename(copy / "published")
-    assert execute("run") == first
-
     model = copy / "seqrec_lib/models/popularity.py"
     text = model.read_text()
     model.write_text(text + "\n# a comment\n")
-    assert execute("run") == first
+    assert by_the_copy("run") == [first]
     model.write_text(text.replace("class Popularity", "import math\n\n\nclass Popularity"))
-    assert execute("skip") == first  # nothing was run with it so far: the published numbers, as they are called
-    changed = execute("run")
+    before, changed, after = by_the_copy("skip", "run", "skip")
+    assert before == first  # nothing was run with it so far: the published numbers, as they are called
     assert [edited for _, edited, _ in changed] == [True, True]
-    assert [run for run, *_ in changed] != [run for run, *_ in first]
-    assert execute("skip") == changed
-    model.write_text(text)
-    assert execute("run") == first
+    assert {run for run, *_ in changed}.isdisjoint(run[0] for run in first if run)
+    assert after == changed
+    assert carried_out("run") == first
 
 
 def test_a_notebook_of_an_edited_model_shows_both_rows(copy: Path) -> None:
-    given = "{models: [popularity], seeds: [0], metrics: [ndcg@10]}"
-    notebook = ["notebooks/accuracy.ipynb", "out.ipynb", "--cwd", "notebooks", "-y", given]
-
-    def rows() -> dict[str, str]:
-        command = [sys.executable, "-m", "papermill", *notebook]
-        environment = os.environ | {"PYTHONPATH": str(copy)}
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr[-3000:]
-        (page,) = (text for text in html_of(copy / "out.ipynb") if "Each model on the test split" in text)
-        body = BeautifulSoup(page, "html.parser").select("tbody tr")
-        return {row.contents[0].get_text(): row.contents[1].get_text() for row in body}
-
-    published = rows()
-    (copy / ".runs").rename(copy / "results")
+    configs = accuracy.plan({"dataset": "demo", "models": ["popularity"], "seeds": [0]})
+    (published,) = execute(accuracy, configs, store=RunStore(copy / "results", copy / "results"), progress=False)
+    assert published is not None
     model = copy / "seqrec_lib/models/popularity.py"
     model.write_text(model.read_text().replace("counts[0] =", "counts = -counts; counts[0] ="))
-    edited = rows()
-    assert published.items() < edited.items()
-    (other,) = edited.keys() - published.keys()
-    assert "edited" in other and edited[other] not in published.values()
+    given = "{models: [popularity], seeds: [0], metrics: [ndcg@10]}"
+    notebook = ["notebooks/accuracy.ipynb", "out.ipynb", "--cwd", "notebooks", "-y", given]
+    command = [sys.executable, "-m", "papermill", *notebook]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy)})
+    assert done.returncode == 0, done.stderr[-3000:]
+    (page,) = (text for text in html_of(copy / "out.ipynb") if "Each model on the test split" in text)
+    body = BeautifulSoup(page, "html.parser").select("tbody tr")
+    rows = {row.contents[0].get_text(): float(next(row.contents[1].stripped_strings)) for row in body}
+    edited = [value for name, value in rows.items() if "edited" in name]
+    others = [value for name, value in rows.items() if "edited" not in name]
+    assert others == [pytest.approx(published.metrics["ndcg@10"], abs=5e-5)]
+    assert len(edited) == 1 and edited[0] < others[0] / 2  # the least popular first

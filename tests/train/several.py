@@ -19,12 +19,12 @@ from seqrec_lib.train.contracts import Progress
 from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import random_sequences
 
-SEQUENCES = random_sequences(0, n_users=121)
+SEQUENCES = random_sequences(0, n_users=91)
 # The smallest batches have one window, of which one of two processes gets nothing.
-CONFIG = TrainingConfig(max_length=12, stride=6, tokens_per_batch=60, epochs=8, average=0.9, patience=0)
+CONFIG = TrainingConfig(max_length=12, stride=6, tokens_per_batch=60, epochs=4, average=0.9, patience=0)
 RESUMED = replace(CONFIG, epochs=2)
 WAYS: dict[str, TrainingConfig] = {
-    "float64": replace(CONFIG, validate_every=8),
+    "float64": replace(CONFIG, validate_every=4),
     "float32": replace(CONFIG, epochs=1),
     "one window a batch": replace(CONFIG, tokens_per_batch=8, epochs=1),
     "samples": replace(CONFIG, objective="prefixes", samples_per_step=70, epochs=1),

@@ -19,7 +19,6 @@ from torch import nn
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.train import checkpoint
-from seqrec_lib.train import loop as training
 from seqrec_lib.train.checkpoint import Checkpoint, Tensors, previous
 from seqrec_lib.train.contracts import Progress
 from seqrec_lib.train.loop import CHECKPOINT, train
@@ -32,9 +31,8 @@ CONFIG = TrainingConfig(max_length=12, tokens_per_batch=60, epochs=3, average=0.
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for the disk, and measuring what an epoch is held against, take longer than these epochs."""
+    """Waiting for the disk takes longer than these epochs."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    monkeypatch.setattr(training, "matmul_rate", lambda *_: 1e9)
 
 
 @dataclass
@@ -267,10 +265,21 @@ def test_training_goes_on_from_the_checkpoint_before_to_the_same_bits(name: str,
     assert [entry["loss"] for entry in result.history] == [entry["loss"] for entry in expected.history]
 
 
-def test_training_on_other_data_does_not_go_on(tmp_path: Path) -> None:
-    train(small_model(), random_sequences(0), replace(CONFIG, epochs=1), tmp_path)
+@pytest.mark.parametrize(
+    ("before", "after", "data"),
+    [
+        ({}, {"learning_rate": 0.5}, 0),
+        ({"schedule": "cosine"}, {"epochs": 2}, 0),  # a schedule over the epochs can't change its length
+        ({}, {}, 1),
+    ],
+)
+def test_training_by_other_settings_or_on_other_data_does_not_go_on(
+    before: dict[str, Any], after: dict[str, Any], data: int, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=1, **before)
+    train(small_model(), random_sequences(0), config, tmp_path)
     with pytest.raises(SeqRecError, match="another run; delete its folder"):
-        train(small_model(), random_sequences(1), CONFIG, tmp_path)
+        train(small_model(), random_sequences(data), replace(config, **after), tmp_path)
 
 
 @pytest.mark.parametrize(

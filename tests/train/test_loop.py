@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,14 +14,14 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from seqrec_lib.data.sequences import WindowDataset, cut_windows
+from seqrec_lib.data.sequences import Sequences, WindowDataset, cut_windows
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.ranking import rank_split
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.train.checkpoint import WeightAverage
 from seqrec_lib.train.contracts import Progress
-from seqrec_lib.train.loop import CHECKPOINT, _Batches, _rate_factor, choose_loop, train, usable_precision
+from seqrec_lib.train.loop import _Batches, _rate_factor, choose_loop, matmul_rate, train, usable_precision
 from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import make_sequences, random_sequences
 
@@ -51,7 +50,8 @@ def test_learns_a_rule_that_counting_last_items_cannot(tmp_path: Path) -> None:
     assert (ranks == 1).mean() > 0.95
 
 
-def test_history_says_what_happened(tmp_path: Path) -> None:
+def test_history_says_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqrec_lib.train.loop.matmul_rate", matmul_rate)  # as measured
     heard: list[Progress] = []
     sequences = random_sequences(0)
     result = train(small_model(), sequences, CONFIG, tmp_path, listen=heard.append)
@@ -77,64 +77,48 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path) -> None:
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
+MANY = random_sequences(0, n_users=200)
 SCRIPT = """
     import sys, torch
     from pathlib import Path
+    from tests.train.test_loop import CONFIG, MANY, small_model, train
     torch.set_num_threads(1)
-    from tests.train.test_loop import CONFIG, small_model, weights
-    from tests.conftest import random_sequences
-    from seqrec_lib.train.loop import train
-    model = small_model()
-    print("begins", flush=True)
-    train(model, random_sequences(0, n_users=300), CONFIG, Path(sys.argv[1]), checkpoint_seconds=0.0,
-          listen=lambda p: print("step", flush=True))
-    torch.save(weights(model), sys.argv[2])
+    say = lambda progress: print("step", flush=True)
+    train(small_model(), MANY, CONFIG, Path(sys.argv[1]), checkpoint_seconds=0.0, listen=say)
 """
 
 
-def _start(workdir: Path, result: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(workdir), str(result)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-
-
 def test_kill_9_and_resume_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
-    undisturbed = _start(tmp_path / "a", tmp_path / "a.pt")
-    undisturbed.communicate()
-    assert undisturbed.returncode == 0
-
-    for steps in (7, 40):  # in the first epoch, and in a later one
-        process = _start(tmp_path / "b", tmp_path / "b.pt")
-        assert process.stdout is not None
-        for _ in range(steps):
-            process.stdout.readline()
-        time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    an_epoch = len(_batches(MANY))
+    for steps in (7, an_epoch + 9):  # in the first epoch, and in a later one
+        command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / "cut")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            assert all(process.stdout.readline() for _ in range(steps))
+            time.sleep(0.01)
+            process.kill()
         assert process.returncode == -signal.SIGKILL
-    assert list((tmp_path / "b").glob(f"{CHECKPOINT}*")) and not (tmp_path / "b.pt").exists()
-    resumed = _start(tmp_path / "b", tmp_path / "b.pt")
-    lines = resumed.communicate()[0].count("step")
-    assert resumed.returncode == 0
-    a, b = (torch.load(tmp_path / name, weights_only=True) for name in ("a.pt", "b.pt"))
-    assert torch.equal(a, b)
-    total = 3 * (len(_batches(300)) + 1)
-    assert lines < total, "the last process did the whole training again"
+    threads, heard = torch.get_num_threads(), []  # type: ignore[var-annotated]
+    torch.set_num_threads(1)
+    try:
+        undisturbed, resumed = small_model(), small_model()
+        train(undisturbed, MANY, CONFIG, tmp_path / "whole")
+        train(resumed, MANY, CONFIG, tmp_path / "cut", listen=heard.append)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    assert 0 < len(heard) < 2 * (an_epoch + 1), "the last process went back to the first epoch"
 
 
-def _batches(n_users: int) -> _Batches:
-    batches = _Batches(random_sequences(0, n_users=n_users), CONFIG, torch.device("cpu"), (0, 1))
+def _batches(sequences: Sequences) -> _Batches:
+    batches = _Batches(sequences, CONFIG, torch.device("cpu"), (0, 1))
     batches.start_epoch(0)
     return batches
 
 
 def test_a_batch_holds_the_windows_targets() -> None:
-    batches = _batches(30)
-    found = []
+    sequences, found = random_sequences(0), []
+    batches = _batches(sequences)
     for step in range(len(batches)):
         items, lengths, at, targets, *_ = batches.load(step)
         rows, columns = at // items.shape[1], at % items.shape[1]
@@ -142,7 +126,6 @@ def test_a_batch_holds_the_windows_targets() -> None:
         inner = columns + 1 < lengths[rows]  # where the next input is in the batch, it is the target
         assert torch.equal(items[rows[inner], columns[inner] + 1], targets[inner])
         found += targets.tolist()
-    sequences = random_sequences(0)
     expected = np.concatenate(
         [sequences.items[a + 1 : b - 2] for a, b in zip(sequences.offsets, sequences.offsets[1:], strict=False)]
     )
@@ -232,13 +215,6 @@ def test_bfloat16_only_where_the_processor_has_it(
     assert train(small_model(), random_sequences(0), config, tmp_path).precision == used
 
 
-def test_a_schedule_over_the_epochs_cannot_change_its_length(tmp_path: Path) -> None:
-    config = replace(CONFIG, epochs=1, schedule="cosine")
-    train(small_model(), random_sequences(0), config, tmp_path)
-    with pytest.raises(SeqRecError, match="another run"):
-        train(small_model(), random_sequences(0), replace(config, epochs=2), tmp_path)
-
-
 def test_prefixes_train_the_same_targets(tmp_path: Path) -> None:
     sequences = random_sequences(0)
     config = replace(CONFIG, objective="prefixes", epochs=1)
@@ -317,12 +293,6 @@ def test_divergence_is_one_clear_line(tmp_path: Path) -> None:
     config = replace(CONFIG, learning_rate=1e30, clip=1e30, average=0.0)
     with pytest.raises(SeqRecError, match=r"training diverged in epoch 1.*lower learning_rate \(now 1e\+30\)"):
         train(small_model(), random_sequences(0), config, tmp_path)
-
-
-def test_another_configurations_checkpoint_is_refused(tmp_path: Path) -> None:
-    train(small_model(), random_sequences(0), replace(CONFIG, epochs=1), tmp_path)
-    with pytest.raises(SeqRecError, match="another run; delete its folder"):
-        train(small_model(), random_sequences(0), replace(CONFIG, learning_rate=0.5), tmp_path)
 
 
 def test_models_that_see_the_future_need_prefixes(tmp_path: Path) -> None:
