@@ -144,7 +144,7 @@ def _store(sequences: Sequences, path: Path) -> None:
     try:
         make_cache("sequences")
         with temporary.open("w+b") as stream:
-            np.savez(stream, texts=np.frombuffer(texts, np.uint8), **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
+            np.savez(stream, texts=np.frombuffer(texts, np.uint8), **arrays)
             append_sum(stream, path.name.encode())
         os.replace(temporary, path)
     except OSError:

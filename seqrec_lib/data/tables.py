@@ -303,21 +303,21 @@ def whole_numbers(cells: pa.Array, column: str) -> tuple[np.ndarray, Problems]:
 
 def real_numbers(cells: pa.Array, column: str, hint: str = "") -> tuple[np.ndarray, Problems]:
     """Cells as float32, each as `real` has it; ``hint``: how a complaint ends."""
-    values, problems = np.empty(0), None
     if _all_match(cells, REAL):
         with suppress(pa.ArrowInvalid):
             values = np.asarray(cells.cast(pa.float64()))
-            problems = {} if (np.abs(values) < TOO_LARGE).all() else None
-    if problems is None:
-        values, wrong = one_by_one(cells, partial(real, column=column), np.float64)
-        problems = {row: f"{problem}{hint}" for row, problem in wrong.items()}
-    return values.astype(np.float32), problems
+            if (np.abs(values) < TOO_LARGE).all():
+                return values.astype(np.float32), {}
+    values, wrong = one_by_one(cells, partial(real, column=column), np.float64)
+    return values.astype(np.float32), {row: f"{problem}{hint}" for row, problem in wrong.items()}
 
 
 def one_by_one(cells: pa.Array, read: Callable[[str], Any], kind: type) -> tuple[np.ndarray, Problems]:
     """Cells as ``read`` has each distinct text; it raises ValueError saying what is wrong."""
     encoded = cells.dictionary_encode()
-    codes, values, wrong = encoded.indices.to_numpy(), np.zeros(len(encoded.dictionary), kind), {}
+    codes = encoded.indices.to_numpy()
+    values: np.ndarray = np.zeros(len(encoded.dictionary), kind)
+    wrong: Problems = {}
     for place, text in enumerate(encoded.dictionary.to_pylist()):
         try:
             values[place] = read(text)

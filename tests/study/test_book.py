@@ -26,21 +26,14 @@ TOC = {
 }
 LANGUAGE = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
 PAGES = [Page("n", "demo", {}), Page("n", "ml-1m", {})]
-TEXT = """# Accuracy: {{ dataset_title }}
-
-({{dataset}}-results)=
-## Results on {{dataset}}
-"""
-
-
-def notebook(text: str = TEXT) -> dict:
-    cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("'{{ dataset }}'")]
-    return json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
 
 
 def test_the_data_sets_name_is_filled_into_text_and_labels() -> None:
-    text, code = (cell["source"] for cell in fill(notebook(), "ml-1m")["cells"])
-    assert text.strip() == "# Accuracy: MovieLens 1M\n\n(ml-1m-results)=\n## Results on ml-1m"
+    text = "# Accuracy: {{ dataset_title }}\n\n({{dataset}}-results)=\n## Results on {{dataset}}\n"
+    cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("'{{ dataset }}'")]
+    raw = json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+    text, code = ("".join(cell["source"]) for cell in fill(raw, "ml-1m")["cells"])
+    assert text == "# Accuracy: MovieLens 1M\n\n(ml-1m-results)=\n## Results on ml-1m\n"
     assert code == "'{{ dataset }}'"
 
 
