@@ -22,7 +22,6 @@ HEAVY = {"matplotlib", "numba", "pandas", "papermill", "scipy", "torch", "transf
 # Module -> what its functions import without a reason so far. This list may only become shorter.
 KNOWN = {
     "experiments.arms": "data.registry",
-    "experiments.base": "experiments",
     "experiments.generative": "data data.registry",
     "experiments.latency": "data",
     "experiments.llamarec": "data data.registry language.corpus language.pretrained language.title_tokens",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import beta, optimizers
 from seqrec_lib.experiments.arms import ARMS, GRIDS, TUNED, WITHOUT_TUNING
 from seqrec_lib.experiments.base import Context, execute
-from seqrec_lib.optim.probing import ProbingUSGM
+from seqrec_lib.optim.probing import LARGEST_START
 from seqrec_lib.results import RunStore
 
 QUICK = {"d_model": 8, "max_length": 20, "n_layers": 1}
@@ -55,9 +54,8 @@ def test_grids_that_tune_have_equal_sizes_and_contain_what_is_used() -> None:
 
 
 def test_the_variant_without_a_rate_starts_from_rates_that_differ_and_stands_beside_its_own_model() -> None:
-    largest = inspect.signature(ProbingUSGM).parameters["largest_start"].default
     for own, peers in WITHOUT_TUNING.items():
-        starts = [min(arm.optimizer["lr"], largest) for _, arm in GRIDS[own].points]
+        starts = [min(arm.optimizer["lr"], LARGEST_START) for _, arm in GRIDS[own].points]
         assert len(set(starts)) == len(starts)  # a start above the largest is cut to it: the same run again
         assert {GRIDS[own].model} == {GRIDS[peer].model for peer in peers}
 
