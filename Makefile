@@ -7,6 +7,7 @@ PROFILE ?= demo
 DATASETS ?=
 LOCK    ?= requirements-cpu.lock
 TORCH_INDEX ?=
+JOBS    ?= auto
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -44,8 +45,8 @@ $(READY): $(LOCK) pyproject.toml
 study: $(READY) ## run the study's notebooks and build the book (PROFILE, DATASETS)
 	$(BIN)/seqrec study --profile $(PROFILE) $(DATASET_OPTIONS)
 
-test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run the tests, one process a core (JOBS=1: in one)
+	$(if $(filter-out 1,$(JOBS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 goldens: $(READY) ## compare the tiny runs that hold the study's numbers, add new ones, stamp the code
 	$(BIN)/python -m tests.golden
