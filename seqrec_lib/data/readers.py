@@ -117,8 +117,9 @@ def _json_reviews(files: Files, strict: bool, *, keys: Mapping[str, str]) -> Int
         user, item, *numbers = (record[key] for key in keys.values())
         if not (isinstance(user, str) and user and isinstance(item, str) and item):
             raise ValueError(f"no text for {keys['user']} or {keys['item']}")
-        f"{user}{item}".encode()  # half of a character, which JSON can spell, is no text
-        return [user, item, *map(str, numbers)]
+        cells = [user, item, *map(str, numbers)]
+        "".join(cells).encode()  # half of a character, which JSON can spell, is no text
+        return cells
 
     columns = Columns(raw, Table("", keys, labels=str).readers(), bad)
     for first, block in raw.blocks():

@@ -234,6 +234,8 @@ def split_block(block: bytes, table: Table, names: Sequence[str]) -> pa.Table:
         raise ValueError("a byte-order mark")
     if table.quotes and b'"' in block and b'"' in _quoting(separator)[1].sub(b"", block):
         raise ValueError("a quote that does not enclose a whole field")
+    if separator.isspace() and _BLANK.search(block):  # a line of separators alone would be a row of empty cells
+        raise ValueError("a blank line")
     if len(separator) > 1:
         if b"\t" in block:
             raise ValueError("a tab in a block whose separator is replaced by tabs")
@@ -249,6 +251,9 @@ def split_block(block: bytes, table: Table, names: Sequence[str]) -> pa.Table:
             strings_can_be_null=False,
         ),
     )
+
+
+_BLANK = re.compile(rb"(?m)^[ \t\v\f]+\r?$")
 
 
 @cache

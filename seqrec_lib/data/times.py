@@ -33,7 +33,8 @@ class Clock:
     """Reads the timestamps of one file, block by block.
 
     Attributes:
-        given: the unit, where the reader says it; then numbers of any size are taken.
+        given: the unit, where the reader says it; then all numbers are taken that 64 bits hold, of seconds in
+            microseconds.
         form: "number" or "date", and unit: of numbers, once known; zoned: whether dates have a time zone.
     """
 
@@ -110,7 +111,7 @@ class Clock:
             raise ValueError(_NEITHER)
         exact = Decimal(plain)
         if not self.form or self._outside(exact):
-            raise ValueError("is too large a number" if self.given else self._misfit())
+            raise ValueError(f"is too large a number ({_CHOICES})" if self.given else self._misfit())
         if exact % 1 and not self.micro:
             raise ValueError(f"has a fraction, which only seconds may have; the unit is {self.unit}")
         return int(exact * 10**6 if self.micro else exact)

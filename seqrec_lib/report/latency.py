@@ -162,7 +162,7 @@ def appendix_b(runs: pd.DataFrame, timings: Timings | None, dataset: str, store:
     Args:
         runs: of `frames.frame`, the accuracy runs of one data set.
     """
-    if timings is None or runs.empty:
+    if timings is None or runs.empty or not runs["recipe"].any():
         return pd.DataFrame()
     windows = runs.groupby("model")["training.max_length"].max() if "training.max_length" in runs else {}
     table = wide(means(runs[runs["recipe"]], ["ht@10"], store))

@@ -153,6 +153,7 @@ BAD_REVIEWS = {
     "user is null": (json.dumps(review(None, "B", 1, 5)), "no text for reviewerID or asin"),
     "time is text": (json.dumps(review("U", "B", "May", 5)), "unixReviewTime 'May' is not an integer"),
     "half a character": (json.dumps(review("U\ud83d", "B", 1, 5)), "text that is not UTF-8"),
+    "half a character for a number": (json.dumps(review("U", "B", "\ud83d", 5)), "text that is not UTF-8"),
     "far too deep": ("[" * 100_000, "neither JSON nor a Python literal"),
     "a key that is none": ("{[]: 1}", "neither JSON nor a Python literal"),
     "rating is null": (json.dumps(review("U", "B", 1, None)), "overall 'None' is not a number"),

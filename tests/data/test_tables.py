@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec_lib.data import files
+from seqrec_lib.data import files, tables
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import encode
 from seqrec_lib.data.tables import BadLines, Table, read_table
@@ -303,6 +304,18 @@ ORDINARY = {
 def test_ordinary_files_are_read_by_pyarrow(data, kind):
     layout, content = ORDINARY[kind]
     assert check_table(RawFile(data.write("table.txt", content)), layout, (1 << 23,)) == 1
+    with mock.patch.object(tables, "one_by_one", side_effect=AssertionError):  # their numbers are, too
+        read_table(RawFile(data.write("table.txt", content)), layout, {}, BadLines(True))
+
+
+@pytest.mark.parametrize("blank", ["\t\t\t", "\t", " ", "\t \t\t", "\v"])
+def test_a_blank_line_is_no_line_whatever_the_separator(data, blank):
+    rows = "".join(f"{user}\t2\t3\t4\n" for user in range(1, 61))
+    bad = BadLines(False)
+    content = f"{rows}{blank}\nA\t2\t3\t4\n{rows}"
+    found = read_table(RawFile(data.write("table.txt", content)), TABS, {}, bad)
+    assert (len(found), bad.count) == (120, 1)
+    assert "line 62" in bad.first[0]
 
 
 @pytest.mark.parametrize(("second", "third"), [("5::6::x::8", "spoilt"), ("spoilt", "5::6::x::8")])

@@ -170,6 +170,11 @@ def test_appendix_b_pairs_accuracy_with_the_latency_of_its_length(make: Any) -> 
     assert "Mamba4Rec" not in set(short["model"])  # its accuracy was not run
 
 
+def test_appendix_b_has_no_row_where_no_run_of_the_recipe_is_there(make: Any) -> None:
+    runs, store = accuracy_runs(make, 40)
+    assert latency.appendix_b(runs.assign(recipe=False), make_timings(), "ml-1m", store).empty
+
+
 def test_language_models_have_the_denominator_of_their_own_record() -> None:
     contestants = [
         {"model": "sasrec", "path": "served", "parameters": 3, "block_milliseconds": [1.0, 2.0, 4.0]},
