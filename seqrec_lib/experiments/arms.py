@@ -252,6 +252,8 @@ def cells(parameters: Mapping[str, Any]) -> list[Cell]:
         if arm.optimizer["name"] != "adamw":  # AdamW's settings decide nothing here
             training = replace(training, learning_rate=1e-3, weight_decay=0.0)
         training = replace(training, precision="fp32", warmup_steps=0)
+        if training.negatives and arm.kind == "noise":
+            raise SeqRecError(f"negatives is {training.negatives}; beta is measured on the exact loss: 0")
         optimizer, batching = dict(arm.optimizer), dict(arm.batching)
         return Config(parameters["dataset"], model, seed, arm.kind, optimizer, batching, architecture, training)
 

@@ -68,7 +68,8 @@ class Teaching(Checked):
         lessons: prompts that come first, whose history ends in the answer: what a letter is, without what people like.
         per_user: prefixes of each user, at most.
         prompts: of all users, at most, drawn from those; None: all. 0 is no tuning: the model ranks as it is. Rows of
-            titles are stretches of the training histories that do not overlap, however many of a user.
+            titles are stretches of the training histories, however many of a user; the last one of a long history
+            reaches back into the one before.
     """
 
     objective: Literal["sft", "letters", "titles"] = "sft"
@@ -170,13 +171,10 @@ def resolve(
                 f"prompts is {teaching.prompts}; a ranker by titles is tuned with prompt {NEXT_TITLE.name}, and with "
                 f"{GPT4REC.name} not: 0"
             )
-        if (setting.prompt == NEXT_TITLE.name) != (teaching.objective == "titles"):
-            raise SeqRecError(
-                f"objective {teaching.objective!r} with prompt {setting.prompt!r}; titles goes with {NEXT_TITLE.name}, "
-                "and nothing else does"
-            )
+        _check_objective(setting, teaching)
         return None, setting, teaching
     size, setting, teaching = assembled((Size, Setting, Teaching), given, overrides or {}, "a ranker")
+    _check_objective(setting, teaching)
     if size.n_layers < 2:
         raise SeqRecError(f"n_layers is {size.n_layers}; it should be at least 2: an induction head needs two layers")
     if size.d_model // size.heads % 2:
@@ -193,3 +191,11 @@ def resolve(
             f"positions is {size.positions}; prompt_tokens {setting.prompt_tokens} and the answer need more"
         )
     return size, setting, teaching
+
+
+def _check_objective(setting: Setting, teaching: Teaching) -> None:
+    if (setting.prompt == NEXT_TITLE.name) != (teaching.objective == "titles"):
+        raise SeqRecError(
+            f"objective {teaching.objective!r} with prompt {setting.prompt!r}; titles goes with {NEXT_TITLE.name}, and "
+            "nothing else does"
+        )

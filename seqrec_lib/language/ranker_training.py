@@ -143,7 +143,8 @@ class Examples:
 
 @dataclass(frozen=True)
 class Rows:
-    """Lessons in titles: n texts (token ids), in which every token of a title is to be told from what stands before."""
+    """Lessons in titles: n texts (token ids), in which every token that titles are written with is to be told from what
+    stands before, also where it stands in front of the first title."""
 
     prompts: list[list[int]]
 
@@ -280,7 +281,7 @@ def teach(
     In a lesson the history ends in the answer, and the other candidates are random. So its letter can be found without
     knowing what goes with what, which a model with random weights learns soon. Their loss is that of the letters alone.
 
-    A ranker by titles reads stretches of the training sequences instead, which hardly overlap.
+    A ranker by titles reads stretches of the training sequences instead; the last of a long one reaches back.
 
     Returns:
         one entry per epoch, as `tune` has them; lessons are epoch 0.

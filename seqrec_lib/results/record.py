@@ -28,9 +28,18 @@ ADDED_LATER = {"added_later": True}  # metadata of a configuration's field, see 
 
 
 def _described(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    if table.keys() != {"sha256", "rows", "columns"}:
-        raise ValueError("it should have sha256, rows and columns")
+    sha256, rows, columns = (table.get(name) for name in ("sha256", "rows", "columns"))
+    sound = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) and type(rows) is int and rows >= 0
+    named = isinstance(columns, dict) and all(isinstance(kind, str) for kind in columns.values())
+    if len(table) != 3 or not sound or not named:
+        raise ValueError("it should have sha256 (64 digits), rows (a number) and columns (a type for each name)")
     return table
+
+
+def _different(ids: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(ids)) < len(ids):
+        raise ValueError("it should name each run once")
+    return ids
 
 
 def _utc(text: str) -> str:
@@ -75,7 +84,7 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     history: list[Json] = field(default_factory=list)
     cost: Json = field(default_factory=dict)
-    parents: Annotated[tuple[Digits, ...], Strict(False)] = ()
+    parents: Annotated[tuple[Digits, ...], Strict(False), AfterValidator(_different)] = ()
     hardware: str | None = None
     edited: Digits | None = None
     error: Annotated[str, Field(min_length=1)] | None = None
@@ -204,7 +213,7 @@ def check_record(values: Any, where: str) -> None:
     """
     if not isinstance(values, dict):
         raise SeqRecError(f"{where}: a record is a JSON object, this is {short(values)}; restore or delete the file")
-    if values.get("schema") != SCHEMA:
+    if values.get("schema") != SCHEMA or type(values["schema"]) is not int:
         raise SeqRecError(
             f"{where}: schema is {short(values.get('schema'))}, this version reads {SCHEMA}; use a version of the "
             "study that matches, or delete the run"

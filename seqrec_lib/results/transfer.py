@@ -274,7 +274,7 @@ def _check_ranks(record: RunRecord, table: pa.Table, where: str) -> None:
         ranks = table[column]
         if not pa.types.is_integer(ranks.type) or ranks.null_count or not len(ranks):
             raise SeqRecError(f"{where}: column {column} of the ranks holds no whole numbers; run it again")
-        pattern = re.compile(rf"{re.escape(prefix)}((?:ht|ndcg|mrr)@[0-9]{{1,4}})")
+        pattern = re.compile(rf"{re.escape(prefix)}((?:ht|ndcg|mrr)@[1-9][0-9]{{0,3}})")
         given = {match[1]: value for name, value in record.metrics.items() if (match := pattern.fullmatch(name))}
         try:
             expected = rank_metrics(ranks.to_numpy(), sorted({int(name.partition("@")[2]) for name in given}))

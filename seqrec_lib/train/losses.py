@@ -116,10 +116,7 @@ def catalogue_cross_entropy(
     Raises:
         ValueError: there is no position to take the loss at, or ``bias`` and ``biased`` are not given together.
     """
-    if len(h) == 0:
-        raise ValueError("the loss needs at least one position, got 0")
-    if (bias is None) != (biased is None):
-        raise ValueError("bias and biased go together: a number, and the items whose logits it is added to")
+    _check(h, bias, biased)
     return _CatalogueCrossEntropy.apply(h, weight, targets, dtype or h.dtype, counted, bias, biased)
 
 
@@ -139,6 +136,7 @@ def sampled_cross_entropy(
     time from torch's random numbers, without replacement. Each of these stands for R / negatives items, so that the sum
     of exponentials of each position is estimated without bias. With R or more negatives the loss is exact.
     """
+    _check(h, bias, biased)
     n_rows, device = len(weight), h.device
     told = torch.zeros(n_rows, dtype=torch.bool, device=device)
     told[targets] = True
@@ -155,3 +153,10 @@ def sampled_cross_entropy(
         here = column >= 0
         z = z.index_put((position[here], column[here]), bias.to(z.dtype), accumulate=True)
     return F.cross_entropy(z + stands_for.log(), place[targets]).to(h.dtype)
+
+
+def _check(h: Tensor, bias: Tensor | None, biased: Tensor | None) -> None:
+    if len(h) == 0:
+        raise ValueError("the loss needs at least one position, got 0")
+    if (bias is None) != (biased is None):
+        raise ValueError("bias and biased go together: a number, and the items whose logits it is added to")

@@ -2,9 +2,11 @@
 
 The loss of a step is the sum over all targets divided by their global number. A process computes the part of its own
 windows, and the parts and their gradients are added up: so the step is that of one process up to the order of sums, and
-optimizer, rule of batches and averages, which every process keeps for itself, decide alike everywhere. A batch with
-fewer windows than processes leaves some with nothing to compute, which wrappers that reduce during the backward pass
-do not allow; one sum after it also needs no care where a step has several batches.
+optimizer, rule of batches and averages, which every process keeps for itself, decide alike everywhere. Only a sampled
+softmax differs: each process estimates it from the targets of its own windows and from items that it draws.
+
+A batch with fewer windows than processes leaves some with nothing to compute, which wrappers that reduce during the
+backward pass do not allow; one sum after it also needs no care where a step has several batches.
 """
 
 from __future__ import annotations

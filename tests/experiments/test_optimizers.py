@@ -60,6 +60,11 @@ def test_the_variant_without_a_rate_starts_from_rates_that_differ_and_stands_bes
         assert {GRIDS[own].model} == {GRIDS[peer].model for peer in peers}
 
 
+def test_beta_is_not_measured_on_a_loss_that_did_not_train() -> None:
+    with pytest.raises(SeqRecError, match="negatives is 50; beta is measured on the exact loss"):
+        optimizers.plan(parameters(seeds=[0], arms=[], measure_beta=True, overrides={"negatives": 50}))
+
+
 def test_runs_give_history_metrics_and_a_trace(tmp_path: Path) -> None:
     store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     asked = parameters(seeds=[0], arms=["adam", "usgm-paper", "probing"], measure_beta=True, epochs=2)

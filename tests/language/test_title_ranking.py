@@ -19,6 +19,7 @@ from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, pr
 from seqrec_lib.language.ranker_recipes import Setting, Teaching, resolve
 from seqrec_lib.language.ranker_training import teach
 from seqrec_lib.language.ranking import TitleRanker
+from seqrec_lib.language.title_tokens import SOURCE
 from tests.conftest import make_sequences, random_sequences
 
 
@@ -200,3 +201,5 @@ def test_the_prompt_decides_what_a_ranker_by_titles_is_tuned_on() -> None:
     ):
         with pytest.raises(SeqRecError, match=message):
             resolve("ml-100k", "some/model", overrides)
+    with pytest.raises(SeqRecError, match="objective 'titles' with prompt 'titles'"):
+        resolve("ml-100k", SOURCE, {"objective": "titles"})

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,9 +101,24 @@ def test_wrong_field_is_named_with_its_file(field: str) -> None:
         parse_record(json.dumps(values), "results/x.json")
 
 
-def test_a_table_is_described_as_a_whole() -> None:
-    with pytest.raises(SeqRecError, match="sha256, rows and columns"):
-        make_record(tables={"ranks": {"rows": 1}}).to_json()
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": "zz"}, {"sha256": None}, {"sha256": "0" * 64 + "\n"}, {"rows": "5"}, {"rows": -1}, {"rows": True},
+        {"rows": 1.0}, {"columns": None}, {"columns": ["a"]}, {"columns": {"a": 1}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_table_is_described_as_a_whole(change: dict[str, Any]) -> None:
+    whole = {"sha256": "0" * 64, "rows": 1, "columns": {"rank": "int32"}}
+    make_record(tables={"ranks": whole}).to_json()
+    with pytest.raises(SeqRecError, match="tables"):
+        make_record(tables={"ranks": whole | change}).to_json()
+
+
+@pytest.mark.parametrize("change", [{"parents": ["0123456789abcdef"] * 2}, {"schema": 2.0}])
+def test_nothing_is_said_twice_and_the_schema_is_a_whole_number(change: dict[str, Any]) -> None:
+    with pytest.raises(SeqRecError, match=next(iter(change))):
+        parse_record(json.dumps(json.loads(make_record().to_json()) | change), "x.json")
 
 
 def test_unknown_missing_and_doubled_fields_are_named() -> None:

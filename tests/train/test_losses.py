@@ -132,6 +132,8 @@ def test_a_bias_and_its_items_go_together() -> None:
     for lone in ({"bias": torch.tensor(1.0)}, {"biased": torch.tensor([[2], [0], [0]])}):
         with pytest.raises(ValueError, match="bias and biased go together"):
             catalogue_cross_entropy(h, weight, targets, **lone)
+        with pytest.raises(ValueError, match="bias and biased go together"):
+            sampled_cross_entropy(h, weight, targets, 2, **lone)
 
 
 @pytest.mark.parametrize("biased", [False, True])
