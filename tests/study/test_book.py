@@ -94,7 +94,8 @@ def book_project(tmp_path: Path) -> Path:
     (book / "how.md").write_text("# How\n\nSee {ref}`demo-results`.\n")
     executed = tmp_path / "_build" / "executed"
     executed.mkdir(parents=True)
-    cell = nbformat.v4.new_markdown_cell("# Accuracy: {{ dataset_title }}\n\n(results)=\n## Results\n\n{ref}`results`")
+    text = "# Accuracy: {{ dataset_title }}\n\n({{dataset}}-results)=\n## Results\n\n{ref}`{{dataset}}-results`"
+    cell = nbformat.v4.new_markdown_cell(text)
     code = nbformat.v4.new_code_cell("print(1)", execution_count=1)
     code.outputs = [nbformat.v4.new_output("stream", text="the outcome\n")]
     for page in PAGES:
