@@ -30,7 +30,7 @@ from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
 from seqrec_lib.train.recipes import PUBLIC_CODE, resolve
 
 TRUE_ORDER = "true order"
-BY_TITLES = {GPT4REC.name: "Likelihood of titles", NEXT_TITLE.name: "Likelihood of titles in a row"}  # by prompt
+BY_TITLES = {GPT4REC.name: "Likelihood of titles", NEXT_TITLE.name: "Titles in a row"}  # by prompt
 ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 """Suffix of a data set's id -> the order of time that its histories are in; without a suffix, the true order."""
 
