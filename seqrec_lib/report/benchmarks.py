@@ -12,7 +12,8 @@ from typing import Any
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.places import project_root
-from seqrec_lib.report.frames import NotRun, Rows, rows_of
+from seqrec_lib.report.frames import NotRun
+from seqrec_lib.report.kit import Rows, rows_of
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.validation import read_json
 

@@ -11,9 +11,9 @@ order: the rule by which interactions with (nearly) equal times are put in order
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, wraps
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,19 +37,6 @@ ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 
 class NotRun(Exception):
     """There is no complete run for what was asked; the text says which."""
-
-
-Rows = Iterator[dict[str, Any]]
-
-
-def rows_of(rows: Callable[..., Rows]) -> Callable[..., pd.DataFrame]:
-    """A function that yields rows of a record becomes one that gives their frame, an empty one without a record."""
-
-    @wraps(rows)
-    def read(record: Any, *arguments: Any) -> pd.DataFrame:
-        return pd.DataFrame() if record is None else pd.DataFrame(list(rows(record, *arguments)))
-
-    return read
 
 
 # One row for each run

@@ -6,8 +6,9 @@ What is missing in a frame (None, NaN) was not run, and says so wherever it woul
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from html import escape
 from typing import Any
 
@@ -22,6 +23,18 @@ _SWITCH = (
     "{.chart>.narrow{display:block}.chart>.wide{display:none}}</style>"
 )
 _SHOWN_ROWS = 60  # longer tables of numbers come as a download only
+
+Rows = Iterator[dict[str, Any]]
+
+
+def rows_of(rows: Callable[..., Rows]) -> Callable[..., pd.DataFrame]:
+    """A function that yields rows of a record becomes one that gives their frame, an empty one without a record."""
+
+    @wraps(rows)
+    def read(record: Any, *arguments: Any) -> pd.DataFrame:
+        return pd.DataFrame() if record is None else pd.DataFrame(list(rows(record, *arguments)))
+
+    return read
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from seqrec_lib.evaluate.statistics import Interval, interval, ratio
 from seqrec_lib.latency.statistics import false_difference_rate, outlier_shares
 from seqrec_lib.report.benchmarks import Record
 from seqrec_lib.report.footer import hardware_name
-from seqrec_lib.report.frames import Rows, interval_columns, means, rows_of, wide
+from seqrec_lib.report.frames import interval_columns, means, wide
+from seqrec_lib.report.kit import Rows, rows_of
 from seqrec_lib.report.paper import model_name, paper_number
 from seqrec_lib.report.timings import PROGRAMS, STAGES, Timings
 from seqrec_lib.results import RunStore

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, interval, ratio
-from seqrec_lib.report.frames import Rows, interval_columns, rows_of
+from seqrec_lib.report.frames import interval_columns
+from seqrec_lib.report.kit import Rows, rows_of
 from seqrec_lib.report.latency import printed_times
 from seqrec_lib.report.paper import BEAUTY, VIDEO_GAMES, model_name, paper_name
 from seqrec_lib.report.timings import Tables
