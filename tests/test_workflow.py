@@ -81,8 +81,8 @@ def test_killed_in_the_middle_and_started_again_only_the_rest_runs(project: Path
     torch.set_num_threads(1)  # as the workflow's runs have
     try:
         single = RunStore(project / "single", project / "nothing")
-        for experiment, config in runs.values():
-            execute(experiment, [config], store=single, device="cpu", progress=False)
+        for task in runs.values():
+            execute(task.experiment, [task.config], store=single, device="cpu", progress=False)
     finally:
         torch.set_num_threads(threads)
     for record in single.records():
