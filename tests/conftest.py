@@ -45,4 +45,4 @@ def rate_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for name in ("seqrec_lib.train.loop", "seqrec_lib.language.ranker_training"):
         if name in sys.modules:
-            monkeypatch.setattr(sys.modules[name], "matmul_rate", lambda device: 1e11, raising=False)
+            monkeypatch.setattr(sys.modules[name], "matmul_rate", lambda device, dtype=None: 1e11, raising=False)

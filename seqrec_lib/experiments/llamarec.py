@@ -107,6 +107,10 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
     size, setting, teaching = resolve(dataset, source, parameters.get("overrides"))
     if teaching.prompts != 0:
         quantized.check(source, setting.lora_rank)
+    if quantized.is_quantized(source) and setting.precision != "fp32":
+        raise SeqRecError(
+            f"precision is {setting.precision} for {source}; four-bit weights choose theirs: leave it out"
+        )
     if (setting.prompt == "titles") != (source == SOURCE):
         raise SeqRecError(f"prompt {setting.prompt!r} for {source}; title tokens go with {SOURCE}, and nothing else")
     recipe = parameters.get("retriever_overrides") or RETRIEVER.get(dataset, {})
@@ -155,7 +159,7 @@ def run(config: Config, context: Context) -> Outcome:
     if result.letters:
         tables["letters"] = pa.table(result.letters)
     cost |= meter.cost(ranker.model.device)
-    made = {"language_model": language.provenance}
+    made = {"language_model": language.provenance, "precision": ranker.precision}
     return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
 
 

@@ -26,7 +26,7 @@ SHORTEST = 16  # tokens that texts must share to be read once: below, copying wh
 
 
 class _Rows(nn.Module):
-    """Some rows of an output layer."""
+    """Some rows of an output layer, multiplied in the weights' own precision: they are few, and what is ranked by."""
 
     def __init__(self, layer: nn.Module, rows: Tensor) -> None:
         super().__init__()
@@ -35,7 +35,8 @@ class _Rows(nn.Module):
         self.weight, self.bias = weight[rows], None if bias is None else bias[rows]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 @contextmanager

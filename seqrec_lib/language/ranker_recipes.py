@@ -40,6 +40,8 @@ class Setting(Checked):
         lora_rank: adapters of a pretrained model; 0: all weights are trained, which four-bit ones (nf4:) cannot be.
         titles: own, or shuffled among the items: the same texts, which say nothing of the items any more.
         lora_alpha, lora_dropout, lora_targets, lora_layers: see `adapters.with_adapter`.
+        precision: bf16 multiplies the model's matrices in bfloat16, in tuning and in ranking, where the device has the
+            instructions; what it gives is always turned into logits in the weights' own precision.
     """
 
     prompt: Literal["titles", "paper-ranking", "llamarec", "gpt4rec", "next-title"] = "titles"
@@ -57,6 +59,7 @@ class Setting(Checked):
     lora_dropout: Part = field(default=0.05, metadata=ADDED_LATER)
     lora_targets: Literal["query-value", "all-linear"] = field(default="query-value", metadata=ADDED_LATER)
     lora_layers: Annotated[float, Field(gt=0, le=1)] = field(default=1.0, metadata=ADDED_LATER)
+    precision: Literal["fp32", "bf16"] = field(default="fp32", metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True)

@@ -84,16 +84,18 @@ class Meter:
     seconds: float = 0.0
     flops: float = 0.0
     plan: StepPlan | None = None
+    precision: str = "fp32"
 
     def cost(self, device: torch.device) -> dict[str, Any]:
-        """For a record; ``train_matmul_share`` is the share of the device's rate in a large matrix product."""
+        """For a record; ``train_matmul_share`` is the share of the device's rate in a large product in `precision`."""
         if self.plan is None:
             return {"train_seconds": 0.0}
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         return {
             "train_seconds": self.seconds,
             "train_tokens": self.tokens,
             "train_tokens_per_second": self.tokens / self.seconds,
-            "train_matmul_share": self.flops / self.seconds / matmul_rate(device),
+            "train_matmul_share": self.flops / self.seconds / matmul_rate(device, dtype),
             "micro_batch_tokens": self.plan.tokens,
             "gradient_checkpointing": self.plan.checkpointing,
             "memory_bound_bytes": self.plan.bound,
@@ -201,7 +203,12 @@ def tune(
         SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
     model, n = ranker.model, len(examples.prompts)
-    losses = examples.losses(ranker, config)
+    lessons = examples.losses(ranker, config)
+
+    def losses(rows: np.ndarray) -> Tensor:
+        with ranker.products():
+            return lessons(rows)
+
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     rng = np.random.default_rng(config.seed)
@@ -211,7 +218,7 @@ def tune(
     torch.manual_seed(config.seed)
     trained = Tensors((name, p) for name, p in model.named_parameters() if p.requires_grad)
     path = ranker.folder / f"{name}.pt" if ranker.folder else None
-    identity = {**asdict(config), "examples": n, "data": data}
+    identity = {**asdict(config), "examples": n, "data": data, "precision": ranker.precision}
     parts: dict[str, Stateful] = {"weights": trained, "optimizer": optimizer}
     file = Checkpoint(path, identity, parts, seconds=SECONDS, report=ranker.report)
     place = file.load(Place)
@@ -257,7 +264,7 @@ def tune(
         meter.tokens += place.tokens
         meter.seconds += place.seconds
         meter.flops += place.tokens * plan.flops
-        meter.plan = plan
+        meter.plan, meter.precision = plan, ranker.precision
     return place.history
 
 

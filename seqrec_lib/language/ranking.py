@@ -31,6 +31,7 @@ from seqrec_lib.language.logits import SharedPrefix, continuation_log_probabilit
 from seqrec_lib.language.pretrained import LanguageModel
 from seqrec_lib.language.ranker_recipes import Setting
 from seqrec_lib.train.checkpoint import Checkpoint
+from seqrec_lib.train.loop import usable_precision
 
 SECONDS = 60.0  # between two savings of what is ranked so far; what took less is not kept
 
@@ -67,6 +68,15 @@ class CandidateRanker(ABC):
         self.setting, self.history, self.candidates = setting, setting.history, setting.candidates
         self.encoder = Encoder(self.tokenizer, prompt, titles, prompt_tokens=setting.prompt_tokens)
 
+    @property
+    def precision(self) -> str:
+        """That of the setting, or fp32 where the device has no instructions for it."""
+        return usable_precision(self.setting.precision, self.model.device)
+
+    def products(self) -> torch.autocast:
+        """The context within which the model's matrices are multiplied in `precision`."""
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
     @abstractmethod
     def prompts(self, sequences: Sequences, histories: Histories, items: np.ndarray) -> list[Any]:
         """A prompt for each history with its candidates (n, K) item ids, in the order given; ``len`` counts tokens."""
@@ -95,13 +105,15 @@ class CandidateRanker(ABC):
         reading = file.load(Reading)
         if reading.logits is None:
             reading.logits, reading.done = torch.zeros(n, self.candidates), torch.zeros(n, dtype=torch.bool)
-        prefix = self.prefix(prompts)
+        with self.products():
+            prefix = self.prefix(prompts)
         for batch in bucketed_batches(lengths, batch_tokens):
             left = batch[~reading.done.numpy()[batch]]
             if not len(left):
                 continue
             began = time.perf_counter()
-            reading.logits[left] = self.score_batch([prompts[i] for i in left], prefix).cpu()
+            with self.products():
+                reading.logits[left] = self.score_batch([prompts[i] for i in left], prefix).cpu()
             reading.done[left] = True
             reading.tokens += int(lengths[left].sum())
             reading.seconds += time.perf_counter() - began

@@ -163,9 +163,9 @@ def usable_precision(asked: Precision, device: torch.device) -> Precision:
     return asked if fast else "fp32"
 
 
-def matmul_rate(device: torch.device) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
     """FLOP/s of this machine in a 1536^3 matrix product with the threads in use: the best of four."""
-    a = torch.full((1536, 1536), 0.5, device=device)  # no random draw: a resumed run must not see one
+    a = torch.full((1536, 1536), 0.5, device=device, dtype=dtype)  # no random draw: a resumed run must not see one
     best = float("inf")
     for _ in range(4):
         _synchronise(device)

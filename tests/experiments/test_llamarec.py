@@ -57,6 +57,8 @@ def test_a_plan_has_a_run_for_each_retriever_kind_of_negatives_and_seed() -> Non
     (four_bits,) = llamarec.plan(parameters(source="nf4:some/model", overrides={}))
     assert replace(four_bits, source="some/model") == pretrained
     assert key(llamarec, four_bits) != key(llamarec, pretrained)
+    with pytest.raises(SeqRecError, match="precision is bf16 for nf4:"):
+        llamarec.plan(parameters(source="nf4:some/model", overrides={"precision": "bf16"}))
 
 
 def test_without_random_orders_nothing_is_said_of_places(store: RunStore, small: Sequences) -> None:

@@ -28,7 +28,7 @@ from seqrec_lib.serving import serve
 from seqrec_lib.train import loop
 from tests.golden import harness
 
-loop.matmul_rate = lambda device: 1e11  # a measurement that the numbers do not need
+loop.matmul_rate = lambda device, dtype=None: 1e11  # a measurement that the numbers do not need
 wanted = ("sasrec: ", "mamba4rec-layers", "2mamba4rec-long", "hydra4rec-long", "residual-and-repeats", "queries")
 with tempfile.TemporaryDirectory() as folder:
     for case in [*harness.cases("accuracy"), *harness.cases("generative")]:

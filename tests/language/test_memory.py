@@ -29,10 +29,11 @@ def data() -> Sequences:
     return random_sequences(3, n_users=12, n_items=30, longest=12)
 
 
-def make(data: Sequences) -> LetterRanker:
+def make(data: Sequences, **more: Any) -> LetterRanker:
     texts = prompt_texts(item_titles(data)[1:], PAPER_RANKING.render([], []), " " + " ".join(letters(20)), "(A) (1)")
     made = from_scratch("llama", texts, Size(d_model=32, n_layers=4, heads=2, positions=256, vocabulary=500), 0)
-    return LetterRanker(made, PAPER_RANKING, item_titles(data), Setting(candidates=K, history=5, prompt_tokens=200))
+    setting = Setting(candidates=K, history=5, prompt_tokens=200, **more)
+    return LetterRanker(made, PAPER_RANKING, item_titles(data), setting)
 
 
 def examples(ranker: LetterRanker, data: Sequences) -> Examples:
@@ -124,6 +125,32 @@ def test_micro_batches_add_up_to_the_step(checkpointing: bool, data: Sequences, 
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], rtol=1e-3, atol=1e-5)
     assert meters[1] == pytest.approx(meters[0], rel=1e-5)
+
+
+def test_products_in_bfloat16_give_nearly_the_same_ranker(data: Sequences, monkeypatch: Any) -> None:
+    monkeypatch.setattr("seqrec_lib.language.ranking.usable_precision", lambda asked, device: asked)
+    scores, losses = {}, {}
+    for precision in ("fp32", "bf16"):
+        ranker = make(data, precision=precision)
+        prompts = examples(ranker, data).prompts
+        before, meter = ranker.scores(prompts), Meter()
+        (epoch,) = tune(ranker, examples(ranker, data), Tuning("letters", warmup_steps=1, batch=6), meter=meter)
+        assert meter.precision == precision and {p.dtype for p in ranker.model.parameters()} == {torch.float32}
+        scores[precision], losses[precision] = before, epoch["loss"]
+    exact, rounded = (torch.from_numpy(scores[precision]) for precision in ("fp32", "bf16"))
+    difference = (rounded - exact).abs().max() / exact.std()
+    assert 1e-5 < difference < 0.05
+    assert 0 < abs(losses["bf16"] - losses["fp32"]) < 0.02
+    # The letters' logits are float32 products: rounded to bfloat16, they would be other numbers.
+    assert (rounded.bfloat16().float() != rounded).float().mean() > 0.9
+
+
+def test_a_device_without_bfloat16_multiplies_in_float32(data: Sequences, monkeypatch: Any) -> None:
+    monkeypatch.setattr("seqrec_lib.train.loop.torch.cpu.get_capabilities", lambda: {"avx2": True})
+    ranker = make(data, precision="bf16")
+    assert ranker.precision == "fp32"
+    prompts = examples(ranker, data).prompts
+    np.testing.assert_array_equal(ranker.scores(prompts), make(data).scores(prompts))
 
 
 def test_a_prompt_that_cannot_fit_is_tuned_and_said(data: Sequences, monkeypatch: Any) -> None:

@@ -108,7 +108,7 @@ def with_dropout(folder: Path, accelerator: Accelerator, stop_after: int | None 
 
 def main(folder: Path) -> None:
     """Everything that the tests compare, by all processes; the first one saves it."""
-    loop.matmul_rate = lambda device: 1e11  # a measurement that the tests do not need
+    loop.matmul_rate = lambda device, dtype=None: 1e11  # a measurement that the tests do not need
     accelerator = loop.make_accelerator("cpu")
     results: dict[str, Any] = {way: train(way, folder, accelerator) for way in WAYS}
     results["resumed"] = resume(folder / "from one", accelerator)
