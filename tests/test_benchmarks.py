@@ -19,6 +19,7 @@ from benchmarks import (
     ranking_speed,
     recommend_speed,
     serving_speed,
+    time_to_quality,
     train_speed,
 )
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
@@ -459,3 +460,39 @@ def test_a_ratio_is_the_median_of_those_of_the_rounds() -> None:
     )  # 2, 1 | 1, 6 | 3, 1: a b, b a, a b
     found = serving_speed.compare(lambda: None, lambda: None, 3, lambda: next(seconds), repeats=1)
     assert (found["ratio"], found["served_ms"], found["module_ms"]) == (3.0, 3000.0, 1000.0)
+
+
+EPOCHS = """
+import json, sys, time
+sys.path.insert(0, {peers!r})
+from turns import Stopwatch, send, settings
+watch = Stopwatch("wall")
+send({{"asked": settings()}})
+for epoch, quality in ((1, 0.1), (2, 0.3), (3, 0.2)):
+    with watch.paused():
+        time.sleep(0.2)
+    send({{"epoch": epoch, "seconds": watch.seconds(), "ndcg": quality}})
+print("not a report")
+sys.exit({code})
+"""
+
+
+def test_a_side_is_followed_to_its_end_and_the_first_good_epoch_counts(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(EPOCHS.format(peers=str(PEERS), code=0))
+    facts, epochs = time_to_quality.follow([sys.executable, str(worker), '{"goal": 0.25}'], "ours", 1)
+    assert facts == {"asked": {"goal": 0.25}} and [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    assert epochs[-1]["seconds"] < 0.5, "seconds passed while the watch was paused"
+    row = time_to_quality.summary("ours", "sasrec", 0.25, facts, epochs)
+    assert row["reached"] == epochs[1] == row["best"]
+    assert time_to_quality.summary("ours", "sasrec", 0.5, facts, epochs)["reached"] is None
+    worker.write_text(EPOCHS.format(peers=str(PEERS), code=3))
+    with pytest.raises(SystemExit, match="ended with 3"):
+        time_to_quality.follow([sys.executable, str(worker), "{}"], "ours", 1)
+
+
+def test_good_is_what_published_runs_reached_in_the_mean() -> None:
+    best = time_to_quality.published_best("ml-1m", "sasrec")
+    assert 0.15 < best < 0.17
+    with pytest.raises(SystemExit, match="no published run of sasrec on ml-latest-small"):
+        time_to_quality.published_best("ml-latest-small", "sasrec")

@@ -14,7 +14,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 # Whatever the packages print goes to the error stream: the output carries reports only.
@@ -40,6 +41,25 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+class Stopwatch:
+    """Seconds since this process began, on a clock (wall | cpu); while it is paused, none pass."""
+
+    def __init__(self, clock: str) -> None:
+        self.now = time.process_time if clock == "cpu" else time.perf_counter
+        self.began = 0.0 if clock == "cpu" else _BEGAN
+
+    def seconds(self) -> float:
+        """So far."""
+        return self.now() - self.began
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within, the watch stands still."""
+        before = self.now()
+        yield
+        self.began += self.now() - before
+
+
 class Turns:
     """Counts and times steps, turn by turn. ``facts`` go to the benchmark's record once the worker is warm."""
 
@@ -61,7 +81,7 @@ class Turns:
 
     def _wait(self, report: dict[str, Any]) -> None:
         """Send a report; come back with a new turn. The process ends here when the benchmark is over."""
-        _send(report)
+        send(report)
         line = sys.stdin.readline()
         if not line:
             os._exit(0)  # in the middle of someone else's training loop: no tidier way out is common to all
@@ -89,7 +109,7 @@ def answer(ways: Mapping[str, Way], k: int, **facts: Any) -> None:
             lengths = [len(items) for items in way(users)]
             if lengths != [k] * len(users):
                 raise ValueError(f"{name} gave {lengths} items to {len(users)} users; {k} for each were asked for")
-    _send(facts | {"prepare_seconds": time.perf_counter() - _BEGAN})
+    send(facts | {"prepare_seconds": time.perf_counter() - _BEGAN})
     clocks = {"wall": time.perf_counter, "cpu": time.process_time}
     for line in sys.stdin:
         turn = json.loads(line)
@@ -98,8 +118,9 @@ def answer(ways: Mapping[str, Way], k: int, **facts: Any) -> None:
             began = now()
             way(users)
             seconds.append(now() - began)
-        _send({"seconds": seconds, "peak_memory_bytes": peak_memory()})
+        send({"seconds": seconds, "peak_memory_bytes": peak_memory()})
 
 
-def _send(report: Mapping[str, Any]) -> None:
+def send(report: Mapping[str, Any]) -> None:
+    """One JSON line for the benchmark."""
     _REPORTS.write(json.dumps(report) + "\n")
