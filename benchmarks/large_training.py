@@ -36,7 +36,7 @@ from seqrec_lib.train.recipes import resolve
 RECIPE = "amazon-2023-beauty-and-personal-care"  # whose recipe trains
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Some steps were asked for, and are done."""
 
 
@@ -60,13 +60,13 @@ def train_once(model: str, users: int, negatives: int, steps: int | None) -> dic
         if progress.step % 100 == 0:
             print(f"{model}, {negatives or 'all'} items: step {progress.step:,} of {progress.steps:,}", flush=True)
         if steps is not None and len(times) > steps:
-            raise _Enough
+            raise Enough
 
     row: dict[str, Any] = {"model": model, "negatives": negatives, "interactions": sequences.n_interactions}
     with TemporaryDirectory() as folder:
         try:
             result = train(net, sequences, config, Path(folder), listen=listen, loop="ordinary")
-        except _Enough:
+        except Enough:
             first = len(times) // 10
             row |= {"steps": steps, "seconds_per_step": (times[-1] - times[first]) / (len(times) - 1 - first)}
         else:

@@ -132,12 +132,12 @@ def agreement(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.mean(np.where(theirs == 0, ours > TOP, ours == theirs)))
 
 
-def simulated(users: int, seed: int = 0) -> Sequences:
-    """Uniform choices at the size of the paper's Beauty set: its items, its mean length, 5 interactions at least."""
+def simulated(users: int, seed: int = 0, n_items: int = BEAUTY["items"] - 1) -> Sequences:
+    """Uniform choices at the size of the paper's Beauty set: its items, its mean length, 5 interactions at least. (The
+    paper's count of items has the padding id in it.)"""
     rng = np.random.default_rng(seed)
     mean = BEAUTY["interactions"] / BEAUTY["users"]
     lengths = 4 + rng.geometric(1 / (mean - 4), users)
-    n_items = BEAUTY["items"] - 1  # the paper counts the padding id
     return Sequences(
         name="simulated",
         items=rng.integers(1, n_items + 1, lengths.sum(), dtype=np.int32),

@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,23 @@ class CandidateRanker(ABC):
         """The context within which the model's matrices are multiplied in `precision`."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    @contextmanager
+    def _kept_products(self) -> Iterator[None]:
+        """`products`, for many forward passes without gradients: weights are rounded once.
+
+        Autocast keeps the rounded copy of a weight that asks for a gradient, and of no other; within, all ask for one.
+        """
+        frozen = [p for p in self.model.parameters() if not p.requires_grad and p.is_floating_point()]
+        asking = frozen if self.precision == "bf16" else []
+        try:
+            for parameter in asking:
+                parameter.requires_grad_(True)
+            with self.products():
+                yield
+        finally:
+            for parameter in asking:
+                parameter.requires_grad_(False)
+
     @abstractmethod
     def prompts(self, sequences: Sequences, histories: Histories, items: np.ndarray) -> list[Any]:
         """A prompt for each history with its candidates (n, K) item ids, in the order given; ``len`` counts tokens."""
@@ -105,21 +123,20 @@ class CandidateRanker(ABC):
         reading = file.load(Reading)
         if reading.logits is None:
             reading.logits, reading.done = torch.zeros(n, self.candidates), torch.zeros(n, dtype=torch.bool)
-        with self.products():
+        with self._kept_products():
             prefix = self.prefix(prompts)
-        for batch in bucketed_batches(lengths, batch_tokens):
-            left = batch[~reading.done.numpy()[batch]]
-            if not len(left):
-                continue
-            began = time.perf_counter()
-            with self.products():
+            for batch in bucketed_batches(lengths, batch_tokens):
+                left = batch[~reading.done.numpy()[batch]]
+                if not len(left):
+                    continue
+                began = time.perf_counter()
                 reading.logits[left] = self.score_batch([prompts[i] for i in left], prefix).cpu()
-            reading.done[left] = True
-            reading.tokens += int(lengths[left].sum())
-            reading.seconds += time.perf_counter() - began
-            file.save(reading, due=bool(reading.done.all()) and reading.seconds > SECONDS)
-            speed = reading.tokens / reading.seconds
-            self.report_share(float(reading.done.float().mean()), f"ranking {n} prompts, {speed:,.0f} tokens/s")
+                reading.done[left] = True
+                reading.tokens += int(lengths[left].sum())
+                reading.seconds += time.perf_counter() - began
+                file.save(reading, due=bool(reading.done.all()) and reading.seconds > SECONDS)
+                speed = reading.tokens / reading.seconds
+                self.report_share(float(reading.done.float().mean()), f"ranking {n} prompts, {speed:,.0f} tokens/s")
         self.model.train(was_training)
         return reading.logits.numpy(), reading
 

@@ -141,6 +141,15 @@ def test_products_in_bfloat16_give_nearly_the_same_ranker(data: Sequences, monke
     difference = (rounded - exact).abs().max() / exact.std()
     assert 1e-5 < difference < 0.05
     assert 0 < abs(losses["bf16"] - losses["fp32"]) < 0.02
+    ranker = make(data, precision="bf16")  # weights are rounded once for all prompts, and are as they were afterwards
+    for parameter in ranker.model.parameters():
+        parameter.requires_grad_(False)
+    kept, alone = ranker.scores(prompts), []
+    for prompt in prompts:
+        with torch.no_grad(), ranker.products():
+            alone.append(ranker.score_batch([prompt], None))
+    np.testing.assert_allclose(kept, torch.cat(alone).numpy(), atol=0.02)
+    assert not any(p.requires_grad for p in ranker.model.parameters())
     # The letters' logits are float32 products: rounded to bfloat16, they would be other numbers.
     assert (rounded.bfloat16().float() != rounded).float().mean() > 0.9
 
