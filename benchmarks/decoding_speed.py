@@ -66,7 +66,7 @@ def llama(tiny: bool, device: str) -> Any:
             vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
         )
     with torch.device("meta"):
-        model = LlamaForCausalLM(config)
+        model: Any = LlamaForCausalLM(config)
     model = model.to(torch.bfloat16).to_empty(device=device)
     with torch.device(device):
         model.model.rotary_emb = LlamaRotaryEmbedding(config)  # a table, no weights
@@ -127,7 +127,8 @@ def one_search(model: Any, context: int, setting: Search, clock: Clock) -> dict[
     """One user's search after a prompt of ``context`` tokens."""
     states = states_of(model)
     assert states is not None
-    watched, vocabulary = Watched(states, clock), model.config.vocab_size
+    watched: Any = Watched(states, clock)  # stands for the states
+    vocabulary = model.config.vocab_size
     prompt = torch.randint(1, vocabulary, (context,)).tolist()
     begin = clock()
     beams._search(watched, [prompt], setting, vocabulary, None, next(model.parameters()).device)

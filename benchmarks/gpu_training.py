@@ -41,8 +41,8 @@ from benchmarks.mixer_speed import mixer_step
 from benchmarks.ssm_speed import ratio
 from seqrec_lib.data import load
 from seqrec_lib.data.sequences import Sequences
-from seqrec_lib.fast.cuda_graphs import GraphRecorder, rounded
-from seqrec_lib.fast.resident_batches import Shape
+from seqrec_lib.fast.cuda_graphs import GraphRecorder
+from seqrec_lib.fast.resident_batches import Shape, rounded
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.ssm import Mamba2, preflight

@@ -90,7 +90,8 @@ def main(
         for drawn, some in ((negatives, None), (0, steps)):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 rows.append(pool.submit(train_once, model, users, drawn, some).result())
-        rows[-1]["epoch_seconds"] = rows[-1]["seconds_per_step"] * rows[-2]["steps"]
+        if "seconds_per_step" in rows[-1]:  # else so few users have an epoch of fewer steps, and it was carried out
+            rows[-1]["epoch_seconds"] = rows[-1]["seconds_per_step"] * rows[-2]["steps"]
         if save:  # what is measured so far
             keep(conditions.record("large_training", users=users, items=BEAUTY["items"] - 1, rows=rows))
     table = Table("model", "softmax", "minutes of an epoch", "minutes of the evaluation", "peak GB")

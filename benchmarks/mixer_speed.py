@@ -35,7 +35,8 @@ OLDER = "5.17.0"  # 5.18.0 brought the products
 # Rounds of Mamba, on the shorter shape alone: its peer walks over the tokens, a quarter of a minute a pass.
 FEW = 2
 OURS, OURS_BF16 = "ours", "ours in bf16"
-BLOCK = {"hidden_size": D_MODEL, "expand": 2, "conv_kernel": 4, "num_hidden_layers": 1, "use_bias": False}
+BLOCK: dict[str, Any] = {"hidden_size": D_MODEL, "expand": 2, "conv_kernel": 4}
+BLOCK |= {"num_hidden_layers": 1, "use_bias": False}
 # transformers' default chunk of 256 is slower at these lengths
 BLOCK_2 = BLOCK | {"state_size": 128, "head_dim": 64, "num_heads": 2, "n_groups": 1, "chunk_size": 64}
 
@@ -57,7 +58,7 @@ def against_transformers(
     """Milliseconds of each side, products, their floor at ``rate`` (FLOP/s), and how many times as fast ours is."""
     step, peer = mixer_step(ours, x), mixer_step(theirs, x)
     step()  # ours compiles or loads its kernels
-    steps = {OURS: step}
+    steps: dict[str, Callable[[], Any]] = {OURS: step}
     if usable_precision("softmax-bf16", x.device) != "fp32":  # elsewhere it is converted, and nobody would ask for it
         steps[OURS_BF16] = in_bfloat16(step)
     if older is not None:
@@ -89,7 +90,7 @@ def main(
         raise SystemExit(f"error: transformers {OLDER} is installed here; that is the older side, install a newer one")
     rate = matmul_rate(torch.device("cpu"))
     release = torch.__version__.partition("+")[0]
-    needs = {"packages": (f"transformers=={OLDER}",)}
+    needs: dict[str, tuple[str, ...]] = {"packages": (f"transformers=={OLDER}",)}
     python = {"older": prepare_environment(environments, f"transformers-{OLDER}", release, needs)}
     shapes: list[dict[str, Any]] = []
     for length, batch in SHAPES:
@@ -109,8 +110,8 @@ def main(
             finally:
                 worker.stop()
         if length <= 200:
-            theirs = MambaMixer(MambaConfig(state_size=32, **BLOCK), layer_idx=0)
-            mixers["Mamba"] = against_transformers(Mamba(D_MODEL, 32), theirs, x, FEW, rate)
+            walking = MambaMixer(MambaConfig(state_size=32, **BLOCK), layer_idx=0)
+            mixers["Mamba"] = against_transformers(Mamba(D_MODEL, 32), walking, x, FEW, rate)
         counts = {name: FEW if name == "Mamba" else rounds for name in mixers}
         shapes.append({"length": length, "batch": batch, "rounds": counts, "mixers": mixers})
         show(shapes[-1])

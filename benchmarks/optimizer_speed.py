@@ -18,7 +18,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -122,7 +122,7 @@ def main(
         print(f"usgm, at most {goal:g} times {peer} Adam: {'reached' if got <= goal else 'missed'} ({got:.2f})")
     if save:
         setting = {"weights": weights, "rounds": rounds, "clock": "cpu"}
-        measured = {"setting": setting, "goals": GOALS, "bytes_per_weight": BYTES, "rows": rows}
+        measured: dict[str, Any] = {"setting": setting, "goals": GOALS, "bytes_per_weight": BYTES, "rows": rows}
         keep(conditions.record("optimizer_speed", **measured))
 
 

@@ -63,11 +63,14 @@ AT_SIZE = ("paper", "paper-ranker")  # paths of models of the paper's sizes
 class Contestant(Protocol):
     """One row: answers a history (item ids) and says how many tokens it wrote."""
 
-    model: str
-    path: str
-    weights: str
-    parameters: int
-
+    @property
+    def model(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def parameters(self) -> int: ...
     def answer(self, history: np.ndarray) -> int: ...
 
 
@@ -221,7 +224,8 @@ def writers(dataset: str, sequences: Sequences, store: RunStore, device: str = "
     titles, found = item_titles(sequences), []
     for model in WRITERS:
         (config,) = generative.plan({"dataset": dataset, "models": [model], "seeds": [0]})
-        assert config.tuning is not None and config.size is not None
+        tuning = config.tuning
+        assert tuning is not None and config.size is not None
         kept = store.kept(key(generative, config))
         folder = None if kept is None else kept / generative.MODEL
         if folder is not None and (folder / "config.json").is_file():
@@ -231,11 +235,7 @@ def writers(dataset: str, sequences: Sequences, store: RunStore, device: str = "
             size = pretrained.matched(config.size, WRITERS[model])
             made, weights = pretrained.load(config.source, texts=texts, size=size, seed=0), "random"
         encoder = Encoder(
-            made.tokenizer,
-            GPT4REC,
-            titles,
-            prompt_tokens=config.tuning.prompt_tokens,
-            title_tokens=config.tuning.title_tokens,
+            made.tokenizer, GPT4REC, titles, prompt_tokens=tuning.prompt_tokens, title_tokens=tuning.title_tokens
         )
         catalogue = Catalogue(encoder.titles, training_counts(sequences))
         trie = TitleTrie(encoder.answers(list(catalogue.items)), made.model.config.vocab_size)
@@ -253,6 +253,7 @@ def rankers(dataset: str, sequences: Sequences, device: str = "cpu") -> list[Ran
         length = config.retriever.training.max_length
         net = make_model(retriever, sequences.n_items, length, config.retriever.architecture, 0)
         ranker = llamarec.make_ranker(config, llamarec.new_model(config, sequences, net), sequences, device)
+        assert isinstance(ranker, LetterRanker)
         (own,) = served({retriever: net.to(device)}, sequences, device)
         model = config.model if retriever == "sasrec" else f"{config.model}+{retriever}"
         found.append(Ranker(model, own, ranker))
@@ -263,10 +264,8 @@ def paper_sizes(pair: Sequence[Contestant], tiny: bool, device: str = "cpu") -> 
     """GPT-2 and Mamba-2 at the paper's sizes."""
     like = {writer.model: writer for writer in pair if isinstance(writer, Writer)}
     return [
-        PaperSize(
-            model, model_of(WRITERS[model], TINY if tiny else SIZES[WRITERS[model]], 1024, device), like["gpt4rec"]
-        )
-        for model in WRITERS
+        PaperSize(model, model_of(kind, TINY if tiny else SIZES[kind], 1024, device), like["gpt4rec"])
+        for model, kind in WRITERS.items()
     ]
 
 
@@ -389,8 +388,7 @@ def main(
     conditions, store = Conditions(threads, clock), RunStore()
     torch.set_num_threads(conditions.threads)
     turns = Turns(blocks, users, paper_blocks, tiny)
-    names = datasets or ["ml-100k", "ml-1m"]
-    found = {name: measure(name, turns, clock_of(clock), store, device) for name in names}
+    found = {name: measure(name, turns, clock_of(clock), store, device) for name in datasets or ["ml-100k", "ml-1m"]}
     setting = {"clock": clock, "blocks": blocks, "users": users}
     record = conditions.record("query_latency", ("torch", "transformers"), setting=setting, datasets=found)
     print(json.dumps(record, indent=1))

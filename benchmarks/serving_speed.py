@@ -128,7 +128,7 @@ def main(
     chosen = [(name, MODELS[name].architecture) for name in named or MODELS]
     if not named:
         chosen += [
-            (name + suffix, MODELS[name].architecture | new) for name in plain for suffix, new in VARIANTS.items()
+            (name + suffix, {**MODELS[name].architecture, **new}) for name in plain for suffix, new in VARIANTS.items()
         ]
     rows, rng = [], np.random.default_rng(0)
     for name, architecture in chosen:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -58,7 +58,7 @@ def training_step(model: nn.Module, items: Tensor, lengths: Tensor) -> Callable[
     return step
 
 
-def in_bfloat16(step: Callable[[], None]) -> Callable[[], None]:
+def in_bfloat16(step: Callable[[], Any]) -> Callable[[], Any]:
     """The same step with matrix products in bfloat16."""
 
     def half() -> None:
@@ -68,7 +68,7 @@ def in_bfloat16(step: Callable[[], None]) -> Callable[[], None]:
     return half
 
 
-def interleaved(steps: dict[str, Callable[[], None]], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+def interleaved(steps: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
     """Seconds of every step in every round, the steps taking turns; the warm-up rounds do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-warm_up, rounds):
@@ -97,7 +97,7 @@ def against_sasrec(length: int, batch: int, rounds: int) -> dict[str, dict[str, 
         "hydra4rec-all-positions": OneLayer(Hydra(D_MODEL, 32), "forward_prefixes"),
     }
     left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    steps = {name: training_step(model, items, lengths) for name, model in models.items()}
+    steps: dict[str, Callable[[], Any]] = {name: training_step(model, items, lengths) for name, model in models.items()}
     for name in list(models):
         steps[f"{name}, bf16"] = in_bfloat16(steps[name])
     steps["product"] = lambda: torch.mm(left, right)
@@ -115,7 +115,7 @@ def against_sasrec(length: int, batch: int, rounds: int) -> dict[str, dict[str, 
     return rows
 
 
-def product_flops(step: Callable[[], None]) -> int:
+def product_flops(step: Callable[[], Any]) -> int:
     """Floating-point operations in the matrix products of one step."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -6,7 +6,7 @@ RecBole reads a data set's raw rows as they come, in an environment of its own, 
 histories are compared with each order of time of the study, item by item. It has settings of its own for a data set
 named ml-100k, which scale timestamps to 0..1 before they become float32: that one is asked for by its defaults and by
 these settings. The study's orders are compared with the true one in the same way. SASRec's file of MovieLens 1M is
-rebuilt from the true order and known by its git blob (peers/sasrec_file.py). Nothing is timed.
+rebuilt from the true order and known by its git blob (sasrec_file.py). Nothing is timed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.conditions import Conditions, keep
-from benchmarks.peers.sasrec_file import PUBLISHED, git_blob, sasrec_file
+from benchmarks.sasrec_file import PUBLISHED, git_blob, sasrec_file
 from benchmarks.train_speed import HERE, prepare_environment
 from seqrec_lib.data import Interactions, Sequences, clean, get, read
 from seqrec_lib.data.interactions import to_sequences

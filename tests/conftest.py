@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from seqrec_lib.data.sequences import Sequences
+from seqrec_lib.results import RunStore
 
 
 def make_sequences(histories: list[list[int]], n_items: int, name: str = "tiny") -> Sequences:
@@ -35,6 +37,12 @@ def random_sequences(seed: int, n_users: int = 30, n_items: int = 20, longest: i
 @pytest.fixture
 def sequences() -> Sequences:
     return random_sequences(0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    """An empty store of the test's own."""
+    return RunStore(tmp_path / "new", tmp_path / "published")
 
 
 @pytest.fixture(autouse=True)

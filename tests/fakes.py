@@ -25,23 +25,26 @@ class Config:
     seed: int = 0
 
 
+_Config = Config  # a name for types where an experiment's attribute hides the class's
+
+
 @dataclass
 class FakeExperiment:
     """Counts its calls; ``act`` is what one run does."""
 
-    act: Callable[[Config, Context], None] = lambda config, context: None
+    act: Callable[[_Config, Context], None] = lambda config, context: None
     NAME: str = "fake"
     number: int = 1
     Config: type = Config
     calls: list[int] = field(default_factory=list)
 
-    def revision(self, config: Config) -> int:
+    def revision(self, config: _Config) -> int:
         return self.number
 
-    def plan(self, parameters: Mapping[str, Any]) -> list[Config]:
+    def plan(self, parameters: Mapping[str, Any]) -> list[_Config]:
         return [Config(parameters["dataset"], seed) for seed in parameters["seeds"]]
 
-    def run(self, config: Config, context: Context) -> Outcome:
+    def run(self, config: _Config, context: Context) -> Outcome:
         self.calls.append(config.seed)
         self.act(config, context)
         ranks = pa.table({"rank": pa.array([1, config.seed + 1], pa.int16())})

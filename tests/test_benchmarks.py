@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+import typer
+from transformers import Mamba2Config
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+from typer.testing import CliRunner
 
 from benchmarks import (
     conditions,
@@ -24,15 +32,29 @@ from benchmarks import (
 )
 from benchmarks.train_speed import Side, Worker, summaries, times_as_fast
 from seqrec_lib.evaluate.ranking import target_ranks
+from seqrec_lib.experiments import generative
 from seqrec_lib.fast.resident_batches import Shape
 from seqrec_lib.language.beams import Search
+from seqrec_lib.models import build
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.report.rankers import LLAMA_7B
 from seqrec_lib.results import RunStore
+from seqrec_lib.ssm import Mamba2
 from seqrec_lib.train.contracts import Progress
 from tests.conftest import random_sequences
 
-PEERS = Path(train_speed.__file__).parent / "peers"
+HERE = Path(train_speed.__file__).parent
+PEERS = HERE / "peers"
+SCRIPTS = sorted(path.stem for path in HERE.glob("*.py") if "__main__" in path.read_text())
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_measures(name: str) -> None:
+    script = typer.Typer()
+    script.command()(importlib.import_module(f"benchmarks.{name}").main)
+    said = CliRunner().invoke(script, ["--help"])
+    assert said.exit_code == 0 and "--help" in said.output
+    assert f"| `{name}.py` |" in (HERE / "README.md").read_text()
 
 
 def turn(targets: int, wall: float, cpu: float = 1.0) -> dict[str, float]:
@@ -298,8 +320,7 @@ def test_everyone_answers_the_same_users_and_the_papers_sizes_fewer() -> None:
 
 def test_who_fails_while_warming_up_takes_no_part_and_is_named() -> None:
     class Failing(Counter):
-        def answer(self, history: np.ndarray) -> int:
-            raise RuntimeError("no kernel\nfor this card")
+        answer = Mock(side_effect=RuntimeError("no kernel\nfor this card"))
 
     field = [Counter("sasrec", "graph"), Failing("mamrec", "paper")]
     histories, rng = [np.array([user]) for user in range(5)], np.random.default_rng(0)
@@ -314,7 +335,7 @@ def test_a_ranker_of_the_papers_size_orders_a_retrievers_candidates() -> None:
     own = query_latency.paper_ranker(like, True, "cpu")
     history = sequences.items[:3].astype(np.int64)
     assert own.answer(history) == 0 and own.tokens == 718
-    assert sorted(own.ordered) == sorted(like.retriever.server.recommend([history], 20)[0][0])  # type: ignore[union-attr]
+    assert sorted(own.ordered) == sorted(like.retriever.server.recommend([history], 20)[0][0])
     assert {parameter.dtype for parameter in own.language.parameters()} == {torch.bfloat16}
     config = own.language.config
     prompt = torch.arange(20)[None]
@@ -338,12 +359,12 @@ def test_a_gpu_has_no_cpu_clock() -> None:
 
 def test_a_writer_answers_from_the_history_to_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sequences = random_sequences(0, n_users=12, n_items=12, longest=10)
-    plan = query_latency.generative.plan
+    plan = generative.plan
     quick = {
         "d_model": 16, "n_layers": 1, "heads": 2, "d_state": 8, "vocabulary": 320, "positions": 96, "history": 4,
         "prompt_tokens": 64, "title_tokens": 8, "beams": 5, "length": 10, "fewer": [5], "steps": 6,
     }  # fmt: skip
-    monkeypatch.setattr(query_latency.generative, "plan", lambda asked: plan(asked | {"overrides": quick}))
+    monkeypatch.setattr(generative, "plan", lambda asked: plan(asked | {"overrides": quick}))
     pair = query_latency.writers("demo", sequences, RunStore(tmp_path / "new", tmp_path / "published"))
     assert [(own.model, own.path, own.weights) for own in pair] == [
         (model, path, "random") for model in ("gpt4rec", "mamrec") for path in ("free", "held")
@@ -360,8 +381,8 @@ def test_a_ranker_answers_from_the_history_with_its_retriever() -> None:
     for own in found:
         history = sequences.items[:3].astype(np.int64)
         assert own.answer(history) == 0  # writes no token
-        assert len({*own.ordered.tolist()} - {*history.tolist()}) == 20  # type: ignore[attr-defined]
-        assert own.parameters > own.ranker.encoder.tokenizer.vocab_size  # type: ignore[attr-defined]
+        assert len({*own.ordered.tolist()} - {*history.tolist()}) == 20
+        assert own.parameters > own.ranker.encoder.tokenizer.vocab_size
 
 
 def test_the_gpu_benchmark_says_that_it_needs_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -396,7 +417,7 @@ def test_loops_floors_and_goal_are_measured_alike_without_a_gpu() -> None:
 
 def test_a_step_is_timed_without_what_is_compiled_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(gpu_training.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     turn = gpu_training.Turn(seconds=4.0, epochs=3)
 
     def train() -> None:
@@ -410,7 +431,7 @@ def test_a_step_is_timed_without_what_is_compiled_on_the_way(monkeypatch: pytest
 
 
 def test_the_fastest_epoch_counts_and_never_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_training.time, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
     turn = gpu_training.Turn(seconds=4.0, epochs=4)
 
     def train() -> None:
@@ -423,10 +444,10 @@ def test_the_fastest_epoch_counts_and_never_the_first(monkeypatch: pytest.Monkey
 
 
 def test_a_mixer_takes_turns_with_transformers_here_and_in_a_process_of_its_own(tmp_path: Path) -> None:
-    block = {"hidden_size": 8, "expand": 2, "num_hidden_layers": 1, "use_bias": False, "state_size": 4}
+    block: dict[str, Any] = {"hidden_size": 8, "expand": 2, "num_hidden_layers": 1, "use_bias": False, "state_size": 4}
     block |= {"head_dim": 8, "num_heads": 2, "n_groups": 1, "chunk_size": 4}
-    theirs = mixer_speed.Mamba2Mixer(mixer_speed.Mamba2Config(**block), layer_idx=0)
-    ours = mixer_speed.Mamba2(8, 4, headdim=8)
+    theirs = Mamba2Mixer(Mamba2Config(**block), layer_idx=0)
+    ours = Mamba2(8, 4, headdim=8)
     side = Side("older", "transformers_mixer.py", None, block | {"batch": 2, "length": 6})
     with (tmp_path / "log").open("wb") as log:
         older = Worker(side, {}, {"threads": 1}, tmp_path, log)
@@ -444,7 +465,7 @@ def test_a_mixer_takes_turns_with_transformers_here_and_in_a_process_of_its_own(
 @pytest.mark.parametrize("kind", ["encode", "request"])
 def test_a_served_model_and_its_module_are_timed_at_the_same_request(kind: str) -> None:
     case = serving_speed.Case(kind, 1 if kind == "encode" else 6, 30, 80)
-    model = serving_speed.build("sasrec", 80, 50, {"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.2}).eval()
+    model = build("sasrec", 80, 50, {"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.2}).eval()
     served, module = serving_speed.sides(model, case, np.random.default_rng(0))
     if kind == "encode":
         np.testing.assert_allclose(served(), module()[0].numpy(), atol=1e-5)

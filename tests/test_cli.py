@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
@@ -96,10 +97,7 @@ def test_expected_errors_are_one_line_and_status_2(project: Path, arguments: lis
 def test_what_is_raised_ends_as_documented(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, message: str
 ) -> None:
-    def fail(**options: object) -> None:
-        raise error
-
-    monkeypatch.setattr("seqrec_lib.study.build_book", fail)
+    monkeypatch.setattr("seqrec_lib.study.build_book", Mock(side_effect=error))
     done = seqrec("book")
     assert done.exit_code == status
     assert message in done.stderr

@@ -15,10 +15,7 @@ from seqrec_lib.results import RunStore
 from seqrec_lib.results.transfer import export_runs
 from tests.fakes import make_record
 
-KERNELS = {
-    "float32_dots": "tf32",
-    "mamba2": {"output": 2.8e-5, "worst_gradient": 1.7e-3, "parameter": "A_log"},
-}
+KERNELS = {"float32_dots": "tf32", "mamba2": {"output": 2.8e-5, "worst_gradient": 1.7e-3, "parameter": "A_log"}}
 
 
 def ranks(seed: int) -> np.ndarray:

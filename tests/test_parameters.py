@@ -122,9 +122,8 @@ def test_whole_numbers_become_floats_where_a_float_is_expected() -> None:
 )
 def test_bad_values_are_refused_with_a_remedy(values: dict[str, Any], message: str) -> None:
     choices = {"dataset": ["demo", "ml-1m"], "models": ["sasrec", "markov"]}
-    with pytest.raises(SeqRecError, match=message) as caught:
+    with pytest.raises(SeqRecError, match=message):
         check(values, parse(CELL, "x"), choices)
-    assert "\n" not in str(caught.value)
 
 
 def test_metrics_and_the_keys_of_sources_are_known() -> None:

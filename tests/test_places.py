@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_kernels_have_a_cache_where_nothing_can_be_written(
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache" / "deep"))
     allowed = {"package": Path(places.__file__).parent, "cache": home}.get(writable)
-    monkeypatch.setattr(places.os, "access", lambda path, mode: path == allowed)
+    monkeypatch.setattr(os, "access", lambda path, mode: path == allowed)
     places.give_numba_a_cache()
     given = os.environ.get("NUMBA_CACHE_DIR")
     assert (given is not None) == (writable == "neither")
@@ -39,12 +40,10 @@ def test_kernels_have_a_cache_where_nothing_can_be_written(
 
 
 def test_importing_does_not_fail_where_there_is_no_place_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: object, **__: object) -> None:
-        raise PermissionError(13, "closed")
-
+    closed = Mock(side_effect=PermissionError(13, "closed"))
     monkeypatch.setenv("NUMBA_CACHE_DIR", "set, so that it is unset again")
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    monkeypatch.setattr(places.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setattr(Path, "stat", closed)
     monkeypatch.setattr("tempfile.mkdtemp", closed)
     places.give_numba_a_cache()

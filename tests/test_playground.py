@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -49,8 +48,7 @@ def test_its_steps_give_what_the_whole_history_gives_and_padding_changes_nothing
     torch.testing.assert_close(encoded, whole[:1])
 
 
-def test_a_mixer_gets_its_row_beside_the_others(text: dict, tmp_path: Path) -> None:
-    store = RunStore(tmp_path / "new", tmp_path / "published")
+def test_a_mixer_gets_its_row_beside_the_others(text: dict, store: RunStore) -> None:
     frame = playground.rows(
         [text["DecayWithState"], text["Decay"]], beside=["markov", "sasrec"], overrides={"epochs": 1}, store=store
     ).set_index("model")
@@ -63,8 +61,7 @@ def test_a_mixer_gets_its_row_beside_the_others(text: dict, tmp_path: Path) -> N
     assert "DecayWithState" in playground.table(frame.reset_index()).html
 
 
-def test_without_mixers_the_records_are_read_and_no_data(tmp_path: Path) -> None:
-    store = RunStore(tmp_path / "new", tmp_path / "published")
+def test_without_mixers_the_records_are_read_and_no_data(store: RunStore) -> None:
     frame = playground.rows([], "amazon-2023-video-games", beside=["sasrec"], missing="skip", store=store)
     assert frame["model"].tolist() == ["SASRec"] and frame["ndcg"].isna().all()
 

@@ -62,8 +62,7 @@ def test_unclear_titles_are_one_clear_line(title: str, message: str) -> None:
         find_item(title, TITLES)
 
 
-def test_recommends_unseen_titles_from_kept_weights(tmp_path: Path) -> None:
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+def test_recommends_unseen_titles_from_kept_weights(store: RunStore) -> None:
     plan = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0], "overrides": {"d_model": 16}})
     execute(accuracy, plan, store=store, progress=False)
     history = list(load("demo").titles[3:6])
@@ -73,22 +72,19 @@ def test_recommends_unseen_titles_from_kept_weights(tmp_path: Path) -> None:
         assert [score for _, score in found] == sorted((s for _, s in found), reverse=True)
 
 
-def test_says_when_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+def test_says_when_nothing_is_trained(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = load("demo")
     monkeypatch.setattr("seqrec_lib.data.load", lambda name: demo)
     with pytest.raises(SeqRecError, match=r"no weights of sasrec on ml-1m are kept here; add --train to train it$"):
         recommend([demo.titles[1]], "ml-1m", "sasrec", store=store)
 
 
-def test_a_record_without_weights_says_how_long_it_took_and_is_trained_again(tmp_path: Path) -> None:
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+def test_a_record_without_weights_says_how_long_it_took_and_is_trained_again(store: RunStore) -> None:
     (planned,) = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0]})
     execute(accuracy, [planned], store=store, progress=False)
     history = [load("demo").titles[1]]
     before = recommend(history, "demo", "sasrec", 3, store=store)
     folder = store.kept(store.records()[0].run_id)
-    assert folder is not None
     weights = folder / accuracy.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])  # a kill while they were written
     assert store.kept(store.records()[0].run_id) is None
@@ -100,11 +96,12 @@ def test_a_record_without_weights_says_how_long_it_took_and_is_trained_again(tmp
 
 
 @pytest.mark.parametrize("place", ["new", "published"])
-def test_weights_from_other_data_are_not_used_and_such_data_get_their_own(tmp_path: Path, place: str) -> None:
+def test_weights_from_other_data_are_not_used_and_such_data_get_their_own(
+    tmp_path: Path, store: RunStore, place: str
+) -> None:
     store = RunStore(new=tmp_path / place, published=tmp_path / "published")
     (planned,) = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0], "overrides": {}})
     execute(accuracy, [planned], store=store, progress=False)
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     demo = load("demo")
     first = store.find(key(accuracy, planned))
     other = replace(first, dataset=first.dataset | {"split_sha256": "0" * 64})
@@ -113,6 +110,7 @@ def test_weights_from_other_data_are_not_used_and_such_data_get_their_own(tmp_pa
         _recommender("demo", "sasrec", demo, store, False, print)
     trained = _recommender("demo", "sasrec", demo, store, True, print)
     again = _recommender("demo", "sasrec", demo, store, False, print)  # kept in a place of their own
+    assert isinstance(trained, torch.nn.Module) and isinstance(again, torch.nn.Module)
     assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), again.parameters(), strict=True))
     assert store.find(key(accuracy, planned)) == other and len(store.records()) == 1
 

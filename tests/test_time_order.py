@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import time_order
-from benchmarks.peers.sasrec_file import PUBLISHED, git_blob, python2_order, sasrec_file
+from benchmarks.conditions import RESULTS
+from benchmarks.sasrec_file import PUBLISHED, git_blob, python2_order, sasrec_file
 from seqrec_lib.data.download import locate
 from seqrec_lib.data.interactions import Interactions, Labels, to_sequences
 from seqrec_lib.data.registry import get
@@ -80,7 +81,7 @@ def test_a_worker_that_fails_ends_the_benchmark_with_what_it_said(tmp_path: Path
         time_order.recbole_histories(Path(sys.executable), path, tmp_path)
 
 
-@pytest.mark.parametrize("row", json.loads((time_order.HERE / "results/time_order.json").read_text())["recbole"])
+@pytest.mark.parametrize("row", json.loads((RESULTS / "time_order.json").read_text())["recbole"])
 def test_the_record_says_that_recboles_defaults_give_the_registered_order(row: dict) -> None:
     differing = row["differences"]["recbole"]
     defaults = row["settings"] == "RecBole's defaults"

@@ -11,6 +11,7 @@ import re
 import sys
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements-cpu.lock", "requirements-cuda.lock")
@@ -31,15 +32,16 @@ def pinned(text: str) -> dict[str, str]:
 
 def licence_of(package: Distribution) -> str:
     """The licence by the metadata's field, else by its classifiers, else by the first line of the licence's text."""
+    metadata: Any = package.metadata  # a Message, whose ``get`` its type does not show
     for field in ("License-Expression", "License"):
-        text = (package.metadata.get(field) or "").strip()
+        text = (metadata.get(field) or "").strip()
         if text and len(text) <= LONGEST and text.upper() != "UNKNOWN":
             return text
-    classifiers = package.metadata.get_all("Classifier") or []
+    classifiers = metadata.get_all("Classifier") or []
     names = [name.rpartition(" :: ")[2] for name in classifiers if name.startswith("License :: ")]
     if chosen := "; ".join(name for name in names if name != "OSI Approved"):
         return chosen
-    texts = [package.metadata.get("License") or ""]
+    texts = [metadata.get("License") or ""]
     texts += [
         path.read_text(encoding="utf-8") for path in package.files or () if re.match("licen[cs]e", path.name, re.I)
     ]

@@ -66,6 +66,9 @@ class Turns:
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
         self.seconds = 0.0  # length of the turn; 0 until the first step is done
+        self.clock = "wall"
+        self.counts = [0, 0, 0, 0]
+        self.wall = self.cpu = 0.0
 
     def step(self, targets: int, positions: int, tokens: int) -> None:
         """One optimizer step is done: trained ``targets``, on ``positions`` of which ``tokens`` were not padding."""
@@ -113,7 +116,8 @@ def answer(ways: Mapping[str, Way], k: int, **facts: Any) -> None:
     clocks = {"wall": time.perf_counter, "cpu": time.process_time}
     for line in sys.stdin:
         turn = json.loads(line)
-        way, now, seconds = ways[turn["way"]], clocks[turn["clock"]], []
+        way, now = ways[turn["way"]], clocks[turn["clock"]]
+        seconds: list[float] = []
         for users in turn["requests"]:
             began = now()
             way(users)

@@ -31,7 +31,6 @@ def page(tmp_path: Path) -> Path:
 
     chapter = (ROOT / "book" / "try.md").read_text(encoding="utf-8")
     models = re.search(r'^<div id="live-models".*?^<script src="_static/live/page.js"></script>$', chapter, re.S | re.M)
-    assert models is not None
     evening = EXHIBITS["evening-by-hand"](Runs(RunStore()))(caption="An evening").html
     style = '<link rel="stylesheet" href="_static/custom.css">'
     text = PAGE.replace("{head}", style) + f"<body><main>{models[0]}{evening}</main></body></html>"
@@ -49,7 +48,6 @@ def write_models(page: Path) -> None:
             {"headdim": 16, "d_state": 8} if model.startswith("2mamba") else {}
         )
         net = build(model, ITEMS, 10, architecture)
-        assert net.repeats is not None
         net.repeats.data.fill_(-1.0)
         contents.append({"title": title, **live_model.model_content(net, model.partition("+")[0], architecture)})
     data = {"titles": [f"Film {i}" for i in range(ITEMS + 1)], "models": contents}

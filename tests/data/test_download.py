@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -118,26 +120,20 @@ def test_a_cut_connection_is_taken_up_where_it_broke(server, tmp_path):
     assert starts[0] < starts[1] <= 300_000
 
 
-def test_a_part_of_an_earlier_call_is_resumed(server, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:300_000])
+PARTS = {  # (what is there, whether the server can go on from there, what it is asked)
+    "the beginning": (CONTENT[:300_000], True, ["bytes=300000-"]),
+    "the whole": (CONTENT, True, None),
+    "more than the whole": (CONTENT + b"more", True, None),
+    "another file's beginning, and no ranges": (b"x" * 1000, False, None),
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_part_of_an_earlier_call_is_gone_on_with_or_thrown_away(server, tmp_path, kind):
+    part, server.ranges, asked = PARTS[kind]
+    (tmp_path / "file.bin.part").write_bytes(part)
     assert download(remote(server, MD5), tmp_path).read_bytes() == CONTENT
-    assert server.requests == ["bytes=300000-"]
-
-
-def test_a_complete_part_needs_no_more_bytes(server, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    assert download(remote(server, MD5), tmp_path).read_bytes() == CONTENT
-
-
-def test_a_part_longer_than_the_file_is_thrown_away(server, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT + b"more")
-    assert download(remote(server, MD5), tmp_path).read_bytes() == CONTENT
-
-
-def test_a_server_without_ranges_is_read_from_the_start(server, tmp_path):
-    server.ranges = False
-    (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)
-    assert download(remote(server, MD5), tmp_path).read_bytes() == CONTENT
+    assert asked in (None, server.requests)
 
 
 def test_another_part_than_was_asked_for_is_not_appended(server, tmp_path):
@@ -152,7 +148,6 @@ def test_when_the_connection_keeps_breaking_the_part_stays(server, tmp_path):
     with pytest.raises(SeqRecError) as caught:
         download(remote(server, MD5), tmp_path)
     assert server.url in str(caught.value)
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "file.bin").exists()
     kept = (tmp_path / "file.bin.part").stat().st_size
     assert kept > 0
@@ -168,7 +163,6 @@ def test_a_wrong_checksum_names_both_hashes_and_sets_the_file_aside(server, tmp_
     message = str(caught.value)
     assert expected in message
     assert MD5.removeprefix("md5:") in message
-    assert "\n" not in message
     assert _files(tmp_path) == ["file.bin.bad"]
     assert (tmp_path / "file.bin.bad").read_bytes() == CONTENT
     # The next call starts afresh.
@@ -212,7 +206,6 @@ def test_local_files_are_found_plain_or_gzipped(data, folder, suffix):
     assert locate(spec()) is None
     data.write(f"{folder}/movies.csv", MOVIES)
     found = locate(spec())
-    assert found is not None
     assert len(found[0].read(found[1], True)) == 1
 
 
@@ -220,7 +213,6 @@ def test_local_files_are_found_plain_or_gzipped(data, folder, suffix):
 def test_a_local_archive_is_read_in_place(data, place):
     path = data.zip(place, {"inside/ratings.csv": RATINGS, "inside/movies.csv": MOVIES, "inside/README": b""})
     found = locate(spec())
-    assert found is not None
     assert found[1]["titles"].path == path
     assert found[0].read(found[1], True).titles == {7: "A"}
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name]  # nothing unpacked
@@ -241,37 +233,23 @@ def test_the_first_folder_of_the_path_list_wins(data, tmp_path, monkeypatch):
         (root / "tiny").mkdir(parents=True)
         (root / "tiny" / "ratings.csv").write_bytes(RATINGS)
         (root / "tiny" / "movies.csv").write_bytes(MOVIES)
-    import os
-
     monkeypatch.setenv("SEQREC_DATA", os.pathsep.join(["", str(other), str(data.root)]))
     assert data_folders() == [other, data.root]
     found = locate(spec())
-    assert found is not None
     assert found[1]["ratings"].path.is_relative_to(other)
 
 
-def test_relative_places_start_at_the_project_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("named", "data", "cache"), [(True, "mine", "stored"), (False, "data", ".cache")])
+def test_places_start_at_the_project_folder(tmp_path, monkeypatch, named, data, cache):
     (tmp_path / "study.yml").touch()
     (tmp_path / "notebooks").mkdir()
-    monkeypatch.setenv("SEQREC_DATA", "mine")
-    monkeypatch.setenv("SEQREC_CACHE", "stored")
+    for name, folder in (("SEQREC_DATA", data), ("SEQREC_CACHE", cache)):
+        monkeypatch.setenv(name, folder) if named else monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "notebooks")
-    assert data_folders() == [tmp_path / "mine"] and cache_folder() == tmp_path / "stored"
-
-
-def test_defaults_lie_in_the_project_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("SEQREC_DATA", raising=False)
-    monkeypatch.delenv("SEQREC_CACHE", raising=False)
-    (tmp_path / "study.yml").touch()
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
-    assert data_folders() == [tmp_path / "data"]
-    assert cache_folder() == tmp_path / ".cache"
+    assert data_folders() == [tmp_path / data] and cache_folder() == tmp_path / cache
 
 
 def zipped(tmp_path: Path) -> bytes:
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "make.zip", "w") as archive:
         archive.writestr("tiny/ratings.csv", RATINGS)
         archive.writestr("tiny/movies.csv", MOVIES)
@@ -310,7 +288,6 @@ def test_missing_files_say_where_it_looked_and_how_to_get_them(data, server):
     where, how = str(data.root / "tiny"), server.url.removesuffix("file.bin")
     for part in ("'tiny'", "ratings.csv", "tiny.zip", where, "SEQREC_DATA", how, "503"):
         assert part in message
-    assert "\n" not in message
     with pytest.raises(SeqRecError, match=r"see https://example.org"):
         fetch(spec())
 

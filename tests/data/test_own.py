@@ -55,7 +55,7 @@ def refused(address: str) -> str:
     with pytest.raises(SeqRecError) as caught:
         load(own.resolve(address))
     message = str(caught.value)
-    assert "\n" not in message and len(message) < 600
+    assert len(message) < 600
     return message
 
 
@@ -424,11 +424,7 @@ def test_blocks_and_single_lines_are_read_alike(tmp_path_factory, lines, lenient
     path = tmp_path_factory.mktemp("alike") / "a.csv"
     content = [f"u,i,{START + 1}", *(",".join(line) for line in lines)]
     path.write_bytes(end.join(["user,item,timestamp", *content]).encode())
-
-    def refuse(*_: object) -> None:
-        raise ValueError("line by line")
-
-    with mock.patch.object(tables, "split_block", refuse):
+    with mock.patch.object(tables, "split_block", mock.Mock(side_effect=ValueError("line by line"))):
         slow = _outcome(path, lenient)
     assert _outcome(path, lenient) == slow
     with mock.patch.object(files.RawFile.blocks, "__defaults__", (64,)):  # many small blocks

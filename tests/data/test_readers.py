@@ -21,9 +21,7 @@ def files(data, ratings: tuple[str, str | bytes], titles: tuple[str, str | bytes
 def test_movielens_1m_has_no_header(data):
     movies = "10::Café at Noon (1999)::Drama\n11::Ghosts of Ys (1950)::Horror\n"
     raw = files(
-        data,
-        ("ratings.dat.gz", "1::10::5::978300760\n2::11::1::978300761\n"),
-        ("movies.dat", movies.encode("latin-1")),
+        data, ("ratings.dat.gz", "1::10::5::978300760\n2::11::1::978300761\n"), ("movies.dat", movies.encode("latin-1"))
     )
     read = readers.movielens_1m(raw, True)
     assert (read.users.tolist(), read.items.tolist()) == ([1, 2], [10, 11])
@@ -73,13 +71,7 @@ def test_processed_csv_has_no_ratings_and_titles_with_line_breaks(data):
 
 
 def review(user: str, item: str, time: object, rating: object) -> dict[str, object]:
-    return {
-        "reviewerID": user,
-        "asin": item,
-        "unixReviewTime": time,
-        "overall": rating,
-        "reviewText": "fine\n",
-    }
+    return {"reviewerID": user, "asin": item, "unixReviewTime": time, "overall": rating, "reviewText": "fine\n"}
 
 
 def lines(records: list[dict[str, object]], form=json.dumps) -> str:
@@ -126,11 +118,7 @@ META_2023 = lines([{"parent_asin": "P1", "title": "One"}, {"parent_asin": "P2", 
 
 
 def test_amazon_2023_json_and_csv_give_the_same_rows(data):
-    events = [
-        ("UA", "P1", 5.0, 1588615855070),
-        ("UB", "P2", 1.0, 1588615855071),
-        ("UA", "P2", 3.0, 1588615855070),
-    ]
+    events = [("UA", "P1", 5.0, 1588615855070), ("UB", "P2", 1.0, 1588615855071), ("UA", "P2", 3.0, 1588615855070)]
     keys = ("user_id", "parent_asin", "rating", "timestamp")
     json_lines = lines([dict(zip(keys, event, strict=True)) | {"asin": "X", "text": "…"} for event in events])
     csv_lines = "\n".join(",".join(map(str, row)) for row in [keys, *events])
@@ -167,7 +155,6 @@ def test_bad_reviews_are_named_or_counted(data, kind):
     with pytest.raises(SeqRecError) as caught:
         readers.amazon_reviews(raw, True)
     assert f"r.json, line 3: {problem} in" in str(caught.value)
-    assert "\n" not in str(caught.value)
     read = readers.amazon_reviews(raw, False)
     assert (len(read), read.skipped) == (2, 1)
 
@@ -181,9 +168,8 @@ def test_a_title_with_half_a_character_is_named_or_counted(data):
 
 
 def test_bad_title_lines_are_named_or_counted(data):
-    ratings = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
     movies = b'movieId,title,genres\n7,"A\nB",x\n8,only two\nnine,B,x\n10,C,x\n'
-    raw = files(data, ratings, ("movies.csv", movies))
+    raw = files(data, CSV_RATINGS, ("movies.csv", movies))
     with pytest.raises(SeqRecError, match=r"movies.csv, line 4: 2 fields, not 3, in '8,only two'"):
         readers.movielens_csv(raw, True)
     read = readers.movielens_csv(raw, False)
@@ -198,29 +184,28 @@ def test_bad_title_lines_are_named_or_counted(data):
     assert readers.movielens_1m(raw, False).titles == {7: "A"}
 
 
-def test_an_unclosed_quote_in_titles_is_an_error(data):
-    ratings = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
-    raw = files(data, ratings, ("movies.csv", 'movieId,title,genres\n7,"never closed,x\n8,B,x\n'))
-    with pytest.raises(SeqRecError, match=r"movies.csv, line 3: unexpected end of data"):
-        readers.movielens_csv(raw, True)
+CSV_RATINGS = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
 
 
-def test_titles_of_the_wrong_file_are_refused(data):
-    ratings = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
-    raw = files(data, ratings, ("movies.csv", "movieId,imdbId\n7,1\n"))
-    with pytest.raises(SeqRecError, match="no column 'title', only 'movieId, imdbId'"):
-        readers.movielens_csv(raw, True)
-
-
-def test_two_columns_of_one_name_in_titles_are_refused(data):
-    raw = files(data, CSV_RATINGS, ("movies.csv", "movieId,title,title,genres\n7,A,B,x\n"))
-    with pytest.raises(SeqRecError, match=r"movies\.csv, line 1: the header has 2 columns 'title'; rename all but one"):
-        readers.movielens_csv(raw, False)
+@pytest.mark.parametrize(
+    ("titles", "strict", "message"),
+    [
+        ('movieId,title,genres\n7,"never closed,x\n8,B,x\n', True, "movies.csv, line 3: unexpected end of data"),
+        ("movieId,imdbId\n7,1\n", True, "no column 'title', only 'movieId, imdbId'"),
+        (
+            "movieId,title,title,genres\n7,A,B,x\n",
+            False,
+            r"movies\.csv, line 1: the header has 2 columns 'title'; rename all but one",
+        ),
+    ],
+)
+def test_a_file_of_titles_that_cannot_be_read_is_refused(data, titles, strict, message):
+    with pytest.raises(SeqRecError, match=message):
+        readers.movielens_csv(files(data, CSV_RATINGS, ("movies.csv", titles)), strict)
 
 
 # ---- encodings ---------------------------------------------------------------------------------------------
 
-CSV_RATINGS = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
 TITLED = {
     "movies.dat": (readers.movielens_1m, ("ratings.dat", "1::7::4::1\n"), b"7::%b::Drama\n8::%b::x\n"),
     "u.item": (readers.movielens_100k, ("u.data", "1\t7\t4\t1\n"), b"7|%b|24-Jan-1997|0\n8|%b|x|0\n"),
@@ -270,7 +255,7 @@ def test_one_damaged_line_of_utf_8_is_said(data):
 
 
 @pytest.mark.parametrize("role", ["ratings", "titles"])
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
 @pytest.mark.parametrize("name", [*TITLED, "2018", "2023 csv"])
 def test_utf_16_is_one_clear_line(data, name, role, encoding):
     if name in TITLED:

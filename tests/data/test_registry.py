@@ -59,7 +59,6 @@ def test_entries_are_complete(name):
     for source in spec.sources:
         assert set(source.files) == {"ratings", "titles"}
         for file in source.downloads:
-            assert file.url is not None
             assert file.url.startswith("https://")
             known = "md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}"
             assert file.checksum is None or re.fullmatch(known, file.checksum)
@@ -76,18 +75,12 @@ def test_the_paper_s_counts_are_ours_plus_one_padding_id():
     ours = {spec.paper: spec.counts for spec in DATASETS.values() if spec.paper}
     assert ours.keys() == printed.keys()
     for name, counts in ours.items():
-        assert counts is not None
         assert (counts[0] + 1, counts[1] + 1, counts[2]) == printed[name]
 
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [
-        ("ml-1M", "ml-1m"),
-        ("ml_100k", "ml-100k"),
-        ("amazon-2023-games", "amazon-2023-video-games"),
-        ("Demo", "demo"),
-    ],
+    [("ml-1M", "ml-1m"), ("ml_100k", "ml-100k"), ("amazon-2023-games", "amazon-2023-video-games"), ("Demo", "demo")],
 )
 def test_an_unknown_name_gets_close_matches(typed, meant):
     with pytest.raises(SeqRecError) as caught:
@@ -95,7 +88,6 @@ def test_an_unknown_name_gets_close_matches(typed, meant):
     message = str(caught.value)
     assert message.startswith(f"unknown data set {typed!r}; did you mean ")
     assert meant in message
-    assert "\n" not in message
 
 
 def test_a_name_like_none_gets_the_whole_list():

@@ -32,7 +32,8 @@ def test_size_is_as_promised(demo):
 
 def test_rows_are_in_time_order_with_ties_and_without_repeats():
     rows = simulate.simulate(users=50, items=80, interactions=1000)
-    same_user = rows.users[1:] == rows.users[:-1]
+    users = np.asarray(rows.users)
+    same_user = users[1:] == users[:-1]
     steps = np.diff(rows.timestamps)[same_user]
     assert (steps >= 0).all()
     assert 0.2 < (steps == 0).mean() < 0.5

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,20 +27,13 @@ def parameters(**changes: object) -> dict[str, object]:
 
 def test_a_plan_has_one_run_per_model_and_seed_and_counts_only_once() -> None:
     configs = accuracy.plan(parameters(models=["popularity", "sasrec"], seeds=[0, 1, 2]))
-    assert [(c.model, c.seed) for c in configs] == [
-        ("popularity", 0),
-        ("sasrec", 0),
-        ("sasrec", 1),
-        ("sasrec", 2),
-    ]
+    assert [(c.model, c.seed) for c in configs] == [("popularity", 0), ("sasrec", 0), ("sasrec", 1), ("sasrec", 2)]
     assert configs[0].training is None and configs[1].training is not None
     assert configs[1].training.epochs == 2 and configs[1].architecture["d_model"] == 16
 
 
-def test_a_run_gives_metrics_ranks_and_weights_that_reproduce_them(tmp_path: Path) -> None:
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+def test_a_run_gives_metrics_ranks_and_weights_that_reproduce_them(store: RunStore) -> None:
     counted, trained = execute(accuracy, accuracy.plan(parameters()), store=store, progress=False)
-    assert counted is not None and trained is not None
     assert (counted.error, trained.error) == (None, None)
     data = load("demo")
     for record in (counted, trained):
@@ -56,7 +48,6 @@ def test_a_run_gives_metrics_ranks_and_weights_that_reproduce_them(tmp_path: Pat
     config = accuracy.plan(parameters(models=["sasrec"]))[0]
     model = build("sasrec", data.n_items, 20, config.architecture).eval()
     folder = store.kept(trained.run_id)
-    assert folder is not None
     model.load_state_dict(load_file(folder / accuracy.WEIGHTS))
     again = rank_split(model, data, data.split("test"))
     assert again.rank.tolist() == store.table(trained, "ranks")["rank"].to_pylist()
@@ -76,7 +67,6 @@ def demo_hits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """HT@10 on the demo data: popularity, SASRec as the notebook trains it, and SASRec on shuffled histories."""
     data = load("demo")
     architecture, training = resolve("demo", "sasrec", 0)
-    assert training is not None
     hits = {"popularity": rank_split(Popularity(data), data, data.split("test")).metrics()["ht@10"]}
     for name, sequences in (("sasrec", data), ("sasrec, shuffled", shuffled(data))):
         torch.manual_seed(0)

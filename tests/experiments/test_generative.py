@@ -44,8 +44,7 @@ def test_a_plan_trains_each_seed_and_runs_floors_once() -> None:
     assert pretrained.size is None and pretrained.tuning is not None and pretrained.tuning.learning_rate == 1e-4
 
 
-def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_path: Path, small: Sequences) -> None:
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(store: RunStore, small: Sequences) -> None:
     configs = generative.plan(parameters())
     records = execute(generative, configs, store=store, progress=False, device="cpu")
     for config, record in zip(configs, records, strict=True):
@@ -70,7 +69,7 @@ def test_runs_give_ranks_for_each_list_and_say_where_the_model_came_from(tmp_pat
     assert [record and record.run_id for record in again] == [record and record.run_id for record in records]
 
 
-def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path, small: Sequences) -> None:
+def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path, store: RunStore, small: Sequences) -> None:
     folder, keys = tmp_path / "model", []
     overrides = {name: value for name, value in QUICK.items() if name not in Size.__dataclass_fields__}
     for seed in (0, 1):
@@ -82,7 +81,6 @@ def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path, small: 
         keys.append(key(generative, config))
     assert len(set(keys)) == 2
     (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")  # since it was planned
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     (record,) = execute(generative, [config], store=store, progress=False, device="cpu")
     assert (
         record is not None and record.error is not None and "not the one that the run was planned with" in record.error
@@ -93,13 +91,20 @@ def test_another_model_in_the_same_folder_is_another_run(tmp_path: Path, small: 
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mamba2", "gpt_neox"])
-def test_a_checkpoint_in_a_folder_is_tuned_and_writes(tmp_path: Path, small: Sequences, architecture: str) -> None:
+def test_a_checkpoint_in_a_folder_is_tuned_and_writes(
+    tmp_path: Path, store: RunStore, small: Sequences, architecture: str
+) -> None:
     """The paper's two, and Pythia's architecture: the control that shares Mamba's tokenizer and corpus."""
     folder = tmp_path / f"tiny-{architecture}"
     scratch = "gpt2" if architecture == "gpt_neox" else architecture
     made = from_scratch(scratch, [f" {title}." for title in small.titles[1:]], Size(16, 1, 2, 8, 256, 320), 0)
     if architecture == "gpt_neox":
-        special = {"vocab_size": len(made.tokenizer), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+        special: dict[str, Any] = {
+            "vocab_size": len(made.tokenizer),
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "pad_token_id": 0,
+        }
         config = GPTNeoXConfig(
             hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
             max_position_embeddings=256, **special,
@@ -107,7 +112,6 @@ def test_a_checkpoint_in_a_folder_is_tuned_and_writes(tmp_path: Path, small: Seq
         made = replace(made, model=GPTNeoXForCausalLM(config))
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     quick = {name: value for name, value in QUICK.items() if name not in Size.__dataclass_fields__}
     quick |= {"prompt_tokens": 200}  # this tokenizer has never seen the words of the prompt
     configs = generative.plan(parameters(models=["gpt4rec"], sources={"gpt4rec": str(folder)}, overrides=quick))

@@ -101,8 +101,7 @@ def test_every_contestant_serves_the_same_users_in_every_block(tmp_path: Path) -
         np.testing.assert_array_equal(arrays["column_block"], columns["block"])
 
 
-def test_a_run_in_processes_of_its_own_becomes_a_record_of_this_hardware(tmp_path: Path) -> None:
-    store = RunStore(tmp_path / "new", tmp_path / "published")
+def test_a_run_in_processes_of_its_own_becomes_a_record_of_this_hardware(store: RunStore) -> None:
     configs = latency.plan(SMALL)
     (record,) = execute(latency, configs, store=store, progress=False)
     assert record is not None and record.complete, record and record.error
@@ -116,9 +115,8 @@ def test_a_run_in_processes_of_its_own_becomes_a_record_of_this_hardware(tmp_pat
 
 
 def test_a_timing_from_elsewhere_is_read_and_never_taken_for_this_machines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = RunStore(tmp_path / "new", tmp_path / "published")
     configs = scaling.plan(SIZES)
     (record,) = execute(scaling, configs, store=store, progress=False)
     assert record is not None and record.complete, record and record.error
@@ -200,8 +198,8 @@ def test_a_gpu_is_timed(tmp_path: Path) -> None:
     assert (times.groupby(["kind", "model", "path", "size"]).size() == 2).all() and (times["time"] > 0).all()
     assert set(times["path"]) == {"module", "graph"} and set(times["kind"]) == {"length", "batch", "catalogue"}
     assert (outcome.tables["memory"].to_pandas()["peak"] > 0).all()
-    (config,) = latency.plan(SMALL | {"device": "cuda", "paths": ["eager", "graph"]})
-    calls = latency.run(config, Context(tmp_path, progress=False)).tables["calls"].to_pandas()
+    (single,) = latency.plan(SMALL | {"device": "cuda", "paths": ["eager", "graph"]})
+    calls = latency.run(single, Context(tmp_path, progress=False)).tables["calls"].to_pandas()
     assert set(calls["path"]) == {"eager", "graph"} and (calls["device"] > 0).all()
 
 

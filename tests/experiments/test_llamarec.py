@@ -38,11 +38,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Sequences:
     return data
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(new=tmp_path / "new", published=tmp_path / "published")
-
-
 def test_a_plan_has_a_run_for_each_retriever_kind_of_negatives_and_seed() -> None:
     configs = llamarec.plan(
         parameters(retrievers=["sasrec", "2mamba4rec"], negatives=["random", "mixed"], seeds=[0, 1])
@@ -137,7 +132,6 @@ def test_a_recorded_retriever_without_weights_is_trained_again_and_its_record_st
     (before,) = execute(accuracy, [config.retriever], store=store, progress=False, device="cpu")
     assert before is not None and before.complete
     weights = store.kept(before.run_id)
-    assert weights is not None
     first = (weights / accuracy.WEIGHTS).read_bytes()
     shutil.rmtree(weights)
     (record,) = execute(llamarec, [config], store=store, progress=False, device="cpu")
@@ -156,7 +150,6 @@ def test_a_retriever_is_not_taken_from_other_data(
     (before,) = execute(accuracy, [config.retriever], store=store, progress=False, device="cpu")
     assert before is not None and before.complete
     theirs = store.kept(before.run_id)
-    assert theirs is not None
     was = (theirs / accuracy.WEIGHTS).read_bytes()
     items = small.items.copy()
     items[:40] = items[:40][::-1]
@@ -215,7 +208,6 @@ def test_in_four_bits_a_ranker_is_tuned_kept_and_tuned_further(
     assert (before == store.table(record, "ranks")["rank"].to_numpy()).all()
     assert further.metrics["before_ndcg@10"] == record.metrics["ndcg@10"]
     kept = store.kept(record.run_id)
-    assert kept is not None
     names = {path.name for path in (kept / llamarec.KEPT).iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "base.json"} <= names
     assert "model.safetensors" not in names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,8 +66,7 @@ def test_beta_is_not_measured_on_a_loss_that_did_not_train() -> None:
         optimizers.plan(parameters(seeds=[0], arms=[], measure_beta=True, overrides={"negatives": 50}))
 
 
-def test_runs_give_history_metrics_and_a_trace(tmp_path: Path) -> None:
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+def test_runs_give_history_metrics_and_a_trace(store: RunStore) -> None:
     asked = parameters(seeds=[0], arms=["adam", "usgm-paper", "probing"], measure_beta=True, epochs=2)
     configs = optimizers.plan(asked)
     records = execute(optimizers, configs, store=store, progress=False)
@@ -124,7 +124,9 @@ class Noisy(nn.Module):
 def test_beta_goes_as_the_axes_of_the_derivation() -> None:
     """Real steps: a + b / m with a = L |f'|^2 / H^2, b = (1 / H + L / H^2) sigma^2; here L = 0.5, H = 2, sigma = 1."""
     model = Noisy(600)
-    rows = beta.measure(model, model.backward, 600, H=2.0, sizes=(1, 4, 16), draws=30, rng=np.random.default_rng(1))
+    rows: Any = beta.measure(
+        model, model.backward, 600, H=2.0, sizes=(1, 4, 16), draws=30, rng=np.random.default_rng(1)
+    )
     slope = float((0.5 * model.x.detach()).square().sum())
     for m in (1, 4, 16):
         real, fixed = (

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,26 +55,23 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Sequences:
     ],
 )
 def test_what_an_arm_lacks_is_said_before_any_training(
-    tmp_path: Path, small: Sequences, monkeypatch: pytest.MonkeyPatch, arm: str, message: str
+    store: RunStore, small: Sequences, monkeypatch: pytest.MonkeyPatch, arm: str, message: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "lightfm", None)
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     (record,) = execute(orpo, orpo.plan(parameters(arms=[arm])), store=store, progress=False, device="cpu")
     assert record is not None and record.error is not None and message in record.error
     assert store.records() == [record]
 
 
 def test_arms_share_what_they_start_from_and_a_missing_part_fails_that_arm_alone(
-    tmp_path: Path, small: Sequences, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, small: Sequences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lightfm", None)  # as where it is not installed
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
     configs = orpo.plan(
         parameters(arms=["sft", "orpo-paper-random", "orpo-lightfm", "orpo-lower-rated"], tuning={"batch": 10})
     )
     records = execute(orpo, configs, store=store, progress=False, device="cpu")
     sft, paper, lightfm, rated = records
-    assert sft is not None and paper is not None and lightfm is not None and rated is not None
     assert sft.error is None and paper.error is None
     assert lightfm.error is not None and "LightFM is missing" in lightfm.error
     assert rated.error is not None and "no ratings" in rated.error

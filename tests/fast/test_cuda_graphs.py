@@ -14,12 +14,13 @@ import torch
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.fast import cuda_graphs as captured
+from seqrec_lib.fast.resident_batches import Shape, rounded
 from seqrec_lib.models import build
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.train import loop as training
-from seqrec_lib.train.checkpoint import WeightAverage
-from seqrec_lib.train.contracts import Progress
+from seqrec_lib.train.checkpoint import TrainingState, WeightAverage
+from seqrec_lib.train.contracts import Progress, TrainingResult
 from seqrec_lib.train.loop import CHECKPOINT, choose_loop, make_accelerator, train
 from seqrec_lib.train.recipes import TrainingConfig
 from seqrec_lib.train.step import TrainingStep
@@ -50,7 +51,7 @@ def weights(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten().cpu() for value in model.state_dict().values()])
 
 
-def losses(result: training.TrainingResult) -> list[float]:
+def losses(result: TrainingResult) -> list[float]:
     return [entry["loss"] for entry in result.history]
 
 
@@ -93,22 +94,19 @@ def with_recorder(monkeypatch: pytest.MonkeyPatch, recorder: type[Replayed]) -> 
     monkeypatch.setattr(training, "choose_loop", lambda asked, *others: asked)
 
 
-@pytest.mark.parametrize(
-    ("name", "objective"),
-    [(name, "all-positions") for name in SMALL] + [("sasrec", "prefixes")],
-)
+@pytest.mark.parametrize(("name", "objective"), [(name, "all-positions") for name in SMALL] + [("sasrec", "prefixes")])
 def test_without_dropout_both_loops_train_the_same(name: str, objective: Any, tmp_path: Path) -> None:
     """To float32's rounding: the sums of a filled batch run in another order."""
     config = replace(CONFIG, objective=objective, tokens_per_batch=60 if objective == "all-positions" else 200)
     models, results = [], []
     for loop in ("ordinary", "resident"):
         models.append(model_of(name))
-        results.append(train(models[-1], SEQUENCES, config, tmp_path / loop, loop=loop))  # type: ignore[arg-type]
+        results.append(train(models[-1], SEQUENCES, config, tmp_path / loop, loop=loop))
     ordinary, resident = results
     assert (ordinary.loop, resident.loop) == ("ordinary", "resident")
     assert losses(resident) == pytest.approx(losses(ordinary), rel=2e-5)
     assert resident.samples == ordinary.samples
-    assert (resident.best_epoch, resident.best_valid) == (ordinary.best_epoch, pytest.approx(ordinary.best_valid))
+    assert resident.best_epoch == ordinary.best_epoch and resident.best_valid == pytest.approx(ordinary.best_valid)
     torch.testing.assert_close(weights(models[1]), weights(models[0]), rtol=1e-3, atol=2e-5)
     for a, b in zip(resident.history, ordinary.history, strict=True):
         assert a["padding"] > b["padding"] and a["valid_loss"] == pytest.approx(b["valid_loss"], rel=1e-4)
@@ -122,7 +120,6 @@ def test_filling_up_adds_nothing_to_loss_and_gradients(name: str) -> None:
     batches = training._Batches(SEQUENCES, config, CPU, (0, 1), resident=True)
     batches.start_epoch(0)
     epoch, model = batches.resident, model_of(name).double()
-    assert epoch is not None
     if model.repeats is not None:
         torch.nn.init.constant_(model.repeats, -0.3)  # else it would add nothing
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -130,7 +127,7 @@ def test_filling_up_adds_nothing_to_loss_and_gradients(name: str) -> None:
     steps = captured.ResidentTraining(step, optimizer, None, epoch, config, "fp32", lambda *_: 1.0, [1e-3], None)
     found = []
     exact = epoch.shapes[0]
-    for shape in (exact, captured.Shape(exact.rows + 7, 12, 2 * exact.targets)):
+    for shape in (exact, Shape(exact.rows + 7, 12, 2 * exact.targets)):
         model.zero_grad(set_to_none=True)
         loss = steps.step_module(epoch.gather(shape))
         loss.backward()
@@ -196,7 +193,7 @@ def test_steps_are_replayed_and_train_the_same(tmp_path: Path, monkeypatch: pyte
     models, results = [], []
     for loop in ("resident", "graphs"):
         models.append(model_of(dropout=0.3))
-        results.append(train(models[-1], MANY, replace(CONFIG, epochs=1), tmp_path / loop, loop=loop))  # type: ignore[arg-type]
+        results.append(train(models[-1], MANY, replace(CONFIG, epochs=1), tmp_path / loop, loop=loop))
     (recorder,) = made
     assert results[1].loop == "graphs" and recorder.replays > recorder.recorded > 1
     assert torch.equal(weights(models[0]), weights(models[1])) and losses(results[0]) == losses(results[1])
@@ -224,7 +221,7 @@ def test_larger_buffers_are_recorded_anew(tmp_path: Path, monkeypatch: pytest.Mo
     models = []
     for loop in ("resident", "graphs"):
         models.append(model_of())
-        train(models[-1], SEQUENCES, config, tmp_path / loop, loop=loop)  # type: ignore[arg-type]
+        train(models[-1], SEQUENCES, config, tmp_path / loop, loop=loop)
     assert torch.equal(weights(models[0]), weights(models[1]))
 
 
@@ -250,7 +247,7 @@ def test_the_average_blends_as_it_updates() -> None:
     for step in range(1, 30):
         with torch.no_grad():
             for parameter in layer.parameters():
-                parameter += torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter))
         averages[0].update(step)
         averages[1].blend(torch.tensor(averages[1].share(step)))
     for a, b in zip(*(average.values for average in averages), strict=True):
@@ -292,7 +289,7 @@ class TestOnAGPU:
         models, results = [], []
         for loop in ("resident", "graphs"):
             models.append(model_of(name, dropout=0.3))  # equal draws: a replay goes on where the generator stands
-            results.append(train(models[-1], MANY, config, tmp_path / loop, loop=loop))  # type: ignore[arg-type]
+            results.append(train(models[-1], MANY, config, tmp_path / loop, loop=loop))
         assert [result.loop for result in results] == ["resident", "graphs"], "a capture has failed"
         assert len(recorded) > 3, "hardly anything was replayed"
         tolerance = 1e-4 if precision == "fp32" else 1e-2
@@ -304,16 +301,20 @@ class TestOnAGPU:
         models, results = [], []
         for loop in ("ordinary", "graphs"):
             models.append(model_of(name))
-            results.append(train(models[-1], MANY, CONFIG, tmp_path / loop, loop=loop))  # type: ignore[arg-type]
+            results.append(train(models[-1], MANY, CONFIG, tmp_path / loop, loop=loop))
         assert losses(results[1]) == pytest.approx(losses(results[0]), rel=1e-3)
 
     def test_dropout_differs_from_replay_to_replay(self) -> None:
         device = torch.device("cuda", torch.cuda.current_device())
         recorder = captured.GraphRecorder(device)
         ones, out = torch.ones(4096, device=device), torch.empty(4096, device=device)
+
+        def step() -> None:
+            out.copy_(torch.nn.functional.dropout(ones, 0.5))
+
         with recorder.running():
             torch.nn.functional.dropout(ones, 0.5)
-            replay = recorder.record(lambda: out.copy_(torch.nn.functional.dropout(ones, 0.5)))
+            replay = recorder.record(step)
             seen = []
             for _ in range(3):
                 replay()
@@ -330,6 +331,9 @@ class TestOnAGPU:
         def waits() -> None:
             torch.nn.functional.dropout(x, 0.5).sum().item()
 
+        def adds() -> None:
+            x.add_(1)
+
         torch.cuda.manual_seed(3)
         expected = torch.nn.functional.dropout(x, 0.5)
         torch.cuda.manual_seed(3)
@@ -337,7 +341,7 @@ class TestOnAGPU:
             with pytest.raises(RuntimeError, match="captur"):
                 recorder.record(waits)
             assert torch.equal(torch.nn.functional.dropout(x, 0.5), expected), "the generator stands where it stood"
-            replay = recorder.record(lambda: x.add_(1))
+            replay = recorder.record(adds)
             replay()
         torch.cuda.synchronize()
         assert x.eq(2).all()
@@ -377,13 +381,13 @@ class TestOnAGPU:
         batches = training._Batches(MANY, CONFIG, device, (0, 1), resident=True)
         batches.start_epoch(0)
         epoch = batches.resident
-        assert epoch is not None
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        step = TrainingStep(model, torch.float32)
         steps = captured.ResidentTraining(
-            model, optimizer, WeightAverage(model, 0.9), epoch, CONFIG, "fp32", lambda *_: 1.0, [1e-3], None
+            step, optimizer, WeightAverage(model, 0.9), epoch, CONFIG, "fp32", lambda *_: 1.0, [1e-3], None
         )
-        steps._prepare(training.TrainingState())
-        shape = captured.rounded(epoch.shapes[0], CONFIG.max_length, CONFIG.tokens_per_batch)
+        steps._prepare(TrainingState())
+        shape = rounded(epoch.shapes[0], CONFIG.max_length, CONFIG.tokens_per_batch)
         steps._step(shape)  # allocates
         torch.cuda.synchronize()
         with warnings.catch_warnings():

@@ -62,7 +62,7 @@ def cases(experiment: str | None = None) -> Iterator[Case]:
 
 def deciding_modules() -> list[str]:
     """The modules that the study's runs begin with: those of the experiments and of the models."""
-    return sorted({get(name).__name__ for name in EXPERIMENTS} | {module_of(name) for name in (*COUNTED, *MODELS)})
+    return sorted({*EXPERIMENTS.values()} | {module_of(name) for name in (*COUNTED, *MODELS)})
 
 
 def _label(config: Any) -> str:
@@ -167,9 +167,10 @@ def differences(case: Case, kept: Mapping[str, Any], now: Mapping[str, Any]) -> 
     for number, (old, new) in enumerate(zip(kept["history"], now["history"], strict=False), 1):
         first = number == 1
         quality = {key for key in old if "@" in key}  # a rank that swaps moves a metric at once
-        losses = ({k: v for k, v in row.items() if k not in quality} for row in (old, new))
-        found += _numbers(f"epoch {number}: ", *losses, FIRST if first else LATER)
-        found += _numbers(f"epoch {number}: ", *({k: r.get(k) for k in quality} for r in (old, new)), METRICS)
+        before, after = ({k: v for k, v in row.items() if k not in quality} for row in (old, new))
+        found += _numbers(f"epoch {number}: ", before, after, FIRST if first else LATER)
+        before, after = ({k: row.get(k) for k in quality} for row in (old, new))
+        found += _numbers(f"epoch {number}: ", before, after, METRICS)
     if kept["tables"].keys() - now["tables"].keys():
         found.append(f"tables {sorted(kept['tables'])} became {sorted(now['tables'])}")
     for name in kept["tables"].keys() & now["tables"].keys():
@@ -184,8 +185,8 @@ def _compare_tables(where: str, old: Mapping[str, Any], new: Mapping[str, Any], 
         ]
     if exact:
         return _unequal(where, old["columns"], {name: new["columns"][name] for name in old["columns"]})
-    means = ({name: column.get("mean") for name, column in table["columns"].items()} for table in (old, new))
-    return _numbers(f"{where}mean ", *means, METRICS)
+    before, after = ({name: column.get("mean") for name, column in t["columns"].items()} for t in (old, new))
+    return _numbers(f"{where}mean ", before, after, METRICS)
 
 
 def _unequal(where: str, old: Any, new: Any) -> list[str]:

@@ -40,7 +40,7 @@ def same(ours: list[list[beams.Query]], theirs: list[list[beams.Query]]) -> None
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mamba2"])
 @pytest.mark.parametrize("setting", [Search(6, 9, 0.0), Search(4, 12, 1.0), Search(1, 5, 0.0)])
-def test_free_beams_are_those_of_generate(architecture: str, setting: Search, tiny) -> None:  # type: ignore[no-untyped-def]
+def test_free_beams_are_those_of_generate(architecture: str, setting: Search, tiny) -> None:
     made = tiny[architecture]
     end = made.tokenizer.eos_token_id
     prompts = prompts_of(made)
@@ -59,7 +59,7 @@ def test_free_beams_are_those_of_generate(architecture: str, setting: Search, ti
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mamba2"])
-def test_constrained_beams_are_those_of_generate_and_real_titles(architecture: str, tiny) -> None:  # type: ignore[no-untyped-def]
+def test_constrained_beams_are_those_of_generate_and_real_titles(architecture: str, tiny) -> None:
     made = tiny[architecture]
     end, prompts = made.tokenizer.eos_token_id, prompts_of(made)
     trie, titles = trie_of(made)
@@ -71,7 +71,7 @@ def test_constrained_beams_are_those_of_generate_and_real_titles(architecture: s
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mamba2"])
-def test_with_beams_for_all_titles_the_order_is_that_of_their_probabilities(architecture: str, tiny) -> None:  # type: ignore[no-untyped-def]
+def test_with_beams_for_all_titles_the_order_is_that_of_their_probabilities(architecture: str, tiny) -> None:
     made = tiny[architecture]
     end, prompts = made.tokenizer.eos_token_id, prompts_of(made, 2)
     trie, titles = trie_of(made)
@@ -89,7 +89,7 @@ def test_with_beams_for_all_titles_the_order_is_that_of_their_probabilities(arch
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mamba2", "llama"])
-def test_a_users_queries_do_not_depend_on_the_batch(architecture: str, tiny, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_users_queries_do_not_depend_on_the_batch(architecture: str, tiny, monkeypatch) -> None:
     made = tiny[architecture]
     end, prompts, setting = made.tokenizer.eos_token_id, prompts_of(made), Search(3, 6)
     assert (states_of(made.model) is None) == (architecture == "llama")
@@ -98,7 +98,7 @@ def test_a_users_queries_do_not_depend_on_the_batch(architecture: str, tiny, mon
     same(together, beams.search(made.model, prompts, setting, end))
 
 
-def test_one_title_and_more_beams_than_titles(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_one_title_and_more_beams_than_titles(tiny) -> None:
     made = tiny["gpt2"]
     trie = TitleTrie([[7, 8, 0]], made.model.config.vocab_size)
     found = beams.search(made.model, prompts_of(made), Search(5, 3), 0, trie=trie)
@@ -107,7 +107,7 @@ def test_one_title_and_more_beams_than_titles(tiny) -> None:  # type: ignore[no-
     assert beams.search(made.model, prompts_of(made), Search(5, 2), 0, trie=trie) == [[]] * 5
 
 
-def test_prompt_and_query_beyond_the_positions_are_an_error(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_prompt_and_query_beyond_the_positions_are_an_error(tiny) -> None:
     with pytest.raises(SeqRecError, match="exceed the model's 128 positions"):
         beams.search(tiny["gpt2"].model, [[1] * 120], Search(2, 20), 0)
 
@@ -138,7 +138,7 @@ def test_batches_hold_every_prompt_once_within_the_limits() -> None:
     assert max(map(len, beams.batches(lengths, 20, 2**18))) == beams.LOGITS_AT_A_TIME // 2**18 // 20
 
 
-def test_search_leaves_the_mode_of_the_model(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_search_leaves_the_mode_of_the_model(tiny) -> None:
     made = tiny["gpt2"]
     made.model.train()
     beams.search(made.model, [[1, 2]], replace(Search(), beams=2, steps=2), 0)

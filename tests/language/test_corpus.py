@@ -39,7 +39,7 @@ def test_every_item_has_a_title_of_one_line() -> None:
     assert corpus.item_titles(data) == ("", "Two lines", "item b", "Zo\u00eb")
 
 
-def test_encoded_text_is_that_of_the_tokenizer_and_comes_back(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_encoded_text_is_that_of_the_tokenizer_and_comes_back(tiny) -> None:
     tokenizer = tiny["gpt2"].tokenizer
     encoder = Encoder(tokenizer, GPT4REC, TITLES, prompt_tokens=120)
     histories = [[1, 4], [5, 6, 9]]
@@ -53,7 +53,7 @@ def test_encoded_text_is_that_of_the_tokenizer_and_comes_back(tiny) -> None:  # 
 
 
 @pytest.mark.parametrize("budget", [40, 60, 90])
-def test_a_long_history_keeps_its_newest_titles_and_fits(tiny, budget: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_long_history_keeps_its_newest_titles_and_fits(tiny, budget: int) -> None:
     tokenizer = tiny["gpt2"].tokenizer
     encoder = Encoder(tokenizer, GPT4REC, TITLES, prompt_tokens=budget)
     rng = np.random.default_rng(budget)
@@ -72,7 +72,7 @@ def test_a_long_history_keeps_its_newest_titles_and_fits(tiny, budget: int) -> N
         assert len(ids) <= budget
 
 
-def test_a_title_longer_than_the_window_is_cut_at_a_character(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_a_title_longer_than_the_window_is_cut_at_a_character(tiny) -> None:
     tokenizer = tiny["gpt2"].tokenizer
     titles = ("", "word " * 300 + "end", "千" * 200)
     encoder = Encoder(tokenizer, GPT4REC, titles, prompt_tokens=60, title_tokens=10)
@@ -83,7 +83,7 @@ def test_a_title_longer_than_the_window_is_cut_at_a_character(tiny) -> None:  # 
         Encoder(tokenizer, GPT4REC, titles, prompt_tokens=12).prompts([[1]])
 
 
-def test_letters_are_the_tokens_that_follow_the_prompt(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_letters_are_the_tokens_that_follow_the_prompt(tiny) -> None:
     tokenizer = tiny["gpt2"].tokenizer
     for prompt in (PAPER_RANKING, LLAMAREC):
         ids = corpus.answer_ids(tokenizer, prompt, list(corpus.letters(20)))
@@ -92,7 +92,7 @@ def test_letters_are_the_tokens_that_follow_the_prompt(tiny) -> None:  # type: i
         assert [trained[0] for trained in encoder.answers(["A", "T"])] == [ids[0], ids[19]]
 
 
-def test_a_letter_of_several_tokens_and_too_many_letters_are_errors(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_a_letter_of_several_tokens_and_too_many_letters_are_errors(tiny) -> None:
     with pytest.raises(SeqRecError, match=re.escape("'錆' is ")):
         corpus.answer_ids(tiny["gpt2"].tokenizer, LLAMAREC, ["A", "錆"])
     with pytest.raises(SeqRecError, match="one token; use another"):

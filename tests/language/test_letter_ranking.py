@@ -55,7 +55,7 @@ def make_pools(data: Sequences, histories: Histories, seed: int = 0) -> Pools:
 
 
 @pytest.mark.parametrize("prompt", [PAPER_RANKING, LLAMAREC], ids=lambda p: p.name)
-def test_scores_are_the_whole_models_logits_whatever_the_batch(language, data, prompt) -> None:  # type: ignore[no-untyped-def]
+def test_scores_are_the_whole_models_logits_whatever_the_batch(language, data, prompt) -> None:
     ranker, histories = make_ranker(language, data, prompt), data.split("test")
     prompts = ranker.prompts(data, histories, make_pools(data, histories).items)
     found = ranker.scores(prompts)
@@ -69,7 +69,7 @@ def test_scores_are_the_whole_models_logits_whatever_the_batch(language, data, p
         np.testing.assert_allclose(found[row], whole[ids].numpy(), atol=2e-5)
 
 
-def test_letters_are_distinct_tokens_behind_the_prompt(language, data) -> None:  # type: ignore[no-untyped-def]
+def test_letters_are_distinct_tokens_behind_the_prompt(language, data) -> None:
     behind_space, behind_line = (make_ranker(language, data, p).letter_ids for p in (PAPER_RANKING, LLAMAREC))
     assert len(set(behind_space)) == K
     assert not set(behind_space) & set(behind_line)  # " A" and "A" are two tokens: looking letters up alone is wrong
@@ -104,7 +104,7 @@ def some_examples(ranker: ranking.LetterRanker, data: Sequences) -> Examples:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_learns_its_examples(language, data, objective: str) -> None:  # type: ignore[no-untyped-def]
+def test_every_objective_learns_its_examples(language, data, objective: str) -> None:
     ranker = make_ranker(language, data)
     examples = some_examples(ranker, data)
     knobs = Knobs(lambda_=1.0)
@@ -116,7 +116,7 @@ def test_every_objective_learns_its_examples(language, data, objective: str) -> 
     assert history[-1]["margin"] > history[0]["margin"]
 
 
-def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language, data) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language, data) -> None:
     logits = []
     for _ in range(2):
         ranker = make_ranker(language, data)
@@ -129,7 +129,7 @@ def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language,
 
 
 @pytest.mark.parametrize("stop", [1, 5, 6, 11])
-def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_path, monkeypatch) -> None:
     """With adapters, whose dropout takes random numbers at every step, and a reference of the model before."""
     monkeypatch.setattr(ranker_training, "SECONDS", 0.0)
     config = Tuning("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
@@ -159,7 +159,7 @@ def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_
     assert run("cut")[2] == 0  # what is finished is only read
 
 
-def test_a_checkpoint_of_another_tuning_is_refused(language, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_checkpoint_of_another_tuning_is_refused(language, data, tmp_path) -> None:
     ranker = make_ranker(language, data)
     ranker.folder = tmp_path
     tune(ranker, some_examples(ranker, data), Tuning(batch=6))
@@ -189,7 +189,7 @@ def test_rates_follow_the_papers_schedule_and_llamarecs() -> None:
                 assert rate(config, step, 400) == pytest.approx(schedule.get_last_lr()[0], abs=1 / 250)
 
 
-def test_a_checkpoint_in_the_hubs_format_ranks_and_takes_an_adapter(language, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_checkpoint_in_the_hubs_format_ranks_and_takes_an_adapter(language, data, tmp_path) -> None:
     language.model.save_pretrained(tmp_path)
     language.tokenizer.save_pretrained(tmp_path)
     loaded = load(str(tmp_path))

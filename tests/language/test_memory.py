@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -164,7 +165,8 @@ def test_a_device_without_bfloat16_multiplies_in_float32(data: Sequences, monkey
 
 def test_a_prompt_that_cannot_fit_is_tuned_and_said(data: Sequences, monkeypatch: Any) -> None:
     monkeypatch.setattr(memory, "BOUND", 1)
-    ranker, lines = make(data), []
+    ranker = make(data)
+    lines: list[str] = []
     ranker.report = lines.append
     tune(ranker, examples(ranker, data), Tuning("letters", batch=6))
     assert len(lines) == 1 and "may take more than 1 bytes" in lines[0]
@@ -199,24 +201,17 @@ def test_ranking_goes_on_where_it_was_cut(data: Sequences, tmp_path: Any, monkey
     ranker = make(data)
     prompts = examples(ranker, data).prompts
     expected = ranker.scores(prompts, batch_tokens=1)
-    calls: list[int] = []
-
-    def count(share: float, line: str) -> None:
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-
-    ranker.folder, ranker.report_share = tmp_path, count
+    ranker.folder, ranker.report_share = tmp_path, Mock(side_effect=[*[None] * 4, KeyboardInterrupt])
     with pytest.raises(KeyboardInterrupt):
         ranker.scores(prompts, batch_tokens=1)
     again = make(data)
-    again.folder, again.report_share = tmp_path, lambda *_: calls.append(1)
+    again.folder, again.report_share = tmp_path, (calls := Mock())
     found, reading = again.read(prompts, batch_tokens=1)
-    assert (found == expected).all() and len(calls) == len(prompts)
+    assert (found == expected).all() and 5 + calls.call_count == len(prompts)
     assert reading.tokens == sum(map(len, prompts))
     again.stage = "other"  # other weights: nothing is taken from those before
     again.scores(prompts, batch_tokens=1)
-    assert len(calls) == 2 * len(prompts)
+    assert 5 + calls.call_count == 2 * len(prompts)
 
 
 def test_letter_rows_alone_are_those_of_the_whole_output_layer(tiny: dict[str, LanguageModel]) -> None:

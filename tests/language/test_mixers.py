@@ -9,7 +9,7 @@ from seqrec_lib.language.mixers import SharedMixer, fast_mixers, fits
 from seqrec_lib.language.states import advance
 
 
-def test_outputs_and_gradients_are_transformers_own(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_outputs_and_gradients_are_transformers_own(tiny) -> None:
     model = tiny["mamba2"].model
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 300, (3, 90), generator=generator)
@@ -36,7 +36,7 @@ def test_outputs_and_gradients_are_transformers_own(tiny) -> None:  # type: igno
     model.zero_grad(set_to_none=True)
 
 
-def test_mixers_come_back_after_an_error_and_other_models_are_left_alone(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_mixers_come_back_after_an_error_and_other_models_are_left_alone(tiny) -> None:
     model = tiny["mamba2"].model
     kinds = [type(layer.mixer) for layer in model.backbone.layers]
     with pytest.raises(RuntimeError, match="stop"), fast_mixers(model):
@@ -47,7 +47,7 @@ def test_mixers_come_back_after_an_error_and_other_models_are_left_alone(tiny) -
     assert fits(model) and not fits(tiny["gpt2"].model)
 
 
-def test_prefill_ends_in_the_state_after_each_last_token(tiny) -> None:  # type: ignore[no-untyped-def]
+def test_prefill_ends_in_the_state_after_each_last_token(tiny) -> None:
     mixer = SharedMixer(tiny["mamba2"].model.backbone.layers[0].mixer)
     generator = torch.Generator().manual_seed(1)
     lengths = torch.tensor([80, 1, 2, 37])

@@ -45,7 +45,7 @@ def test_each_objective_by_its_definition() -> None:
             "sft": -win,
             "letters": -logits[row, LETTERS].log_softmax(-1)[w],
             "dpo": -F.logsigmoid(0.7 * ((win - before[row, w]) - (lose - before[row, lost]))),
-            "s-dpo": -F.logsigmoid(-torch.log(sum(torch.exp(0.7 * m) for m in margin))),
+            "s-dpo": -F.logsigmoid(-torch.stack([0.7 * m for m in margin]).logsumexp(0)),
             "simpo": -F.logsigmoid(0.7 * (win - lose) - 0.3),
             "orpo": -win - 0.2 * F.logsigmoid(odds[w] - odds[lost]),
             "orpo-multi": -win + 0.2 * torch.log1p(others / odds[w].exp()),

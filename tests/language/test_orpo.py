@@ -56,14 +56,14 @@ def test_log_odds_have_the_gradients_of_float64() -> None:
 
 
 @pytest.fixture(scope="module")
-def trl():  # type: ignore[no-untyped-def]
+def trl():
     """TRL's ORPO trainer class, used for its pure functions. TRL marks it as experimental: it may move."""
     return pytest.importorskip("trl.experimental.orpo.orpo_trainer").ORPOTrainer
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(5))
-def test_on_ordinary_logits_the_loss_is_that_of_trl(trl, seed: int) -> None:  # type: ignore[no-untyped-def]
+def test_on_ordinary_logits_the_loss_is_that_of_trl(trl, seed: int) -> None:
     """Of letters behind a prompt; as sequences, TRL reads position 1 for the token at position 2."""
     generator = torch.Generator().manual_seed(seed)
     logits = (2 * torch.randn(4, 3, 11, generator=generator)).requires_grad_()
@@ -84,7 +84,7 @@ def test_on_ordinary_logits_the_loss_is_that_of_trl(trl, seed: int) -> None:  # 
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_where_trl_breaks_ours_stays_finite(trl) -> None:  # type: ignore[no-untyped-def]
+def test_where_trl_breaks_ours_stays_finite(trl) -> None:
     """A letter 200 above the rest, chosen or rejected: TRL's gradient is no number, ours is."""
     stub = types.SimpleNamespace(beta=1.0, accelerator=types.SimpleNamespace(device="cpu"))
     for chosen, rejected in ((0, 1), (1, 0)):

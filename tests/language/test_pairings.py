@@ -60,7 +60,7 @@ def read(ranker: LetterRanker, prompt: list[int]) -> tuple[list[int], list[int]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_gives_as_many_prompts_and_only_the_leak_reads_what_is_held_out(kind, ranker, data) -> None:  # type: ignore[no-untyped-def]
+def test_each_kind_gives_as_many_prompts_and_only_the_leak_reads_what_is_held_out(kind, ranker, data) -> None:
     found = make(kind, ranker, data).examples
     assert len(found.prompts) == PROMPTS and (found.chosen != found.rejected).all()
     for prompt in found.prompts:
@@ -75,7 +75,7 @@ def test_each_kind_gives_as_many_prompts_and_only_the_leak_reads_what_is_held_ou
     assert same == (kind != "leaky")
 
 
-def test_chosen_is_the_last_training_item_and_rejected_is_what_the_kind_says(ranker, data) -> None:  # type: ignore[no-untyped-def]
+def test_chosen_is_the_last_training_item_and_rejected_is_what_the_kind_says(ranker, data) -> None:
     factors, retriever = preferences.fit_factors(data), Markov(data)
     users, histories = preferences.last_items(data)
     by_text = {
@@ -100,14 +100,14 @@ def test_chosen_is_the_last_training_item_and_rejected_is_what_the_kind_says(ran
     for row, prompt in enumerate(found.prompts):
         pool, history = read(ranker, prompt)
         user = by_text[tuple(history)]
-        scores = {
+        likings = {
             i: factors.user_embeddings[user] @ factors.item_embeddings[i - 1] + factors.item_biases[i - 1] for i in pool
         }
         wrong = [item for item in pool if item != pool[found.chosen[row]]]
-        assert pool[found.rejected[row]] == min(wrong, key=scores.__getitem__)
+        assert pool[found.rejected[row]] == min(wrong, key=likings.__getitem__)
 
 
-def test_the_papers_pairs_are_both_parts_and_part_two_alone_without_ratings(ranker, data) -> None:  # type: ignore[no-untyped-def]
+def test_the_papers_pairs_are_both_parts_and_part_two_alone_without_ratings(ranker, data) -> None:
     parts = [make(kind, ranker, data).counts for kind in ("lower-rated", "lightfm", "paper")]
     assert parts[2]["pairs"] == parts[0]["pairs"] + parts[1]["pairs"] and parts[2]["ties"] == parts[0]["ties"]
     bare = replace(data, ratings=None)

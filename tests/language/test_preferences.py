@@ -17,7 +17,7 @@ HISTORIES = [[1, 2, 3, 4, 5], [6, 7, 8, 9, 1, 2], [3, 4, 5, 6, 7], [1, 2, 3, 4]]
 RATINGS = [[5, 1, 4, 2, 3], [1, 5, 5, 2, 1, 5], [4, 3, 3, 5, 1], [3, 4, 5, 1]]
 
 
-def rated():  # type: ignore[no-untyped-def]
+def rated():
     return dataclasses.replace(make_sequences(HISTORIES, 9), ratings=np.concatenate(RATINGS).astype(np.float32))
 
 

@@ -44,7 +44,12 @@ def test_of_whole_texts_it_is_the_sum_over_their_tokens(tiny: Any, architecture:
 
 def softcapped() -> Any:
     """A model that bends its logits."""
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     config = Gemma2Config(vocab_size=200, head_dim=8, num_key_value_heads=1, final_logit_softcapping=0.5, **sizes)
     torch.manual_seed(0)
     return Gemma2ForCausalLM(config).eval()
@@ -129,7 +134,6 @@ def test_a_row_is_told_token_by_token_among_the_catalogues_tokens(tiny: Any, arc
         np.testing.assert_allclose(row, np.mean(among(model, text, columns), 0), rtol=1e-3, atol=1e-4)
     got[:, 0].sum().backward()
     output = model.get_output_embeddings().weight.grad
-    assert output is not None
     assert output.abs().sum() > 0
     model.zero_grad()
 
@@ -138,7 +142,6 @@ def test_the_sum_is_a_likelihood_among_the_catalogues_tokens(made: tuple[Any, La
     data, own = made
     setting = Setting(candidates=4, history=3, prompt_tokens=100)
     ranker = TitleRanker(own, NEXT_TITLE, item_titles(data), setting)
-    assert ranker.vocabulary is not None
     columns = ranker.vocabulary.tolist()
     assert len(columns) < own.model.config.vocab_size
     histories = data.split("test").take(np.arange(1))
@@ -182,9 +185,9 @@ def test_a_ranker_learns_what_follows_what_and_goes_on_after_a_kill(
     assert teach(again, data, None, teaching, seed=1) == history
     test = data.split("test")
     items = np.array([[(target + shift) % 20 + 1 for shift in (3, -1, 6, 9, 12)] for target in test.targets])
-    scores = [one.scores(one.prompts(data, test, items)) for one in (whole, again)]
-    np.testing.assert_array_equal(*scores)
-    assert (scores[0].argmax(1) == 1).mean() > 0.9
+    first, second = (one.scores(one.prompts(data, test, items)) for one in (whole, again))
+    np.testing.assert_array_equal(first, second)
+    assert (first.argmax(1) == 1).mean() > 0.9
 
 
 def test_the_prompt_decides_what_a_ranker_by_titles_is_tuned_on() -> None:

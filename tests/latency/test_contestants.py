@@ -22,7 +22,7 @@ def test_compiled_histories_have_few_lengths_and_the_same_encodings(monkeypatch:
     def compile_(function: Any, dynamic: bool) -> Any:
         def compiled(items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
             seen.append(items.shape[1])
-            return function(items, lengths)  # type: ignore[no-any-return]
+            return function(items, lengths)
 
         return compiled
 

@@ -17,7 +17,6 @@ NAMES = [name for name in VARIANTS if name.endswith("+repeats")]
 def made(name: str, bias: float = -0.2) -> SequentialRecommender:
     torch.manual_seed(3)
     model = build(name, N_ITEMS, LENGTH, _settings(name)).eval()
-    assert model.repeats is not None
     with torch.no_grad():
         model.repeats.fill_(bias)
     return model

@@ -1,33 +1,43 @@
+"""What every model owes (no leak from padding; one pass trains as prefixes do), and the state-space models' own."""
+
 from __future__ import annotations
+
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.models.base import last_position
+from seqrec_lib.models.base import SequentialRecommender, last_position
 from seqrec_lib.models.hydra4rec import Hydra4Rec
 from seqrec_lib.models.mamba4rec import Mamba4Rec, TwoMamba4Rec
+from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.train.losses import catalogue_cross_entropy
 
-SMALL = {
+SMALL: dict[type[SequentialRecommender], dict[str, Any]] = {
     Mamba4Rec: {"d_model": 16, "d_state": 4},
     TwoMamba4Rec: {"d_model": 16, "d_state": 8, "headdim": 8},
     Hydra4Rec: {"d_model": 16, "d_state": 8, "headdim": 8},
 }
+SASREC = {"d_model": 16, "n_heads": 2}
 CASES = [(kind, layers) for kind in SMALL for layers in (1, 2)]
 CAUSAL = [(kind, layers) for kind, layers in CASES if kind is not Hydra4Rec or layers == 1]
 
 
-def model(kind: type[StateSpaceRecommender], layers: int, **changes: object) -> StateSpaceRecommender:
+def model(kind: Any, layers: int, **changes: object) -> Any:
     torch.manual_seed(0)
-    arguments = SMALL[kind] | {"n_layers": layers, "dropout": 0.0} | changes
-    return kind(30, 40, **arguments).eval()  # type: ignore[call-arg, arg-type]
+    arguments = (SASREC if kind is SASRec else SMALL[kind]) | {"n_layers": layers, "dropout": 0.0} | changes
+    return kind(30, 40, **arguments).eval()
 
 
-def bidirectional(net: StateSpaceRecommender, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The output at the last item by its definition: each layer's mixer reads the whole history, Hydra both ways."""
+def bidirectional(net: Any, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The output at the last item by its definition: each layer's mixer reads the whole history, Hydra both ways.
+    SASRec's is its own, and `tests/models/test_sasrec.py` has its definition."""
+    if isinstance(net, SASRec):
+        return net.encode(items, lengths)
     x = net.embed(items)
     for layer in net.stack:
         x = layer.after_mixer(x, layer.mixer(x, lengths))
@@ -52,13 +62,13 @@ def histories(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     ],
 )
 def test_has_the_papers_size(kind: type[StateSpaceRecommender], changes: dict[str, int], expected: int) -> None:
-    total, body = kind(3_416, 200, **changes).parameter_counts()  # type: ignore[call-arg, arg-type]
+    total, body = kind(3_416, 200, **changes).parameter_counts()  # type: ignore[arg-type]
     assert body == expected
     assert total == expected + 3_417 * 64
 
 
-@pytest.mark.parametrize(("kind", "layers"), CASES)
-def test_padding_does_not_leak(kind: type[StateSpaceRecommender], layers: int) -> None:
+@pytest.mark.parametrize(("kind", "layers"), [*CASES, (SASRec, 2)])
+def test_padding_does_not_leak(kind: type[SequentialRecommender], layers: int) -> None:
     net = model(kind, layers)
     lengths = [1, 17, 4, 40, 9]
     items, counts = histories(lengths)
@@ -74,8 +84,8 @@ def test_hydra_encodes_as_its_bidirectional_definition(layers: int) -> None:
     torch.testing.assert_close(net.encode(items, lengths), bidirectional(net, items, lengths), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "layers"), CAUSAL)
-def test_all_positions_and_prefixes_give_the_same_gradient(kind: type[StateSpaceRecommender], layers: int) -> None:
+@pytest.mark.parametrize(("kind", "layers"), [*CAUSAL, (SASRec, 2)])
+def test_all_positions_and_prefixes_give_the_same_gradient(kind: type[SequentialRecommender], layers: int) -> None:
     """The loss at every position of a history is the mean of its prefixes' losses, by the definition of each prefix."""
     net = model(kind, layers).double()
     assert net.causal
@@ -94,7 +104,7 @@ def test_all_positions_and_prefixes_give_the_same_gradient(kind: type[StateSpace
     for (name, _), a, b in zip(net.named_parameters(), found, expected, strict=True):
         zero = torch.zeros(())
         torch.testing.assert_close(a if a is not None else zero.expand_as(b), b if b is not None else zero.expand_as(a),
-                                   msg=lambda text, name=name: f"{name}: {text}")  # fmt: skip
+                                   msg=partial("{}: {}".format, name))  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "layers"), CAUSAL)
@@ -155,7 +165,8 @@ def test_hydra_with_several_layers_refuses_to_step() -> None:
 
 def test_blanket_initialisation_erases_the_memory_of_mamba_and_spares_dt_on_request() -> None:
     def dt(how: str) -> torch.Tensor:
-        return F.softplus(model(Mamba4Rec, 1, initialisation=how).layers[0].mixer.dt_proj.bias.detach())  # type: ignore[union-attr]
+        net = model(Mamba4Rec, 1, initialisation=how)
+        return F.softplus(net.layers[0].mixer.dt_proj.bias.detach())
 
     assert dt("own").min() >= 1e-4
     assert dt("own").max() <= 0.11
@@ -192,5 +203,5 @@ def test_dropout_comes_before_layer_norm(kind: type[StateSpaceRecommender]) -> N
         own.norm.bias.normal_()
     items = torch.arange(1, 5)
     assert not torch.allclose(own.embed(items), own.norm.bias.expand(4, -1))
-    own.dropout = All()  # type: ignore[assignment]
+    own.dropout = All()
     torch.testing.assert_close(own.embed(items), own.norm.bias.expand(4, -1))

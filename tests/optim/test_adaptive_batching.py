@@ -6,6 +6,7 @@ import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_the_epochs_last_step_is_not_learned_from() -> None:
 
 
 @pytest.mark.parametrize("norm", ["euclidean", "adam"])
-def test_its_own_beta_is_usgms(norm: str) -> None:
+def test_its_own_beta_is_usgms(norm: Any) -> None:
     """Computed from parameters and gradients alone, and taken from the optimizer's state."""
     torch.manual_seed(0)
     models = [nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double() for _ in range(2)]
@@ -174,7 +175,7 @@ def test_its_own_beta_is_usgms(norm: str) -> None:
             x = torch.randn(8, 4, generator=torch.Generator().manual_seed(k)).double()
             optimizer.zero_grad()
             (model(x) - x.sum(dim=1, keepdim=True)).square().mean().backward()
-            own = _Disguise(optimizer) if hidden else optimizer
+            own: Any = _Disguise(optimizer) if hidden else optimizer
             rule.before_step(own)
             optimizer.step()
             rule.after_step(own)
@@ -194,7 +195,7 @@ class _Disguise:
 def test_a_plain_loop_over_a_data_loader_needs_no_change_to_it() -> None:
     """Steps take 1, 2, 3, ... of the loader's own batches, in order, each once, and the last what is left."""
     sequences = random_sequences(0, n_users=40)
-    data = WindowDataset(sequences, cut_windows(sequences, 12), 12)
+    data: Any = WindowDataset(sequences, cut_windows(sequences, 12), 12)
     loader = DataLoader(data, batch_size=3, shuffle=False)
     model = small_model(dropout=0.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

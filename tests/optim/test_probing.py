@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def test_the_rate_is_as_large_as_the_way_to_the_solution_allows() -> None:
 
 def test_neither_the_gradients_scale_nor_a_large_lr_change_anything() -> None:
     losses = []
-    for settings in ({}, {"scale": 1e-3}, {"scale": 1e3}, {"lr": 1.0}, {"lr": 100.0}):
+    changes: list[dict[str, Any]] = [{}, {"scale": 1e-3}, {"scale": 1e3}, {"lr": 1.0}, {"lr": 100.0}]
+    for settings in changes:
         problem = Quadratic(**settings)
         for _ in range(150):
             problem.step()

@@ -41,7 +41,9 @@ def algorithm_1(oracle: Oracle, x0: np.ndarray, H: float, D: float, steps: int, 
 
 def run(oracle: Oracle, x0: np.ndarray, steps: int, split: int = 1, dtype=torch.float64, **settings) -> dict:
     """The optimizer on the same oracle, its vector cut into ``split`` parameters of one group."""
-    parameters = [nn.Parameter(torch.tensor(part, dtype=dtype)) for part in np.array_split(x0, split)]
+    parameters: list[torch.Tensor] = [
+        nn.Parameter(torch.tensor(part, dtype=dtype)) for part in np.array_split(x0, split)
+    ]
     optimizer = UniversalSGM(parameters, **settings)
     Hs, rs, betas, xs = [], [], [], []
     for _ in range(steps + 1):  # the last one only for H and beta of the step before

@@ -13,15 +13,11 @@ import pyarrow as pa
 import pytest
 
 from seqrec_lib.evaluate.metrics import rank_metrics
-from seqrec_lib.results import RunRecord, RunStore, plain, run_key
+from seqrec_lib.results import RunRecord, RunStore, plain
+from tests import fakes
 
 USERS = 400
-COST = {
-    "wall_seconds": 300.0,
-    "epochs": 3,
-    "parameters": 321_984,
-    "parameters_without_embeddings": 100_096,
-}
+COST = {"wall_seconds": 300.0, "epochs": 3, "parameters": 321_984, "parameters_without_embeddings": 100_096}
 
 
 @dataclass(frozen=True)
@@ -48,31 +44,22 @@ class Made:
     store: RunStore
 
 
-def make_record(config: Config, ranks: np.ndarray, status: str = "complete") -> RunRecord:
-    complete = status == "complete"
+def make_record(config: Any, ranks: np.ndarray, status: str = "complete") -> RunRecord:
     metrics = rank_metrics(ranks) | {f"masked_{k}": v for k, v in rank_metrics(np.maximum(1, ranks - 1)).items()}
     history = [{"epoch": e, "loss": 7.0 / e, "valid_ndcg@10": 0.05 * e, "seconds": 2.0} for e in (1, 2, 3)]
-    return RunRecord(
-        run_id=run_key("accuracy", plain(config), 1),
-        experiment="accuracy",
-        config=plain(config),
-        revision=1,
-        dataset={"name": config.dataset},
-        environment={
-            "device": "Test CPU",
-            "device_type": "cpu",
-            "threads": 2,
-            "git_commit": "0123456789abcdef",
-            "git_dirty": False,
-        },
-        status=status,
-        error=None if complete else "ValueError: the model produced NaN",
-        code="0" * 16,
-        started="2026-11-20T10:00:00.000+00:00",
-        finished="2026-11-20T10:05:00.000+00:00",
-        metrics=metrics if complete else {},
-        history=history if complete and config.training else [],
-        cost=COST if complete else {},
+    machine = {
+        "device": "Test CPU",
+        "device_type": "cpu",
+        "threads": 2,
+        "git_commit": "0123456789abcdef",
+        "git_dirty": False,
+    }
+    failed = {"status": status, "error": "ValueError: the model produced NaN", "metrics": {}, "history": [], "cost": {}}
+    complete = {"metrics": metrics, "history": history if config.training else [], "cost": COST}
+    return fakes.make_record(
+        config=plain(config), dataset={"name": config.dataset}, environment=machine,
+        started="2026-11-20T10:00:00.000+00:00", finished="2026-11-20T10:05:00.000+00:00",
+        **(complete if status == "complete" else failed),
     )  # fmt: skip
 
 

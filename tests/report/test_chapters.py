@@ -224,9 +224,9 @@ def test_models_that_differ_are_told_apart(published: Path) -> None:
 def test_a_statement_has_a_name_of_its_own_and_a_rule() -> None:
     into = make_statements()
     with pytest.raises(SeqRecError, match="twice"):
-        statement("mamba-ahead", seeds=SEEDS, into=into)(lambda runs: None)  # type: ignore[arg-type,return-value]
+        statement("mamba-ahead", seeds=SEEDS, into=into)(lambda runs: None)
     with pytest.raises(SeqRecError, match="no rule"):
-        statement("x", seeds=SEEDS, into=into)(lambda runs: None)  # type: ignore[arg-type,return-value]
+        statement("x", seeds=SEEDS, into=into)(lambda runs: None)
 
 
 def test_no_statement_is_unused() -> None:

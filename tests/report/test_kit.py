@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from seqrec_lib.report import kit, svg
+from seqrec_lib.report.panels import panels
 
 DOTS = pd.DataFrame(
     {
@@ -131,4 +132,4 @@ def test_what_lies_above_a_panel_is_hollow_at_its_edge() -> None:
 def test_a_panel_of_many_lines_is_refused() -> None:
     many = pd.DataFrame({"p": "a", "s": list("abcdefg"), "x": 1, "y": 1.0})
     with pytest.raises(ValueError, match="7 lines"):
-        svg.panels(many, 700, panel="p", series="s", x="x", y="y")
+        panels(many, 700, panel="p", series="s", x="x", y="y")

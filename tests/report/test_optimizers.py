@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,11 +32,6 @@ TRACE = pa.table({"epoch": [1, 1, 2, 2], "step": [1, 2, 1, 2], "m": [1, 4, 1, 4]
 Made = tuple[list[Any], list[Any], list[RunRecord | None]]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "new", tmp_path / "published")
-
-
 def save(store: RunStore, config: Any, loss: float, trace: pa.Table = TRACE) -> RunRecord:
     entry = {"loss": loss, "valid_loss": loss, "samples": 1000, "steps": 20, "seconds": 5.0}
     metrics = {"loss": loss, "best_valid_loss": loss, "test_loss": loss, "ndcg@10": 0.1, "ht@10": 0.2}
@@ -58,7 +52,7 @@ def page(store: RunStore, loss: Any, trace: pa.Table = TRACE, **changes: Any) ->
         value = loss(cell)
         if value == "failed":
             failed = {"status": "failed", "error": "not finite", "dataset": {"name": "demo"}, "metrics": {}}
-            made = make_record(experiment="optimizers", config=plain(cell.config), **failed)
+            made: RunRecord | None = make_record(experiment="optimizers", config=plain(cell.config), **failed)
         else:
             made = None if value is None else save(store, cell.config, value, trace)
         records[configs.index(cell.config)] = made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,8 @@ def save(
     return store.save(record, made)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "new", tmp_path / "published")
+def always(scores: np.ndarray) -> Callable[[Pools], np.ndarray]:
+    return lambda pools: scores
 
 
 def ranker_runs(store: RunStore, skill: float) -> Any:
@@ -67,8 +66,7 @@ def ranker_runs(store: RunStore, skill: float) -> Any:
     records = []
     for config in configs:
         found, logits = assessment(skill, config.seed)
-        own = logits[found.found]
-        letters = position_bias(found, lambda p, own=own: own, logits, np.zeros(K), 2, np.random.default_rng(0))
+        letters = position_bias(found, always(logits[found.found]), logits, np.zeros(K), 2, np.random.default_rng(0))
         records.append(save(store, llamarec, config, found.metrics, found.columns, letters))
     return configs, records
 

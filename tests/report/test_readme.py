@@ -37,8 +37,7 @@ def test_a_row_holds_the_papers_numbers_and_ours(tmp_path: Path) -> None:
     for config, value in zip(configs, (0.29, 0.31), strict=False):
         store.save(
             make_record(
-                config=plain(config),
-                metrics={"ht@10": value, "ndcg@10": value / 2, "masked_ndcg@10": value / 2 + 0.01},
+                config=plain(config), metrics={"ht@10": value, "ndcg@10": value / 2, "masked_ndcg@10": value / 2 + 0.01}
             )
         )
     table = results_table(ROOT, tmp_path)

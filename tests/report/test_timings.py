@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,6 @@ def test_ratios_and_medians_come_out_as_they_went_in() -> None:
     timings = make_timings()
     assert timings.unit == "process"
     found = timings.ratio(("sasrec", "served"), ("hydra4rec", "served"))
-    assert found is not None
     assert found.estimate == pytest.approx(10.0, rel=0.05)
     assert found.low < found.estimate < found.high < 1.1 * found.estimate  # the drift of 30 % is not in it
     assert timings.ratio(("llamarec", "served"), ("sasrec", "served")) is None
@@ -111,11 +109,10 @@ def test_without_a_run_every_frame_is_empty() -> None:
         assert found.empty
 
 
-def test_a_gpus_timings_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+def test_a_gpus_timings_stand_in_a_table_of_their_own(store: RunStore) -> None:
     timings = make_timings()
     calls = timings.calls[timings.calls["path"] == "served"].assign(path="graph", device=7.0)
     config = timings.record.config | {"device": "cuda", "architectures": {"sasrec": {}, "hydra4rec": {}}}
-    store = RunStore(tmp_path / "new", tmp_path / "published")
     assert newest_on("cuda", store, "latency", "ml-1m") is None
     store.save(timings.record)
     assert newest_on("cpu", store, "latency", "ml-1m") == timings.record
@@ -158,10 +155,8 @@ def test_appendix_b_pairs_accuracy_with_the_latency_of_its_length(make: Any) -> 
     stages = ["encode", "score", "top_k"]
     long = timings.calls[served].assign(length=200, **(3 * timings.calls.loc[served, stages]))
     timings = replace(timings, calls=pd.concat([timings.calls, long, long]))
-    short, whole = (
-        latency.appendix_b(*(lambda runs, store: (runs, timings, "ml-1m", store))(*accuracy_runs(make, length)))
-        for length in (40, 200)
-    )
+    made = [accuracy_runs(make, length) for length in (40, 200)]
+    short, whole = (latency.appendix_b(runs, timings, "ml-1m", store) for runs, store in made)
     sasrec = [rows.set_index("model").loc["SASRec"] for rows in (short, whole)]
     assert sasrec[1]["ms"] == pytest.approx(3 * sasrec[0]["ms"], rel=0.05)
     assert [own["latency"] for own in sasrec] == [1.0, 1.0]
@@ -262,7 +257,6 @@ def test_an_exponent_is_of_the_upper_half_of_the_sizes_as_records_hold_them() ->
     bent[-2] *= 3.0  # a point between the ends that the last two alone would make much of
     found = scaling.exponent(pd.DataFrame(bent, index=pd.Index(sizes, dtype=np.int32)))
     upper = sizes[2:].astype(float)
-    assert found is not None
     assert found.estimate == pytest.approx(np.polyfit(np.log(upper), np.log(bent[2:, 0]), 1)[0])
 
 

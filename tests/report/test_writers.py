@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,6 @@ from tests.fakes import make_record
 
 USERS, ITEMS = 300, 1000
 SHARES = {"bm25-last": 0.2, "title-markov": 0.4, "gpt4rec": 0.3, "mamrec": 0.5, "popularity": 0.1, "markov": 0.45}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "new", tmp_path / "published")
 
 
 def save(store: RunStore, experiment: Any, config: Any, share: float) -> RunRecord:

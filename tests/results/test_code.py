@@ -32,7 +32,7 @@ class C:
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], None]]:
     """Writes modules of a package of that name elsewhere, which the hashes are then taken of."""
     monkeypatch.setattr(code, "ROOT", tmp_path)
     monkeypatch.setattr(code, "STAMP", tmp_path / "code.json")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_a_timing_under_other_limits_is_a_run_of_its_own(monkeypatch: pytest.Mon
     assert timing_device("a CPU", None) == "a CPU"
     assert timing_device("a CPU", {"cores": 2}) == "a CPU", "a record from before quotas were read"
     assert timing_device("a CPU", {"cores": 2, "core_quota": None}) == "a CPU"
-    others = [{"cores": 1}, {"cores": 2, "core_quota": 2.5}, {}]
+    others: list[dict[str, Any]] = [{"cores": 1}, {"cores": 2, "core_quota": 2.5}, {}]
     assert [timing_device("a CPU", known) for known in others] == ["a CPU, 2 usable cores"] * 3
     monkeypatch.setattr(limits, "core_quota", lambda: 1.5)
     assert timing_device("a CPU", {"cores": 2, "core_quota": None}) == "a CPU, 1 usable core, quota 1.5"

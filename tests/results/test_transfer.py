@@ -9,7 +9,10 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,7 +47,7 @@ def with_table(table: pa.Table, **changes: object) -> dict[str, bytes | tarfile.
     return {f"{STEM}.json": record.to_json().encode(), f"{STEM}.ranks.parquet": sink.getvalue()}
 
 
-def write_tar(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
+def write_tar(path: Path, members: Mapping[str, bytes | tarfile.TarInfo]) -> Path:
     with tarfile.open(path, "w") as archive:
         for name, content in members.items():
             if isinstance(content, tarfile.TarInfo):
@@ -202,7 +205,7 @@ def test_publish_copies_byte_for_byte_and_once(checkout: Path) -> None:
     assert (report.added, report.known, report.refused) == ([], [record.run_id], [])
 
 
-UNPUBLISHABLE = {
+UNPUBLISHABLE: dict[str, tuple[dict[str, Any], str]] = {
     "demo": ({"dataset": {"name": "demo"}}, "demo data"),
     "a reader's own file": ({"dataset": {"name": "file-mine-0123456789ab"}}, "a reader's own file"),
     "failed": ({"status": "failed", "error": "boo"}, "the run failed"),
@@ -346,10 +349,6 @@ def test_whatever_arrow_says_to_a_table_refuses_that_run_alone(
     source = new_store(tmp_path / "source")
     source.save(make_record(metrics=RANKED), {"ranks": RANKS})
     export_runs(source, tmp_path / "a.tar")
-
-    def refuse(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    monkeypatch.setattr(pq, "ParquetFile", Mock(side_effect=error))
     report = import_runs(new_store(tmp_path / "target"), tmp_path / "a.tar")
     assert not report.added and "not a Parquet file" in report.refused[0][1]

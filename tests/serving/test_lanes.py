@@ -29,7 +29,7 @@ def evaluated(function: Any) -> Callable[[np.ndarray], np.ndarray]:
     """The function of lanes over a whole array, as float64."""
 
     @njit
-    def loop(x, out):  # type: ignore[no-untyped-def]
+    def loop(x, out):
         for i in range(0, x.size, LANES):
             store(out, i, function(load(x, i)))
 
@@ -71,7 +71,7 @@ def test_silu_and_softplus_hold_their_accuracy() -> None:
 
 def test_lanes_are_loaded_reduced_and_transposed() -> None:
     @njit
-    def several(x, y, out, numbers):  # type: ignore[no-untyped-def]
+    def several(x, y, out, numbers):
         a, b = load(x, 3), load(y, 0)
         store(out, 0, larger(a, b) - load_one(x, 2) * np.float32(2.0) / a)
         numbers[0], numbers[1] = total_of(a), largest_of(a)
@@ -85,7 +85,7 @@ def test_lanes_are_loaded_reduced_and_transposed() -> None:
     np.testing.assert_allclose(numbers, [a.sum(), a.max()], rtol=1e-6)
 
     @njit
-    def turned(source, target):  # type: ignore[no-untyped-def]
+    def turned(source, target):
         copy_transposed(source, source.shape[1] + 2, source.shape[1], target, 1, target.shape[1])
 
     source, target = rng.normal(size=(10, 11)).astype(np.float32), np.zeros((9, 12), np.float32)
@@ -101,5 +101,5 @@ def test_larger_keeps_what_is_not_finite(special: float) -> None:
 
 
 @njit(inline="always")
-def absolute(x):  # type: ignore[no-untyped-def]
+def absolute(x):
     return larger(x, x * np.float32(-1.0))

@@ -226,7 +226,7 @@ def test_inputs_of_any_shape_are_convolved_and_projected(length: int, channels: 
 def biased(shift: float, **changes: Any) -> Any:
     """A Mamba4Rec with random weights whose dt is moved before its softplus; NaN: by up to 6 either way."""
     torch.manual_seed(3)
-    model = build("mamba4rec", 50, 1000, changes).eval()
+    model: Any = build("mamba4rec", 50, 1000, changes).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -30,24 +30,30 @@ PUBLISHED = [name for name in MODELS if name not in VARIANTS]
 TOLERANCE = 2e-5  # float32 sums in another order, values of order 1
 
 
-def model_of(name: str, **changes: Any) -> Any:
+def model_of(name: str, longest: int = LONGEST, **changes: Any) -> Any:
     """A model whose every weight is random, biases and norms too, so that none can be forgotten."""
     torch.manual_seed(7)
-    model = build(name, ITEMS, LONGEST, {**MODELS[name].architecture, **changes}).eval()
+    model = build(name, ITEMS, longest, {**MODELS[name].architecture, **changes}).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
 
-def expected(model: Any, history: np.ndarray) -> np.ndarray:
-    """The model's own encoding in float64."""
-    double = model.double()
-    for layer in getattr(double, "layers", []):
+def in_double(model: Any) -> Any:
+    """The model in float64, by its mixers' recurrences."""
+    for layer in getattr(model, "layers", []):
         if hasattr(layer, "mixer"):
             layer.mixer.backend = "reference"
+    return model.double()
+
+
+def expected(model: Any, history: np.ndarray) -> np.ndarray:
+    """The model's own encoding in float64."""
     with torch.no_grad():
-        out: np.ndarray = double.encode(torch.from_numpy(history)[None], torch.tensor([len(history)]))[0].numpy()
+        out: np.ndarray = (
+            in_double(model).encode(torch.from_numpy(history)[None], torch.tensor([len(history)]))[0].numpy()
+        )
     return out
 
 
@@ -79,11 +85,7 @@ def test_steps_from_any_start_equal_reading_the_whole_history(name: str, begin: 
 
 @pytest.mark.parametrize("changes", [{}, {"d_model": 24, "n_layers": 3, "n_heads": 3}, {"n_layers": 1}])
 def test_a_long_history_is_read_by_products_and_a_short_one_by_loops(changes: dict[str, Any]) -> None:
-    torch.manual_seed(7)
-    model = build("sasrec", ITEMS, 900, {**MODELS["sasrec"].architecture, **changes}).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    model = model_of("sasrec", 900, **changes)
     server = serve(model)
     assert isinstance(server, SteppingServer)
     d = model.d_model
@@ -127,10 +129,7 @@ def test_many_histories_are_served_as_each_is_alone(
         torch.set_num_threads(before)
     alone = [server.recommend([history], 7) for history in histories]
     np.testing.assert_allclose(together[1], np.concatenate([best for _, best in alone]), rtol=1e-4, atol=1e-4)
-    double = model.double()
-    for layer in getattr(double, "layers", []):
-        if hasattr(layer, "mixer"):
-            layer.mixer.backend = "reference"
+    double = in_double(model)
     for row in [*range(0, len(histories), 8), len(histories) - 1]:
         history = histories[row]
         read = torch.from_numpy(server.cut(history))[None]
@@ -216,11 +215,7 @@ def test_a_state_has_the_size_that_is_told_and_a_copy_is_independent() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_stream_is_the_models_own_up_to_its_window_and_is_refused_there(name: str, window: int) -> None:
     """From every start, at every length around windows that are shorter and longer than the convolutions (4 and 7)."""
-    torch.manual_seed(7)
-    model = build(name, ITEMS, window, MODELS[name].architecture).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    model = model_of(name, window)
     server = serve(model)
     if not isinstance(server, SteppingServer):
         assert isinstance(server, ModuleServer), "read anew for each request: there is no stream"
@@ -306,7 +301,7 @@ def test_a_class_that_changes_the_pass_is_served_by_its_own() -> None:
     for kind, factor in ((Doubled, 2.0), (Halved, 0.5)):
         for n_layers in (1, 2):
             model = model_of("2mamba4rec", n_layers=n_layers)
-            own = kind(ITEMS, LONGEST, **(MODELS["2mamba4rec"].architecture | {"n_layers": n_layers})).eval()
+            own = kind(ITEMS, LONGEST, **{**MODELS["2mamba4rec"].architecture, "n_layers": n_layers}).eval()
             own.load_state_dict(model.state_dict())
             history = np.array([3, 1, 4])
             want = factor * serve(model).encode(history)

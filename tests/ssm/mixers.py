@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from seqrec_lib.ssm import Hydra, Mamba, Mamba2
@@ -18,19 +20,19 @@ MIXERS = {
 STREAMING = [name for name in MIXERS if name != "mamba2-groups"]
 
 
-def make(name: str, dtype: torch.dtype = torch.float64, backend: str = "auto", seed: int = 0) -> torch.nn.Module:
-    """A mixer in evaluation mode; every parameter perturbed, dt_bias and A_log so that memories differ."""
+def make(name: str, dtype: torch.dtype = torch.float64, backend: str = "auto", seed: int = 0) -> Any:
+    """A mixer, in evaluation mode; every parameter perturbed, dt_bias and A_log so that memories differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        mixer = MIXERS[name]()
+        mixer: Any = MIXERS[name]()
         with torch.no_grad():
             for parameter in mixer.parameters():
-                parameter += 0.3 * torch.randn_like(parameter)
+                parameter.add_(0.3 * torch.randn_like(parameter))
     mixer.backend = backend
     return mixer.to(dtype).eval()
 
 
-def history(mixer: torch.nn.Module, batch: int, length: int, seed: int = 1) -> torch.Tensor:
+def history(mixer: Any, batch: int, length: int, seed: int = 1) -> torch.Tensor:
     """(batch, length, d_model) standard normal inputs in the mixer's dtype."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, length, mixer.d_model, generator=generator, dtype=torch.float64).to(mixer.A_log.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_broken_extension_is_described_in_one_line(monkeypatch: pytest.MonkeyP
     def broken(name: str) -> None:
         raise OSError(f"{name}.so: undefined symbol\nand more")
 
-    monkeypatch.setattr(backends.importlib, "import_module", broken)
+    monkeypatch.setattr(importlib, "import_module", broken)
     backends.missing.cache_clear()
     try:
         assert (

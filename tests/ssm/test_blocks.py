@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_parameter_counts_are_the_published_models(name: str, mixer: int, body: 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_initial_values(name: str) -> None:
     torch.manual_seed(0)
-    block = {
+    block: Any = {
         "mamba": lambda: Mamba(256),
         "mamba2": lambda: Mamba2(256, headdim=1),
         "hydra": lambda: Hydra(256, headdim=1),
@@ -112,7 +113,7 @@ def settled(block: torch.nn.Module) -> torch.nn.Module:
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in block.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
+            parameter.add_(0.2 * torch.randn_like(parameter))
     return block
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.ssm.test_agreement import scan_by, scan_inputs
 
 
 @njit(**FAST)
-def _table(x, out):  # type: ignore[no-untyped-def]
+def _table(x, out):
     for i in range(x.size):
         out[0, i] = exp32(x[i])
         out[1, i] = sigmoid32(x[i])
@@ -76,7 +77,7 @@ def test_child_processes(method: str) -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         want = Mamba(8, 4)(x)
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_encode, args=(sender, x.numpy()))
     child.start()

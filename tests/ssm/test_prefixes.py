@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -36,9 +38,7 @@ def test_outputs_and_gradients_are_exact(name: str, length: int) -> None:
     got = with_gradients(mixer, "in one pass", x, g)
     assert set(got) == set(want)
     for key in want:
-        torch.testing.assert_close(
-            got[key], want[key], rtol=1e-10, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}"
-        )
+        torch.testing.assert_close(got[key], want[key], rtol=1e-10, atol=1e-10, msg=partial("{}: {}".format, key))
 
 
 @pytest.mark.parametrize("length", [5, 90])

@@ -144,7 +144,7 @@ def import_hostile(rng: random.Random, amount: Any, folder: Path) -> list[dict[s
     good = folder / "good.tar"
     export_runs(store_in(runs), good)
     with tarfile.open(good) as tar:
-        members = {member.name: tar.extractfile(member).read() for member in tar.getmembers()}  # type: ignore[union-attr]
+        members = {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
     count: dict[str, Any] = {"kind": "archives of runs", "tried": amount.archives, "held": 0, "broken": []}
     for number in range(amount.archives):
         with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -209,14 +209,14 @@ def _write_hostile(rng: random.Random, archive: Path, members: dict[str, bytes],
             name = f"{prefix}/{rng.randbytes(8).hex()}.json"
             _add(tar, name, b"[" * rng.randrange(1, 200_000))
     if what in ("cut off", "sizes"):
-        blob = bytearray(archive.read_bytes())
+        spoilt = bytearray(archive.read_bytes())
         if what == "cut off":
-            del blob[rng.randrange(len(blob)) :]
+            del spoilt[rng.randrange(len(spoilt)) :]
         else:  # a header that promises more than there is; its sum is made right
-            blob[124:136] = b"%011o\0" % rng.choice((2**33 - 1, 2**30, 10**9))
-            blob[148:156] = b" " * 8
-            blob[148:156] = b"%06o\0 " % sum(blob[:512])
-        archive.write_bytes(bytes(blob))
+            spoilt[124:136] = b"%011o\0" % rng.choice((2**33 - 1, 2**30, 10**9))
+            spoilt[148:156] = b" " * 8
+            spoilt[148:156] = b"%06o\0 " % sum(spoilt[:512])
+        archive.write_bytes(spoilt)
     return what
 
 

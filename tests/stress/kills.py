@@ -43,8 +43,10 @@ def prepare() -> None:
     """Import what runs need, before the first fork, and let every step save."""
     import transformers  # noqa: F401  (the others come with the modules above)
 
-    train.__kwdefaults__["checkpoint_seconds"] = 0.0
-    checkpoint.Checkpoint.__init__.__kwdefaults__["seconds"] = 0.0
+    for function, name in ((train, "checkpoint_seconds"), (checkpoint.Checkpoint.__init__, "seconds")):
+        defaults = function.__kwdefaults__ or {}
+        assert name in defaults, f"{function.__qualname__} has no default of {name}"
+        defaults[name] = 0.0
 
 
 def chosen() -> dict[str, Case]:

@@ -22,11 +22,6 @@ from seqrec_lib.study.plans import Page, Task
 from tests.fakes import Config, FakeExperiment, make_record
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "new", tmp_path / "published")
-
-
 def tasks_of(experiment: FakeExperiment, *seeds: int) -> list[Task]:
     configs = [Config("ml-1m", seed) for seed in seeds]
     return [Task(experiment, config, key(experiment, config)) for config in configs]
@@ -93,7 +88,7 @@ def test_what_fits_is_run_in_order_and_what_does_not_is_not_started(store: RunSt
 
 def test_without_an_estimate_a_run_starts_only_early(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 40.0, 60.0])  # the beginning, then each task
-    monkeypatch.setattr(budget.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     report = run_within(
         100, tasks_of(FakeExperiment(NAME="a"), 0) + tasks_of(FakeExperiment(NAME="b"), 0), store, say=lambda line: None
     )

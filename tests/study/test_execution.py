@@ -21,7 +21,6 @@ from tests.fakes import make_project
 def reason_of(root: Path, cell: str) -> str:
     make_project(root, {"one": ["x: int = 1  # a number", cell]})
     failure = execute_page(root, Page("one", None, {}), "run", {}, lambda line: None)
-    assert failure is not None
     assert "\n" not in failure.reason
     return failure.reason
 
@@ -40,7 +39,7 @@ def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     log.write_text("")
     assert execution._reason(copy, log, 3) == "papermill ended with status 3 and without a word"
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(execution.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 0))
     assert execution._reason(copy, log, 1).startswith("the disk is full")
 
 

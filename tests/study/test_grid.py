@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -91,10 +92,7 @@ def test_a_job_is_carried_out_once_and_is_done_then(
 def test_a_run_that_fails_and_one_that_is_not_planned_end_differently(
     store: RunStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(config: object, context: object) -> None:
-        raise SeqRecError("no luck")
-
-    monkeypatch.setattr(get("accuracy"), "run", fails)
+    monkeypatch.setattr(get("accuracy"), "run", Mock(side_effect=SeqRecError("no luck")))
     job = next(job.id for job in grid.list_jobs("demo", store) if job.name.startswith("accuracy"))
     assert grid.main(["--profile", "demo", "--run", job]) == 1
     assert grid.main(["--profile", "demo", "--run", "0" * 16]) == 2

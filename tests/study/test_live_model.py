@@ -106,8 +106,7 @@ def test_halves_and_the_error_function_are_exact() -> None:
     np.testing.assert_allclose(errors, [erf(x) for x in points], atol=1e-14)
 
 
-def test_what_is_trained_here_is_exported_and_nothing_else(tmp_path: Path) -> None:
-    store = RunStore(new=tmp_path / "new", published=tmp_path / "published")
+def test_what_is_trained_here_is_exported_and_nothing_else(tmp_path: Path, store: RunStore) -> None:
     assert live_model.export(tmp_path / "empty", store) == []
     index = tmp_path / "empty" / live_model.FOLDER / live_model.INDEX
     assert index.read_text() == "globalThis.SeqRecModels = [];\n"

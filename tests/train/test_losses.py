@@ -129,7 +129,8 @@ def test_positions_that_do_not_count_add_nothing(positions: int, items: int, chu
 
 def test_a_bias_and_its_items_go_together() -> None:
     h, weight, targets = torch.randn(3, 4), torch.randn(6, 4), torch.tensor([1, 2, 3])
-    for lone in ({"bias": torch.tensor(1.0)}, {"biased": torch.tensor([[2], [0], [0]])}):
+    alone: list[dict[str, Any]] = [{"bias": torch.tensor(1.0)}, {"biased": torch.tensor([[2], [0], [0]])}]
+    for lone in alone:
         with pytest.raises(ValueError, match="bias and biased go together"):
             catalogue_cross_entropy(h, weight, targets, **lone)
         with pytest.raises(ValueError, match="bias and biased go together"):

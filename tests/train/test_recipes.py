@@ -40,7 +40,6 @@ def test_the_language_models_recipes_differ_between_bases() -> None:
 def test_every_model_is_built_from_its_recipe_and_knows_whether_it_is_causal(model: str) -> None:
     for overrides in ({}, {"n_layers": 2}):
         architecture, training = resolve("demo", model, 3, overrides)
-        assert training is not None
         net = build(model, 20, training.max_length, architecture)
         assert (training.objective == "all-positions") == net.causal
         assert training.seed == 3
@@ -50,7 +49,6 @@ def test_overrides_win_over_the_data_sets_recipe_and_whole_numbers_pass_as_float
     architecture, training = resolve("amazon-2014-beauty", "sasrec", 0, {"dropout": 0, "max_length": 7})
     assert architecture["dropout"] == 0.0
     assert isinstance(architecture["dropout"], float)
-    assert training is not None
     assert training.max_length == 7
 
 
@@ -58,7 +56,6 @@ def test_overrides_win_over_the_data_sets_recipe_and_whole_numbers_pass_as_float
 def test_the_public_codes_recipe_is_the_same_for_every_model(model: str) -> None:
     """Values of Mamba4Rec's config.yaml (commit 44a0c84) and RecBole's trainer, typed here once more."""
     architecture, training = resolve("ml-1m-recbole", model, 2, {}, "public")
-    assert training is not None
     assert (training.samples_per_step, training.learning_rate, training.max_length) == (2048, 1e-3, 200)
     assert (training.clip, training.average, training.weight_decay, training.warmup_steps) == (0.0, 0.0, 0.0, 0)
     assert (training.objective, training.schedule, training.epochs, training.patience) == (
@@ -74,6 +71,5 @@ def test_the_public_codes_recipe_is_the_same_for_every_model(model: str) -> None
 
 def test_the_public_codes_recipe_on_shop_data_and_with_a_readers_overrides() -> None:
     architecture, training = resolve("amazon-2014-beauty", "mamba4rec", 0, {"epochs": 5}, "public")
-    assert training is not None
     assert (architecture["dropout"], training.max_length, training.epochs) == (0.4, 50, 5)
     assert resolve("ml-1m", "popularity", 0, {}, "public") == ({}, None)

@@ -1,4 +1,4 @@
-"""The text file of MovieLens 1M that SASRec's authors published, rebuilt from ``ratings.dat``. Runs in our environment.
+"""The text file of MovieLens 1M that SASRec's authors published, rebuilt from ``ratings.dat``.
 
 It has a line ``user item`` for each interaction of the 5-core, in ids of its own, which follow a rule. Users are
 numbered in the order in which a dictionary of Python 2 lists their original ids, which are text there; items in the
