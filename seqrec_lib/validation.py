@@ -55,6 +55,8 @@ class Checked:
         SeqRecError: on construction; the line names the field, its value and what it may be.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of what is `rebuilt`
+
     def __post_init__(self) -> None:
         kind: Any = type(self)
         for name, value in checked(vars(self), types_of(kind)).items():
@@ -75,10 +77,20 @@ def checked(values: Mapping[str, Any], types: Mapping[str, TypeAdapter[Any]], wh
         try:
             result[name] = types[name].validate_python(value)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            part = "".join(f"[{place!r}]" for place in first["loc"] if place not in NOT_PLACES)
-            raise SeqRecError(f"{_prefix(where)}{name}{part} is {short(first['input'])}; {_remedy(first)}") from None
+            raise SeqRecError(_prefix(where) + _complaint(error, name)) from None
     return result
+
+
+def rebuilt(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A `Checked` dataclass from its fields as JSON has them: mappings for dataclasses within it, lists for tuples.
+
+    Raises:
+        SeqRecError: a field is missing or unknown, or has a value that it may not have.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise SeqRecError(_complaint(error)) from None
 
 
 def adapters(types: Mapping[str, Any]) -> dict[str, TypeAdapter[Any]]:
@@ -174,6 +186,18 @@ def read_json(path: Path, remedy: str) -> Any:
 
 def _prefix(where: str) -> str:
     return f"{where}: " if where else ""
+
+
+def _complaint(error: ValidationError, name: str = "") -> str:
+    """The first of what pydantic found wrong: which value, what it is, and what it should be."""
+    first = error.errors(include_url=False)[0]
+    places = [place for place in first["loc"] if place not in NOT_PLACES]
+    field = name + "".join(f"[{place!r}]" for place in places) if name else ".".join(map(str, places))
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{field} is {short(first['input'])}; there is no such field"
+    return f"{field} is {short(first['input'])}; {_remedy(first)}"
 
 
 def _remedy(error: Any) -> str:

@@ -74,7 +74,7 @@ def whose_order_command(
     from seqrec_lib.data.orders import whose_order
 
     found = whose_order(file, dataset)
-    say(f"{found.dataset}, {found.users:,} users: {found.verdict}")
+    say(f"{found.dataset}, {found.users:,} users. {found.verdict}")
     nearest = sorted(found.differing.items(), key=lambda pair: pair[1])
     rows = [(order, f"{count:,}", f"{count / found.users:.1%}") for order, count in nearest]
     print_table(("order", "users with another test item", ""), rows)

@@ -91,24 +91,30 @@ class Match:
 
     @property
     def verdict(self) -> str:
-        """What came out, in a sentence or two."""
-        share = self.differing[self.nearest] / self.users
-        if self.equal:
-            parts = [f"the test items are those of {' and of '.join(self.equal)}"]
+        """What came out, in a few sentences."""
+        share = f"{self.differing[self.nearest] / self.users:.1%}"
+        sentences = []
+        if len(self.equal) == 1:
+            sentences.append(f"The test items are those of the order {self.nearest}.")
+        elif self.equal:
+            sentences.append(f"The test items are those of several orders: {', '.join(self.equal)}.")
         else:
-            parts = [f"none of the known orders; the nearest is {self.nearest}, where {share:.1%} differ"]
-            if self.latest == self.users - self.filtered:
-                parts.append(
-                    "every item has its user's latest time, so that only the rule for ties differs (an unstable sort "
-                    "has no fixed rule)"
-                )
-        if share > 0.9:
-            parts.append("check that the ids are the source's, not numbers that a loader gave")
+            sentences.append(
+                "The test items are those of no known order. "
+                f"The nearest is {self.nearest}, which gives {share} of the users another test item."
+            )
+        if not self.equal and self.latest == self.users - self.filtered:
+            sentences.append(
+                "Each test item has its user's latest time, so that only the rule for ties differs. "
+                "An unstable sort has no fixed rule."
+            )
+        if self.differing[self.nearest] > 0.9 * self.users:
+            sentences.append("Check that the ids are the source's, not numbers that a loader gave.")
         if self.filtered:
-            parts.append(f"{self.filtered:,} have a user or an item that the 5-core drops")
+            sentences.append(f"The 5-core drops the user or the item of {self.filtered:,} test items.")
         if self.missing:
-            parts.append(f"{self.missing:,} users of the data set are not in the file")
-        return "; ".join(parts)
+            sentences.append(f"The file lacks {self.missing:,} users of the data set.")
+        return " ".join(sentences)
 
 
 def in_every_order(name: str, rows: Interactions) -> dict[Order, Sequences]:

@@ -130,20 +130,23 @@ class Columns:
     def finish(self, titles: Mapping[int | str, str]) -> Interactions:
         ratings = self.blocks.get("rating")
         return Interactions(
-            users=_joined(self.blocks["user"]),
-            items=_joined(self.blocks["item"]),
+            users=self._labels("user"),
+            items=self._labels("item"),
             timestamps=np.concatenate([np.empty(0, dtype=np.int64), *self.blocks["timestamp"]]),
             ratings=None if ratings is None else np.concatenate([np.empty(0, dtype=np.float32), *ratings]),
             titles=titles,
             skipped=self.bad.count,
         )
 
-
-def _joined(blocks: list[Any]) -> np.ndarray | Labels:
-    if not blocks or isinstance(blocks[0], np.ndarray):
-        return np.concatenate([np.empty(0, dtype=np.int64), *blocks])
-    chunks = pa.chunked_array(blocks).unify_dictionaries().chunks
-    return Labels(np.concatenate([chunk.indices.to_numpy() for chunk in chunks]), chunks[0].dictionary)
+    def _labels(self, role: str) -> np.ndarray | Labels:
+        """The column of users or items; of a file without a row it has the type that its cells would have."""
+        nothing, _ = self.readers[role](pa.array([], pa.string()))
+        blocks = self.blocks[role]
+        if isinstance(nothing, np.ndarray):
+            return np.concatenate([nothing, *blocks])
+        kind = pa.dictionary(pa.int32(), pa.large_string())
+        joined = pa.chunked_array(blocks, kind).unify_dictionaries().combine_chunks()
+        return Labels(joined.indices.to_numpy(), joined.dictionary)
 
 
 def read_table(raw: RawFile, table: Table, titles: Mapping[int | str, str], bad: BadLines) -> Interactions:
@@ -333,7 +336,7 @@ def one_by_one(cells: pa.Array, read: Callable[[str], Any], kind: type) -> tuple
 
 
 def _all_match(cells: pa.Array, grammar: str) -> bool:
-    return bool(pc.all(pc.match_substring_regex(cells, f"^(?:{grammar})$")).as_py())
+    return bool(pc.all(pc.match_substring_regex(cells, f"^(?:{grammar})$"), min_count=0).as_py())
 
 
 def integer(text: str, column: str) -> int:

@@ -27,7 +27,7 @@ from seqrec_lib.results.limits import timing_device
 from seqrec_lib.results.provenance import git_state
 from seqrec_lib.results.record import SLUG
 from seqrec_lib.terminal import one_line
-from seqrec_lib.validation import adapters, checked
+from seqrec_lib.validation import rebuilt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -182,13 +182,19 @@ def config_of(record: RunRecord) -> Any:
     """The configuration of a record, as the frozen dataclass of its experiment.
 
     Raises:
-        SeqRecError: it is none: a field is unknown or of a wrong type.
+        SeqRecError: it is none: a field is missing or unknown, or has a value that it may not have.
     """
     # Imported here: experiments import this module.
     from seqrec_lib.experiments import get
 
-    types = adapters({"configuration": get(record.experiment).Config})
-    return checked({"configuration": record.config}, types, f"run {record.run_id}")["configuration"]
+    try:
+        return rebuilt(get(record.experiment).Config, record.config)
+    except SeqRecError as error:
+        commit = record.environment.get("git_commit") or "not on record"
+        raise SeqRecError(
+            f"the configuration of run {record.run_id} is none of this version's: {error}; use the version that made "
+            f"the run (commit: {commit}), or delete the run"
+        ) from None
 
 
 def execute(

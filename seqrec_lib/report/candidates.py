@@ -6,14 +6,14 @@ within the margin where the lower end of the 95 % interval of its difference fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import bootstrap_interval, paired_difference
-from seqrec_lib.report import html, kit
+from seqrec_lib.report import kit
 from seqrec_lib.report.frames import COMPLETE, interval_columns, users
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.kit import Column
@@ -30,10 +30,10 @@ def compare(
     """One row for each model of a `frames.frame` that ran, best value first; NaN where something was not run. A faster
     model may lose the share ``margin`` of the best one's value ("masked_ndcg@10": seen items left out).
 
-    Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and best,
-    whether it is that; allowed, how far behind a model may be, and within, whether this one is; request and event in
-    milliseconds (_low, _high); state_short and state_long in KiB, at the `measured_lengths`; parameters; training in
-    seconds; mark; run_ids.
+    Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and distance,
+    the same but for the best; allowed, how far behind a model may be, within, whether this one is, and judged, the same
+    as a word; request and event in milliseconds (_low, _high); state_short and state_long in KiB, at the
+    `measured_lengths`; parameters; training in seconds; mark; run_ids.
     """
     ran = [
         (label, mine[mine["status"] == COMPLETE], values)
@@ -51,9 +51,10 @@ def compare(
         within = label == best or gap.low >= -allowed
         row = {"model": label, "value": interval.estimate, "low": interval.low, "high": interval.high}
         row |= interval_columns("behind", gap) | {
-            "best": label == best,
+            "distance": np.nan if label == best else gap.estimate,
             "allowed": allowed,
             "within": within,
+            "judged": "yes" if within else "no",
             "run_ids": ", ".join(mine["run_id"]),
         }
         row |= {"parameters": first.get("parameters"), "training": first.get("train_seconds")}
@@ -82,54 +83,6 @@ def _state(scaling: Scaling | None, model: str) -> dict[str, float]:
         data = scaling.memory.query("path == 'served' and model == @model and state > 0").sort_values("length")
         states = (data["state"] / 1024).tolist() or states
     return {"state_short": states[0], "state_long": states[-1]}
-
-
-def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], caption: str) -> Html:
-    """Quality, time and state of each candidate, and the mark; the CSV has parameters and seconds of training too.
-
-    ``lengths``: the two at which states were measured.
-    """
-    short, long = lengths or ("short", "long")
-    columns = [
-        Column("model", "Model"),
-        Column("mark", "By the rule"),
-        Column("value", metric, ".4f", ("low", "high")),
-        Column("request", "One request, ms", ".3g", ("request_low", "request_high")),
-        Column("event", "One more event, ms", ".3g", ("event_low", "event_high"), missing="–"),
-        Column("state_short", f"State after {short} items, KiB", ".1f", missing="–"),
-        Column("state_long", f"State after {long} items, KiB", ".1f", missing="–"),
-    ]
-    return kit.table(frame, columns, caption=caption, csv=("parameters", "training"))
-
-
-def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
-    """What the mark rests on: each candidate's distance from the best, the margin, the runs."""
-    if frame.empty:
-        return html.not_run(caption)
-    shown = frame.assign(
-        judged=frame["within"].map({True: "yes", False: "no"}),
-        distance=frame["behind"].where(~frame["best"].astype(bool)),
-    )
-    columns = [
-        Column("model", "Model"),
-        Column("mark", "By the rule"),
-        Column(
-            "distance", f"{metric} minus the best model's", "+.4f", ("behind_low", "behind_high"), missing="the best"
-        ),
-        Column("allowed", "May be behind by", ".4f"),
-        Column("judged", "Within the margin"),
-        Column("run_ids", "Runs"),
-    ]
-    return kit.table(shown, columns, caption=caption)
-
-
-def quality_figure(frame: pd.DataFrame, axis: str, *, alt: str, caption: str) -> Html:
-    """The candidates' values with their intervals."""
-    if frame.empty:
-        return html.not_run(caption)
-    names = frame["model"].str.replace("+", " + ")  # where a line may break
-    shown = frame[["value", "low", "high"]].assign(data="", model=names)
-    return kit.figure(shown, "dots", group="data", label="model", value="value", axis=axis, alt=alt, caption=caption)
 
 
 def measured_lengths(scaling: Scaling | None) -> list[int]:

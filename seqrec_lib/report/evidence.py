@@ -9,15 +9,10 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
+from seqrec_lib.report.footer import AGAIN, RECORDS, run_line
 from seqrec_lib.report.statements import Evidence, Statement
 from seqrec_lib.report.values import Names
-from seqrec_lib.results import RunRecord, RunStore
-
-RECORDS = Path("_static", "records")
-"""Where the records that chapters cite lie in the built book."""
-
-AGAIN = "seqrec results recheck --run {run_id}"
-"""The command that carries a published run out again."""
+from seqrec_lib.results import RunStore
 
 
 def evidence_section(cited: Mapping[str, Evidence], names: Names) -> str:
@@ -35,23 +30,14 @@ def _entry(statement: Statement, evidence: Evidence, names: Names) -> str:
         seeds or "all seeds",
     ]
     found = map(names.runs.store.find, evidence.run_ids)
-    runs = "".join(_run(record) for record in found if record is not None)
+    lines = [(one.experiment, run_line(one, AGAIN.format(one.run_id))) for one in found if one is not None]
+    runs = "".join(f"<li>{escape(experiment)}: {line}</li>" for experiment, line in lines)
     ids = f"<ul>{runs}</ul>" if runs else ""
     return (
         f'<details class="evidence"><summary><code>{statement.name}</code></summary>'
         f'<div id="evidence-{statement.name}"><p><strong>{escape(f"{statement.measures}: {evidence}")}.</strong> '
         f"{escape(statement.rule)}</p><p>Scope: {escape('; '.join(limits))}.</p>{ids}</div></details>\n"
     )
-
-
-def _run(record: RunRecord) -> str:
-    seed = record.config.get("seed")
-    what = " ".join(str(part) for part in (record.config.get("model"), record.dataset["name"]) if part)
-    seeds = "" if seed is None else f", seed {seed}"
-    address = (RECORDS / f"{record.run_id}.json").as_posix()
-    again = escape(AGAIN.format(run_id=record.run_id))
-    link = f'<a href="{address}"><code>{record.run_id}</code></a>'
-    return f"<li>{link} {escape(record.experiment)}: {escape(what + seeds)}; again: <code>{again}</code></li>"
 
 
 def copy_records(run_ids: Iterable[str], store: RunStore, source: Path) -> None:

@@ -26,8 +26,11 @@ def hardware_name(record: RunRecord) -> str:
     return name if quota is None else f"{name} (quota {quota:g})"
 
 
-RECORDS = "../_static/records"
-"""Where the records behind a page lie in the built book, counted from the page."""
+RECORDS = "_static/records"
+"""Where the records behind the pages lie in the built book."""
+
+AGAIN = "<code>seqrec results recheck --run {}</code>"
+"""The command that carries a published run out again."""
 
 
 def provenance(records: Sequence[RunRecord | None]) -> Html:
@@ -49,18 +52,24 @@ def provenance(records: Sequence[RunRecord | None]) -> Html:
         "Made again by later code": [_run_again(one) for one in rechecks_of(record.run_id for record in present)],
     }
     store = RunStore()
-    runs = "".join(f"<li>{_run(record, store)}</li>" for record in present)
+    rerun = "<code>rerun: True</code> among the parameters"
+    commands = [AGAIN.format(record.run_id) if store.is_published(record) else rerun for record in present]
+    lines = (run_line(record, again, "../") for record, again in zip(present, commands, strict=True))
+    runs = "".join(f"<li>{line}</li>" for line in lines)
     text = "\n".join(f"{record.run_id} {what(record)}" for record in present)
     shown = entries([(name, parts) for name, parts in facts.items() if parts])
     return shown + details("Every run: its record, and how it is made again", Html(f"<ul>{runs}</ul>", text))
 
 
-def _run(record: RunRecord, store: RunStore) -> str:
+def run_line(record: RunRecord, again: str, root: str = "") -> str:
+    """A run in HTML: a link to its record, what it is, when and at which commit it was made, and how it is made again.
+
+    Args:
+        again: HTML.
+        root: the way from the page to the book's folder.
+    """
+    link = f'<a class="record" href="{root}{RECORDS}/{record.run_id}.json"><code>{record.run_id}</code></a>'
     seed = record.config.get("seed")
-    again = "<code>rerun: True</code> among the parameters"
-    if store.is_published(record):
-        again = f"<code>seqrec results recheck --run {record.run_id}</code>"
-    link = f'<a class="record" href="{RECORDS}/{record.run_id}.json"><code>{record.run_id}</code></a>'
     seeded = "" if seed is None else f", seed {seed}"
     return f"{link} {escape(what(record) + seeded)}; {record.finished[:10]}, {_commit(record)}; again: {again}"
 

@@ -10,11 +10,10 @@ order: the rule by which interactions with (nearly) equal times are put in order
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +22,14 @@ from seqrec_lib.data.registry import DATASETS, ORDER_TITLES
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate import statistics
 from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, metric_values
-from seqrec_lib.language.corpus import GPT4REC, NEXT_TITLE
-from seqrec_lib.language.quantized import base, is_quantized
-from seqrec_lib.report.paper import model_name
-from seqrec_lib.results import RunRecord, RunStore, plain, run_key, without_seed
-from seqrec_lib.train.recipes import PUBLIC_CODE, resolve
+from seqrec_lib.report.labels import labels, origin_of, settings_of
+from seqrec_lib.results import RunRecord, RunStore, plain, run_key
+from seqrec_lib.train.recipes import resolve
+
+if TYPE_CHECKING:
+    from pyarrow import Table
 
 TRUE_ORDER = "true order"
-BY_TITLES = {GPT4REC.name: "Likelihood of titles", NEXT_TITLE.name: "Titles in a row"}  # by prompt
 ORDERS = {f"-{order}": title for order, title in ORDER_TITLES.items()}
 """Suffix of a data set's id -> the order of time that its histories are in; without a suffix, the true order."""
 
@@ -125,9 +124,25 @@ def differences(pairs: Sequence[tuple[np.ndarray | None, np.ndarray | None]]) ->
 
 
 def complete(runs: pd.DataFrame, store: RunStore) -> list[tuple[dict[str, Any], RunRecord]]:
-    """The complete runs of a `frame`, each with its record."""
+    """The complete runs of a `frame`, each with its record; raises SeqRecError as `records_of` does."""
     rows = runs[runs["status"] == COMPLETE].to_dict("records")
-    return [(row, record) for row in rows if (record := store.find(row["run_id"])) is not None]
+    return list(zip(rows, records_of(runs, store), strict=True))
+
+
+def records_of(runs: pd.DataFrame, store: RunStore) -> list[RunRecord]:
+    """The records of the complete runs of a `frame`.
+
+    Raises:
+        SeqRecError: the store lacks one of them: the frame was read from another store.
+    """
+    ids = runs.loc[runs["status"] == COMPLETE, "run_id"]
+    found = [record for run_id in ids if (record := store.find(run_id)) is not None]
+    if missing := sorted({*ids} - {record.run_id for record in found}):
+        places = " nor ".join(dict.fromkeys(map(str, (store.new, store.published))))
+        raise SeqRecError(
+            f"run {missing[0]} of a frame is not in {places}; name the store that the frame was read from"
+        )
+    return found
 
 
 def interval_columns(column: str, found: Interval | None, scale: float = 1.0) -> dict[str, float]:
@@ -151,9 +166,9 @@ def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None
     """Each user's metric, averaged over the complete runs of a `frame`, shape (n_users,); None where one has no ranks.
 
     A metric of another list of a run ("masked_ndcg@10", "trie_masked_ht@10") is taken from the ranks of that list.
+    Raises SeqRecError as `records_of` does.
     """
-    records = [record for _, record in complete(runs, store)]
-    column = _rank_column(metric)
+    records, column = records_of(runs, store), _rank_column(metric)
     ranked = [column in record.tables.get("ranks", {}).get("columns", {}) for record in records]
     return users_of(records, metric, store) if records and all(ranked) else None
 
@@ -161,8 +176,17 @@ def users(runs: pd.DataFrame, metric: str, store: RunStore) -> np.ndarray | None
 def users_of(records: Sequence[RunRecord], metric: str, store: RunStore) -> np.ndarray:
     """`users` of some records, all of which have the ranks."""
     column, name = _rank_column(metric), metric.rpartition("_")[2]
-    ranks = [store.table(record, "ranks")[column].to_numpy() for record in records]
-    return statistics.average_over_seeds([metric_values(own, name) for own in ranks])
+    tables = [_ranks(store, record.run_id, record.tables["ranks"]["sha256"]) for record in records]
+    return statistics.average_over_seeds([metric_values(table[column].to_numpy(), name) for table in tables])
+
+
+@lru_cache(maxsize=64)  # a page asks for the same runs again for each metric
+def _ranks(store: RunStore, run_id: str, sha256: str) -> Table:
+    """The table of ranks of the run whose record has this hash for it."""
+    record = store.find(run_id)
+    if record is None or record.tables["ranks"]["sha256"] != sha256:
+        raise SeqRecError(f"run {run_id} was made again since it was read; read it again")
+    return store.table(record, "ranks")
 
 
 def _rank_column(metric: str) -> str:
@@ -182,7 +206,7 @@ def _row(values: Mapping[str, Any], record: RunRecord | None) -> dict[str, Any]:
         "order": order,
         "model": values.get("model"),
         "label": None,
-        "origin": _origin(values, record),
+        "origin": origin_of(values, record),
         "seed": values.get("seed"),
         "status": COMPLETE if complete else FAILED if record else NO_RUN,
         "error": record.error if record else None,
@@ -192,17 +216,9 @@ def _row(values: Mapping[str, Any], record: RunRecord | None) -> dict[str, Any]:
         "users": record.dataset.get("n_users") if record else None,
         "finished": record.finished if record else None,
     }
-    settings = {path: value for path, value in _settings(values).items() if path not in facts}
+    settings = {path: value for path, value in settings_of(values).items() if path not in facts}
     numbers = record.cost | record.metrics if record else {}
     return facts | settings | {name: number for name, number in numbers.items() if isinstance(number, int | float)}
-
-
-def _settings(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """The configuration as one flat mapping: {"training": {"epochs": 3}} -> {"training.epochs": 3}."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _settings(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value}
-    return flat
 
 
 def _published_and_edited(record: RunRecord | None, store: RunStore | None) -> Iterator[RunRecord | None]:
@@ -214,55 +230,6 @@ def _published_and_edited(record: RunRecord | None, store: RunStore | None) -> I
         if published is not None:
             yield published
     yield record
-
-
-def labels(configs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each configuration: its model, and in parentheses what language model it is and the settings that
-    differ among those of its name.
-
-    Two runs of one name and data set: "SASRec (dropout 0.0)" and "SASRec (dropout 0.1)"; seeds make no difference.
-    """
-    names = [(row["dataset"], row["origin"], _name(config, row)) for config, row in zip(configs, rows, strict=True)]
-    settings = [
-        {path: value for path, value in _settings(without_seed(config)).items() if path not in {"dataset", "model"}}
-        for config in configs
-    ]
-    members = Counter(names)
-    equal = Counter((name, p, repr(v)) for name, own in zip(names, settings, strict=True) for p, v in own.items())
-    texts = []
-    for name, own, row in zip(names, settings, rows, strict=True):
-        differing = [
-            f"{path.rpartition('.')[2]} {value}"
-            for path, value in own.items()
-            if equal[name, path, repr(value)] < members[name]
-        ]
-        details = ([row["origin"]] if row["origin"] else []) + differing
-        texts.append(name[-1] + (f" ({', '.join(details)})" if details else ""))
-    return texts
-
-
-def _name(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    name = model_name(row["model"] or row["experiment"] or "")
-    samples = (config.get("training") or {}).get("samples_per_step")
-    name += ", public recipe" if samples == PUBLIC_CODE["samples_per_step"] else ""
-    name = BY_TITLES.get(str((config.get("setting") or {}).get("prompt")), name)
-    over = config.get("retriever", {}).get("model")
-    return f"{name} on {model_name(over)}" if over else name
-
-
-def _origin(values: Mapping[str, Any], record: RunRecord | None) -> str | None:
-    """Where a language model comes from, how large it is where its name does not say so, and whether it was not tuned:
-    "from scratch, 0.41 M weights", "Gemma 3 270M, 4-bit weights, pretrained, zero-shot"; None of another model."""
-    source = str(values.get("source") or "")
-    if not source:
-        return None
-    made = record.environment.get("language_model", {}) if record else {}
-    name = "from scratch" if source.startswith("scratch:") else str(made.get("name", base(source)))
-    name = name.rstrip("/").rpartition("/")[2] + (" in four bits" if is_quantized(source) else "")
-    millions = 0 if made.get("kind") == "gguf" else made.get("parameters", 0) / 1e6
-    size = f"{millions:.2g}" if millions < 10 else f"{millions:,.0f}"
-    name += f", {size} M weights" if millions else ""
-    return name + (", zero-shot" if (values.get("teaching") or {}).get("prompts") == 0 else "")
 
 
 # Published runs, by data set, model and seeds

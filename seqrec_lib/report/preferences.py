@@ -87,12 +87,11 @@ def figures(runs: pd.DataFrame, store: RunStore, arm: str) -> pd.DataFrame:
     as its tables print it, of the same data, beside before."""
     own = runs[(runs["arm"] == arm) & (runs["status"] == frames.COMPLETE)]
     dataset = str(runs["dataset"].iloc[0])
-    parts = []
-    for metric in METRICS if len(own) else ():
-        for when, prefix in (("before", "before_"), ("after", "")):
-            number = paper_number(dataset, "llamarec", metric) if when == "before" and comparable(dataset) else None
-            found = frames.means(own, [prefix + metric], store).assign(
-                metric=metric.upper(), when=when, paper=None if number is None else number.value
-            )
-            parts.append(found[["metric", "when", "label", "mean", "low", "high", "paper"]])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if own.empty:
+        return pd.DataFrame()
+    found = frames.means(own, [prefix + metric for metric in METRICS for prefix in ("before_", "")], store)
+    before, metric = found["metric"].str.startswith("before_"), found["metric"].str.removeprefix("before_")
+    printed = {name: number.value for name in METRICS if (number := paper_number(dataset, "llamarec", name))}
+    paper = metric.map(printed if comparable(dataset) else {}).where(before)
+    found = found.assign(metric=metric.str.upper(), when=before.map({True: "before", False: "after"}), paper=paper)
+    return found[["metric", "when", "label", "mean", "low", "high", "paper"]]

@@ -75,6 +75,10 @@ class RunStore:
                 best[record.run_id] = max(best.get(record.run_id, record), record, key=_rank)
         return sorted(best.values(), key=lambda r: (r.experiment, r.dataset["name"], r.started, r.run_id))
 
+    def has_own_runs(self) -> bool:
+        """Whether anything has been run here: a record lies in the folder that grows by running."""
+        return any(self.new.glob("[!.]*/[!.]*/[!.]*.json"))
+
     def table(self, record: RunRecord, name: str) -> pa.Table:
         """A table of a run, from the folder that holds this very record.
 

@@ -88,7 +88,7 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
     shutil.copy2(root / "_config.yml", source / "_config.yml")
     store = RunStore()
-    cited = render_folder(Book.read(root, Runs(store)), source)
+    cited = render_folder(Book.read(root, Runs(store) if store.has_own_runs() else None), source)
     run_ids = [run_id for evidence in cited.values() for run_id in evidence.run_ids]
     live_model.export(source)  # the weights that the page *Try it* runs
     # Methods chapters quote the library's own code.

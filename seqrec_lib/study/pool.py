@@ -70,6 +70,9 @@ def _side_by_side(root: Path, jobs: Sequence[Job], say: Say, width: int) -> list
             took = duration(time.perf_counter() - start)
             said.put(f"{name}: done in {took}" if failure is None else f"{name}: FAILED: {failure.reason}")
             return failure
+        except BaseException:
+            stop.set()  # from here, as whoever waits for the lines hears of it later, and another page would begin
+            raise
         finally:
             said.put(None)
 
@@ -81,6 +84,9 @@ def _side_by_side(root: Path, jobs: Sequence[Job], say: Say, width: int) -> list
                 for line in iter(said.get, None):
                     say(line)
                 failures.append(each.result())
+        except Stopped:  # by the error of another page's thread, which is the one to raise
+            errors = [each.exception() for each in pending]
+            raise next(error for error in errors if not isinstance(error, Stopped | None)) from None
         except BaseException:
             stop.set()
             for each in pending:

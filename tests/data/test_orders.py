@@ -178,7 +178,7 @@ def test_a_split_is_recognised(tiny_ml, tmp_path: Path) -> None:
         assert (found.dataset, found.users, found.missing, found.filtered) == ("ml-1m", 6, 0, 0)
         assert found.differing["true"] == 5 and "ties-item-id" in found.equal
         assert found.differing[found.nearest] == 0
-        assert "ties-item-id" in found.verdict
+        assert "ties-item-id" in found.verdict and found.verdict.startswith("The test items are those of")
 
 
 def test_how_far_a_split_is_from_each_order(tiny_ml, tmp_path: Path) -> None:
@@ -195,6 +195,19 @@ def test_ids_that_a_loader_gave_are_suspected() -> None:
     far = Match("ml-1m", dict.fromkeys(ORDERS, 95), 100, 0, 0, 5)
     assert "source's" in far.verdict
     assert "source's" not in Match("ml-1m", dict.fromkeys(ORDERS, 25), 100, 0, 0, 75).verdict
+
+
+def test_the_verdict_is_whole_sentences() -> None:
+    counts = dict.fromkeys(ORDERS, 40)
+    assert Match("ml-1m", counts | {"recbole": 0}, 100, 0, 0, 75).verdict == (
+        "The test items are those of the order recbole."
+    )
+    assert Match("ml-1m", counts | {"true": 2}, 100, 1_200, 2, 98).verdict == (
+        "The test items are those of no known order. The nearest is true, which gives 2.0% of the users another test "
+        "item. Each test item has its user's latest time, so that only the rule for ties differs. An unstable sort has "
+        "no fixed rule. The 5-core drops the user or the item of 2 test items. The file lacks 1,200 users of the data "
+        "set."
+    )
 
 
 def test_a_split_that_breaks_ties_by_another_rule_is_told_from_one_with_other_times(tiny_ml, tmp_path: Path) -> None:

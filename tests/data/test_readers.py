@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,6 +113,13 @@ def test_metadata_is_data_never_code(data, tmp_path):
     with pytest.raises(SeqRecError, match="neither JSON nor a Python literal"):
         readers.amazon_reviews(raw, True)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("reader", ["amazon_reviews", "amazon_2023_json"])
+def test_labels_of_a_file_without_a_line_are_text(data, reader):
+    raw = files(data, ("reviews.json", ""), ("meta.json", ""))
+    read = getattr(readers, reader)(raw, True)
+    assert (len(read), read.users.tolist(), np.asarray(read.items).dtype) == (0, [], object)
 
 
 META_2023 = lines([{"parent_asin": "P1", "title": "One"}, {"parent_asin": "P2", "title": None}])

@@ -15,9 +15,9 @@ import pytest
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import EXPERIMENTS, base, dependencies, get
 from seqrec_lib.experiments.base import Context, Outcome, execute, key, raise_for_failures
-from seqrec_lib.results import RunStore
+from seqrec_lib.results import RunStore, plain
 from seqrec_lib.results.provenance import ROOT
-from tests.fakes import Config, FakeExperiment
+from tests.fakes import Config, FakeExperiment, make_record
 
 
 def configs(*seeds: int) -> list[Config]:
@@ -328,3 +328,35 @@ def test_planning_imports_no_torch() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert EXPERIMENTS
+
+
+CONFIG = plain(get("accuracy").plan({"dataset": "ml-1m", "models": ["sasrec"], "seeds": [0]})[0])
+
+
+def test_a_records_configuration_is_its_experiments() -> None:
+    config = base.config_of(make_record(config=CONFIG))
+    assert isinstance(config, get("accuracy").Config) and plain(config) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"seed": "0"}, r"seed is '0'; it should be a valid integer"),
+        ({"mood": 1}, r"mood is 1; there is no such field"),
+        (
+            {"training": {**CONFIG["training"], "epochs": 0}},
+            r"training.epochs is 0; it should be greater than or equal",
+        ),
+        ({"training": {**CONFIG["training"], "precision": "fp8"}}, r"training.precision is 'fp8'; known are fp32"),
+    ],
+)
+def test_a_configuration_of_another_version_is_refused_with_its_value_and_a_remedy(change, complaint) -> None:
+    record = make_record(config=CONFIG | change)
+    with pytest.raises(SeqRecError, match=rf"run {record.run_id} .*: {complaint}.*; use the version .*c0ffee"):
+        base.config_of(record)
+
+
+def test_a_configuration_that_lacks_a_field_names_it() -> None:
+    record = make_record(config={name: value for name, value in CONFIG.items() if name != "model"})
+    with pytest.raises(SeqRecError, match=r"model is missing; use the version"):
+        base.config_of(record)

@@ -135,7 +135,8 @@ def test_ways_to_recommend_have_their_best_batch_and_pairs_one_length() -> None:
     first, second = benchmarks.recommending(record).to_dict("records")
     assert (first["batch"], first["users_per_second"], second["batch"]) == (16, 4000.0, 1)
     (factor,) = benchmarks.recommending_factors(record).to_dict("records")
-    assert (factor["one"], factor["batches"], factor["goal"], factor["length"]) == (10.0, 20.0, 5.0, 200)
+    assert (factor["package"], factor["ours"], factor["length"]) == ("label of theirs", "label of ours", 200)
+    assert (factor["times_as_fast"], factor["times_as_fast_in_batches"], factor["goal"]) == (10.0, 20.0, 5.0)
 
 
 def test_a_gpus_record_has_frames_and_what_failed_has_one_of_its_own() -> None:
@@ -150,22 +151,31 @@ def test_a_gpus_record_has_frames_and_what_failed_has_one_of_its_own() -> None:
             {"failed": "mixer 8 x 1000", "error": "out of memory"},
         ],
     }
-    (row,) = benchmarks.gpu_loops(record).to_dict("records")
-    assert row["ordinary"] == 4.0 and row["graphs"] is None
+    (row,) = benchmarks.rows(record, "loops").to_dict("records")
+    assert (row["model"], row["ordinary_epoch_seconds"]) == ("2Mamba4Rec", 4.0)
     (row,) = benchmarks.gpu_mixers(record).to_dict("records")
     assert (row["ours graph"], row["theirs"], row["factor"], row["factor graph"]) == (0.5, None, 4.0, None)
-    assert benchmarks.gpu_goals(record)["reached"].tolist() == ["no"]
-    assert benchmarks.failures(record).to_dict("records") == [{"part": "mixer 8 x 1000", "error": "out of memory"}]
+    assert benchmarks.failures(record).to_dict("records") == [{"failed": "mixer 8 x 1000", "error": "out of memory"}]
+
+
+def test_rows_say_what_the_levels_above_them_say() -> None:
+    shape = {"length": 7, "rounds": {"Mamba": 3}, "mixers": {"Mamba": {"ours": {"ms": 1.0}, "theirs": {"ms": 2.0}}}}
+    table = benchmarks.rows({"date": "today", "shapes": [shape]}, "shapes", "mixers:mixer", ":whose")
+    assert table[["mixer", "whose", "ms"]].to_numpy().tolist() == [["Mamba", "ours", 1.0], ["Mamba", "theirs", 2.0]]
+    assert set(table["length"]) == {7} and set(table["rounds.Mamba"]) == {3} and set(table["date"]) == {"today"}
+    named = benchmarks.rows({"results": {"ml-1m": {"read": 1.0}}}, "results:dataset")
+    assert named.to_dict("records") == [{"dataset": "MovieLens 1M", "read": 1.0}]
+    assert benchmarks.rows(None, "results:dataset").empty
 
 
 @pytest.mark.parametrize(
     ("name", "frame"),
     [
         ("train_speed", benchmarks.training), ("ranking_speed", benchmarks.ranking), ("ssm_speed", benchmarks.models),
-        ("mixer_speed", benchmarks.mixers), ("data_load", benchmarks.loading),
+        ("mixer_speed", benchmarks.mixers),
         ("optimizer_speed", benchmarks.optimizers),
         ("recommend_speed", benchmarks.recommending), ("recommend_speed", benchmarks.recommending_factors),
-        ("gpu_agreement", benchmarks.agreement), ("gpu_agreement", benchmarks.kernels),
+        ("gpu_agreement", benchmarks.kernels),
         ("decoding_speed", benchmarks.contexts), ("decoding_speed", benchmarks.peers),
     ],
 )  # fmt: skip

@@ -17,7 +17,8 @@ from seqrec_lib.evaluate.metrics import rank_metrics
 from seqrec_lib.places import project_root
 from seqrec_lib.report import kit, statements
 from seqrec_lib.report.chapters import Book, render_folder
-from seqrec_lib.report.evidence import RECORDS, copy_records
+from seqrec_lib.report.evidence import copy_records
+from seqrec_lib.report.footer import RECORDS
 from seqrec_lib.report.frames import NotRun, Runs, Scope, split_order
 from seqrec_lib.report.statements import Evidence, Statement, ahead, none_told_apart, statement
 from seqrec_lib.report.values import EXHIBITS, Names
@@ -150,7 +151,7 @@ def test_a_conclusion_links_to_its_evidence_and_that_to_the_records(published: P
     assert (evidence.n, len(evidence.run_ids)) == (USERS, 4)
     copy_records(evidence.run_ids, book.published.runs.store, tmp_path)
     for run_id in evidence.run_ids:
-        assert f'href="{(RECORDS / run_id).as_posix()}.json"' in chapter.text
+        assert f'href="{RECORDS}/{run_id}.json"' in chapter.text and f"recheck --run {run_id}" in chapter.text
         assert json.loads((tmp_path / RECORDS / f"{run_id}.json").read_text())["run_id"] == run_id
 
 

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.statistics import bootstrap_interval, metric_values
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.report.frames import COMPLETE, frame, means, over_seeds, users
-from seqrec_lib.results import run_key
+from seqrec_lib.results import RunStore, run_key
 from tests.report.conftest import Made, Training
 
 
@@ -91,6 +92,24 @@ def test_users_are_none_where_a_list_has_no_ranks(made):
     assert users(sasrec, "trie_ndcg@10", made.store) is None
     assert users(runs[runs["model"] == "mamba4rec"], "ndcg@10", made.store) is None
     assert users(sasrec, "ndcg@10", made.store).mean() == pytest.approx(sasrec["ndcg@10"].mean())
+
+
+def test_a_frame_of_another_store_is_refused_and_not_averaged_over_what_is_there(made, tmp_path) -> None:
+    runs = frame(made.records, made.configs, made.store)
+    sasrec = runs[runs["model"] == "sasrec"]
+    other = RunStore(tmp_path / "other", tmp_path / "other")
+    other.save(made.records[1], {"ranks": made.store.table(made.records[1], "ranks")})  # one of the two seeds
+    for ask in (users, lambda *given: means(given[0], [given[1]], given[2])):
+        with pytest.raises(SeqRecError, match=rf"run {made.records[2].run_id} of a frame is not in .*other; name"):
+            ask(sasrec, "ndcg@10", other)
+
+
+def test_the_ranks_of_a_run_are_read_once_for_all_metrics(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    table = made.store.table
+    monkeypatch.setattr(made.store, "table", lambda record, name: reads.append(record.run_id) or table(record, name))
+    means(frame(made.records, made.configs, made.store), ["ht@10", "ndcg@10", "masked_ndcg@10"], made.store)
+    assert sorted(reads) == sorted(record.run_id for record in made.records[:3])
 
 
 def test_means_over_seeds_have_students_interval() -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.html import not_run
+from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import Page
-from seqrec_lib.study.book import build, documents, expand_toc, fill
-from tests.fakes import make_project
+from seqrec_lib.study import book as book_module
+from seqrec_lib.study.book import build, documents, expand_toc, fill, stage
+from tests.fakes import make_project, make_record
 
 TOC = {
     "format": "jb-book",
@@ -137,6 +139,16 @@ def test_a_page_without_an_executed_copy_is_an_error(project: Path) -> None:
     (project / "_build/executed/n-demo.ipynb").unlink()
     with pytest.raises(SeqRecError, match=r"page n-demo has no executed copy .*; run `seqrec study`"):
         build(project, PAGES, {}, lambda line: None)
+
+
+def test_own_runs_are_asked_only_where_there_are_any(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("SEQREC_RUNS", str(tmp_path / "runs"))
+    asked: list[bool] = []
+    monkeypatch.setattr(book_module, "render_folder", lambda book, folder: asked.append(book.own is not None) or {})
+    stage(project, tmp_path / "source", PAGES, {})
+    RunStore().save(make_record())
+    stage(project, tmp_path / "source", PAGES, {})
+    assert asked == [False, True]
 
 
 def shows(*pieces: str) -> nbformat.NotebookNode:

@@ -113,8 +113,20 @@ def test_an_interruption_stops_the_pages_under_way_and_starts_no_other(monkeypat
         execute_pages(Path(), [Job(page(name), "skip") for name in "abcde"], lambda line: None, at_once=2)
     assert "b" in ended
     assert not machine.busy
-    assert {name for names in machine.together for name in names} <= {
-        "a",
-        "b",
-        "c",
-    }  # c may have begun before a's error
+    assert {name for names in machine.together for name in names} == {"a", "b"}
+
+
+def test_the_error_of_a_later_page_is_the_one_that_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def does(page, say, stop) -> None:
+        if page.name == "b":
+            raise OSError("no more processes")
+        limit = time.monotonic() + 30
+        while time.monotonic() < limit:
+            if stop.is_set():
+                raise Stopped
+            time.sleep(0.01)
+
+    machine = Machine(monkeypatch, does)
+    with pytest.raises(OSError, match="no more processes"):
+        execute_pages(Path(), [Job(page(name), "skip") for name in "abc"], lambda line: None, at_once=2)
+    assert not machine.busy and {name for names in machine.together for name in names} == {"a", "b"}

@@ -14,6 +14,7 @@ from seqrec_lib.report import frames, kit
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
+from seqrec_lib.report.labels import BY_TITLES
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.preferences import LABELS
 from seqrec_lib.report.values import exhibit, value
@@ -49,7 +50,7 @@ def card(runs: Runs, name: str) -> pd.DataFrame:
         parts = [LABELS[first["arm"]]] if name == "orpo" else str(first["model"]).split("+")[1:]
         parts += [f"on {model_name(over)}"] if isinstance(over, str) else []
         parts += [first["origin"]] if isinstance(first["origin"], str) else []
-        titles = frames.BY_TITLES.get(first.get("setting.prompt"))
+        titles = BY_TITLES.get(first.get("setting.prompt"))
         parts += [titles.lower()] if titles else []
         facts = {
             "data": "; ".join([dataset_name(str(dataset)), *parts]).replace("repeats", "repeat bias"),
