@@ -153,6 +153,11 @@ def file_tables(facts: Mapping[str, Any]) -> Html:
         ("consecutive rows of a user with equal times", pairs, ".1%"),
         ("users whose last two rows have equal times", last, ".1%"),
         *((name, facts[key], ",") for name, key in _COUNTS.items()),
+        *(
+            (f"rows of the {role} {label!r}, kept, which reads like a missing value", number, ",")
+            for role, counts in facts["like_missing"].items()
+            for label, number in counts.items()
+        ),
     ]
     found = pd.DataFrame([(name, kit.show(value, form)) for name, value, form in rows], columns=["what", "found"])
     rounds = pd.DataFrame(facts["rounds"], columns=["interactions", "users", "items"])

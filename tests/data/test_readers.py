@@ -201,7 +201,7 @@ def test_bad_title_lines_are_named_or_counted(data):
 def test_an_unclosed_quote_in_titles_is_an_error(data):
     ratings = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
     raw = files(data, ratings, ("movies.csv", 'movieId,title,genres\n7,"never closed,x\n8,B,x\n'))
-    with pytest.raises(SeqRecError, match=r"movies.csv, line 3: unexpected end of data"):
+    with pytest.raises(SeqRecError, match=r"movies.csv, line 2: unexpected end of data"):
         readers.movielens_csv(raw, True)
 
 
