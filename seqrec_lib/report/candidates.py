@@ -33,7 +33,7 @@ def compare(
     Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and best,
     whether it is that; allowed, how far behind a model may be, and within, whether this one is; request and event in
     milliseconds (_low, _high); state_short and state_long in KiB, at the `measured_lengths`; parameters; training in
-    seconds; mark; run_ids.
+    seconds; epochs, and the best_epoch, whose weights count; mark; run_ids.
     """
     ran = [
         (label, mine[mine["status"] == COMPLETE], values)
@@ -57,6 +57,7 @@ def compare(
             "run_ids": ", ".join(mine["run_id"]),
         }
         row |= {"parameters": first.get("parameters"), "training": first.get("train_seconds")}
+        row |= {name: mine[name].mean() if name in mine else np.nan for name in ("epochs", "best_epoch")}
         rows.append(row | _times(timings, first["model"]) | _state(scaling, first["model"]))
     frame = pd.DataFrame(rows).rename(columns=lambda name: name.replace(" ", "_"))
     timed = frame.loc[frame["within"], "request"].dropna()
@@ -103,7 +104,7 @@ def candidate_table(frame: pd.DataFrame, metric: str, lengths: Sequence[int], ca
 
 
 def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
-    """What the mark rests on: each candidate's distance from the best, the margin, the runs."""
+    """What the mark rests on: each candidate's distance from the best, the margin, its epochs, the runs."""
     if frame.empty:
         return html.not_run(caption)
     shown = frame.assign(
@@ -118,6 +119,8 @@ def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
         ),
         Column("allowed", "May be behind by", ".4f"),
         Column("judged", "Within the margin"),
+        Column("epochs", "Epochs", ".0f", missing="–"),
+        Column("best_epoch", "Best epoch", ".0f", missing="–"),
         Column("run_ids", "Runs"),
     ]
     return kit.table(shown, columns, caption=caption)
