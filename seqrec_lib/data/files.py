@@ -60,7 +60,7 @@ class RawFile:
                     yield stream
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
             raise SeqRecError(
-                f"{self.label} is damaged ({type(error).__name__}: {error}); remove it and fetch it again"
+                f"{self.label} is damaged ({type(error).__name__}: {error}); put a sound copy in its place"
             ) from error
         except OSError as error:
             raise SeqRecError(f"{self.label} cannot be read: {error.strerror or error}") from error

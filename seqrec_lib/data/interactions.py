@@ -100,7 +100,7 @@ def k_core(interactions: Interactions, k: int = 5, least: int = 1) -> Interactio
         few = f"fewer than {least} users or items" if len(keep) else "no interactions"
         raise SeqRecError(
             f"{few} are left of {len(interactions):,} after {k}-core filtering (before it and after each round: "
-            f"{counts}); use more data (or a smaller k)"
+            f"{counts}); use more data"
         )
     mask = np.zeros(len(interactions), dtype=bool)
     mask[keep] = True

@@ -75,11 +75,17 @@ class OwnFile:
         for role, known in (("ratings", self.sha256), ("titles", self.titles_sha256)):
             if role in files and files[role].checksum() != known:
                 raise SeqRecError(f"{files[role].label} has changed since it was named; name it again")
-        table, lenient = layout(files["ratings"], self.options), self.options.get("lenient") == "1"
+        table = layout(files["ratings"], self.options, files.get("titles"))
+        lenient = self.options.get("lenient") == "1"
         remedy = "repair the file, or skip and count bad lines by --lenient (in a notebook lenient=1)"
         bad = BadLines(strict and not lenient, place="line" if table.separator else "row", remedy=remedy)
         reading = Reading(files["ratings"], table, Clock(self.options.get("unit")), bad)
         rows = reading.read()
+        if len(rows) > 1 and (first := int(rows.timestamps.min())) == rows.timestamps.max():
+            raise SeqRecError(
+                f"{self.path}: all {len(rows):,} rows have the time {reading.clock.written(first)}, which puts them in "
+                "no order; name another column by --columns timestamp=NAME, or number the rows and add unit=order"
+            )
         if "titles" in files:
             rows = with_titles(rows, files["titles"], self.options, bad)
         _write(_place(self.name, "facts"), {"path": self.path} | reading.facts(rows))
@@ -137,8 +143,8 @@ def register(path: str | Path, options: Mapping[str, str]) -> str:
         refuse_unknown([options[name]] if name in options else [], known, name, str(path))
     decisive = {k: v for k, v in sorted(options.items()) if k != "titles" and (k, v) != ("lenient", "0")}
     raw = _existing(path)
-    layout(raw, decisive)
     titles = _existing(options["titles"]) if "titles" in options else None
+    layout(raw, decisive, titles)
     also = {"titles": str(titles.path), "titles_sha256": titles.checksum()} if titles else {}
     own = OwnFile(str(raw.path), raw.checksum(), decisive, **also)
     _write(_place(own.name), asdict(own))
@@ -182,7 +188,8 @@ def facts(name: str) -> dict[str, Any]:
     ``first`` and the ``last``. Counts: ``interactions``, ``users``, ``items``, ``titled`` items, ``other_titles`` (rows
     whose title is another than their item's first), ``skipped`` bad lines and the first few ``complaints``,
     ``repeated`` pairs of user and item, ``duplicates`` of them at the same time. ``in_order``: whether each user's rows
-    are in the order of time. ``ties``: see `interactions.ties`. ``rounds``: see `interactions.core_rounds`.
+    are in the order of time. ``like_missing``: by role, how many rows have each id such as "nan". ``ties``: see
+    `interactions.ties`. ``rounds``: see `interactions.core_rounds`.
 
     Raises:
         SeqRecError: it was not read yet, or is not known here.

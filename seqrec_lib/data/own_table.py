@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqrec_lib.data import interactions, tables
-from seqrec_lib.data.files import RawFile
+from seqrec_lib.data.files import MARK, RawFile
 from seqrec_lib.data.interactions import Interactions
 from seqrec_lib.data.readers import csv_titles
 from seqrec_lib.data.tables import BadLines, Block, Columns, Table, shown
@@ -42,40 +43,74 @@ USUAL: dict[str, tuple[str, ...]] = {  # names of columns, in small letters and 
 }
 NEEDED = ("user", "item", "timestamp")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+TITLE_ROLES = ("item", "title")  # the columns of a file of titles
+OTHER_FORMS = {  # files that are no csv, by how they begin
+    re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"): "a zip archive or a spreadsheet",
+    re.compile(rb'\s*[\[{]\s*[\[{"]'): "JSON",
+    re.compile(rb"\s*<[!?a-zA-Z]"): "HTML or XML",
+    re.compile(rb"PAR1"): "Parquet",
+}
+LIKE_MISSING = frozenset({"na", "n/a", "nan", "none", "null", "<na>", "nat", "\\n"})  # in small letters
 PARQUET_ROWS = 1 << 17  # of a block
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # the one way to write a number: ids like 007 stay text
 
 
-def layout(raw: RawFile, options: Mapping[str, str]) -> Table:
+def layout(raw: RawFile, options: Mapping[str, str], titles: RawFile | None = None) -> Table:
     """Read a file's header and find its columns. The separator of a Parquet file is "".
 
     Args:
         options: names of columns by role, and "separator", one of `SEPARATORS`; what is not given is found.
+        titles: the file of titles, if there is one; a name that only its header has is that of a column there.
 
     Raises:
         SeqRecError: the file is empty, or neither csv nor Parquet, or a column is missing or not clear.
     """
-    with raw.open() as stream:
-        begin = stream.read(4)
-    if begin == b"PAR1":
-        names = _parquet(raw).schema_arrow.names
+    if _begin(raw).startswith(b"PAR1"):
+        separator, names = "", _parquet(raw).schema_arrow.names
         tables.check_header(raw, names, ())
-        return Table("", find_columns(raw.label, names, options), labels=str)
-    if begin[:2] == b"PK":
-        raise SeqRecError(f"{raw.label} is a zip archive or a spreadsheet; save its table as csv")
-    _, block = next(raw.blocks(), (1, b""))
-    header = block.partition(b"\n")[0].rstrip(b"\r")
-    if not header.strip():
-        raise SeqRecError(f"{raw.label}: line 1 is empty; give a csv file whose first line names the columns")
+    else:
+        text = _first_line(raw)
+        try:
+            names, separator = _header(raw, text.decode("utf-8"), options)
+        except UnicodeDecodeError as error:
+            problem = f"byte {error.start} is no UTF-8 text"
+            raise SeqRecError(f"{raw.label}, line 1: {problem}; save it as csv in UTF-8") from None
+    elsewhere = set() if titles is None else {*titles_header(titles)[0]} - {*names}
+    ours = {name: value for name, value in options.items() if name not in TITLE_ROLES or value not in elsewhere}
+    return Table(separator, find_columns(raw.label, names, ours), labels=str)
+
+
+def titles_header(raw: RawFile) -> tuple[list[str], str]:
+    """(names, separator) of a file of titles, which may be in Windows' letters. Raises SeqRecError as `layout`."""
+    line = _first_line(raw)
     try:
-        text = header.decode("utf-8")
-    except UnicodeDecodeError as error:
-        problem = f"byte {error.start} is no UTF-8 text"
-        raise SeqRecError(f"{raw.label}, line 1: {problem}; save it as csv in UTF-8") from None
-    if "\0" in text:
+        return _header(raw, line.decode("utf-8"), {})
+    except UnicodeDecodeError:
+        return _header(raw, line.decode("cp1252", "replace"), {})
+
+
+def _begin(raw: RawFile) -> bytes:
+    """A file's first bytes, without a byte-order mark."""
+    with raw.open() as stream:
+        return stream.read(16).removeprefix(MARK)
+
+
+def _first_line(raw: RawFile) -> bytes:
+    """The first line of a csv file. Raises SeqRecError where it is of another form, or empty."""
+    begin = _begin(raw)
+    for sign, form in OTHER_FORMS.items():
+        if sign.match(begin):
+            raise SeqRecError(f"{raw.label} is {form}, which is not read; save its table as csv")
+    _, block = next(raw.blocks(), (1, b""))
+    line = block.partition(b"\n")[0].rstrip(b"\r")
+    if not line.strip():
+        raise SeqRecError(f"{raw.label}: line 1 is empty; give a csv file whose first line names the columns")
+    if b"\0" in line:
         raise SeqRecError(f"{raw.label} holds zero bytes, as no csv file does; give a csv or Parquet file")
-    names, separator = _header(raw, text, options)
-    return Table(separator, find_columns(raw.label, names, options), labels=str)
+    if b"\r" in line:
+        problem = "a carriage return in the midst of the line"
+        raise SeqRecError(f"{raw.label}, line 1: {problem}; save it with the line ends of Unix or Windows")
+    return line
 
 
 def _header(raw: RawFile, text: str, options: Mapping[str, str]) -> tuple[list[str], str]:
@@ -88,8 +123,8 @@ def _header(raw: RawFile, text: str, options: Mapping[str, str]) -> tuple[list[s
         what = f"{' and '.join(there)} may" if there else f"none of {', '.join(SEPARATORS)} does"
         choices = " or ".join(f"separator={name}" for name in there or SEPARATORS)
         raise SeqRecError(
-            f"{raw.label}: {what} separate the columns that line 1, {shown(text)}, names; say {choices}, or write a "
-            "first line that names the columns"
+            f"{raw.label}: {what} separate the columns that line 1, {shown(text)}, names; say {choices} by --columns, "
+            "or write a first line that names the columns"
         )
     separator = SEPARATORS[there[0]]
     return tables.read_header(raw, text.encode(), Table(separator, {})), separator
@@ -101,8 +136,11 @@ def find_columns(
     given: Mapping[str, str],
     needed: Sequence[str] = NEEDED,
     roles: Collection[str] = USUAL.keys(),
+    remedies: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """The column of each role: the one given, else the only one of a usual name. Optional roles may have none.
+
+    remedies: by role, what to do where a column that is needed is not found; else it is to be named by --columns.
 
     Raises:
         SeqRecError: a column is given that is not there, two may be meant, or none is found for a role that is needed.
@@ -119,7 +157,7 @@ def find_columns(
             found = [chosen[role]] if role in chosen else usual
             if len(found) > 1 or (not found and role in needed):
                 optional = "" if role in needed else f", or {role}= for none of them"
-                raise SeqRecError(f"{label}: {_which(label, role, found, names)}{optional}")
+                raise SeqRecError(f"{label}: {_which(label, role, found, names, remedies.get(role))}{optional}")
             if found:
                 columns[role] = found[0]
     for name in columns.values():
@@ -128,12 +166,13 @@ def find_columns(
     return columns
 
 
-def _which(label: str, role: str, found: Sequence[str], names: Sequence[str]) -> str:
+def _which(label: str, role: str, found: Sequence[str], names: Sequence[str], remedy: str | None) -> str:
     """The question to ask where no column, or several, may have a role."""
     if not found:
+        by_name = f"name it by --columns {role}=NAME (in a notebook file:{Path(label).name}?{role}=NAME)"
         return (
-            f"no column among {shown(', '.join(names))} has a usual name of the {role}; name it by --columns "
-            f"{role}=NAME (in a notebook file:{Path(label).name}?{role}=NAME)"
+            f"no column among {shown(', '.join(names))} has a usual name of the {role}; {remedy or by_name}; where "
+            "these are no names, write a first line that names the columns"
         )
     choices = " or ".join(f"{role}={name}" for name in found)
     return f"{len(found)} columns may be the {role}; say which by --columns {choices}"
@@ -181,7 +220,7 @@ class Reading:
             "timestamp": self.clock.read,
         }
         if "rating" in names:
-            hint = " (rating= leaves ratings out)"
+            hint = " (--columns rating= leaves ratings out)"
             readers["rating"] = partial(tables.real_numbers, column=names["rating"], hint=hint)
         columns = Columns(self.raw, readers, self.bad)
         for block in tables.split_file(self.raw, self.table) if self.table.separator else self._parquet_blocks():
@@ -201,7 +240,7 @@ class Reading:
 
     def facts(self, rows: Interactions) -> dict[str, Any]:
         """What there is to say of the file; see `own.facts`."""
-        (users, _), (items, labels) = interactions.encode(rows.users), interactions.encode(rows.items)
+        (users, names), (items, labels) = interactions.encode(rows.users), interactions.encode(rows.items)
         order = interactions.time_order(users, items, rows.timestamps)
         same_user = users[order][1:] == users[order][:-1]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(users))])
@@ -221,6 +260,7 @@ class Reading:
             "complaints": self.bad.first,
             "repeated": len(rows) - len(np.unique(users.astype(np.int64) * len(labels) + items)),
             "duplicates": len(rows) - len(interactions.drop_duplicates(rows)),
+            "like_missing": {"user": _like_missing(users, names), "item": _like_missing(items, labels)},
             "in_order": bool((np.diff(order)[same_user] > 0).all()),
             "ties": interactions.ties(offsets, rows.timestamps[order]),
             "rounds": interactions.core_rounds(rows),
@@ -246,11 +286,23 @@ class Reading:
                 f"{self.raw.label}: column {name!r} holds {column.type}, which is no {role}; name another"
             )
         if pa.types.is_floating(column.type):
+            column = self._finite(column, role)
             if role in {"user", "item"} and not pc.all(pc.equal(pc.floor(column), column)).as_py():
                 raise SeqRecError(f"{self.raw.label}: column {name!r} holds fractions, which are no ids; name another")
             plain = [None if x is None else f"{x:.9f}".rstrip("0").rstrip(".") for x in column.to_pylist()]
             column = pa.array(plain, pa.string())
         return column.cast(pa.string()).fill_null("")
+
+    def _finite(self, column: pa.Array, role: str) -> pa.Array:
+        """Numbers, with what is none as a missing value. Raises SeqRecError for ids and times that were rounded."""
+        kind, digits = column.type, {16: 11, 32: 24}.get(column.type.bit_width)
+        column = pa.array(column.to_numpy(zero_copy_only=False).astype(np.float64))
+        if digits and role in NEEDED and (pc.max(pc.abs(column)).as_py() or 0) > 2**digits:
+            raise SeqRecError(
+                f"{self.raw.label}: column {self.table.columns[role]!r} holds numbers past {2**digits:,} as "
+                f"{kind}, which rounds them; write it again as int64"
+            )
+        return pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64()))
 
     def _take_titles(self, items: pa.Array, titles: pa.Array) -> None:
         """Keep each item's first title that is not empty."""
@@ -263,6 +315,12 @@ class Reading:
             name, text = names[distinct[place] // len(texts)], texts[distinct[place] % len(texts)]
             if text and self.titles.setdefault(name, text) != text:
                 self.other_titles += int(counts[place])
+
+
+def _like_missing(codes: np.ndarray, distinct: np.ndarray) -> dict[str, int]:
+    """How many rows have each id that reads like a missing value, as "nan" does."""
+    places = [place for place, label in enumerate(distinct.tolist()) if str(label).lower() in LIKE_MISSING]
+    return {str(distinct[place]): int((codes == place).sum()) for place in places}
 
 
 def _with_numbers(rows: Interactions) -> Interactions:
@@ -290,15 +348,20 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     Raises:
         SeqRecError: no clear columns, a bad line that is not skipped, or none of its ids is one of an item.
     """
-    names, separator = _header(raw, raw.text().partition("\n")[0].rstrip("\r"), {})
+    names, separator = titles_header(raw)
     given = {role: name for role, name in options.items() if name in names}  # they are of the interactions' file
-    columns = find_columns(raw.label, names, given, ("item", "title"), ("item", "title"))
+    theirs = options.get("item", "")  # the name of the ids' column among the interactions, which may be another here
+    remedies = {"item": f"call it {theirs!r} there too"} if theirs and theirs not in names else {}
+    columns = find_columns(raw.label, names, given, TITLE_ROLES, TITLE_ROLES, remedies)
     texts = csv_titles(raw, bad, **columns, separator=separator, labels=str)
+    if not texts:
+        raise SeqRecError(f"{raw.label} has no row below its header; give a file with titles, or leave it out")
     titles = {_as_label(str(label).strip(" \t"), rows.items): title for label, title in texts.items() if title.strip()}
-    if titles.keys().isdisjoint(interactions.encode(rows.items)[1].tolist()):
+    items = interactions.encode(rows.items)[1].tolist()
+    if titles.keys().isdisjoint(items):
         raise SeqRecError(
-            f"{raw.label}: of its {len(texts):,} ids in column {columns['item']!r} none is an item that has a title "
-            "there; check the column, or leave the titles out"
+            f"{raw.label}: none of its {len(texts):,} titles is that of an item; column {columns['item']!r} has ids "
+            f"such as {next(iter(texts))!r}, items are such as {items[0]!r}; check the column, or leave the titles out"
         )
     return replace(rows, titles=titles, skipped=bad.count)
 

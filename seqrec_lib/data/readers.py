@@ -14,14 +14,24 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import Interactions, encode
-from seqrec_lib.data.tables import REAL, BadLines, Columns, Table, check_header, integer, read_table, split_lines
+from seqrec_lib.data.tables import (
+    REAL,
+    BadLines,
+    Columns,
+    Table,
+    check_header,
+    integer,
+    other_count,
+    read_table,
+    split_lines,
+)
 
 Files = Mapping[str, RawFile]
 Reader = Callable[[Files, bool], Interactions]
@@ -62,10 +72,12 @@ def csv_titles(
     Texts are taken as they are: "NA", "null" or "nan" are titles, not missing values.
     """
     titles: Titles = {}
-    rows = csv.reader(io.StringIO(raw.text(), newline=""), delimiter=separator, strict=True)
+    lines: list[str] = []  # of the present row
+    rows = csv.reader(_kept(io.StringIO(raw.text(), newline=""), lines), delimiter=separator, strict=True)
     names: list[str] | None = None
     while True:
-        row: list[str] | None = []  # shown if the parser itself fails
+        lines.clear()
+        before = rows.line_num
         try:
             row = next(rows, None)
             if row is None:
@@ -77,11 +89,18 @@ def csv_titles(
                 check_header(raw, names, (item, title))
                 continue
             if len(row) != len(names):
-                raise ValueError(f"{len(row)} fields, not {len(names)},")
+                raise ValueError(other_count(len(row), len(names)))
             cell = row[names.index(item)]
             titles[integer(cell, item) if labels is int else cell] = row[names.index(title)]
         except (ValueError, csv.Error) as error:
-            bad.report(raw, rows.line_num, ",".join(row or []), error)
+            bad.report(raw, before + 1, lines[0].rstrip("\r\n"), error)
+
+
+def _kept(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
+    """The lines, each of which is also put into ``kept``: what a csv reader has taken of a row that it fails at."""
+    for line in lines:
+        kept.append(line)
+        yield line
 
 
 def json_titles(raw: RawFile, item: str, wanted: set[Any], bad: BadLines) -> Titles:

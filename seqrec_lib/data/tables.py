@@ -55,6 +55,7 @@ class BadLines:
     def report(self, raw: RawFile, line: int, content: bytes | str, problem: Exception | str) -> None:
         """Count the line; raise SeqRecError in strict mode."""
         self.count += 1
+        remedy = f"save the file as UTF-8, {self.remedy}" if isinstance(problem, UnicodeDecodeError) else self.remedy
         if isinstance(problem, KeyError):
             problem = f"no key {problem.args[0]!r}"
         elif isinstance(problem, UnicodeError):
@@ -62,7 +63,7 @@ class BadLines:
         text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
         complaint = f"{raw.label}, {self.place} {line}: {problem} in {shown(text)}"
         if self.strict:
-            raise SeqRecError(f"{complaint}; {self.remedy}")
+            raise SeqRecError(f"{complaint}; {remedy}")
         self.first += [complaint] if len(self.first) < SHOWN else []
 
 
@@ -233,6 +234,8 @@ def split_block(block: bytes, table: Table, names: Sequence[str]) -> pa.Table:
     separator, wanted = table.separator, list(table.columns.values())
     if block.count(b"\r") != block.count(b"\r\n"):  # pyarrow ends a line there
         raise ValueError("a carriage return in the midst of a line")
+    if b"\0" in block:
+        raise ValueError("a zero byte")
     if MARK in block:  # pyarrow drops it at the beginning of a block
         raise ValueError("a byte-order mark")
     if table.quotes and b'"' in block and b'"' in _quoting(separator)[1].sub(b"", block):
@@ -274,10 +277,17 @@ def split_line(line: bytes, table: Table, names: Sequence[str]) -> list[bytes]:
         raise ValueError("a byte-order mark in the midst of the file")
     if b"\r" in line:
         raise ValueError("a carriage return in the midst of the line")
+    if b"\0" in line:
+        raise ValueError("a zero byte")
     cells = split_cells(line, table)
     if len(cells) != len(names):
-        raise ValueError(f"{len(cells)} fields, not {len(names)},")
+        raise ValueError(other_count(len(cells), len(names)))
     return cells
+
+
+def other_count(found: int, wanted: int) -> str:
+    """What is wrong with a line of so many cells."""
+    return f"{found} {'field' if found == 1 else 'fields'}, not {wanted},"
 
 
 def split_cells(line: bytes, table: Table) -> list[bytes]:
@@ -289,7 +299,7 @@ def split_cells(line: bytes, table: Table) -> list[bytes]:
     while end < len(line):
         match = field.match(line, end + 1)
         if match is None:
-            raise ValueError("a quote that does not enclose a whole field")
+            raise ValueError("a quote that does not enclose a whole field of its line")
         cells.append(match[2] if match[1] is None else match[1].replace(b'""', b'"'))
         end = match.end()
     return cells

@@ -24,7 +24,9 @@ EARLIEST, LATEST = 315_532_800, 4_102_444_800  # seconds: a unit is found where 
 _WHOLE = re.compile(rf"{tables.INTEGER}(?:\.0*)?")
 _FRACTION = re.compile(r"-?[0-9]{1,12}\.[0-9]{1,9}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CHOICES = f"say {', '.join(f'unit={unit}' for unit in UNITS)}, or unit={ORDER} for numbers that only order events"
+_CHOICES = (
+    f"say by --columns {', '.join(f'unit={unit}' for unit in UNITS)}, or unit={ORDER} for what only orders events"
+)
 _NEITHER = "is neither a whole number nor a date in ISO 8601, such as 2024-01-31 or 2024-01-31T12:00:00Z"
 
 

@@ -56,7 +56,7 @@ def models(runs: pd.DataFrame, metrics: Sequence[str], store: RunStore) -> pd.Da
 
 
 def both_rankings(table: pd.DataFrame, metric: str, dataset: str) -> pd.DataFrame:
-    """`models` as rows to draw: ranking (group), label, value, low, high, and the paper's number."""
+    """`models` as rows to draw: ranking (group), label, value, low, high, and the paper's number where it has any."""
     rows = [row for row in PAPER if row.dataset == paper_dataset(dataset) and metric in row.metrics]
     values = {row.model: row.metrics[metric].value for row in rows}
     parts = []
@@ -65,7 +65,8 @@ def both_rankings(table: pd.DataFrame, metric: str, dataset: str) -> pd.DataFram
             own = table[table[name].notna()]
             facts = {"ranking": f"{metric.upper()}, {title}", "label": own["label"], "value": own[name]}
             facts |= {side: own[f"{name} {side}"] for side in ("low", "high")}
-            parts.append(pd.DataFrame(facts | {"paper": own["model"].map(values if name == metric else {})}))
+            printed = {"paper": own["model"].map(values if name == metric else {})} if values else {}
+            parts.append(pd.DataFrame(facts | printed))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -33,7 +33,7 @@ def compare(
     Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and distance,
     the same but for the best; allowed, how far behind a model may be, within, whether this one is, and judged, the same
     as a word; request and event in milliseconds (_low, _high); state_short and state_long in KiB, at the
-    `measured_lengths`; parameters; training in seconds; mark; run_ids.
+    `measured_lengths`; parameters; training in seconds; epochs, and the best_epoch, whose weights count; mark; run_ids.
     """
     ran = [
         (label, mine[mine["status"] == COMPLETE], values)
@@ -58,6 +58,7 @@ def compare(
             "run_ids": ", ".join(mine["run_id"]),
         }
         row |= {"parameters": first.get("parameters"), "training": first.get("train_seconds")}
+        row |= {name: mine[name].mean() if name in mine else np.nan for name in ("epochs", "best_epoch")}
         rows.append(row | _times(timings, first["model"]) | _state(scaling, first["model"]))
     frame = pd.DataFrame(rows).rename(columns=lambda name: name.replace(" ", "_"))
     timed = frame.loc[frame["within"], "request"].dropna()
@@ -106,6 +107,11 @@ def file_tables(facts: Mapping[str, Any]) -> Html:
         ("consecutive rows of a user with equal times", pairs, ".1%"),
         ("users whose last two rows have equal times", last, ".1%"),
         *((name, facts[key], ",") for name, key in _COUNTS.items()),
+        *(
+            (f"rows of the {role} {label!r}, kept, which reads like a missing value", number, ",")
+            for role, counts in facts["like_missing"].items()
+            for label, number in counts.items()
+        ),
     ]
     found = pd.DataFrame([(name, kit.show(value, form)) for name, value, form in rows], columns=["what", "found"])
     rounds = pd.DataFrame(facts["rounds"], columns=["interactions", "users", "items"])

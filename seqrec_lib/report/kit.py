@@ -39,13 +39,15 @@ def rows_of(rows: Callable[..., Rows]) -> Callable[..., pd.DataFrame]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its key in the frame, its title, the format of its numbers, the keys of its interval."""
+    """A column of a table: its key in the frame, its title, the format of its numbers, the keys of its interval; an
+    optional one leaves the table where no row has a value."""
 
     key: str
     title: str
     form: str = ".3f"
     interval: tuple[str, str] | None = None
     missing: str = "not run"
+    optional: bool = False
 
 
 def table(
@@ -65,6 +67,7 @@ def table(
     """
     if frame.empty:
         return html.not_run(caption)
+    columns = [column for column in columns if not column.optional or frame[column.key].notna().any()]
     rows = [[_cell(row, column) for column in columns] for row in frame.to_dict("records")]
     texts = _texts(frame, [column.key for column in columns])
     keys = [key for column in columns for key in (column.key, *(column.interval or ()))]

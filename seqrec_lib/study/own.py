@@ -50,6 +50,9 @@ def lines_of(dataset: str) -> Iterator[str]:
     yield f"equal times, left in the file's order: {pairs:.1%} of consecutive rows, the last two of {last:.1%} of users"
     yield f"rows: {facts['interactions']:,}, {facts['skipped']:,} bad lines skipped"
     yield f"repeated pairs of user and item, kept: {facts['repeated']:,}; at the same time: {facts['duplicates']:,}"
+    for role, counts in facts["like_missing"].items():
+        for label, number in counts.items():
+            yield f"{role} {label!r} reads like a missing value and is kept as an id, rows: {number:,}"
     yield f"items with a title: {facts['titled']:,} of {facts['items']:,}"
     for number, (rows, users, items) in enumerate(facts["rounds"]):
         yield f"5-core, round {number}: {rows:,} interactions, {users:,} users, {items:,} items"

@@ -1,4 +1,5 @@
-"""Sections of a page that have nothing to show leave it: one line says which, and how to run them.
+"""Sections of a page that have nothing to show leave it: one line says which, and how to run them. Of a reader's own
+data, what is about the paper leaves too: cells with the tag `PAPER`.
 
 Where nothing was run, every table of a page would say "not run", and what was run would drown in that. A section (from
 one heading of the second level to the next) leaves when it shows something, and all that it shows are pieces marked
@@ -14,6 +15,7 @@ from typing import Any
 from seqrec_lib.data.own import is_own
 from seqrec_lib.report.html import NOT_RUN
 
+PAPER = "paper"  # the tag of cells on the paper, or on other data than a reader's
 _MARKED = re.compile(rf'<p class="{NOT_RUN}">.*?</p>', re.S)
 _HEADING = re.compile(r"^## +(.+)$", re.M)
 Cell = dict[str, Any]
@@ -21,6 +23,8 @@ Cell = dict[str, Any]
 
 def without_empty_sections(cells: Sequence[Cell], dataset: str) -> list[Cell]:
     """The cells of an executed page, with its empty sections replaced by one line in the place of the first."""
+    own = is_own(dataset)
+    cells = [cell for cell in cells if not own or PAPER not in cell.get("metadata", {}).get("tags", [])]
     sections: list[list[Cell]] = [[]]
     for cell in cells:
         if cell["cell_type"] == "markdown" and _HEADING.search(text_of(cell["source"])):
@@ -54,8 +58,10 @@ def _is_empty(group: Sequence[Cell]) -> bool:
 
 def _line(names: Sequence[str], dataset: str, stem: str) -> Cell:
     command = "make study" if dataset == "demo" else f"make study PROFILE=paper DATASETS={dataset}"
-    command = "seqrec study --data" if is_own(dataset) else command
-    text = f"**Not run here yet** (`{command}` runs what is missing): {'; '.join(f'*{name}*' for name in names)}"
+    reason = "**Not run here**, as `seqrec study --data` does not run them or their runs failed"
+    if not is_own(dataset):
+        reason = f"**Not run here yet** (`{command}` runs what is missing)"
+    text = f"{reason}: {'; '.join(f'*{name}*' for name in names)}"
     return {"cell_type": "markdown", "id": f"{stem}-not-run"[:64], "metadata": {}, "source": text}
 
 

@@ -75,7 +75,7 @@ def test_a_damaged_container_is_one_clear_line(data, kind):
         read(raw)
     message = str(caught.value)
     assert str(raw.path) in message
-    assert "fetch it again" in message
+    assert "put a sound copy in its place" in message
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.gz"])

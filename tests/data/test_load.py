@@ -147,7 +147,7 @@ def test_an_unwritable_cache_only_costs_time(tiny_ml, tmp_path, monkeypatch):
 
 def test_bad_lines_are_errors_or_a_warning_with_their_number(tiny_ml):
     tiny_ml.write("ml-1m/ratings.dat", ratings() + "garbage\n1::2\n")
-    with pytest.raises(SeqRecError, match=r"ratings.dat, line 37: 1 fields"):
+    with pytest.raises(SeqRecError, match=r"ratings.dat, line 37: 1 field, not 4"):
         load("ml-1m")
     with pytest.warns(UserWarning, match="ml-1m: skipped 2 bad lines"):
         sequences = load("ml-1m", strict=False)

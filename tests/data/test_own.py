@@ -15,48 +15,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seqrec_lib.data import DATASETS, files, get, load, own, own_table, read, tables
+from seqrec_lib.data import DATASETS, files, get, load, own, read, tables
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.own_table import Reading, find_columns, layout
 from seqrec_lib.data.tables import BadLines
 from seqrec_lib.data.times import Clock
 from seqrec_lib.errors import SeqRecError
+from tests.data.own_files import START, file, lines, rows
 
-START = 1_600_000_000
-
-
-def rows(users: int = 30, each: int = 8, items: int = 24) -> list[tuple[str, str, int]]:
-    """Enough for the 5-core: (user, item, seconds)."""
-    return [
-        (f"u{u}", f"i{(u + 3 * n) % items}", START + 60 * (u * each + n)) for u in range(users) for n in range(each)
-    ]
-
-
-def lines(header: str = "user,item,timestamp", entries=None) -> list[str]:
-    return [header, *(f"{user},{item},{time}" for user, item, time in entries or rows())]
-
-
-@pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Writes a file and gives its address; the cache is the test's own."""
-    monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-    def write(content: list[str] | bytes, name: str = "mine.csv", query: str = "") -> str:
-        data = content if isinstance(content, bytes) else ("\n".join(content) + "\n").encode()
-        Path(name).write_bytes(data)
-        return f"file:{name}{query}"
-
-    return write
-
-
-def refused(address: str) -> str:
-    """The one line of an error, while the address is resolved or the data are loaded."""
-    with pytest.raises(SeqRecError) as caught:
-        load(own.resolve(address))
-    message = str(caught.value)
-    assert len(message) < 600
-    return message
+__all__ = ["file"]  # a fixture
 
 
 # ---- what is read ----------------------------------------------------------------------------------------------
@@ -209,178 +176,6 @@ def test_repeats_and_duplicates_are_counted_and_kept(file):
     assert (own.facts(name)["repeated"], own.facts(name)["duplicates"]) == (2, 1)
 
 
-# ---- what is wrong ---------------------------------------------------------------------------------------------
-
-GOOD = lines()
-WRONG = {  # one file for each way to be wrong: (content, what the line says)
-    "an empty file": (b"", ["mine.csv", "line 1 is empty"]),
-    "a header alone": ([GOOD[0]], ["no row below its header"]),
-    "no header": (GOOD[1:], ["no column among 'u0, i0, 1600000000'", "user", "--columns user=NAME"]),
-    "a user column that is called otherwise": (
-        lines("who,item,timestamp"),
-        ["no column", "who", "--columns user=NAME"],
-    ),
-    "two columns for the item": (
-        ["user,asin,timestamp,parent_asin", *(f"{line},x" for line in GOOD[1:])],
-        ["2 columns may be the item", "item=asin or item=parent_asin"],
-    ),
-    "two columns of one name": (lines("user,item,timestamp,item"), ["2 columns 'item'"]),
-    "a line cut short": (
-        [*GOOD[:7], "u1,i3", *GOOD[7:]],
-        ["mine.csv, line 8: 2 fields, not 3, in 'u1,i3'", "--lenient"],
-    ),
-    "an empty user": ([*GOOD[:9], f",i3,{START}"], ["mine.csv, line 10: an empty user in ',i3,1600000000'"]),
-    "a time that is no time": ([*GOOD[:4], "u1,i3,yesterday"], ["line 5", "'yesterday'", "neither a whole number nor"]),
-    "an ambiguous date": (
-        lines(entries=[(u, i, "03/04/2021") for u, i, _ in rows()]),
-        ["line 2", "'03/04/2021'", "ISO 8601, such as 2024-01-31"],
-    ),
-    "a date as a number": (
-        lines(entries=[(u, i, 20240131) for u, i, _ in rows()]),
-        ["line 2", "'20240131' is no time from 1980 to 2100 in any of s, ms, us, ns", "unit=s", "unit=order"],
-    ),
-    "two units": (
-        [*GOOD, f"u1,i3,{START}000"],
-        ["line 242", f"'{START}000' is no time", "in s, the unit of other lines"],
-    ),
-    "dates among numbers": (
-        [*GOOD, "u1,i3,2020-01-01"],
-        ["line 242", "'2020-01-01' is no number, as other lines have"],
-    ),
-    "time zones here and there": (
-        lines(entries=[("u", "i", "2020-01-01T00:00:00Z"), ("u", "i", "2020-01-02T00:00:00")]),
-        ["line 3", "lacks the time zone of others"],
-    ),
-    "a rating that is a word": (
-        ["user,item,timestamp,rating", *(f"{line},5" for line in GOOD[1:]), f"u1,i3,{START},good"],
-        ["line 242", "rating 'good' is not a number", "rating="],
-    ),
-    "letters of Windows": (b"user,item,timestamp\nu\xe9,i1,1600000000\n", ["line 2: text that is not UTF-8", r"\xe9"]),
-    "UTF-16": ("\n".join(GOOD).encode("utf-16"), ["as UTF-16 does"]),
-    "a spreadsheet": (b"PK\x03\x04" + bytes(100), ["a zip archive or a spreadsheet"]),
-    "damaged gzip": (gzip.compress("\n".join(GOOD).encode())[:-9], ["is damaged"]),
-    "damaged Parquet": (b"PAR1" + bytes(200), ["no sound Parquet file"]),
-    "zero bytes": (b"user,item,timestamp\0\n" + b"\n".join(line.encode() for line in GOOD[1:]), ["zero bytes"]),
-    "a quote that does not close": (
-        [*GOOD[:5], f'"u1,i3,{START}'],
-        ["line 6: a quote that does not enclose a whole field"],
-    ),
-    "two separators": (["user,item;timestamp", *GOOD[1:]], ["comma and semicolon may", "separator=comma or"]),
-    "no separator": (["user item timestamp", "u1 i1 1600000000"], ["none of comma, semicolon, tab, pipe does"]),
-    "too few interactions": (
-        lines(entries=rows(6, 6, 30)),
-        ["after 5-core filtering", "36 of 6 users and 21 items; 0 of 0 users"],
-    ),
-    "too few users": (lines(entries=rows(8, 30, 24)), ["fewer than 20 users or items are left", "of 8 users"]),
-    "a number past 64 bits": ([*GOOD, f"u1,i3,{'9' * 30}"], ["line 242"]),
-}
-
-
-@pytest.mark.parametrize("way", WRONG)
-def test_a_file_that_is_wrong_in_one_way_gets_one_line_that_says_so(file, way):
-    content, parts = WRONG[way]
-    message = refused(file(content))
-    for part in parts:
-        assert part in message, message
-
-
-@pytest.mark.parametrize(
-    ("query", "parts"),
-    [
-        ("?user=who", ["unknown column of the user 'who'", "known are user, item, timestamp"]),
-        ("?usr=user", ["unknown option 'usr'; did you mean 'user'"]),
-        ("?user", ["'user' has no value"]),
-        ("?user=user&user=item", ["'user' comes twice"]),
-        ("?user=item&item=item", ["'item' is given for user and item"]),
-        ("?unit=days", ["unknown unit 'days'"]),
-        ("?separator=x", ["unknown separator 'x'"]),
-        ("?lenient=maybe", ["unknown lenient 'maybe'"]),
-        ("?timestamp=", ["unknown column of the timestamp ''"]),
-        ("?titles=none.csv", ["file 'none.csv' is not in"]),
-    ],
-)
-def test_an_option_that_cannot_be_meant_is_one_line(file, query, parts):
-    message = refused(file(GOOD, query=query))
-    for part in parts:
-        assert part in message, message
-
-
-def test_a_file_that_is_not_there_a_folder_and_a_gzipped_parquet_file(file, tmp_path):
-    assert "file 'none.csv' is not in" in refused("file:none.csv")
-    (tmp_path / "folder").mkdir()
-    assert "is a folder" in refused("file:folder")
-    pq.write_table(pa.table({"user": ["a"]}), tmp_path / "t.parquet")
-    file(gzip.compress((tmp_path / "t.parquet").read_bytes()), "mine.parquet.gz")
-    assert "gzipped Parquet" in refused("file:mine.parquet.gz")
-
-
-def test_titles_that_are_no_items_titles(file):
-    file(["item,title", "x1,One"], "titles.csv")
-    assert "none is an item that has a title" in refused(file(GOOD, query="?titles=titles.csv"))
-    file(["id,name", "i1,One"], "titles.csv")
-    assert "no column among 'id, name' has a usual name of the item" in refused("file:mine.csv?titles=titles.csv")
-
-
-@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.bool_(), pa.float64()])
-def test_parquet_columns_that_are_no_ids(file, tmp_path, kind):
-    value = {"list<item: int64>": [1], "bool": True, "double": 1.5}[str(kind)]
-    table = pa.table({"user": pa.array([value] * 3, kind), "item": ["a"] * 3, "timestamp": [START] * 3})
-    pq.write_table(table, tmp_path / "mine.parquet")
-    assert "column 'user' holds" in refused("file:mine.parquet")
-
-
-def test_a_bad_row_of_a_parquet_file_is_named_by_its_number(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(own_table, "PARQUET_ROWS", 100)
-    users, items, times = map(list, zip(*rows(), strict=True))
-    users[150] = None
-    pq.write_table(pa.table({"user": users, "item": items, "timestamp": times}), tmp_path / "mine.parquet")
-    assert "mine.parquet, row 151: an empty user" in refused("file:mine.parquet")
-
-
-def test_lenient_skips_counts_and_shows_bad_lines(file):
-    content = [*GOOD[:3], "u1,i3", *GOOD[3:], ",i1,5", "u1,i1,never"]
-    name = own.resolve(file(content, query="?lenient=1"))
-    with pytest.warns(UserWarning, match="skipped 3 bad lines"):
-        sequences = load(name)
-    facts = own.facts(name)
-    assert facts["skipped"] == 3 and len(facts["complaints"]) == 3 and "line 4" in facts["complaints"][0]
-    assert load(name).split_hash == sequences.split_hash  # from the cache, although lines were skipped
-    assert sequences.split_hash == load(own.resolve(file(GOOD))).split_hash
-
-
-def test_lenient_does_not_skip_most_of_a_file(file):
-    bad = lines(entries=[(u, i, "03/04/2021") for u, i, _ in rows()])
-    assert "more lines are bad (240) than good (0)" in refused(file(bad, query="?lenient=1"))
-    one = ["user,item,timestamp", f"u1,i1,{START}000", *GOOD[1:]]  # the first line has the odd unit
-    assert "more lines are bad (240) than good (1)" in refused(file(one, query="?lenient=1"))
-
-
-@pytest.mark.parametrize(
-    "bad", ["[", "null", "{}", '{"path": 1}', '{"path": "/etc/passwd", "sha256": "", "options": {}}']
-)
-def test_a_damaged_note_of_where_the_file_lies_is_one_line(file, tmp_path, bad):
-    name = own.resolve(file(GOOD))
-    (tmp_path / "cache" / "own" / f"{name}.file.json").write_text(bad)
-    with pytest.raises(SeqRecError, match="name the data's file again"):
-        load(name)
-    with pytest.raises(SeqRecError, match="is not known here"):
-        load("file-other-0123456789ab")
-
-
-def test_a_files_name_cannot_bring_markup_into_the_book(file):
-    name = own.resolve(file(GOOD, "a](x)<script>{{b}}`$.csv"))
-    assert get(name).title == "a-(x)-script---b----.csv"
-    assert own.resolve(file(GOOD, "\u4f60\u597d.csv")).startswith("file-data-")
-
-
-def test_the_last_name_of_a_file_is_found_again(file):
-    plain = own.resolve(file(GOOD))
-    assert own.last_named("mine.csv") == plain
-    file(["item,title", "i1,One"], "titles.csv")
-    titled = own.resolve("file:mine.csv?titles=titles.csv")
-    assert own.last_named("mine.csv") == titled != plain
-
-
 # ---- one grammar -----------------------------------------------------------------------------------------------
 
 cells = st.sampled_from(
@@ -434,7 +229,7 @@ def test_blocks_and_single_lines_are_read_alike(tmp_path_factory, lines, lenient
 
 
 def test_facts_are_plain_json(file, tmp_path):
-    name = own.resolve(file(GOOD))
+    name = own.resolve(file(lines()))
     load(name)
     assert json.loads((tmp_path / "cache" / "own" / f"{name}.facts.json").read_text()) == own.facts(name)
 

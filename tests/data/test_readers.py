@@ -198,7 +198,7 @@ CSV_RATINGS = ("ratings.csv", "userId,movieId,rating,timestamp\n1,7,4,1\n")
 @pytest.mark.parametrize(
     ("titles", "strict", "message"),
     [
-        ('movieId,title,genres\n7,"never closed,x\n8,B,x\n', True, "movies.csv, line 3: unexpected end of data"),
+        ('movieId,title,genres\n7,"never closed,x\n8,B,x\n', True, "movies.csv, line 2: unexpected end of data"),
         ("movieId,imdbId\n7,1\n", True, "no column 'title', only 'movieId, imdbId'"),
         (
             "movieId,title,title,genres\n7,A,B,x\n",

@@ -252,7 +252,9 @@ def test_columns_without_a_name_may_be_several(data):
 
 def test_a_quoted_name_may_hold_the_separator(data):
     assert rows(table(data, '"x,y",u,i,r,t\n9,1,2,3,4\n', CSV)) == [(1, 2, 3.0, 4)]
-    with pytest.raises(SeqRecError, match="line 1: a quote that does not enclose a whole field in the header"):
+    with pytest.raises(
+        SeqRecError, match="line 1: a quote that does not enclose a whole field of its line in the header"
+    ):
         table(data, '"u"x,i,r,t\n1,2,3,4\n', CSV)
 
 

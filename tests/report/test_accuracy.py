@@ -34,6 +34,7 @@ def test_models_have_both_rankings_the_best_first(page):
     assert (sasrec["seeds"], sasrec["planned"]) == (2, 3)
     drawn = accuracy.both_rankings(table, "ndcg@10", "ml-1m")
     assert len(drawn) == 4 and drawn["paper"].notna().sum() == 1  # the paper has SASRec, among all items
+    assert "paper" not in accuracy.both_rankings(table, "ndcg@10", "file-mine-0123456789ab")
 
 
 def test_a_ranker_of_candidates_has_masked_numbers_only(page):

@@ -74,6 +74,13 @@ def test_without_timings_nothing_is_marked_and_without_runs_there_is_no_row(runs
     assert candidates.compare(frame_of([]), runs.store, make_timings(), None, "ndcg@10", 0.05).empty
 
 
+def test_the_evidence_says_how_long_each_model_was_trained(runs: Candidates) -> None:
+    frame = runs.compare(None, None).assign(epochs=np.nan, best_epoch=np.nan)
+    frame.loc[0, ["epochs", "best_epoch"]] = 40, 31
+    text = candidates.evidence_table(frame, "NDCG@10", "C").html
+    assert "Best epoch" in text and ">40<" in text and ">31<" in text
+
+
 def test_the_state_is_that_of_the_shortest_and_the_longest_history(runs: Candidates) -> None:
     columns = ["model", "path", "length", "peak", "state"]
     sizes = [
@@ -93,11 +100,14 @@ def test_the_state_is_that_of_the_shortest_and_the_longest_history(runs: Candida
 def test_what_was_found_in_a_file_is_shown_with_what_was_skipped() -> None:
     facts = {
         "columns": {"user": "who", "item": "<b>what</b>"}, "form": "number", "unit": "ms", "first": "2020-01-01",
-        "last": "2020-02-01", "in_order": False, "ties": [0.25, 0.5], "interactions": 12345, "skipped": 1, "users": 7,
+        "last": "2020-02-01", "in_order": False,
+        "like_missing": {"user": {"NULL": 37}, "item": {}}, "ties": [0.25, 0.5],
+        "interactions": 12345, "skipped": 1, "users": 7,
         "items": 8, "titled": 0, "other_titles": 0, "repeated": 3, "duplicates": 1,
         "rounds": [[12345, 7, 8], [900, 5, 6]],
         "complaints": ["a.csv, line 3: bad in '<script>'"],
     }  # fmt: skip
     html = candidates.file_tables(facts).html
+    assert "user &#x27;NULL&#x27;, kept, which reads like a missing value" in html and ">37<" in html
     assert all(text in html for text in ("ms", "12,345", "25.0", "900", "&lt;b&gt;what", "&lt;script&gt;"))
     assert "<script>" not in html.replace("<style>", "")

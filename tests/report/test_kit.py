@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from html import unescape
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from seqrec_lib.report import kit, svg
+from seqrec_lib.report.kit import Column
 from seqrec_lib.report.panels import panels
 
 DOTS = pd.DataFrame(
@@ -57,6 +59,14 @@ def test_what_was_not_run_says_so_in_figures_and_tables() -> None:
     empty = DOTS.iloc[:0]
     assert "not-run" in kit.figure(empty, "dots", alt="A.", caption="C.", **OPTIONS).html
     assert "not-run" in kit.table(empty, [kit.Column("order", "Order")], caption="C.").html
+
+
+def test_an_optional_column_leaves_a_table_in_which_no_row_has_it() -> None:
+    columns = [Column("a", "A"), Column("b", "The paper's", missing="–", optional=True)]
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [None, 3.0]})
+    assert "The paper's" in unescape(kit.table(frame, columns, caption="C").html)
+    without = kit.table(frame.assign(b=None), columns, caption="C")
+    assert "paper" not in without.html and "b" not in without.text.split()
 
 
 def test_colours_are_variables_of_the_page() -> None:

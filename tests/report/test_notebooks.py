@@ -41,8 +41,9 @@ def test_a_notebook_is_committed_without_outputs_and_for_any_kernel(name):
 def test_a_notebook_opens_with_title_parameters_and_their_check(name):
     cells = read(name)["cells"]
     assert source(cells[0]).startswith("# ")
-    assert "parameters" in tags(cells[1])
-    assert f'check_notebook(globals(), "{name}")' in source(cells[2])
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert "parameters" in tags(code[0])
+    assert f'check_notebook(globals(), "{name}")' in source(code[1])
     for parameter in schema(FOLDER / f"{name}.ipynb").values():
         assert parameter.help, parameter.name
     levels = [
@@ -89,6 +90,30 @@ def test_a_notebook_works_where_nothing_was_run(name, dataset, tmp_path, monkeyp
     if "missing" in namespace:
         assert repr(namespace["records"]).count("None") == len(namespace["records"])
     assert "Traceback" not in capsys.readouterr().out
+
+
+def test_rows_of_the_studys_own_settings_appear_where_those_were_run(tmp_path, monkeypatch):
+    from seqrec_lib.experiments import accuracy
+    from seqrec_lib.results import RunStore
+    from seqrec_lib.results.record import plain
+    from tests.fakes import make_record
+
+    monkeypatch.setattr(RunStore.__init__, "__defaults__", (tmp_path / "new", tmp_path / "published"))
+    changed = {"models": ["sasrec"], "overrides": {"epochs": 5}, "missing": "skip"}
+
+    def epochs_of_rows() -> list[int]:
+        namespace: dict = {}
+        for cell in [cell for cell in read("accuracy")["cells"] if cell["cell_type"] == "code"][:3]:
+            exec(source(cell), namespace)
+            namespace |= changed if "parameters" in tags(cell) else {}
+        assert len(namespace["records"]) == len(namespace["configs"])
+        return [config.training.epochs for config in namespace["configs"]]
+
+    assert epochs_of_rows() == [5, 5]
+    (config, _) = accuracy.plan({"dataset": "demo", "models": ["sasrec"], "seeds": [0, 1]})
+    record = make_record(config=plain(config), revision=accuracy.revision(config))
+    RunStore(tmp_path / "published", tmp_path / "none").save(record)
+    assert epochs_of_rows() == [5, 5, config.training.epochs]
 
 
 def test_the_page_that_jupyterlab_opens_on_names_every_notebook():

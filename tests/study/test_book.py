@@ -191,3 +191,5 @@ def test_sections_that_show_nothing_are_named_in_one_line() -> None:
     nbformat.validate(nbformat.from_dict(dict(raw, cells=filled)))
     assert any("`make study` runs" in cell["source"] for cell in fill(raw, "demo")["cells"])
     assert len(raw["cells"]) == len(cells)  # the executed copy keeps everything
+    mine = "\n".join("".join(cell["source"]) for cell in fill(raw, "file-mine-0123456789ab")["cells"])
+    assert "as `seqrec study --data` does not run them or their runs failed: *One request*; *Batches*" in mine

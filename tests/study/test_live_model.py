@@ -15,6 +15,7 @@ from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
 from seqrec_lib.models import build
 from seqrec_lib.models.registry import MODELS
+from seqrec_lib.recommend import recommend
 from seqrec_lib.report.pages.evening import evening, evening_data
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
@@ -106,18 +107,21 @@ def test_halves_and_the_error_function_are_exact() -> None:
     np.testing.assert_allclose(errors, [erf(x) for x in points], atol=1e-14)
 
 
-def test_what_is_trained_here_is_exported_and_nothing_else(tmp_path: Path, store: RunStore) -> None:
+def test_what_is_trained_here_is_exported_and_nothing_else(
+    tmp_path: Path, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert live_model.export(tmp_path / "empty", store) == []
     index = tmp_path / "empty" / live_model.FOLDER / live_model.INDEX
     assert index.read_text() == "globalThis.SeqRecModels = [];\n"
 
-    quick = {"epochs": 1, "d_model": 16, "headdim": 16, "d_state": 8, "max_length": 20}
+    def settings_of(model: str) -> dict[str, int]:
+        quick = {"epochs": 1, "d_model": 16, "headdim": 16, "d_state": 8, "max_length": 20}
+        return {key: quick[key] for key in quick if key in {*MODELS[model].architecture, "epochs", "max_length"}}
+
     for model in live_model.MODELS:
         if store.records("accuracy", "demo"):
             assert live_model.export(tmp_path / "half", store) == []  # one of two models is not enough
-        planned = accuracy.plan({"dataset": "demo", "models": [model], "seeds": [0], "overrides": {
-            key: value for key, value in quick.items() if key in {*MODELS[model].architecture, "epochs", "max_length"}
-        }})  # fmt: skip
+        planned = accuracy.plan({"dataset": "demo", "models": [model], "seeds": [0], "overrides": settings_of(model)})
         (record,) = execute(accuracy, planned, store=store)
         assert record is not None and record.complete, record
     assert live_model.export(tmp_path / "book", store) == ["demo"]
@@ -125,6 +129,16 @@ def test_what_is_trained_here_is_exported_and_nothing_else(tmp_path: Path, store
     content = json.loads(script.removeprefix("globalThis.SeqRecData = ").removesuffix(";\n"))
     assert content["titles"] == ["item ", *load("demo").titles[1:]]
     assert [model["title"] for model in content["models"]] == list(live_model.MODELS.values())
+
+    # published runs come without weights: the commands that the page names make them
+    here = RunStore(new=tmp_path / "here", published=tmp_path / "new")
+    plan, chapter = accuracy.plan, (ROOT / "book" / "try.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(accuracy, "plan", lambda given: plan({**given, "overrides": settings_of(*given["models"])}))
+    for model in live_model.MODELS:
+        assert live_model.export(tmp_path / "half", here) == []
+        assert f'\nseqrec recommend --dataset ml-1m --model {model} --train "' in chapter
+        recommend([load("demo").titles[1]], "demo", model, train=True, store=here)
+    assert live_model.export(tmp_path / "here", here) == ["demo"]
 
 
 def test_the_evening_in_the_page_follows_the_chapters_rules() -> None:

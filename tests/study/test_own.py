@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import Page, Result, load_study, read_yaml
 from seqrec_lib.study import own as own_study
-from seqrec_lib.study.book import expand_toc
+from seqrec_lib.study.book import expand_toc, fill
 from seqrec_lib.study.plans import values_of
+from seqrec_lib.study.sections import text_of
 from seqrec_lib.train.recipes import OWN, resolve
-from tests.data.test_own import START, rows
+from tests.data.own_files import START, rows
 
 
 @pytest.fixture
@@ -50,6 +52,19 @@ def test_the_pages_are_those_of_the_study_and_share_their_runs(mine: Path) -> No
     assert latency.plan(own_study.timing_parameters(name, parameters["models"])) == latency.plan(values_of(timed))
     training = accuracy.plan(parameters)[2].training
     assert training is not None and training.epochs == 2
+
+
+def test_no_page_speaks_of_the_paper_or_of_other_data(mine: Path) -> None:
+    others = ("the paper", "Table 4", "Amazon", "MovieLens", "LlamaRec", "the demo")
+    for page in own_study.pages(own.register(mine, {}), ROOT):
+        raw = json.loads((ROOT / "notebooks" / f"{page.notebook}.ipynb").read_text(encoding="utf-8"))
+        cells = [(cell["cell_type"], text_of(cell["source"])) for cell in fill(raw, page.dataset)["cells"]]
+        # the section on a GPU leaves the page, as nothing is run for it
+        prose = [text for kind, text in cells if kind == "markdown" and not text.startswith("## On a GPU")]
+        assert prose and not [(word, text) for word in others for text in prose if word in text]
+        captions = [line for _, text in cells for line in text.splitlines() if line.lstrip().startswith("caption=")]
+        assert captions or page.notebook == "which_model"
+        assert not [line for line in captions if "paper" in line]
 
 
 def test_every_page_has_its_place_in_the_book(mine: Path) -> None:
