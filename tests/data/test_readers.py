@@ -119,7 +119,7 @@ def test_metadata_is_data_never_code(data, tmp_path):
 def test_labels_of_a_file_without_a_line_are_text(data, reader):
     raw = files(data, ("reviews.json", ""), ("meta.json", ""))
     read = getattr(readers, reader)(raw, True)
-    assert (len(read), read.users.tolist(), np.asarray(read.items).dtype) == (0, [], object)
+    assert len(read) == 0 and read.users.tolist() == [] and np.asarray(read.items).dtype == np.dtype(object)
 
 
 META_2023 = lines([{"parent_asin": "P1", "title": "One"}, {"parent_asin": "P2", "title": None}])
