@@ -125,6 +125,40 @@ def _large_training(runs: Runs) -> Callable[..., Html]:
     return partial(kit.table, rows, columns)
 
 
+def _memory() -> pd.DataFrame:
+    """Peak memory by what grows to the paper's counts, the other one being there already: model, softmax, grows, share
+    (percent) and gb."""
+    rows = pd.DataFrame(measured("large_memory", "rows"))
+    rows["softmax"] = [f"{n:,} items drawn" if n else "exact softmax" for n in rows["negatives"]]
+    rows["gb"] = rows[["training_bytes", "ranking_bytes"]].max(axis=1) / 1e9
+    parts = []
+    for name, other in (("users", "items"), ("items", "users")):
+        part = rows[rows[other] == rows[other].max()].sort_values(name)
+        share = 100 * part[name] / rows[name].max()
+        parts.append(part.assign(grows=f"more {name}, all {other}", share=share))
+    return pd.concat(parts, ignore_index=True)
+
+
+@exhibit("large-memory")
+def _large_memory(runs: Runs) -> Callable[..., Html]:
+    rows = _memory()
+    rows["panel"] = rows["model"].map(model_name) + ", " + rows["softmax"]
+    axes = {"panel": "panel", "series": "grows", "x": "share", "y": "gb", "columns": (2, 1)}
+    return partial(kit.figure, rows, "panels", x_axis="% of the paper's count", **axes)
+
+
+def _growth(grows: str) -> float:
+    """By what factor memory grows from an eighth to all, the largest over models and softmaxes."""
+    rows = _memory()
+    own = rows[rows["grows"].str.startswith(f"more {grows}")].sort_values("share")
+    ends = own.groupby(["model", "softmax"])["gb"].agg(["first", "last"])
+    return float((ends["last"] / ends["first"]).max())
+
+
+value("large-memory/users")(lambda runs: _growth("users"))
+value("large-memory/items")(lambda runs: _growth("items"))
+
+
 def _large(name: str, key: str) -> pd.Series:
     """What a benchmark at the size of the paper's largest data set measured, row by row."""
     return pd.DataFrame(measured(name, "rows"))[key]
