@@ -119,11 +119,14 @@ def _cell(row: dict[str, Any], column: Column) -> str:
 
 
 def show(value: float | int | str, form: str = "") -> str:
-    """A value as text, by a format specification of Python's; a percent sign stands off its number.
+    """A value as text, by a format specification of Python's, or "p" for the p of a test; a percent sign stands off
+    its number.
 
-    >>> show(0.1971, ".1%"), show(6040, ","), show("0.340")
-    ('19.7\\xa0%', '6,040', '0.340')
+    >>> show(0.1971, ".1%"), show(6040, ","), show("0.340"), show(0.0004, "p")
+    ('19.7\\xa0%', '6,040', '0.340', '< 0.001')
     """
+    if form == "p":
+        return "< 0.001" if float(value) < 0.001 else f"{value:.3f}"
     if not form and isinstance(value, float):
         form = ".3f"
     text = format(value, form)

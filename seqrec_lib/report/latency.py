@@ -200,7 +200,7 @@ def _window(windows: Any, model: str, timings: Timings) -> int:
 @rows_of
 def benchmark(record: Record, dataset: str) -> Rows:
     """Every contestant of the benchmark `query_latency`, which takes turns with language models: model, does (what it
-    gives), weights, ms, times (those of SASRec as served in that record), both with intervals over
+    gives), weights, ms, times (those of SASRec compiled for serving in that record), both with intervals over
     blocks, tokens per second, the paper's times."""
     contestants = (record["datasets"].get(dataset) or {}).get("contestants", [])
     blocks = {(own["model"], own["path"]): np.array(own["block_milliseconds"]) for own in contestants}

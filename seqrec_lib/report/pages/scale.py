@@ -143,8 +143,8 @@ def _memory() -> pd.DataFrame:
 def _large_memory(runs: Runs) -> Callable[..., Html]:
     rows = _memory()
     rows["panel"] = rows["model"].map(model_name) + ", " + rows["softmax"]
-    axes = {"panel": "panel", "series": "grows", "x": "share", "y": "gb", "columns": (2, 1)}
-    return partial(kit.figure, rows, "panels", x_axis="% of the paper's count", **axes)
+    axes = {"x": "share", "x_axis": "% of the paper's count", "y": "gb"}
+    return partial(kit.figure, rows, "panels", panel="panel", series="grows", columns=(2, 1), **axes)
 
 
 def _growth(grows: str) -> float:
