@@ -109,6 +109,10 @@ def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
         return html.not_run(caption)
     shown = frame.assign(
         judged=frame["within"].map({True: "yes", False: "no"}),
+        trained=[
+            f"{best:.0f} of {epochs:.0f}" if epochs == epochs else None
+            for best, epochs in zip(frame["best_epoch"], frame["epochs"], strict=True)
+        ],
         distance=frame["behind"].where(~frame["best"].astype(bool)),
     )
     columns = [
@@ -119,8 +123,7 @@ def evidence_table(frame: pd.DataFrame, metric: str, caption: str) -> Html:
         ),
         Column("allowed", "May be behind by", ".4f"),
         Column("judged", "Within the margin"),
-        Column("epochs", "Epochs", ".0f", missing="–"),
-        Column("best_epoch", "Best epoch", ".0f", missing="–"),
+        Column("trained", "Best epoch", missing="–"),
         Column("run_ids", "Runs"),
     ]
     return kit.table(shown, columns, caption=caption)
