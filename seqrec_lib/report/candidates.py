@@ -33,7 +33,8 @@ def compare(
     Columns: model; value (low, high); behind (behind_low, behind_high), the value minus the best model's, and distance,
     the same but for the best; allowed, how far behind a model may be, within, whether this one is, and judged, the same
     as a word; request and event in milliseconds (_low, _high); state_short and state_long in KiB, at the
-    `measured_lengths`; parameters; training in seconds; epochs, and the best_epoch, whose weights count; mark; run_ids.
+    `measured_lengths`; parameters; training in seconds; trained, the epoch whose weights count, of how many; mark;
+    run_ids.
     """
     ran = [
         (label, mine[mine["status"] == COMPLETE], values)
@@ -58,7 +59,8 @@ def compare(
             "run_ids": ", ".join(mine["run_id"]),
         }
         row |= {"parameters": first.get("parameters"), "training": first.get("train_seconds")}
-        row |= {name: mine[name].mean() if name in mine else np.nan for name in ("epochs", "best_epoch")}
+        epochs, best_one = (mine[name].mean() if name in mine else np.nan for name in ("epochs", "best_epoch"))
+        row["trained"] = None if np.isnan(epochs) else f"{best_one:.0f} of {epochs:.0f}"
         rows.append(row | _times(timings, first["model"]) | _state(scaling, first["model"]))
     frame = pd.DataFrame(rows).rename(columns=lambda name: name.replace(" ", "_"))
     timed = frame.loc[frame["within"], "request"].dropna()

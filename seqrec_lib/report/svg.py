@@ -145,7 +145,8 @@ def _axes(x: Axis, y: Axis, edges: tuple[float, float, float], x_axis: str, y_ax
     parts += [draw.text(left - 6, y[0](tick) + 4, f"{tick:g}", anchor="end", colour=draw.MUTED) for tick in y[1]]
     below = height - BOTTOM + 16
     parts += [draw.text(x[0](tick), below, format(tick, form), anchor="middle", colour=draw.MUTED) for tick in x[1]]
-    parts.append(draw.text((left + right) / 2, height - 8, x_axis, anchor="middle", colour=draw.MUTED))
+    middle = max((left + right) / 2, len(x_axis) * TEXT * LETTER / 2)  # beside long names a panel is narrower than it
+    parts.append(draw.text(middle, height - 8, x_axis, anchor="middle", colour=draw.MUTED))
     return [*parts, draw.text(0, 14, y_axis, colour=draw.MUTED)]
 
 

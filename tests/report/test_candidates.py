@@ -74,6 +74,13 @@ def test_without_timings_nothing_is_marked_and_without_runs_there_is_no_row(runs
     assert candidates.compare(frame_of([]), runs.store, make_timings(), None, "ndcg@10", 0.05).empty
 
 
+def test_it_says_how_long_each_model_was_trained(runs: Candidates) -> None:
+    long = frame_of(runs.records).assign(epochs=40.0, best_epoch=31.0)
+    compared = candidates.compare(long, runs.store, None, None, "ndcg@10", 0.05)
+    assert set(compared["trained"]) == {"31 of 40"}
+    assert runs.compare(None, None)["trained"].isna().all()
+
+
 def test_the_state_is_that_of_the_shortest_and_the_longest_history(runs: Candidates) -> None:
     columns = ["model", "path", "length", "peak", "state"]
     sizes = [

@@ -105,6 +105,14 @@ def marks_of(picture: ElementTree.Element) -> list[tuple[float, float]]:
     ]
 
 
+def test_the_name_of_an_axis_stays_on_the_canvas_of_a_phone_beside_a_long_name() -> None:
+    rows = pd.DataFrame({"model": ["2Mamba4Rec+residual+repeats"] * 2, "x": [1.0, 9.0], "y": [2.0, 3.0]})
+    title = "Items in the history, at most"
+    drawn = svg.lines(rows, kit.NARROW, series="model", x="x", y="y", x_axis=title, y_axis="ms")
+    (place,) = [text for text in ElementTree.fromstring(drawn).iter() if text.text == title]
+    assert float(place.attrib["x"]) >= len(title) * svg.TEXT * svg.LETTER / 2
+
+
 def test_values_below_zero_stand_left_of_a_line_at_zero() -> None:
     frame = pd.DataFrame({"m": ["A", "B"], "g": "", "mean": [-0.2, 0.1], "low": [-0.3, 0.0], "high": [-0.1, 0.2]})
     for picture in pictures(
