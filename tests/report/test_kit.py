@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqrec_lib.report import kit, svg
+from seqrec_lib.report import axes, kit, svg
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.panels import panels
 
@@ -110,7 +110,7 @@ def test_the_name_of_an_axis_stays_on_the_canvas_of_a_phone_beside_a_long_name()
     title = "Items in the history, at most"
     drawn = svg.lines(rows, kit.NARROW, series="model", x="x", y="y", x_axis=title, y_axis="ms")
     (place,) = [text for text in ElementTree.fromstring(drawn).iter() if text.text == title]
-    assert float(place.attrib["x"]) >= len(title) * svg.TEXT * svg.LETTER / 2
+    assert float(place.attrib["x"]) >= len(title) * axes.TEXT * axes.LETTER / 2
 
 
 def test_values_below_zero_stand_left_of_a_line_at_zero() -> None:
