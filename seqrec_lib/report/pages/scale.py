@@ -143,6 +143,7 @@ def _memory() -> pd.DataFrame:
 def _large_memory(runs: Runs) -> Callable[..., Html]:
     rows = _memory()
     rows["panel"] = rows["model"].map(model_name) + ", " + rows["softmax"]
+    rows = rows.sort_values(["panel", "grows", "share"], ascending=[False, True, True])
     axes = {"x": "share", "x_axis": "% of the paper's count", "y": "gb"}
     return partial(kit.figure, rows, "panels", panel="panel", series="grows", columns=(2, 1), **axes)
 
