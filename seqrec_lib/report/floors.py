@@ -6,7 +6,7 @@ floor tests nothing. Models from scratch and pretrained ones stand apart, each w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval, bootstrap_interval, paired_difference
+from seqrec_lib.language.pretrained import Size
 from seqrec_lib.report import frames, kit
 from seqrec_lib.report.frames import interval_columns
 from seqrec_lib.report.html import Html
@@ -26,13 +27,14 @@ MADE = ("from scratch", "pretrained")
 def gather(
     experiment: str, configs: Sequence[Any], records: Sequence[RunRecord | None], store: RunStore
 ) -> tuple[pd.DataFrame, list[RunRecord | None]]:
-    """(`frames.frame` of planned runs of one data set, with the runs of pretrained models that the store has on it
-    besides, and the records behind them). Column made: one of `MADE`."""
+    """(`frames.frame` of planned runs of one data set, and the records behind them), with what the store has on it
+    besides: runs of pretrained models, and of models from scratch with another dropout. Column made: one of `MADE`."""
     shown, planned = list(records), list(configs)
     done = {record.run_id for record in records if record is not None}
     for other in store.records(experiment):
         same = other.complete and other.config["dataset"] == configs[0].dataset and other.run_id not in done
-        if same and _pretrained(str(other.config.get("base", other.config).get("source") or "")):
+        config = other.config.get("base", other.config)
+        if same and (_pretrained(str(config.get("source") or "")) or _other_dropout(config.get("size"))):
             planned.append(other.config)
             shown.append(other)
     runs = frames.frame(shown, planned, store)
@@ -43,6 +45,10 @@ def gather(
 
 def _pretrained(source: str) -> bool:
     return bool(source) and not source.startswith("scratch:")
+
+
+def _other_dropout(size: Mapping[str, Any] | None) -> bool:
+    return size is not None and (bool(size.get("same_dropout")) or size["dropout"] != Size().dropout)
 
 
 @dataclass(frozen=True)

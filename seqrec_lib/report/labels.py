@@ -17,6 +17,11 @@ from seqrec_lib.results import RunRecord, without_seed
 from seqrec_lib.train.recipes import PUBLIC_CODE
 
 BY_TITLES = {GPT4REC.name: "Likelihood of titles", NEXT_TITLE.name: "Titles in a row"}  # by prompt
+IN_WORDS = {
+    "same_dropout True": "dropout as GPT-2's",
+    "precision bf16": "in bfloat16",
+    "titles shuffled": "shuffled titles",
+}
 
 
 def labels(configs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -41,7 +46,7 @@ def labels(configs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
             for path, value in own.items()
             if equal[name, path, repr(value)] < members[name]
         ]
-        details = ([row["origin"]] if row["origin"] else []) + differing
+        details = ([row["origin"]] if row["origin"] else []) + [IN_WORDS.get(text, text) for text in differing]
         texts.append(name[-1] + (f" ({', '.join(details)})" if details else ""))
     return texts
 

@@ -54,6 +54,18 @@ def test_models_stand_beside_floors_and_say_which_are_above_them(store: RunStore
     assert table.loc["At random", "mean"] == pytest.approx(10 / ITEMS)
 
 
+def test_models_with_another_dropout_are_shown_where_they_were_run(store: RunStore) -> None:
+    for model, overrides in (("mamrec", {"same_dropout": True}), ("gpt4rec", {"dropout": 0.0})):
+        planned = generative.plan({"dataset": "ml-100k", "models": [model], "seeds": [0], "overrides": overrides})
+        save(store, generative, planned[0], 0.2)
+    table = writers.models(*page(store), store, "ht@10").set_index("label")
+    origin = "from scratch, 0.3 M weights"
+    assert table.loc[f"MamRec ({origin}, dropout as GPT-2's)", "mean"] == pytest.approx(0.2)
+    assert table.loc[f"GPT4Rec ({origin}, dropout 0.0)", "mean"] == pytest.approx(0.2)
+    assert table.loc[f"GPT4Rec ({origin}, dropout 0.1)", "mean"] == pytest.approx(0.3)
+    assert f"MamRec ({origin})" in table.index
+
+
 def test_a_pretrained_model_that_the_store_has_stands_apart_with_the_floors(store: RunStore) -> None:
     (other,) = generative.plan(
         {"dataset": "ml-100k", "models": ["mamrec"], "seeds": [0], "sources": {"mamrec": "state-spaces/mamba2"}}
