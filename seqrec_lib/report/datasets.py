@@ -30,7 +30,13 @@ def counts(record: RunRecord | None, dataset: str) -> pd.DataFrame:
     metrics = {} if record is None else record.metrics
     data = paper_name(original) if original else None
     rows = [
-        (key.capitalize(), metrics.get(key), metrics.get(f"{key}_with_padding"), printed.get(key), data)
+        (
+            key.capitalize(),
+            metrics.get(key),
+            metrics.get(f"{key}_with_padding") if row else None,
+            printed.get(key),
+            data,
+        )
         for key in ("users", "items", "interactions")
     ]
     return pd.DataFrame(rows, columns=["count", "ours", "padded", "paper", "paper_data"])
