@@ -118,7 +118,7 @@ def main(
     threads: Annotated[int, typer.Option(min=0, help="threads of every side; 0: all cores")] = 0,
     clock: Annotated[str, typer.Option(help="wall | cpu: what is compared; cpu needs one thread")] = "wall",
     most: Annotated[int, typer.Option(min=1, help="epochs of RecTools, at most")] = 200,
-    save: Annotated[bool, typer.Option("--save", help="write the record that the book shows")] = False,
+    save: Annotated[bool, typer.Option("--save", help="write the record")] = False,
 ) -> None:
     """Train each side until it is good."""
     import torch

@@ -46,8 +46,8 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 TITLE_ROLES = ("item", "title")  # the columns of a file of titles
 OTHER_FORMS = {  # files that are no csv, by how they begin
     re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"): "a zip archive or a spreadsheet",
-    re.compile(rb'\s*[\[{]\s*[\[{"]'): "JSON",
-    re.compile(rb"\s*<[!?a-zA-Z]"): "HTML or XML",
+    re.compile(rb'\s*(\{\s*"|\[\s*[\[{])'): "JSON",
+    re.compile(rb"(?i)\s*<([!?]|html|head|body|table)"): "HTML or XML",
     re.compile(rb"PAR1"): "Parquet",
 }
 LIKE_MISSING = frozenset({"na", "n/a", "nan", "none", "null", "<na>", "nat", "\\n"})  # in small letters
@@ -84,9 +84,9 @@ def titles_header(raw: RawFile) -> tuple[list[str], str]:
     """(names, separator) of a file of titles, which may be in Windows' letters. Raises SeqRecError as `layout`."""
     line = _first_line(raw)
     try:
-        return _header(raw, line.decode("utf-8"), {})
+        return _header(raw, line.decode("utf-8"), None)
     except UnicodeDecodeError:
-        return _header(raw, line.decode("cp1252", "replace"), {})
+        return _header(raw, line.decode("cp1252", "replace"), None)
 
 
 def _begin(raw: RawFile) -> bytes:
@@ -113,18 +113,19 @@ def _first_line(raw: RawFile) -> bytes:
     return line
 
 
-def _header(raw: RawFile, text: str, options: Mapping[str, str]) -> tuple[list[str], str]:
-    """(names, separator) of a csv file's first line."""
-    if "separator" in options:
+def _header(raw: RawFile, text: str, options: Mapping[str, str] | None) -> tuple[list[str], str]:
+    """(names, separator) of a csv file's first line. Without options, no separator can be named for the file."""
+    if options and "separator" in options:
         there = [options["separator"]]
     else:
         there = [name for name, sign in SEPARATORS.items() if sign in re.sub(r'"[^"]*"', "", text)]
     if len(there) != 1:
         what = f"{' and '.join(there)} may" if there else f"none of {', '.join(SEPARATORS)} does"
         choices = " or ".join(f"separator={name}" for name in there or SEPARATORS)
+        named = "" if options is None else f"say {choices} by --columns, or "
         raise SeqRecError(
-            f"{raw.label}: {what} separate the columns that line 1, {shown(text)}, names; say {choices} by --columns, "
-            "or write a first line that names the columns"
+            f"{raw.label}: {what} separate the columns that line 1, {shown(text)}, names; {named}write a first line "
+            "that names the columns, with one of these between them"
         )
     separator = SEPARATORS[there[0]]
     return tables.read_header(raw, text.encode(), Table(separator, {})), separator
@@ -287,7 +288,7 @@ class Reading:
             )
         if pa.types.is_floating(column.type):
             column = self._finite(column, role)
-            if role in {"user", "item"} and not pc.all(pc.equal(pc.floor(column), column)).as_py():
+            if role in {"user", "item"} and not pc.all(pc.equal(pc.floor(column), column), min_count=0).as_py():
                 raise SeqRecError(f"{self.raw.label}: column {name!r} holds fractions, which are no ids; name another")
             plain = [None if x is None else f"{x:.9f}".rstrip("0").rstrip(".") for x in column.to_pylist()]
             column = pa.array(plain, pa.string())
@@ -351,7 +352,8 @@ def with_titles(rows: Interactions, raw: RawFile, options: Mapping[str, str], ba
     names, separator = titles_header(raw)
     given = {role: name for role, name in options.items() if name in names}  # they are of the interactions' file
     theirs = options.get("item", "")  # the name of the ids' column among the interactions, which may be another here
-    remedies = {"item": f"call it {theirs!r} there too"} if theirs and theirs not in names else {}
+    remedies = {"title": "name it by --columns title=NAME (in a notebook add &title=NAME to the address)"}
+    remedies |= {"item": f"call it {theirs!r} there too"} if theirs and theirs not in names else {}
     columns = find_columns(raw.label, names, given, TITLE_ROLES, TITLE_ROLES, remedies)
     texts = csv_titles(raw, bad, **columns, separator=separator, labels=str)
     if not texts:

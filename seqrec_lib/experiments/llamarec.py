@@ -159,8 +159,13 @@ def run(config: Config, context: Context) -> Outcome:
     if result.letters:
         tables["letters"] = pa.table(result.letters)
     cost |= meter.cost(ranker.model.device)
-    made = {"language_model": language.provenance, "precision": ranker.precision}
-    return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
+    return Outcome(sequences.description(), result.metrics, history, cost, tables, made_of(language, ranker))
+
+
+def made_of(language: LanguageModel, ranker: CandidateRanker) -> dict[str, Any]:
+    """What a record says of the model: where it comes from, and its precision where that is the setting's to choose."""
+    made: dict[str, Any] = {"language_model": language.provenance}
+    return made if "quantisation" in language.provenance else made | {"precision": ranker.precision}
 
 
 def load_retriever(config: accuracy.Config, sequences: Sequences, context: Context) -> SequentialRecommender:

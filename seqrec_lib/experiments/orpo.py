@@ -199,7 +199,7 @@ def run(config: Config, context: Context) -> Outcome:
         "before_milliseconds_per_user": cost_before["milliseconds_per_user"],
         **pairs.counts,
     }
-    tables, made = {"ranks": pa.table(result.columns)}, {"language_model": language.provenance}
+    tables, made = {"ranks": pa.table(result.columns)}, llamarec.made_of(language, ranker)
     return Outcome(sequences.description(), result.metrics, history, cost, tables, made)
 
 

@@ -111,10 +111,10 @@ def _cell(row: dict[str, Any], column: Column) -> str:
         return escape(column.missing)
     if isinstance(value, str | Html):
         return value.html if isinstance(value, Html) else escape(value)
-    text = show(value, column.form)
+    text = escape(show(value, column.form))
     if column.interval is None or pd.isna(row[column.interval[0]]):
         return text
-    low, high = (show(row[key], column.form) for key in column.interval)
+    low, high = (escape(show(row[key], column.form)) for key in column.interval)
     return f"{text}<br><small>{low} to {high}</small>"
 
 

@@ -19,7 +19,6 @@ from seqrec_lib.train.recipes import PUBLIC_CODE
 BY_TITLES = {GPT4REC.name: "Likelihood of titles", NEXT_TITLE.name: "Titles in a row"}  # by prompt
 IN_WORDS = {
     "same_dropout True": "dropout as GPT-2's",
-    "precision bf16": "in bfloat16",
     "titles shuffled": "shuffled titles",
 }
 

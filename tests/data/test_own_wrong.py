@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -268,3 +270,24 @@ def test_the_last_name_of_a_file_is_found_again(file):
     file(["item,title", "i1,One"], "titles.csv")
     titled = own.resolve("file:mine.csv?titles=titles.csv")
     assert own.last_named("mine.csv") == titled != plain
+
+
+@pytest.mark.parametrize("header", ["<user>,item,timestamp", '["user",item,timestamp'])
+def test_a_header_that_begins_like_another_form_is_read(file, header: str) -> None:
+    user = quote(header.partition(",")[0])
+    assert load(own.resolve(file(lines(header), query=f"?user={user}"))).n_users == 30
+
+
+def test_a_titles_file_is_not_told_what_it_does_not_listen_to(file, tmp_path: Path) -> None:
+    (tmp_path / "titles.csv").write_text("item;title,year\ni1;A,1999\n", encoding="utf-8")
+    message = refused(file(lines(), query="?titles=titles.csv"))
+    assert "separator=" not in message and "with one of these between them" in message
+    (tmp_path / "titles.csv").write_text("sku,called\ni1,A\n", encoding="utf-8")
+    message = refused(file(lines("user,sku,timestamp"), query="?titles=titles.csv&item=sku"))
+    assert "add &title=NAME to the address" in message and "file:titles.csv" not in message
+
+
+def test_a_column_of_ids_that_are_all_missing_is_said_to_be_empty(file, tmp_path: Path) -> None:
+    table = pa.table({"user": pa.nulls(9, pa.float64()), "item": ["a"] * 9, "timestamp": [START] * 9})
+    pq.write_table(table, tmp_path / "mine.parquet")
+    assert "row 1: an empty user" in refused("file:mine.parquet")

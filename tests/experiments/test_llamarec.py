@@ -81,7 +81,7 @@ def test_a_run_ranks_beside_its_floors_and_builds_on_its_retrievers_weights(stor
         own = ranks[name].to_numpy()
         assert (own[place < 0] == retrieved[place < 0]).all() and set(own[place >= 0]) <= set(range(1, 6))
     assert [entry["epoch"] for entry in record.history] == [0, 1]
-    assert record.environment["language_model"]["kind"] == "scratch"
+    assert record.environment["language_model"]["kind"] == "scratch" and record.environment["precision"] == "fp32"
     (row,) = floors.gather("llamarec", [config], [record], store)[0].to_dict("records")
     assert "from scratch" in row["label"] and row["made"] == "from scratch"
     again = execute(llamarec, [config], store=store, missing="skip", progress=False)
@@ -201,6 +201,7 @@ def test_in_four_bits_a_ranker_is_tuned_kept_and_tuned_further(
     assert (made["kind"], made["name"], made["architecture"]) == ("folder", "tiny-llama", "llama")
     assert made["quantisation"]["type"] == "nf4" and made["quantisation"]["weight_bytes"] < 4 * made["parameters"]
     assert further.environment["language_model"] == made
+    assert "precision" not in record.environment | further.environment  # it is the four-bit weights' own
     adapters = 2 * 8 * (64 + 64)  # of one layer: two matrices of rank 8 for the query, two for the value
     assert record.cost["parameters"] == made["parameters"] + adapters
     assert further.cost["parameters"] == made["parameters"] + 2 * adapters
@@ -250,7 +251,7 @@ def test_a_gguf_model_ranks_as_it_is_and_tuned_and_is_tuned_further(
     label, other_label = floors.gather("llamarec", by_titles, [titles, told], store)[0]["label"][:2]
     assert label.startswith("Likelihood of titles on SASRec") and "zero-shot" in label
     assert other_label.startswith("Titles in a row on SASRec") and "zero-shot" not in other_label
-    assert "zero-shot" in labels[0] and "zero-shot" not in labels[1] and "titles shuffled" in labels[2]
+    assert "zero-shot" in labels[0] and "zero-shot" not in labels[1] and "shuffled titles" in labels[2]
     assert other.metrics["retriever_ndcg@10"] == tuned.metrics["retriever_ndcg@10"]
     (config,) = orpo.plan(
         {"dataset": "demo", "retriever": "sasrec", "arms": ["dpo"], "seeds": [0], "source": source, "overrides": quick,

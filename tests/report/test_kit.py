@@ -151,3 +151,8 @@ def test_a_panel_of_many_lines_is_refused() -> None:
     many = pd.DataFrame({"p": "a", "s": list("abcdefg"), "x": 1, "y": 1.0})
     with pytest.raises(ValueError, match="7 lines"):
         panels(many, 700, panel="p", series="s", x="x", y="y")
+
+
+def test_a_small_p_is_text_in_the_html() -> None:
+    shown = kit.table(pd.DataFrame({"p": [0.0001, 0.0214]}), [Column("p", "p", "p")], caption="C")
+    assert "&lt; 0.001" in shown.html and "0.021" in shown.html
