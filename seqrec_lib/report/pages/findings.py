@@ -67,6 +67,14 @@ def _equal_dropout(runs: Runs) -> Evidence:
     return _duel(runs, 0.1, lambda found: found.low <= 0)
 
 
+@statement("without-dropout-mamrec-ahead-of-gpt4rec", seeds=(0, 1, 2))
+def _no_dropout(runs: Runs) -> Evidence:
+    """NDCG@10 on MovieLens 100K, MamRec minus GPT4Rec, both from scratch and without dropout.
+
+    Seen items ranked, each user's mean over three seeds, paired by user: the 95 % interval lies above 0."""
+    return _duel(runs, 0, lambda found: found.low > 0)
+
+
 def _duel(runs: Runs, dropout: float, rule: Callable[[Interval], bool]) -> Evidence:
     records = [_writer(runs, model, dropout) for model in ("mamrec", "gpt4rec")]
     found, _ = paired_difference(*(users_of(own, "ndcg@10", runs.store) for own in records))
