@@ -18,7 +18,7 @@ from seqrec_lib.train.recipes import PUBLIC_CODE
 
 BY_TITLES = {GPT4REC.name: "Likelihood of titles", NEXT_TITLE.name: "Titles in a row"}  # by prompt
 IN_WORDS = {
-    "same_dropout True": "dropout as GPT-2's",
+    "same_dropout True": "with dropout",
     "titles shuffled": "shuffled titles",
 }
 

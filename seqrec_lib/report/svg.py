@@ -6,6 +6,7 @@ they name; there is no legend."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -198,7 +199,7 @@ def _beside(
     marks: Sequence[tuple[float, float, str, str]], left: float, width: float, top: float, floor: float
 ) -> list[str]:
     """A name for each mark, between ``left`` and ``width``, to its right or left, moved up or down until it covers no
-    other name or mark."""
+    other name or mark; none where there is no room."""
     taken = [(x - 5, x + 5, y) for x, y, _, _ in marks]
     parts = []
     for x, y, name, colour in sorted(marks, key=lambda mark: mark[1]):
@@ -207,10 +208,15 @@ def _beside(
         long = len(name) * TEXT * BOLD
         start = x + 9 if x + 9 + long < width else max(left, x - 9 - long)
         tries = [y + step * sign * 4.0 for step in range(80) for sign in (1, -1)]
-        for at in tries:
-            free = all(abs(at - other) >= LINE or start + long < a or start > b for a, b, other in taken)
-            if free and top <= at <= floor:
-                break
+        free = (
+            at
+            for at in tries
+            if top <= at <= floor
+            and all(abs(at - other) >= LINE or start + long < a or start > b for a, b, other in taken)
+        )
+        at = next(free, math.nan)
+        if math.isnan(at):
+            continue  # its numbers stand below the figure
         taken.append((start, start + long, at))
         if abs(at - y) > LINE / 2:
             parts.append(draw.line(x, y, start if start > x else start + long, at, colour, 0.7))

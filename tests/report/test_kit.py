@@ -156,3 +156,12 @@ def test_a_panel_of_many_lines_is_refused() -> None:
 def test_a_small_p_is_text_in_the_html() -> None:
     shown = kit.table(pd.DataFrame({"p": [0.0001, 0.0214]}), [Column("p", "p", "p")], caption="C")
     assert "&lt; 0.001" in shown.html and "0.021" in shown.html
+
+
+def test_a_name_without_room_is_left_out_of_a_scatter_and_none_leaves_the_canvas() -> None:
+    rows = pd.DataFrame({"m": [f"Mamba4Rec number {n}" for n in range(60)], "x": np.geomspace(1, 2, 60), "y": 0.1})
+    drawn = svg.scatter(rows, kit.NARROW, label="m", x="x", y="y", x_axis="x", y_axis="y")
+    tree = ElementTree.fromstring(drawn)
+    names = [element for element in tree.iter() if (element.text or "").startswith("Mamba4Rec")]
+    assert 0 < len(names) < 60
+    assert all(0 <= float(element.attrib["y"]) <= float(tree.attrib["viewBox"].split()[3]) for element in names)

@@ -60,7 +60,7 @@ def test_models_with_another_dropout_are_shown_where_they_were_run(store: RunSto
         save(store, generative, planned[0], 0.2)
     table = writers.models(*page(store), store, "ht@10").set_index("label")
     origin = "from scratch, 0.3 M weights"
-    assert table.loc[f"MamRec ({origin}, dropout as GPT-2's)", "mean"] == pytest.approx(0.2)
+    assert table.loc[f"MamRec ({origin}, with dropout)", "mean"] == pytest.approx(0.2)
     assert table.loc[f"GPT4Rec ({origin}, dropout 0.0)", "mean"] == pytest.approx(0.2)
     assert table.loc[f"GPT4Rec ({origin}, dropout 0.1)", "mean"] == pytest.approx(0.3)
     assert f"MamRec ({origin})" in table.index

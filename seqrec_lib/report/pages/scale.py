@@ -136,14 +136,16 @@ def _memory() -> pd.DataFrame:
         part = rows[rows[other] == rows[other].max()].sort_values(name)
         share = 100 * part[name] / rows[name].max()
         parts.append(part.assign(grows=f"more {name}, all {other}", share=share))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)[["model", "softmax", "grows", "share", "gb"]]
 
 
 @exhibit("large-memory")
 def _large_memory(runs: Runs) -> Callable[..., Html]:
     rows = _memory()
     rows["panel"] = rows["model"].map(model_name) + ", " + rows["softmax"]
-    rows = rows.sort_values(["panel", "grows", "share"], ascending=[False, True, True])
+    rows = rows.sort_values(["panel", "grows", "share"], ascending=[False, True, True])[
+        ["panel", "grows", "share", "gb"]
+    ]
     axes = {"x": "share", "x_axis": "% of the paper's count", "y": "gb"}
     return partial(kit.figure, rows, "panels", panel="panel", series="grows", columns=(2, 1), **axes)
 
