@@ -58,8 +58,9 @@ def dots(
     ticks = with_room(ticks, place)
     parts, y = [], 0.0
     for name, rows in frame.groupby(group, sort=False):
-        parts.append(draw.text(0, y + 17, str(name), weight="600"))
-        y += head
+        title = _wrapped(str(name), int(width / (TEXT * BOLD)))
+        parts += [draw.text(0, y + 17 + LINE * i, line, weight="600") for i, line in enumerate(title)]
+        y += head + LINE * (len(title) - 1)
         for row in rows.to_dict("records"):
             words = _wrapped(str(row[label]), max(8, int((left - 8) / (TEXT * LETTER))))
             row_height = 21 + LINE * (len(words) - 1)

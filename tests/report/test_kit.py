@@ -165,3 +165,10 @@ def test_a_name_without_room_is_left_out_of_a_scatter_and_none_leaves_the_canvas
     names = [element for element in tree.iter() if (element.text or "").startswith("Mamba4Rec")]
     assert 0 < len(names) < 60
     assert all(0 <= float(element.attrib["y"]) <= float(tree.attrib["viewBox"].split()[3]) for element in names)
+
+
+def test_the_heading_of_a_group_is_wrapped_on_a_phone() -> None:
+    rows = pd.DataFrame({"g": ["GPT4Rec (from scratch, 0.3 M weights, dropout 0.1)"] * 2, "m": ["a", "b"], "v": 0.1})
+    drawn = svg.dots(rows, kit.NARROW, group="g", label="m", value="v", axis="NDCG@10")
+    bold = [text.text or "" for text in ElementTree.fromstring(drawn).iter() if text.attrib.get("font-weight") == "600"]
+    assert len(bold) == 2 and all(len(line) * axes.TEXT * svg.BOLD <= kit.NARROW for line in bold)
