@@ -41,7 +41,8 @@ class Setting(Checked):
         titles: own, or shuffled among the items: the same texts, which say nothing of the items any more.
         lora_alpha, lora_dropout, lora_targets, lora_layers: see `adapters.with_adapter`.
         precision: bf16 multiplies the model's matrices in bfloat16, in tuning and in ranking, where the device has the
-            instructions; what it gives is always turned into logits in the weights' own precision.
+            instructions. Logits of some tokens alone (the letters, the catalogue's) stay in the weights' own precision;
+            those of a whole vocabulary do not: with the prompt gpt4rec, and the objectives that compare all tokens.
     """
 
     prompt: Literal["titles", "paper-ranking", "llamarec", "gpt4rec", "next-title"] = "titles"
