@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,11 @@ def rate_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("seqrec_lib.train.loop", "seqrec_lib.language.ranker_training"):
         if name in sys.modules:
             monkeypatch.setattr(sys.modules[name], "matmul_rate", lambda device, dtype=None: 1e11, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def splits_of_the_data_here() -> Iterator[None]:
+    """What is remembered of the installed data goes with each test: some of them put other data in their place."""
+    yield
+    if (dependencies := sys.modules.get("seqrec_lib.experiments.dependencies")) is not None:
+        dependencies._split_of.cache_clear()
