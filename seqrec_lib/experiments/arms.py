@@ -61,6 +61,7 @@ TUNED: dict[str, float] = {
     "adamw-cosine": 1e-2,
     "sgd": 1.0,
     "usgm": 100.0,
+    "usgm-literal": 10.0,
     "usgm-paper": 3.0,
     "usgm-noise": 3.0,
     "usgm-adam": 1e-2,
@@ -101,6 +102,11 @@ def usgm_noise(lr: float) -> Arm:
     return usgm(TUNED["usgm"], lr, "USGM, noise rule", **NOISE)
 
 
+def usgm_literal(D: float) -> Arm:
+    """Algorithm 1 as it is written: H_0 = 0, on the ball of diameter D around the start."""
+    return Arm("USGM from H = 0", {"name": "usgm", "lr": "inf", "D": D, "radius": D / 2})
+
+
 def usgm_adam(lr: float, D: float = 10.0) -> Arm:
     return Arm("USGM, Adam's norm", {"name": "usgm", "lr": lr, "D": D, "norm": "adam"})
 
@@ -121,6 +127,7 @@ ARMS: dict[str, Arm] = {
     "adamw-cosine": adamw_cosine(TUNED["adamw-cosine"]),
     "sgd": sgd(TUNED["sgd"]),
     "usgm": usgm(TUNED["usgm"]),
+    "usgm-literal": usgm_literal(TUNED["usgm-literal"]),
     "usgm-paper": usgm_paper(TUNED["usgm-paper"]),
     "usgm-noise": usgm_noise(TUNED["usgm-noise"]),
     "usgm-adam": usgm_adam(TUNED["usgm-adam"]),
@@ -158,6 +165,7 @@ GRIDS: dict[str, Grid] = {
     "adamw-cosine": _line("AdamW, cosine", "lr", RATES, adamw_cosine, "adamw-cosine"),
     "sgd": _line("SGD", "lr", RATES_OF_SGD, sgd, "sgd"),
     "usgm": _line("USGM, lr0 = 1", "D", (10.0, 30.0, 100.0, 300.0, 1000.0), usgm, "usgm"),
+    "usgm-literal": _line("USGM from H = 0", "D", (3.0, 10.0, 30.0, 100.0, 300.0), usgm_literal, "usgm-literal"),
     "usgm-adam": _line("USGM, Adam's norm, D = 10", "lr0", WIDE, usgm_adam, "usgm-adam"),
     "adam-wide": _line("Adam, short runs", "lr", WIDE, adam),
     "usgm-lr0": _line("USGM, D = 10", "lr0", (*WIDE, 10.0, 100.0), lambda lr: usgm(10.0, lr)),

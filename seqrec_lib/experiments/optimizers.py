@@ -54,7 +54,20 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "draws": 1,
         "beta_epochs": 1,
         "overrides": {"d_model": 16, "dropout": 0.1, "max_length": 20, "tokens_per_batch": 100, "average": 0.0},
-    }
+    },
+    "literal-start": {
+        "dataset": "ml-latest-small",
+        "model": "sasrec",
+        "seeds": [0],
+        "arms": ["usgm-literal"],
+        "grids": [],
+        "epochs": 1,
+        "grid_epochs": 1,
+        "measure_beta": False,
+        "draws": 1,
+        "beta_epochs": 1,
+        "overrides": {"d_model": 16, "dropout": 0.1, "max_length": 20, "tokens_per_batch": 100, "average": 0.0},
+    },
 }  # fmt: skip
 TRACE_ROWS = 120
 SIZES = (1, 2, 4, 8, 16, 32)  # micro-batches at which beta is measured
@@ -183,7 +196,7 @@ def _measure(config: Config, sequences: Sequences, context: Context) -> Outcome:
 
 
 def build_optimizer(settings: Mapping[str, Any], parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """The optimizer ``settings["name"]`` with the other settings.
+    """The optimizer ``settings["name"]`` with the other settings; "inf", which JSON has no number for, is a text.
 
     Raises:
         SeqRecError: no such optimizer, or a setting is out of range.
@@ -195,7 +208,8 @@ def build_optimizer(settings: Mapping[str, Any], parameters: list[tuple[str, nn.
 
     known: dict[str, Any] = {"sgd": torch.optim.SGD, "usgm": UniversalSGM, "probing": ProbingUSGM}
     refuse_unknown([settings["name"]], known, "optimizer")
-    return known[settings["name"]](parameters, **{key: value for key, value in settings.items() if key != "name"})
+    others = {key: math.inf if value == "inf" else value for key, value in settings.items() if key != "name"}
+    return known[settings["name"]](parameters, **others)
 
 
 class _Trace:

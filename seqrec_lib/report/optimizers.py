@@ -63,7 +63,8 @@ def _adapted(row: Mapping[str, Any], store: RunStore) -> dict[str, float]:
         return {}
     trace = store.table(record, "trace")
     first, last = (float(trace["H"][place].as_py()) for place in (0, -1))
-    return {"H_first": first, "H_last": last, "H_change": last / first - 1, "D_last": float(trace["D"][-1].as_py())}
+    change = last / first - 1 if first else np.nan  # from H = 0 on there is no relative change
+    return {"H_first": first, "H_last": last, "H_change": change, "D_last": float(trace["D"][-1].as_py())}
 
 
 def grid_title(name: str) -> str:
