@@ -40,7 +40,8 @@ def configured(config: Mapping[str, Any], site: Mapping[str, str]) -> dict[str, 
     button that leads there."""
     if not site:
         return dict(config)
+    filled = {**config, "author": site["authors"], "copyright": f"{config.get('copyright', '')}, {site['authors']}"}
     address = site["repository"].removesuffix(".git")
-    html = dict(config.get("html", {}), use_repository_button=address.startswith(HOSTS))
-    filled = {"author": site["authors"], "copyright": f"{config.get('copyright', '')}, {site['authors']}"}
-    return {**config, **filled, "html": html, "repository": {"url": address}}
+    if not address.startswith(HOSTS):
+        return filled
+    return {**filled, "html": {**config["html"], "use_repository_button": True}, "repository": {"url": address}}
