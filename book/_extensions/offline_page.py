@@ -73,7 +73,7 @@ def describe(app: Sphinx, pagename: str, template: str, context: dict[str, Any],
     if doctree is None:
         return
     paragraph = re.search(r"<p>(.*?)</p>", context["body"], re.S)
-    texts = {"og:type": "article", "og:site_name": app.config.project, "og:title": _plain(context["title"])}
+    texts = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": _plain(context["title"])}
     if paragraph:
         texts["og:description"] = shorten(_plain(paragraph[1]), 200, placeholder=" …")
     tags = context.get("metatags", "")
