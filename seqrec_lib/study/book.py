@@ -149,8 +149,8 @@ def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
                     texts = {key: _replace(str(value), page.dataset) for key, value in entry.items()}
                     expanded.append(texts | {"file": f"notebooks/{page.name}"})
             else:
-                filled = {key: expand(value) if isinstance(value, list) else value for key, value in entry.items()}
-                expanded.append({key: value for key, value in filled.items() if value != []})
+                lists = {key: expand(value) for key, value in entry.items() if isinstance(value, list)}
+                expanded.append({key: value for key, value in (entry | lists).items() if value != []})
         return expanded
 
     result = toc | {key: expand(value) for key, value in toc.items() if isinstance(value, list)}
