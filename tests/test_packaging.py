@@ -307,3 +307,12 @@ def test_licence_and_citation() -> None:
     assert citation["version"] == PROJECT["version"]
     assert citation["license"] == PROJECT["license"] == "MIT"
     assert "arXiv:2408.05606" in str(citation["references"])
+
+
+def test_who_and_where_are_named_in_the_citation_file_alone() -> None:
+    """Who fills in CITATION.cff has filled in everything."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    files = [*ROOT.glob("*.*"), *(ROOT / "book").glob("*.*"), *(ROOT / "notebooks").glob("*.ipynb")]
+    for placeholder in (citation["repository-code"], "The authors of this study"):
+        named = {path.name for path in files if path.is_file() and placeholder in path.read_text("utf-8", "replace")}
+        assert named <= {"CITATION.cff"}, placeholder

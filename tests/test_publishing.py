@@ -18,7 +18,7 @@ from tools.archive import pack
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-SITE = {"release": "v9", "repository": "https://example.org/r.git"}
+SITE = {"authors": "A. Author", "release": "v9", "repository": "https://example.org/r.git"}
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-import yaml
-
+from seqrec_lib.report.site import read_site
 from seqrec_lib.study.live_model import FOLDER, FREE, INDEX
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +53,5 @@ def pack(html: Path, release: str, out: Path) -> Path:
 
 
 if __name__ == "__main__":
-    site = yaml.safe_load((ROOT / "book" / "site.yml").read_text(encoding="utf-8"))
-    packed = pack(ROOT / "_build" / "html", site["release"], ROOT / "_build" / "release")
+    packed = pack(ROOT / "_build" / "html", read_site(ROOT)["release"], ROOT / "_build" / "release")
     print(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB; checksums in SHA256SUMS beside it")

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
-import yaml
 from playwright.sync_api import sync_playwright
 
+from seqrec_lib.report.site import read_site
 from seqrec_lib.study import load_study, read_yaml
 from seqrec_lib.study.book import documents, expand_toc
 from tests.browser.check_book import PATIENCE, find_chromium
@@ -45,7 +44,7 @@ pre { white-space: pre-wrap; }
 """
 
 
-def one_page(html: Path, names: Sequence[str], site: dict[str, Any], title: str, today: datetime.date) -> str:
+def one_page(html: Path, names: Sequence[str], site: dict[str, str], title: str, today: datetime.date) -> str:
     """All documents of the built book as one page of HTML, which has to lie in its folder."""
     texts = {name: (html / f"{name}.html").read_text(encoding="utf-8") for name in names}
     head = re.search(r"<head>(.*?)</head>", texts[names[0]], re.S)
@@ -59,8 +58,8 @@ def one_page(html: Path, names: Sequence[str], site: dict[str, Any], title: str,
         for name, text in texts.items()
     )
     cover = (
-        f"<h1>{escape(title)}</h1><p>{escape(str(site['release']))}, printed {today:%d %B %Y}</p>"
-        f"<p>{escape(str(site['repository']))}</p><p>Text and figures: CC BY 4.0. Code: MIT.</p>"
+        f"<h1>{escape(title)}</h1><p>{escape(site['authors'])}. {escape(site['release'])}, printed {today:%d %B %Y}</p>"
+        f"<p>{escape(site['repository'])}</p><p>Text and figures: CC BY 4.0. Code: MIT.</p>"
     )
     return (
         f'<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -104,7 +103,7 @@ def chapter(name: str, text: str, names: set[str]) -> Iterator[str]:
     yield article[position:]
 
 
-def print_book(html: Path, names: Sequence[str], site: dict[str, Any], title: str, out: Path) -> None:
+def print_book(html: Path, names: Sequence[str], site: dict[str, str], title: str, out: Path) -> None:
     """Write the PDF. Raises SystemExit where there is no book."""
     missing = next((name for name in names if not (html / f"{name}.html").is_file()), None)
     if missing:
@@ -130,9 +129,7 @@ def print_book(html: Path, names: Sequence[str], site: dict[str, Any], title: st
 
 
 def main() -> None:
-    config, site = (
-        yaml.safe_load((ROOT / name).read_text(encoding="utf-8")) for name in ("_config.yml", "book/site.yml")
-    )
+    config, site = read_yaml(ROOT / "_config.yml"), read_site(ROOT)
     names = documents(expand_toc(read_yaml(ROOT / "book" / "_toc.yml"), load_study(ROOT).pages()))
     out = ROOT / "_build" / "release" / f"book-{site['release']}.pdf"
     print_book(ROOT / "_build" / "html", names, site, config["title"], out)

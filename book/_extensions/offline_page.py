@@ -3,7 +3,8 @@
 Jupyter Book adds thebe (which runs code on a public server) to every page although it is switched off, and loads
 every script below ``_static`` on every page, so that the vendored MathJax would run twice where there are formulae and
 once where there are none. Sphinx itself adds MathJax to the pages that need it, and the page *Try it* names its
-scripts. The toggles of the side bar get names. The search page gets the text of all pages, so that its results show
+scripts. The toggles of the side bar get names. A page that does not describe itself gets the metadata that a link to
+it is shown with. The search page gets the text of all pages, so that its results show
 where a page says what was asked.
 """
 
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import json
 import re
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from docutils import nodes
@@ -20,6 +22,7 @@ from sphinx.application import Sphinx
 
 OF_SOME_PAGES = ("mathjax/", "live/", "search/")  # folders of _static
 UNREAD = re.compile(r"<(table|pre|script|style|svg|nav)\b.*?</\1>|<a class=\"headerlink\".*?</a>", re.S)
+EVIDENCE = re.compile(r'<a class="evidence".*?</a>', re.S)
 TEXTS: dict[str, str] = {}  # page -> what stands on it, for the search
 
 
@@ -64,6 +67,32 @@ def name_the_toggles(app: Sphinx, pagename: str, template: str, context: dict[st
     context["generate_toctree_html"] = generate_named
 
 
+def describe(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Adds title and description to the head of a page, unless the page has its own: its heading, and the beginning of
+    its first paragraph."""
+    if doctree is None:
+        return
+    paragraph = re.search(r"<p>(.*?)</p>", context["body"], re.S)
+    texts = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": _plain(context["title"])}
+    if paragraph:
+        texts["og:description"] = shorten(_plain(paragraph[1]), 200, placeholder=" …")
+    tags = context.get("metatags", "")
+    tags += "".join(
+        f'<meta property="{name}" content="{escape(text)}" />\n'
+        for name, text in texts.items()
+        if f'"{name}"' not in tags
+    )
+    if paragraph and 'name="description"' not in tags:
+        tags += f'<meta name="description" content="{escape(texts["og:description"])}" />\n'
+    context["metatags"] = tags
+
+
+def _plain(html: str) -> str:
+    """The words of a piece of HTML, without links to evidence."""
+    words = " ".join(unescape(re.sub(r"<[^>]*>", "", EVIDENCE.sub("", html))).split())
+    return re.sub(r"\s+(?=[.,;:!?)])", "", words)
+
+
 def drop_thebe_settings(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Removes the block of thebe's settings (a public server's repository) from the page's text."""
     for node in list(doctree.findall(nodes.raw)):
@@ -95,6 +124,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", mend_reference_list, priority=900)
     app.connect("html-page-context", name_the_toggles, priority=900)
+    app.connect("html-page-context", describe)
     app.connect("html-page-context", keep_text)  # before the scripts are looked through
     app.connect("doctree-resolved", drop_thebe_settings, priority=900)
     app.connect("build-finished", write_texts)

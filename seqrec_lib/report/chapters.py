@@ -36,6 +36,7 @@ from seqrec_lib.report import statements
 from seqrec_lib.report.evidence import evidence_section, own_note
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.kit import show
+from seqrec_lib.report.site import read_site
 from seqrec_lib.report.statements import Evidence
 from seqrec_lib.report.values import EXHIBITS, Names
 
@@ -70,10 +71,7 @@ class Book:
     @classmethod
     def read(cls, root: Path, own: Runs | None = None) -> Book:
         """The book in the project's folder ``root``."""
-        import yaml
-
-        path = root / "book" / "site.yml"
-        site = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        site = read_site(root)
         return cls(Names(Runs.published(), site), Names(own, site) if own else None, statements.accepted(root))
 
     def render(self, text: str, name: str) -> Chapter:
@@ -126,9 +124,11 @@ class _Renderer:
 
     def render(self, text: str) -> Chapter:
         lines = list(enumerate(text.split("\n"), 1))
+        given = self.book.published.runs.given
+        given.clear()
         rendered = [line for part in self._exhibits(list(self._branches(lines))) for line in part]
-        if self.chapter.cited:
-            rendered += ["", *evidence_section(self.chapter.cited, self.book.published).split("\n")]
+        if self.chapter.cited or given:
+            rendered += ["", *evidence_section(self.chapter.cited, given, self.book.published).split("\n")]
         self.chapter.text = "\n".join(rendered)
         return self.chapter
 

@@ -1,43 +1,63 @@
-"""The end of a chapter: for each statement that it cites, the rule, the estimate, and every run with its record and
-the command that makes it again."""
+"""The end of a chapter: for each statement that it cites, the rule and the estimate, and every run that the chapter
+rests on with its record and the command that makes it again."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from seqrec_lib.report.footer import AGAIN, RECORDS, run_line
+from seqrec_lib.report.footer import AGAIN, RECORDS, run_line, what
 from seqrec_lib.report.statements import Evidence, Statement
 from seqrec_lib.report.values import Names
 from seqrec_lib.results import RunStore
 
 
-def evidence_section(cited: Mapping[str, Evidence], names: Names) -> str:
-    """Markdown: a heading and, for each cited statement, what unfolds to its evidence."""
+def evidence_section(cited: Mapping[str, Evidence], given: Iterable[str], names: Names) -> str:
+    """Markdown: a heading and, for each cited statement, what unfolds to its evidence; then the other ones of the runs
+    ``given``, which tables, figures and numbers of the chapter rest on."""
     items = [_entry(names.statements[name], evidence, names) for name, evidence in cited.items()]
+    others = set(given) - {run_id for evidence in cited.values() for run_id in evidence.run_ids}
+    if others:
+        shown = (
+            '<details class="evidence"><summary>Other runs behind this page\'s tables, figures and numbers</summary>'
+        )
+        items.append(f"{shown}{_runs(sorted(others), names)}</details>\n")
     return "\n".join(["## Evidence", "", *items])
+
+
+def _runs(run_ids: Sequence[str], names: Names) -> str:
+    """A list of runs, by experiment and what was run."""
+    found = [one for one in map(names.runs.store.find, run_ids) if one is not None]
+    found.sort(key=lambda one: (one.experiment, what(one), one.config.get("seed") or 0))
+    lines = (f"<li>{escape(one.experiment)}: {run_line(one, AGAIN.format(one.run_id))}</li>" for one in found)
+    return f"<ul>{''.join(lines)}</ul>" if found else ""
 
 
 def _entry(statement: Statement, evidence: Evidence, names: Names) -> str:
     scope = statement.scope
-    seeds = scope.seeds and f"seed{'s' * (len(scope.seeds) > 1)} {', '.join(map(str, scope.seeds))}"
-    limits = [
-        "any order" if scope.orders is None else " and ".join(scope.orders),
-        {"cpu": "on a CPU", "cuda": "on a GPU"}.get(scope.device or "", "on any device"),
-        seeds or "all seeds",
-    ]
-    found = map(names.runs.store.find, evidence.run_ids)
-    lines = [(one.experiment, run_line(one, AGAIN.format(one.run_id))) for one in found if one is not None]
-    runs = "".join(f"<li>{escape(experiment)}: {line}</li>" for experiment, line in lines)
-    ids = f"<ul>{runs}</ul>" if runs else ""
+    devices = {"cpu": "CPU", "cuda": "GPU"}
+    fields = {
+        "Estimate": escape(str(evidence)),
+        "What is measured": escape(statement.measures),
+        "Rule": escape(statement.rule),
+        "Order of time": _list(scope.orders),
+        "Device": devices.get(scope.device or "", "any"),
+        "Seeds": _list(scope.seeds),
+    }
+    if runs := _runs(evidence.run_ids, names):
+        fields["Runs"] = runs
+    shown = "".join(f"<dt>{title}</dt><dd>{text}</dd>" for title, text in fields.items())
     return (
         f'<details class="evidence"><summary><code>{statement.name}</code></summary>'
-        f'<div id="evidence-{statement.name}"><p><strong>{escape(f"{statement.measures}: {evidence}")}.</strong> '
-        f"{escape(statement.rule)}</p><p>Scope: {escape('; '.join(limits))}.</p>{ids}</div></details>\n"
+        f'<div id="evidence-{statement.name}"><dl class="entries">{shown}</dl></div></details>\n'
     )
+
+
+def _list(values: Sequence[object] | None) -> str:
+    return "any" if values is None else escape(", ".join(map(str, values)))
 
 
 def copy_records(run_ids: Iterable[str], store: RunStore, source: Path) -> None:

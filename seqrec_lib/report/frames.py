@@ -275,10 +275,15 @@ class Runs:
                 found.setdefault(record.experiment, []).append(record)
         return found
 
+    @cached_property
+    def given(self) -> set[str]:
+        """Ids of the runs that `seeds` and `newest` have returned, within narrower scopes too: what a page rests on."""
+        return set()
+
     def within(self, scope: Scope) -> Runs:
         """The same runs, limited to ``scope``."""
         limited = replace(self, scope=scope)
-        limited.__dict__["_all"] = self._all  # what was read is read once
+        limited.__dict__.update(_all=self._all, given=self.given)  # what was read is read once
         return limited
 
     def records(self, experiment: str, dataset: str | None = None, **config: Any) -> list[RunRecord]:
@@ -311,6 +316,7 @@ class Runs:
             seeds = f", seed {', '.join(map(str, sorted(missing)))}" if missing else ""
             raise NotRun(f"{model} on {dataset}{seeds}")
         newest = {record.config["seed"]: record for record in sorted(mine, key=lambda record: record.finished)}
+        self.given.update(record.run_id for record in newest.values())
         return [newest[seed] for seed in sorted(newest)]
 
     def users(self, dataset: str, model: str, metric: str) -> np.ndarray:
@@ -334,7 +340,9 @@ class Runs:
         mine = self.records(experiment, dataset)
         if not mine:
             raise NotRun(f"{experiment} on {dataset}")
-        return max(mine, key=lambda record: record.finished)
+        newest = max(mine, key=lambda record: record.finished)
+        self.given.add(newest.run_id)
+        return newest
 
     def ids(self, models: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         """Run ids behind some (data set, model)."""

@@ -33,22 +33,38 @@ LABELS = {
 }
 """Arms of the experiment as a reader calls them."""
 
+REJECTED = {
+    "random": "a random candidate",
+    "retriever": "the retriever's best wrong item",
+    "own-error": "the wrong candidate that the ranker likes best",
+    "lower-rated": "the lower rated of the user's last two items",
+    "lightfm": "LightFM's worst item",
+    "lightfm-pool": "LightFM's worst candidate",
+    "paper": "the lower rated of the user's last two items, or LightFM's worst",
+    "leaky": "a random candidate; the chosen item is the test item",
+}
+"""Kinds of rejected items (`seqrec_lib.language.pairings`) as a reader calls them."""
+_BY_OBJECTIVE = {"sft": "none", "letters": "none"} | dict.fromkeys(("s-dpo", "orpo-multi"), "all other candidates")
+
 PAPER_ARMS = ("orpo-paper", "orpo-paper-random")
 BEFORE = "Fine-tuned ranker, before"
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with the arm as ``label``, and ``setting``: the paper's, a workable one, or a leak.
+    """The runs with the arm as ``label``, ``setting`` (the paper's, a workable one, or a leak) and ``rejected`` item.
 
-    Where the paper's pairs lack their first part, one pair for each user, the label says so.
+    Where the paper's pairs lack their first part, one pair for each user, label and item say so.
     """
-    labels = []
+    labels, rejected = [], []
     for row in runs.to_dict("records"):
         alone = row["arm"] == "orpo-paper" and row.get("pairs") == row["users"]
         label = LABELS[row["arm"]] + (" (LightFM's alone: no ratings)" if alone else "")
         labels.append(label + (", edited" if row["edited"] else ""))
+        kind = "lightfm" if alone else row["preference.negatives"]
+        rejected.append(_BY_OBJECTIVE.get(row["preference.objective"], REJECTED[kind]))
     settings = {"orpo-leaky": "a leak"} | dict.fromkeys(PAPER_ARMS, "the paper's setting")
-    return runs.assign(label=labels, setting=[settings.get(arm, "a workable setting") for arm in runs["arm"]])
+    setting = [settings.get(arm, "a workable setting") for arm in runs["arm"]]
+    return runs.assign(label=labels, setting=setting, rejected=rejected)
 
 
 def changes(runs: pd.DataFrame, store: RunStore, metric: str = "ndcg@10") -> pd.DataFrame:

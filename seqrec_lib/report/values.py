@@ -7,7 +7,7 @@ Most values need no code, as their name says where they are found::
     paper/ml-1m/sasrec/ht@10    as the paper prints it
     datasets/ml-1m/users        a number that the page of the data set shows
     a-statement.estimate        also low, high and n, of what the published runs say to a statement
-    site/repository             an entry of book/site.yml
+    site/repository             where the study is published: authors, repository, release (`site`)
 
 Any other name is that of a function that a module of `pages` has registered.
 """

@@ -24,6 +24,7 @@ from seqrec_lib.report.evidence import copy_records
 from seqrec_lib.report.frames import Runs
 from seqrec_lib.report.html_check import check_html
 from seqrec_lib.report.paper import dataset_name
+from seqrec_lib.report.site import configured, read_site
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import live_model
 from seqrec_lib.study.plans import Page
@@ -33,6 +34,7 @@ from seqrec_lib.study.yaml_files import read_yaml
 from seqrec_lib.validation import read_json
 
 PLACEHOLDER = re.compile(r"\{\{\s*(dataset|dataset_title)\s*\}\}")
+SIMULATED = "notebooks/demo"  # in a table of contents: all pages of the demo data, in one place
 RECORD_LINK = re.compile(r"_static/records/([0-9a-f]{16})\.json")
 # without a grammar that takes seconds to compile (see papermill_job)
 BUILD = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; sys.exit(main())"
@@ -86,10 +88,12 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source, ignore=shutil.ignore_patterns("_build", "_toc.yml"))
-    shutil.copy2(root / "_config.yml", source / "_config.yml")
+    config = configured(read_yaml(root / "_config.yml"), read_site(root))
+    (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     store = RunStore()
     cited = render_folder(Book.read(root, Runs(store) if store.has_own_runs() else None), source)
     run_ids = [run_id for evidence in cited.values() for run_id in evidence.run_ids]
+    run_ids += [run_id for path in source.glob("*.md") for run_id in RECORD_LINK.findall(path.read_text("utf-8"))]
     live_model.export(source)  # the weights that the page *Try it* runs
     # Methods chapters quote the library's own code.
     package = Path(__file__).resolve().parent.parent
@@ -115,22 +119,26 @@ def stage(root: Path, source: Path, pages: Sequence[Page], failed: Mapping[str, 
 
 
 def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
-    """The table of contents with every ``notebooks/<notebook>`` replaced by the pages of that notebook, simulated data
-    last. An entry's ``title`` may name the data set, as a notebook's text does.
+    """The table of contents with every ``notebooks/<notebook>`` replaced by the pages of that notebook, and `SIMULATED`
+    by the pages of the demo data. An entry's ``title`` may name the data set, as a notebook's text does.
 
     Raises:
         SeqRecError: it names a notebook that no profile has, or leaves one out.
     """
-    by_notebook: dict[str, list[Page]] = {}
-    for page in sorted(pages, key=lambda page: page.dataset == "demo"):
-        by_notebook.setdefault(page.notebook, []).append(page)
+    apart = SIMULATED in documents(toc)
+    by_notebook: dict[str, list[Page]] = {page.notebook: [] for page in pages}
+    simulated = [page for page in pages if page.dataset == "demo"]
+    for page in [page for page in pages if page.dataset != "demo"] + ([] if apart else simulated):
+        by_notebook[page.notebook].append(page)
     used = set()
 
     def expand(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         expanded = []
         for entry in entries:
             file = str(entry.get("file", ""))
-            if file.startswith("notebooks/"):
+            if file == SIMULATED:
+                expanded += [{"file": f"notebooks/{page.name}"} for page in simulated]
+            elif file.startswith("notebooks/"):
                 notebook = file.removeprefix("notebooks/").removesuffix(".ipynb")
                 if notebook not in by_notebook:
                     raise SeqRecError(
@@ -142,7 +150,7 @@ def expand_toc(toc: dict[str, Any], pages: Sequence[Page]) -> dict[str, Any]:
                     expanded.append(texts | {"file": f"notebooks/{page.name}"})
             else:
                 lists = {key: expand(value) for key, value in entry.items() if isinstance(value, list)}
-                expanded.append(entry | lists)
+                expanded.append({key: value for key, value in (entry | lists).items() if value != []})
         return expanded
 
     result = toc | {key: expand(value) for key, value in toc.items() if isinstance(value, list)}

@@ -4,9 +4,10 @@
 
 For each page, at 1280 and 390 pixels, light and dark: no console error, no failed request, no request to another
 machine, nothing wider than the window, no text of a chart that leaves its canvas, covers another or is smaller than
-10 pixels, no table of the kit wider than its box at 1280, no serious finding of axe-core (WCAG 2.1 A and AA). Then
-the search is used, the page *Try it* is clicked through, and the book is weighed. The Chromium is the system's
-(``CHROMIUM``, or the first of chromium, chromium-browser, google-chrome on the PATH); playwright drives it through the
+10 pixels, no table or equation wider than its box at 1280, the names of a table's rows and its verdicts in view at 390,
+no serious finding of axe-core (WCAG 2.1 A and AA). Then the search is used, the page *Try it* is clicked through, and
+the book is weighed. The Chromium is the system's (``CHROMIUM``, or the first of chromium, chromium-browser,
+google-chrome on the PATH); playwright drives it through the
 Node that its own wheel carries, so that no Node has to be installed."""
 
 from __future__ import annotations
@@ -77,9 +78,26 @@ CHARTS = """() => [...document.querySelectorAll('figure.chart svg')].filter(svg 
     return found;
   })"""
 
-TABLES = """() => [...document.querySelectorAll('.table-scroll.kit')]
+_SHOWN = ".filter(box => box.clientWidth)"
+_BOXES = f"[...document.querySelectorAll('.table-scroll, table.table:not(.table-scroll *)')]{_SHOWN}"
+_NAME = "(box.getAttribute('aria-label') || box.textContent).trim().replace(/\\s+/g, ' ').slice(0, 60)"
+
+TABLES = f"""() => [...{_BOXES}, ...[...document.querySelectorAll('div.math')]{_SHOWN}]
   .filter(box => box.scrollWidth > box.clientWidth + 1)
-  .map(box => `${box.scrollWidth} px in ${box.clientWidth}: ${(box.getAttribute('aria-label') || '').slice(0, 60)}`)"""
+  .map(box => `${{box.scrollWidth}} px in ${{box.clientWidth}}: ${{{_NAME}}}`)"""
+
+KEYS = f"""() => {_BOXES}.flatMap(box => {{
+  const place = cell => cell.getBoundingClientRect();
+  const frame = place(box), found = [];
+  const head = [...box.querySelectorAll('thead th')].find(cell => /^verdict/i.test(cell.textContent.trim()));
+  if (head && place(head).right > frame.right + 1) found.push(`verdicts out of view: ${{{_NAME}}}`);
+  box.scrollLeft = box.scrollWidth;  // nothing moves where the table fits
+  const name = box.querySelector('tbody tr > *');
+  if (name && (place(name).left < frame.left - 1 || place(name).width > 0.7 * frame.width && box.scrollLeft))
+    found.push(`names of rows out of view: ${{{_NAME}}}`);
+  box.scrollLeft = 0;
+  return found;
+}})"""
 
 
 def find_chromium() -> str:
@@ -135,7 +153,9 @@ class View:
             found.append(f"{fields} search fields")
         found += [f"a chart: {what}" for what in page.evaluate(CHARTS)]
         if self.width == WIDTHS[0]:
-            found += [f"a table wider than its box: {what}" for what in page.evaluate(TABLES)]
+            found += [f"wider than its box: {what}" for what in page.evaluate(TABLES)]
+        else:
+            found += [f"a table: {what}" for what in page.evaluate(KEYS)]
         for formula in page.locator("mjx-merror").all():
             found.append(f"a formula that MathJax cannot read: {formula.get_attribute('data-mjx-error')}")
         if screenshot is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><title>A page<
 
 
 NARROW = "width: 100px; overflow-x: auto"
+
+
+def table(style: str, head: str = "<th>A name</th><th>A number</th>") -> str:
+    """A table of 600 pixels in a box of 300."""
+    return (
+        '<div class="table-scroll" style="width: 300px; overflow-x: auto">'
+        f'<table style="width: 600px"><thead><tr>{head}</tr></thead>'
+        f'<tbody><tr><th style="{style}">a</th><td>1</td></tr></tbody></table></div>'
+    )
 
 
 def chart(shown: int, *texts: tuple[str, int, int]) -> str:
@@ -43,6 +53,8 @@ def chart(shown: int, *texts: tuple[str, int, int]) -> str:
         (chart(200, ("one", 20, 50), ("two", 30, 52)), "'one' covers 'two'"),
         (chart(100, ("small", 5, 50)), "text of 6.2 px"),
         (f'<div class="table-scroll kit" style="{NARROW}"><div style="width: 300px">x</div></div>', "its box"),
+        (f'<table class="table" style="display: block; {NARROW}"><tr><td>{"9" * 40}</td></tr></table>', "its box"),
+        (f'<div class="math" style="{NARROW}"><div style="width: 300px">x</div></div>', "its box"),
     ],
 )
 def test_each_fault_is_found(browser: Browser, tmp_path: Path, body: str, finding: str | None) -> None:
@@ -54,6 +66,39 @@ def test_each_fault_is_found(browser: Browser, tmp_path: Path, body: str, findin
     else:
         assert any(finding in line for line in found), found
     assert (tmp_path / "shot.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "finding"),
+    [
+        (table("position: sticky; left: 0; width: 80px"), None),
+        (table("width: 80px"), "names of rows out of view"),
+        (table("position: sticky; left: 0; width: 400px"), "names of rows out of view"),
+        (
+            table("position: sticky; left: 0", "<th style='width: 400px'>A name</th><th>Verdict</th>"),
+            "verdicts out of view",
+        ),
+        ("<p style='width: 500px'>wide</p>", "wider than the window"),
+    ],
+)
+def test_a_phone_shows_names_and_verdicts(browser: Browser, tmp_path: Path, body: str, finding: str | None) -> None:
+    page = tmp_path / "page.html"
+    head = '<head><meta name="viewport" content="width=device-width">'
+    page.write_text(PAGE.replace("<head>", head).replace("{body}", body), encoding="utf-8")
+    found = View(browser, 390, "light").check(page, None, AXE)
+    if finding is None:
+        assert found == []
+    else:
+        assert any(finding in line for line in found), found
+
+
+def test_axe_itself_finds_what_a_blind_reader_would_miss(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    picture = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    page.write_text(PAGE.replace("{body}", f'<img src="{picture}">'), encoding="utf-8")
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    (found,) = View(browser, 1280, "light").check(page, None, axe)
+    assert found.startswith("axe image-alt (critical")
 
 
 def test_the_wrong_theme_and_axes_findings_are_told(browser: Browser, tmp_path: Path) -> None:

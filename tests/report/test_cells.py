@@ -5,9 +5,10 @@ import pytest
 
 from seqrec_lib.report.feasibility import feasible
 from seqrec_lib.report.frames import Runs
-from seqrec_lib.report.pages.cells import TITLES, cells
+from seqrec_lib.report.pages.cells import COMMANDS, TITLES, cells
 from seqrec_lib.report.paper import PAPER, TABLE_4, Printed
 from seqrec_lib.results import RunStore
+from seqrec_lib.results.provenance import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,13 @@ def test_each_printed_number_is_a_row_once(frame: pd.DataFrame) -> None:
     ]
     assert len(frame) == len(printed) + 3 * len(TABLE_4)
     assert not frame.duplicated(["table", "data", "model", "quantity"]).any()
+
+
+def test_each_number_of_ours_has_a_command_that_the_page_lists(frame: pd.DataFrame) -> None:
+    assert set(frame["basis"].dropna()) <= set(COMMANDS)
+    text = (ROOT / "book" / "cells.md").read_text(encoding="utf-8")
+    for basis, command in COMMANDS.items():
+        assert f"| {basis} | `{command}` |" in text
 
 
 def test_words_on_quality_follow_from_the_interval_and_the_printed_digits(frame: pd.DataFrame) -> None:

@@ -108,7 +108,7 @@ def test_names_become_values_in_the_format_asked_for(published: Path) -> None:
     text += "{{ site/release }}"
     chapter = book_of(published).render(text, "book/x.md")
     assert chapter.problems == []
-    assert chapter.text.endswith("30.0\N{NO-BREAK SPACE}% 2 0.224 v1")
+    assert chapter.text.partition("\n\n## Evidence")[0].endswith("30.0\N{NO-BREAK SPACE}% 2 0.224 v1")
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,19 @@ def test_a_conclusion_links_to_its_evidence_and_that_to_the_records(published: P
     evidence = chapter.cited["mamba-ahead"]
     assert evidence.estimate == pytest.approx(0.3)
     assert (evidence.n, len(evidence.run_ids)) == (USERS, 4)
+    assert "<dt>Seeds</dt><dd>" in chapter.text and "Other runs" not in chapter.text
     copy_records(evidence.run_ids, book.published.runs.store, tmp_path)
     for run_id in evidence.run_ids:
         assert f'href="{RECORDS}/{run_id}.json"' in chapter.text and f"recheck --run {run_id}" in chapter.text
         assert json.loads((tmp_path / RECORDS / f"{run_id}.json").read_text())["run_id"] == run_id
+
+
+def test_the_runs_behind_a_number_stand_at_the_end_of_its_page_alone(published: Path) -> None:
+    book = book_of(published)
+    (run,) = [one for one in book.published.runs.seeds("ml-1m", "sasrec") if one.config["seed"] == 0]
+    text = book.render("# T\n\n{{ ml-1m/sasrec/ht@10 }}", "book/x.md").text
+    assert "Other runs behind this page" in text and f'href="{RECORDS}/{run.run_id}.json"' in text
+    assert "Evidence" not in book.render("# T\n\nNothing.", "book/y.md").text
 
 
 def test_published_runs_that_do_not_bear_a_sentence_out_break_the_build(published: Path, tmp_path: Path) -> None:
@@ -192,7 +201,7 @@ def test_a_block_shows_its_branch(published: Path) -> None:
     put(published, "hydra4rec", 0, ranks(0.9, 0))
     put(published, "hydra4rec", 1, ranks(0.9, 1))
     shown = book_of(published).render(text.replace("{NAME}", "hydra-ahead"), "book/x.md").text
-    assert shown == "A 0.600\nC"
+    assert shown.partition("\n\n## Evidence")[0] == "A 0.600\nC"
     nested = book_of(published).render("::::{when} mamba-ahead\n::::{when} mamba-ahead\n::::", "book/x.md")
     assert len(nested.problems) == 1
 

@@ -16,6 +16,7 @@ from seqrec_lib.experiments import llamarec, orpo
 from seqrec_lib.experiments.base import key
 from seqrec_lib.language.assessment import Assessment, position_bias
 from seqrec_lib.language.candidates import Pools
+from seqrec_lib.language.pairings import KINDS
 from seqrec_lib.report import floors, kit, preferences, rankers
 from seqrec_lib.results import RunRecord, RunStore, plain
 
@@ -188,6 +189,12 @@ def test_the_papers_pairs_without_ratings_are_called_so(store: RunStore, pairs: 
     runs = preference_runs(store, {"orpo-paper": 0.0})
     named = preferences.named(runs.assign(pairs=pairs, users=8))
     assert ("no ratings" in named["label"].iloc[0]) == said
+    assert ("last two" in named["rejected"].iloc[0]) != said
+
+
+def test_each_kind_of_rejected_item_has_a_name() -> None:
+    assert set(preferences.REJECTED) == set(KINDS)
+    assert set(preferences.LABELS) == set(orpo.ARMS)
 
 
 def test_nothing_run_says_so(store: RunStore) -> None:

@@ -14,7 +14,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.report.html import not_run
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
-from seqrec_lib.study import Page
+from seqrec_lib.study import Page, read_yaml
 from seqrec_lib.study import book as book_module
 from seqrec_lib.study.book import build, documents, expand_toc, fill, stage
 from tests.fakes import make_project, make_record
@@ -71,6 +71,11 @@ def test_table_of_contents_has_one_entry_per_page() -> None:
     assert documents(toc) == ["index", "notebooks/n-ml-1m", "notebooks/n-demo", "how"]  # simulated data last
     assert [entry.get("title") for entry in toc["parts"][0]["chapters"]] == ["MovieLens 1M", "Demo (simulated)", None]
     assert TOC["parts"][0]["chapters"][0]["file"] == "notebooks/n"  # type: ignore[index]  # the input stays as it was
+    apart = {"root": "index", "parts": [{"chapters": [{"file": "how", "sections": [{"file": "notebooks/n"}]}]}]}
+    apart["parts"].append({"chapters": [{"file": "notebooks/demo"}]})  # type: ignore[attr-defined]
+    assert documents(expand_toc(apart, PAGES)) == ["index", "how", "notebooks/n-ml-1m", "notebooks/n-demo"]
+    no_sections = expand_toc(apart, PAGES[:1])["parts"][0]["chapters"]  # a list without an entry is refused by Sphinx
+    assert no_sections == [{"file": "how"}]
     with pytest.raises(SeqRecError, match="names 'notebooks/n', which no profile"):
         expand_toc(TOC, [])
     with pytest.raises(SeqRecError, match="no 'file: notebooks/m'"):
@@ -109,6 +114,9 @@ def book_project(tmp_path: Path) -> Path:
 def test_book_is_built_and_replaced_only_by_a_good_one(project: Path) -> None:
     index = build(project, PAGES, {}, lambda line: None)
     assert index == project / "_build/html/index.html"
+    page = (project / "_build/html/how.html").read_text()
+    assert '<meta property="og:title" content="How" />' in page
+    assert '<meta property="og:description" content="See Results." />' in page
     html = project / "_build/html/notebooks"
     assert "Accuracy: Demo (simulated)" in (html / "n-demo.html").read_text()
     assert "the outcome" in (html / "n-ml-1m.html").read_text()
@@ -139,6 +147,24 @@ def test_a_page_without_an_executed_copy_is_an_error(project: Path) -> None:
     (project / "_build/executed/n-demo.ipynb").unlink()
     with pytest.raises(SeqRecError, match=r"page n-demo has no executed copy .*; run `seqrec study`"):
         build(project, PAGES, {}, lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("address", "button"), [("https://example.org/study", False), ("https://github.com/me/study", True)]
+)
+def test_authors_and_repository_come_from_the_citation_file(
+    project: Path, tmp_path: Path, address: str, button: bool
+) -> None:
+    authors = [{"given-names": "Ada", "family-names": "Byron"}, {"name": "A group"}]
+    citation = {"authors": authors, "repository-code": address, "version": "1.2.0"}
+    (project / "CITATION.cff").write_text(json.dumps(citation))
+    (project / "book/how.md").write_text("# How\n\n{{ site/authors }}: {{ site/repository }} {{ site/release }}\n")
+    stage(project, tmp_path / "source", PAGES, {})
+    config = read_yaml(tmp_path / "source/_config.yml")
+    assert (config["author"], config["copyright"]) == ("Ada Byron, A group", "2026, Ada Byron, A group")
+    assert config["html"]["use_repository_button"] is button
+    assert config.get("repository") == ({"url": address} if button else None)
+    assert f"Ada Byron, A group: {address}.git v1.2.0" in (tmp_path / "source/how.md").read_text()
 
 
 def test_own_runs_are_asked_only_where_there_are_any(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

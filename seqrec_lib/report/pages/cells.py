@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.report import kit, paper
+from seqrec_lib.report import html, kit, paper
 from seqrec_lib.report.feasibility import feasible
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
@@ -30,6 +30,14 @@ BASES = {  # data set that a run of ours is on -> what the table calls it
     "amazon-2018-video-games": "Video Games 2018",
 }
 COUNTED, ONE_CORE = "counted", "one CPU core"
+COMMANDS = {
+    **{
+        name: f"seqrec study --profile paper --notebook accuracy --dataset {dataset}" for dataset, name in BASES.items()
+    },
+    ONE_CORE: "seqrec study --profile paper --notebook latency",
+    COUNTED: "seqrec study --profile paper --notebook audit",
+}
+"""What ours is from -> the command that makes it again; `book/cells.md` lists them."""
 TITLES = {"ht@10": "HT@10", "ndcg@10": "NDCG@10", "mrr@10": "MRR@10"}
 
 
@@ -135,14 +143,17 @@ def _counts(runs: Runs) -> Iterator[dict[str, Any]]:
 def _table(runs: Runs) -> Callable[..., Html]:
     frame = cells(runs).copy()
     frame["shown"] = [_show(row) for row in frame.to_dict("records")]
-    frame["basis"] = frame["basis"].fillna(NONE)
+    frame["command"] = frame["basis"].map(COMMANDS)
+    frame["basis"] = [
+        html.link(basis, "#make-a-number-again") if basis in COMMANDS else NONE for basis in frame["basis"]
+    ]
     frame["row"] = frame["possible"].map({False: "infeasible", True: "possible"}).fillna(NONE)
     frame = frame.astype({"table": str})
     titles = {"model": "Model", "quantity": "Number", "paper": "Paper", "shown": "Ours", "verdict": "Verdict"}
     titles |= {"basis": "Ours is from", "data": "Data", "table": "Table"}
     columns = [kit.Column(key, title) for key, title in titles.items()]
     filters = ("table", "data", "model", "quantity", "verdict")
-    return partial(kit.table, frame, columns, filters=filters, csv=("ours", "low", "high", "row"))
+    return partial(kit.table, frame, columns, filters=filters, csv=("ours", "low", "high", "row", "command"))
 
 
 def _show(row: dict[str, Any]) -> Html:

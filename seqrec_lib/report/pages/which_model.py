@@ -130,6 +130,19 @@ def _event(runs: Runs) -> Evidence:
     return Evidence(held, worst, None, None, rounds, (scaling.record.run_id,), "rounds")
 
 
+@statement("at-a-million-items-the-model-hardly-matters")
+def _catalogue(runs: Runs) -> Evidence:
+    """Time of one request with a million items to score, the slowest of the four models in units of the fastest.
+
+    One core, batch 1, random weights, programs compiled for serving: the ratio of the medians over rounds is at most
+    1.1."""
+    scaling = Scaling.newest(runs, FILMS)
+    curves = [scaling.curve("catalogue", model, "served") for model in PLAIN]
+    medians = [float(curve.loc[1_000_000].median()) for curve in curves]
+    ratio, rounds = max(medians) / min(medians), curves[0].shape[1]
+    return Evidence(ratio <= 1.1, ratio, None, None, rounds, (scaling.record.run_id,), "rounds")
+
+
 @statement("films-all-answer-within-a-millisecond")
 def _request(runs: Runs) -> Evidence:
     """Milliseconds of one request on MovieLens 1M, the slowest of the four models.
