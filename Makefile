@@ -82,7 +82,7 @@ evidence: $(READY) ## write down what the book's sentences rest on, after result
 	$(BIN)/python -m seqrec_lib.report.chapters
 
 readme: $(READY) ## rewrite the README's table of results from published records
-	$(BIN)/python -m seqrec_lib.report.readme
+	$(BIN)/python -m tools.readme
 
 lab: $(READY) ## open JupyterLab on the page that says which notebook answers which question
 	$(BIN)/jupyter lab notebooks --LabApp.app_settings_dir="$(CURDIR)/notebooks/lab" --LabApp.default_url=/lab/tree/README.md

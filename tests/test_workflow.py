@@ -19,7 +19,7 @@ import torch
 from seqrec_lib.experiments.base import execute
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
-from seqrec_lib.study.grid import planned
+from workflow.grid import planned
 
 SNAKEMAKE = shutil.which("snakemake")
 STUDY = """

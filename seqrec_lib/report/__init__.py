@@ -6,6 +6,6 @@
 - `kit` makes tables and figures of frames, `svg` and `panels` draw those with the scales of `axes` and the elements of
   `drawing`; `html` has the pieces around them, `footer` where numbers are from;
 - `chapters` puts values, exhibits and evidence into prose that a person wrote; `pages` has what each chapter names,
-  `statements`, `values` and `evidence` what those are made of;
+  `statements`, `judges`, `values` and `evidence` what those are made of;
 - `html_check`: what a built page must satisfy.
 """

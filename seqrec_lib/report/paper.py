@@ -1,4 +1,4 @@
-"""The paper's tables as typed data, each number as it is printed.
+"""The paper's tables (``paper.csv``) as typed data, each number as it is printed.
 
 Baderko, Kulibaba, Obozov, Kutuzov and Gasnikov, "Exploring Applications of State Space Models and Advanced
 Training Techniques in Sequential Recommendations" (2024), Tables 1 to 4. A number keeps its printed text,
@@ -8,8 +8,10 @@ hide. Data sets and models have this study's ids.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from seqrec_lib.data.registry import base_name, find
@@ -102,61 +104,18 @@ class DatasetRow:
 BEAUTY = "amazon-2023-beauty-and-personal-care"
 VIDEO_GAMES = "amazon-2023-video-games"
 MOVIELENS = "ml-1m"
-_TABLES = {
-    1: (
-        BEAUTY,
-        """
-        sasrec     0.048 0.028 0.022 0.117  14M  100k
-        mamba4rec  0.048 0.030 0.025 0.0075 14M  80k
-        mamrec     0.031 0.020 0.017 2.51   130M -
-        gpt4rec    0.030 0.025 0.015 2.32   117M -
-        2mamba4rec 0.048 0.031 0.028 0.0110 14M  80k
-        llamarec   0.093 0.040 0.040 -      7B   -
-        hydra4rec  0.070 0.043 0.035 0.0042 840k -
-        """,
-    ),
-    2: (
-        VIDEO_GAMES,
-        """
-        sasrec     0.119 0.073 0.059 0.129  1.8M 100k
-        mamba4rec  0.107 0.062 0.048 0.0088 1.8M 80k
-        mamrec     0.083 0.033 0.025 2.51   130M -
-        gpt4rec    0.080 0.042 0.026 2.32   117M -
-        2mamba4rec 0.118 0.061 0.048 0.0103 1.8M 80k
-        llamarec   0.150 0.098 0.064 -      7B   -
-        hydra4rec  0.112 0.059 0.044 0.0037 750k -
-        """,
-    ),
-    3: (
-        MOVIELENS,
-        """
-        sasrec     0.224 0.117 0.084 0.128  320k 100k
-        mamba4rec  0.303 0.178 0.139 0.0020 300k 80k
-        mamrec     0.201 0.072 0.064 2.51   130M -
-        gpt4rec    0.212 0.074 0.060 3.23   117M -
-        2mamba4rec 0.340 0.193 0.148 0.0034 300k 80k
-        hydra4rec  0.308 0.179 0.140 0.0005 290k -
-        llamarec   0.148 0.067 -     -      7B   -
-        """,
-    ),
-}
 
 
-def _rows() -> tuple[PaperRow, ...]:
-    rows = []
-    for table, (dataset, text) in _TABLES.items():
-        for line in text.split("\n"):
-            if line.strip():
-                model, *cells = line.split()
-                *metrics, latency, size, body = (None if cell == "-" else Printed(cell) for cell in cells)
-                assert size is not None, line
-                printed = {name: number for name, number in zip(METRICS, metrics, strict=True) if number}
-                rows.append(PaperRow(table, dataset, model, printed, latency, size, body))
-    return tuple(rows)
+def _row(cells: Mapping[str, str]) -> PaperRow:
+    numbers = {name: Printed(cell) for name, cell in cells.items() if cell != "-"}
+    metrics = {name: numbers[name] for name in METRICS if name in numbers}
+    sizes = numbers["parameters"], numbers.get("body")
+    return PaperRow(int(cells["table"]), cells["dataset"], cells["model"], metrics, numbers.get("latency"), *sizes)
 
 
-PAPER: tuple[PaperRow, ...] = _rows()
-"""Tables 1 to 3: 21 rows, in the paper's order."""
+with Path(__file__).with_name("paper.csv").open(encoding="utf-8") as _stream:
+    PAPER: tuple[PaperRow, ...] = tuple(map(_row, csv.DictReader(_stream)))
+"""Tables 1 to 3: 21 rows, in the paper's order, "-" where it prints that."""
 
 TABLE_4: tuple[DatasetRow, ...] = (
     DatasetRow(BEAUTY, "Beauty and P.C.", 750_835, 211_452, 6_860_059),

@@ -1,13 +1,14 @@
 """Statements: what a sentence of the book rests on, as a function over runs.
 
-A chapter's author writes a sentence and names a statement behind it. The statement's function judges the published
-runs; its docstring says what is measured and, after an empty line, the rule that it judges by: readers see both. When
-the runs no longer bear the sentence out, the book is not built (`chapters`). Who publishes those runs rewrites the
-sentence."""
+A chapter's author writes a sentence and names a statement behind it. The statement judges the published runs; readers
+see what it measures and the rule that it judges by. Statements that ask the same of other runs are entries of
+``pages/statements.yml`` (see `judges`); one that asks something of its own is a function in `pages`. When the runs no
+longer bear the sentence out, the book is not built (`chapters`). Who publishes those runs rewrites the sentence."""
 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from inspect import getdoc
@@ -18,11 +19,9 @@ import numpy as np
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate import statistics
-from seqrec_lib.evaluate.statistics import Interval, average_difference
+from seqrec_lib.evaluate.statistics import Interval
 from seqrec_lib.report.frames import TRUE_ORDER, NotRun, Runs, Scope
 from seqrec_lib.results import RunRecord
-
-ALPHA = 0.05  # of tests, after Holm's correction
 
 
 @dataclass(frozen=True)
@@ -76,36 +75,41 @@ class Statement:
 STATEMENTS: dict[str, Statement] = {}
 
 
-def statement(
+def add(
     name: str,
+    judge: Judge,
+    measures: str,
+    rule: str,
     *,
     orders: tuple[str, ...] | None = (TRUE_ORDER,),
     device: str | None = "cpu",
     seeds: tuple[int, ...] | None = None,
     into: dict[str, Statement] = STATEMENTS,
-) -> Callable[[Judge], Judge]:
-    """Register a judge under ``name``, limited to these orders of time, this device ("cpu", "cuda") and these seeds;
-    None: any.
+) -> None:
+    """Register a statement, limited to these orders of time, this device ("cpu", "cuda") and these seeds; None: any.
 
     Raises:
-        SeqRecError: the name is taken, or the judge's docstring has no second paragraph: a rule that nobody can read.
+        SeqRecError: the name is taken, or there is no rule that a reader could see.
     """
+    if name in into:
+        raise SeqRecError(f"statement {name!r} is registered twice; give one another name")
+    if not rule:
+        raise SeqRecError(f"statement {name!r} has no rule; write it below what is measured")
+    into[name] = Statement(name, judge, Scope(orders, device, seeds), measures.removesuffix("."), rule)
+
+
+def statement(name: str, **scope: Any) -> Callable[[Judge], Judge]:
+    """`add` a function: its docstring says what it measures and, after an empty line, its rule."""
 
     def register(judge: Judge) -> Judge:
-        if name in into:
-            raise SeqRecError(f"statement {name!r} is registered twice; give one another name")
         measures, _, rule = (" ".join(part.split()) for part in (getdoc(judge) or "").partition("\n\n"))
-        if not rule:
-            raise SeqRecError(f"the docstring of statement {name!r} has no rule; write it below what is measured")
-        into[name] = Statement(name, judge, Scope(orders, device, seeds), measures.removesuffix("."), rule)
+        add(name, judge, measures, rule, **scope)
         return judge
 
     return register
 
 
-# Judges are mostly one of these questions.
-
-Model = tuple[str, str]  # data set and model
+# What judges found, as evidence
 
 
 def over_users(values: np.ndarray, run_ids: tuple[str, ...], held: Callable[[Interval], bool]) -> Evidence:
@@ -125,44 +129,13 @@ def over_runs(held: bool, estimate: float, records: Sequence[RunRecord]) -> Evid
     return Evidence(held, estimate, None, None, len(records), tuple(record.run_id for record in records), "runs")
 
 
-def difference(runs: Runs, a: Model, b: Model, metric: str, held: Callable[[Interval], bool]) -> Evidence:
-    """Mean of a - b, paired by user."""
-    return over_users(average_difference(runs.users(*a, metric), runs.users(*b, metric)), runs.ids([a, b]), held)
-
-
-def ahead(runs: Runs, a: Model, b: Model, metric: str) -> Evidence:
-    """Held where the whole interval of a - b lies above 0."""
-    return difference(runs, a, b, metric, lambda found: found.low > 0)
-
-
-def none_told_apart(runs: Runs, models: Sequence[Model], metric: str) -> Evidence:
-    """Held where no two models differ after Holm's correction; the estimate is the largest difference of a pair."""
-    users = [runs.users(*model, metric) for model in models]
-    tests = [statistics.paired_difference(a, b) for i, a in enumerate(users) for b in users[i + 1 :]]
-    largest, _ = max(tests, key=lambda test: abs(test[0].estimate))
-    apart = min(statistics.holm([p for _, p in tests])) < ALPHA
-    return Evidence.of(not apart, largest, len(users[0]), runs.ids(list(dict.fromkeys(models))))
-
-
-def change_of_lead(runs: Runs, first: tuple[Model, Model], second: tuple[Model, Model], metric: str) -> Evidence:
-    """(a - b) of the first pair minus (a - b) of the second, by user; held where the interval lies above 0."""
-    leads = [average_difference(*(runs.users(*model, metric) for model in pair)) for pair in (first, second)]
-    return over_users(average_difference(*leads), runs.ids([*first, *second]), lambda found: found.low > 0)
-
-
-def least(parts: Sequence[Evidence]) -> Evidence:
-    """Held where all parts are; the estimate is the least of theirs."""
-    return _all_held(parts, min(parts, key=lambda part: part.estimate))
-
-
-def greatest(parts: Sequence[Evidence], size: Callable[[float], float] = float) -> Evidence:
-    """Held where all parts are; the estimate is the greatest of theirs, or that of the greatest ``size``."""
-    return _all_held(parts, max(parts, key=lambda part: size(part.estimate)))
-
-
-def _all_held(parts: Sequence[Evidence], shown: Evidence) -> Evidence:
+def of_several(parts: Sequence[Evidence], show: str) -> Evidence:
+    """Held where all parts are; the estimate is the "least" or the "greatest" of theirs, or the "largest": the one
+    farthest from 0."""
+    sizes: dict[str, Callable[[float], float]] = {"least": operator.neg, "greatest": float, "largest": abs}
     run_ids = tuple(dict.fromkeys(run_id for part in parts for run_id in part.run_ids))
-    return replace(shown, held=all(part.held for part in parts), run_ids=run_ids)
+    chosen = max(parts, key=lambda part: sizes[show](part.estimate))
+    return replace(chosen, held=all(part.held for part in parts), run_ids=run_ids)
 
 
 # The estimates that the book's sentences had when somebody last read them

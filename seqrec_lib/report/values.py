@@ -15,21 +15,24 @@ Any other name is that of a function that a module of `pages` has registered.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.evaluate.statistics import bootstrap_interval
+from seqrec_lib.report import kit
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import Html
 from seqrec_lib.report.paper import METRICS, paper_number
 from seqrec_lib.report.statements import STATEMENTS, Evidence, Statement
 
 Value = float | int | str
+Read = Callable[[Runs], pd.DataFrame | Iterable[Mapping[str, Any]]]
 Exhibit = Callable[[Runs], Callable[..., Html]]
 VALUES: dict[str, Callable[[Runs], Value]] = {}
 EXHIBITS: dict[str, Exhibit] = {}
@@ -51,6 +54,24 @@ value = partial(_register, VALUES)
 exhibit = partial(_register, EXHIBITS)
 """Registers a function over runs that gives a table or figure which still lacks its caption and alt text:
 ``partial(kit.table, frame, columns)``."""
+
+
+def table(name: str, /, *columns: kit.Column, **options: Any) -> Callable[[Read], Read]:
+    """Registers a function over runs that gives a frame, or its rows, as a table with these columns."""
+    return _piece(name, partial(kit.table, columns=columns, **options))
+
+
+def figure(name: str, kind: str, /, **options: Any) -> Callable[[Read], Read]:
+    """Registers a function over runs that gives a frame, or its rows, as a figure of this kind."""
+    return _piece(name, partial(kit.figure, kind=kind, **options))
+
+
+def _piece(name: str, make: Callable[..., Html]) -> Callable[[Read], Read]:
+    def register(read: Read) -> Read:
+        EXHIBITS[name] = lambda runs: partial(make, pd.DataFrame(read(runs)))
+        return read
+
+    return register
 
 
 @dataclass

@@ -20,7 +20,8 @@ from seqrec_lib.report.chapters import Book, render_folder
 from seqrec_lib.report.evidence import copy_records
 from seqrec_lib.report.footer import RECORDS
 from seqrec_lib.report.frames import NotRun, Runs, Scope, split_order
-from seqrec_lib.report.statements import Evidence, Statement, ahead, none_told_apart, statement
+from seqrec_lib.report.judges import difference, none_told_apart
+from seqrec_lib.report.statements import Evidence, Statement, statement
 from seqrec_lib.report.values import EXHIBITS, Names
 from seqrec_lib.results import RunRecord, RunStore, plain, run_key
 from seqrec_lib.train.recipes import resolve
@@ -78,21 +79,21 @@ def make_statements() -> dict[str, Statement]:
         """HT@10.
 
         The interval lies above 0."""
-        return ahead(runs, ("ml-1m", "mamba4rec"), ("ml-1m", "sasrec"), "ht@10")
+        return difference(runs, ["ml-1m/mamba4rec minus ml-1m/sasrec"], "ht@10", "low > 0")
 
     @statement("sasrec-ahead", seeds=SEEDS, into=into)
     def _(runs: Runs) -> Evidence:
         """HT@10.
 
         The interval lies above 0."""
-        return ahead(runs, ("ml-1m", "sasrec"), ("ml-1m", "mamba4rec"), "ht@10")
+        return difference(runs, ["ml-1m/sasrec minus ml-1m/mamba4rec"], "ht@10", "low > 0")
 
     @statement("hydra-ahead", seeds=SEEDS, into=into)
     def _(runs: Runs) -> Evidence:
         """HT@10.
 
         The interval lies above 0."""
-        return ahead(runs, ("ml-1m", "hydra4rec"), ("ml-1m", "sasrec"), "ht@10")
+        return difference(runs, ["ml-1m/hydra4rec minus ml-1m/sasrec"], "ht@10", "low > 0")
 
     return into
 
@@ -226,7 +227,7 @@ def test_a_variant_is_a_row_and_no_answer(published: Path) -> None:
 
 
 def test_models_that_differ_are_told_apart(published: Path) -> None:
-    pair = [("ml-1m", "sasrec"), ("ml-1m", "mamba4rec")]
+    pair = ["ml-1m/sasrec", "ml-1m/mamba4rec"]
     assert not none_told_apart(runs_of(published), pair, "ht@10").held
     assert none_told_apart(runs_of(published), [pair[0], pair[0]], "ht@10").held
 

@@ -3,21 +3,21 @@ recipe, how well it ranks and what that took; and the hours behind all published
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
 import pandas as pd
 
-from seqrec_lib.report import frames, kit
+from seqrec_lib.report import frames
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs
-from seqrec_lib.report.html import NONE, Html
+from seqrec_lib.report.html import NONE
+from seqrec_lib.report.kit import Column
 from seqrec_lib.report.labels import BY_TITLES
 from seqrec_lib.report.paper import dataset_name, model_name
 from seqrec_lib.report.preferences import LABELS
-from seqrec_lib.report.values import exhibit, value
+from seqrec_lib.report.values import table, value
 from seqrec_lib.results import RunRecord
 
 CARDS = dict.fromkeys(("popularity", "markov", "sasrec", "mamba4rec", "2mamba4rec", "hydra4rec"), "accuracy")
@@ -79,21 +79,18 @@ def _recipe(run: pd.Series) -> str:
     return ", ".join(shown) or NONE
 
 
-def _card(name: str) -> Callable[[Runs], Callable[..., Html]]:
-    columns = [
-        kit.Column("data", "Data"),
-        kit.Column("masked", "NDCG@10, seen left out", interval=("masked low", "masked high"), missing=NONE),
-        kit.Column("ndcg", "NDCG@10, all ranked", interval=("ndcg low", "ndcg high"), missing=NONE),
-        kit.Column("weights", "Weights", ",.0f"),
-        kit.Column("seeds", "Seeds", ".0f"),
-        kit.Column("minutes", "Minutes a run", ".2f"),
-        kit.Column("recipe", "Recipe"),
-    ]
-    return lambda runs: partial(kit.table, card(runs, name), columns, csv=("ids",))
-
-
 for _name in CARDS:
-    exhibit(f"card/{_name}")(_card(_name))
+    table(
+        f"card/{_name}",
+        Column("data", "Data"),
+        Column("masked", "NDCG@10, seen left out", interval=("masked low", "masked high"), missing=NONE),
+        Column("ndcg", "NDCG@10, all ranked", interval=("ndcg low", "ndcg high"), missing=NONE),
+        Column("weights", "Weights", ",.0f"),
+        Column("seeds", "Seeds", ".0f"),
+        Column("minutes", "Minutes a run", ".2f"),
+        Column("recipe", "Recipe"),
+        csv=("ids",),
+    )(partial(card, name=_name))
 
 
 @lru_cache(maxsize=2)  # a page asks for it once for each of its numbers
@@ -129,12 +126,13 @@ def _hours(record: RunRecord) -> float:
     return float(cores * max(seconds, record.cost.get("train_seconds", 0.0)) / 3600)
 
 
-@exhibit("budget")
-def _table(runs: Runs) -> Callable[..., Html]:
-    columns = [kit.Column(key, key.capitalize(), ",.0f") for key in ("experiment", "data", "runs", "failed")]
-    columns.append(kit.Column("hours", "Hours", ",.3f"))
-    columns.append(kit.Column("memory", "Memory, GiB", ".2f", missing="not recorded"))
-    return partial(kit.table, budget(runs), [*columns, kit.Column("device", "Device")])
+table(
+    "budget",
+    *(Column(key, key.capitalize(), ",.0f") for key in ("experiment", "data", "runs", "failed")),
+    Column("hours", "Hours", ",.3f"),
+    Column("memory", "Memory, GiB", ".2f", missing="not recorded"),
+    Column("device", "Device"),
+)(budget)
 
 
 def _total(key: str, runs: Runs) -> float:

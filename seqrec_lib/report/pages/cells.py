@@ -7,7 +7,7 @@ parameters are compared with the models' own, at the catalogues of Table 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
 from seqrec_lib.report.sizes import WIDTH, hydra_body, sasrec, table_4_ids
 from seqrec_lib.report.timings import Timings
-from seqrec_lib.report.values import exhibit, value
+from seqrec_lib.report.values import table, value
 
 RECBOLE = "ml-1m-recbole"
 WORDS = {"matches": "reproduced", "ours higher": "higher", "ours lower": "lower"}
@@ -139,8 +139,20 @@ def _counts(runs: Runs) -> Iterator[dict[str, Any]]:
             yield cell
 
 
-@exhibit("paper-cells")
-def _table(runs: Runs) -> Callable[..., Html]:
+@table(
+    "paper-cells",
+    kit.Column("model", "Model"),
+    kit.Column("quantity", "Number"),
+    kit.Column("paper", "Paper"),
+    kit.Column("shown", "Ours"),
+    kit.Column("verdict", "Verdict"),
+    kit.Column("basis", "Ours is from"),
+    kit.Column("data", "Data"),
+    kit.Column("table", "Table"),
+    filters=("table", "data", "model", "quantity", "verdict"),
+    csv=("ours", "low", "high", "row", "command"),
+)
+def _table(runs: Runs) -> pd.DataFrame:
     frame = cells(runs).copy()
     frame["shown"] = [_show(row) for row in frame.to_dict("records")]
     frame["command"] = frame["basis"].map(COMMANDS)
@@ -148,12 +160,7 @@ def _table(runs: Runs) -> Callable[..., Html]:
         html.link(basis, "#make-a-number-again") if basis in COMMANDS else NONE for basis in frame["basis"]
     ]
     frame["row"] = frame["possible"].map({False: "infeasible", True: "possible"}).fillna(NONE)
-    frame = frame.astype({"table": str})
-    titles = {"model": "Model", "quantity": "Number", "paper": "Paper", "shown": "Ours", "verdict": "Verdict"}
-    titles |= {"basis": "Ours is from", "data": "Data", "table": "Table"}
-    columns = [kit.Column(key, title) for key, title in titles.items()]
-    filters = ("table", "data", "model", "quantity", "verdict")
-    return partial(kit.table, frame, columns, filters=filters, csv=("ours", "low", "high", "row", "command"))
+    return frame.astype({"table": str})
 
 
 def _show(row: dict[str, Any]) -> Html:

@@ -16,7 +16,7 @@ from seqrec_lib.data.simulate import simulate
 from seqrec_lib.report import kit
 from seqrec_lib.report.frames import Runs
 from seqrec_lib.report.html import Html
-from seqrec_lib.report.values import exhibit
+from seqrec_lib.report.values import exhibit, figure, table
 
 LETTERS = "ABCDEFG"
 BREAK = 8 * 3600  # seconds between two evenings
@@ -79,20 +79,14 @@ def the_file() -> pd.DataFrame:
     return frame[frame["order"] == frame["order"].iloc[0]].sort_values("row of the file")
 
 
-@exhibit("orders-evening")
-def _evening(runs: Runs) -> Callable[..., Html]:
-    return partial(kit.figure, evening(), "lanes", lane="order", name="letter", tie="tied as", last="test item")
-
-
-@exhibit("orders-films")
-def _films(runs: Runs) -> Callable[..., Html]:
-    columns = [
-        kit.Column("row of the file", "Row of the file", "d"),
-        kit.Column("letter", "Letter"),
-        kit.Column("number", "Film's number", "d"),
-        kit.Column("seconds", "Seconds since the first", ",d"),
-    ]
-    return partial(kit.table, the_file(), columns)
+figure("orders-evening", "lanes", lane="order", name="letter", tie="tied as", last="test item")(lambda runs: evening())
+table(
+    "orders-films",
+    kit.Column("row of the file", "Row of the file", "d"),
+    kit.Column("letter", "Letter"),
+    kit.Column("number", "Film's number", "d"),
+    kit.Column("seconds", "Seconds since the first", ",d"),
+)(lambda runs: the_file())
 
 
 def evening_data() -> dict[str, Any]:

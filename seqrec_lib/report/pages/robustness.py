@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
-import pandas as pd
-
-from seqrec_lib.report import kit
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import Runs
-from seqrec_lib.report.html import Html
-from seqrec_lib.report.values import exhibit, value
+from seqrec_lib.report.kit import Column
+from seqrec_lib.report.values import table, value
 
 TITLES = {
     "kills": "Killed and started again",
@@ -35,14 +33,15 @@ value("stress/form")(lambda runs: str(measured("stress", "form")))
 value("stress/date")(lambda runs: str(measured("stress", "date")))
 
 
-@exhibit("stress")
-def _table(runs: Runs) -> Callable[..., Html]:
-    rows = [
-        {"part": TITLES[part], "kind": count["kind"], "tried": count["tried"] or None, "held": count["held"]}
-        | ({"held": None} if "skipped" in count else {})
-        for part in TITLES
-        for count in measured("stress", "parts", part)
-    ]
-    columns = [kit.Column("part", "What was done"), kit.Column("kind", "To what")]
-    columns += [kit.Column("tried", "Times", ",.0f"), kit.Column("held", "Held", ",.0f")]
-    return partial(kit.table, pd.DataFrame(rows), columns)
+@table(
+    "stress",
+    Column("part", "What was done"),
+    Column("kind", "To what"),
+    Column("tried", "Times", ",.0f"),
+    Column("held", "Held", ",.0f"),
+)
+def _table(runs: Runs) -> Iterator[dict[str, Any]]:
+    for part, title in TITLES.items():
+        for count in measured("stress", "parts", part):
+            held = None if "skipped" in count else count["held"]
+            yield {"part": title, "kind": count["kind"], "tried": count["tried"] or None, "held": held}

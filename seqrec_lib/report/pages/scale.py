@@ -6,19 +6,18 @@ number of bytes that a table has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
-from seqrec_lib.report import kit
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs
-from seqrec_lib.report.html import Html
+from seqrec_lib.report.kit import Column
 from seqrec_lib.report.pages.which_model import FILMS, PLAIN
 from seqrec_lib.report.paper import model_name
 from seqrec_lib.report.scaling import CATALOGUES, USERS, Scaling
-from seqrec_lib.report.values import exhibit, value
+from seqrec_lib.report.values import figure, table, value
 
 ITEMS = 100_000_000
 WIDTH = 64  # of the study's item vectors
@@ -64,65 +63,61 @@ value("scale/request-seconds")(_seconds)
 value("scale/core-years")(lambda runs: _seconds(runs) * USERS / (365.25 * 86_400))
 
 
-@exhibit("scale-state")
-def _state(runs: Runs) -> Callable[..., Html]:
+@table(
+    "scale-state",
+    Column("model", "Model"),
+    Column("length", "Items read", ",d"),
+    Column("kib", "State of a user, KiB", ",.0f"),
+    Column("all", "Of 100 million users, TiB", ",.1f"),
+)
+def _state(runs: Runs) -> Iterator[dict[str, Any]]:
     scaling = Scaling.newest(runs, FILMS)
     served = scaling.memory[scaling.memory["path"] == "served"].pivot_table("state", "model", "length")
-    rows = [
-        {"model": model_name(model), "length": length, "kib": state / 1024, "all": state * USERS / 2**40}
-        for model in PLAIN
-        for length, state in served.loc[model, [50, 200, 8_000]].items()
-    ]
-    columns = [
-        kit.Column("model", "Model"),
-        kit.Column("length", "Items read", ",d"),
-        kit.Column("kib", "State of a user, KiB", ",.0f"),
-        kit.Column("all", "Of 100 million users, TiB", ",.1f"),
-    ]
-    return partial(kit.table, pd.DataFrame(rows), columns)
+    for model in PLAIN:
+        for length, state in served.loc[model, [50, 200, 8_000]].items():
+            sizes = {"kib": state / 1024, "all": state * USERS / 2**40}
+            yield {"model": model_name(model), "length": length} | sizes
 
 
-@exhibit("scale-index")
-def _index(runs: Runs) -> Callable[..., Html]:
-    rows = [{"index": name, "bytes": size, "gb": size * ITEMS / 1e9} for name, size in INDEXES.items()]
-    columns = [
-        kit.Column("index", "Index"),
-        kit.Column("bytes", "Bytes an item", "d"),
-        kit.Column("gb", "100 million items, GB", ",.1f"),
-    ]
-    return partial(kit.table, pd.DataFrame(rows), columns)
+@table(
+    "scale-index",
+    Column("index", "Index"),
+    Column("bytes", "Bytes an item", "d"),
+    Column("gb", "100 million items, GB", ",.1f"),
+)
+def _index(runs: Runs) -> Iterator[dict[str, Any]]:
+    return ({"index": name, "bytes": size, "gb": size * ITEMS / 1e9} for name, size in INDEXES.items())
 
 
-@exhibit("large-data")
-def _large_data(runs: Runs) -> Callable[..., Html]:
-    columns = [
-        kit.Column("form", "Files"),
-        kit.Column("reviews", "Reviews", ",d"),
-        kit.Column("cpu_seconds", "Seconds, one core", ",.0f"),
-        kit.Column("gb", "Peak memory, GB", ".1f"),
-        kit.Column("users", "Users left", ",d"),
-        kit.Column("items", "Items left", ",d"),
-        kit.Column("interactions", "Interactions left", ",d"),
-    ]
-    rows = [row | {"gb": row["peak_memory_bytes"] / 1e9} for row in measured("large_data", "rows")]
-    return partial(kit.table, pd.DataFrame(rows).replace({"form": {"json": "JSON lines"}}), columns)
+@table(
+    "large-data",
+    Column("form", "Files"),
+    Column("reviews", "Reviews", ",d"),
+    Column("cpu_seconds", "Seconds, one core", ",.0f"),
+    Column("gb", "Peak memory, GB", ".1f"),
+    Column("users", "Users left", ",d"),
+    Column("items", "Items left", ",d"),
+    Column("interactions", "Interactions left", ",d"),
+)
+def _large_data(runs: Runs) -> pd.DataFrame:
+    rows = pd.DataFrame(measured("large_data", "rows")).replace({"form": {"json": "JSON lines"}})
+    return rows.assign(gb=rows["peak_memory_bytes"] / 1e9)
 
 
-@exhibit("large-training")
-def _large_training(runs: Runs) -> Callable[..., Html]:
-    columns = [
-        kit.Column("model", "Model"),
-        kit.Column("softmax", "Softmax"),
-        kit.Column("epoch", "An epoch, minutes", ",.0f"),
-        kit.Column("evaluation", "All users ranked, minutes", ",.0f", missing="–"),
-        kit.Column("gb", "Peak memory, GB", ".1f"),
-    ]
+@table(
+    "large-training",
+    Column("model", "Model"),
+    Column("softmax", "Softmax"),
+    Column("epoch", "An epoch, minutes", ",.0f"),
+    Column("evaluation", "All users ranked, minutes", ",.0f", missing="–"),
+    Column("gb", "Peak memory, GB", ".1f"),
+)
+def _large_training(runs: Runs) -> pd.DataFrame:
     rows = pd.DataFrame(measured("large_training", "rows"))
     rows["model"] = rows["model"].map(model_name)
     rows["softmax"] = [f"{n:,} items drawn" if n else "exact, computed from some steps" for n in rows["negatives"]]
     rows["epoch"], rows["evaluation"] = rows["epoch_seconds"] / 60, rows["evaluation_seconds"] / 60
-    rows["gb"] = rows["peak_memory_bytes"] / 1e9
-    return partial(kit.table, rows, columns)
+    return rows.assign(gb=rows["peak_memory_bytes"] / 1e9)
 
 
 def _memory() -> pd.DataFrame:
@@ -139,15 +134,21 @@ def _memory() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["model", "softmax", "grows", "share", "gb"]]
 
 
-@exhibit("large-memory")
-def _large_memory(runs: Runs) -> Callable[..., Html]:
+@figure(
+    "large-memory",
+    "panels",
+    panel="panel",
+    series="grows",
+    columns=(2, 1),
+    x="share",
+    x_axis="% of the paper's count",
+    y="gb",
+)
+def _large_memory(runs: Runs) -> pd.DataFrame:
     rows = _memory()
     rows["panel"] = rows["model"].map(model_name) + ", " + rows["softmax"]
-    rows = rows.sort_values(["panel", "grows", "share"], ascending=[False, True, True])[
-        ["panel", "grows", "share", "gb"]
-    ]
-    axes = {"x": "share", "x_axis": "% of the paper's count", "y": "gb"}
-    return partial(kit.figure, rows, "panels", panel="panel", series="grows", columns=(2, 1), **axes)
+    rows = rows.sort_values(["panel", "grows", "share"], ascending=[False, True, True])
+    return rows[["panel", "grows", "share", "gb"]]
 
 
 def _growth(grows: str) -> float:

@@ -7,108 +7,48 @@ table in the chapter has them all.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from seqrec_lib.evaluate.statistics import Interval, average_over_seeds, bootstrap_interval
-from seqrec_lib.report import kit
+from seqrec_lib.evaluate.statistics import average_difference, average_over_seeds, bootstrap_interval
+from seqrec_lib.report import judges
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs, interval_columns, users_of
-from seqrec_lib.report.html import Html
+from seqrec_lib.report.judges import SEEDS
+from seqrec_lib.report.kit import Column
 from seqrec_lib.report.optimizers import beta_fits, sides_met
-from seqrec_lib.report.pages.findings import ADAM, SEEDS, SGD, USGM, gaps, mean_of, trained
+from seqrec_lib.report.pages.findings import mean_of
 from seqrec_lib.report.paper import SSM, dataset_name, model_name
-from seqrec_lib.report.statements import Evidence, difference, greatest, least, over_runs, over_users, statement
+from seqrec_lib.report.statements import Evidence, of_several, over_runs, over_users, statement
 from seqrec_lib.report.timings import Timings
-from seqrec_lib.report.values import exhibit
+from seqrec_lib.report.values import table
 from seqrec_lib.results import RunRecord
 
 FILMS, SHOPS = ("ml-1m", "ml-100k"), ("amazon-2014-beauty", "amazon-2018-video-games")
 ALL = (*FILMS, *SHOPS)
-ATTENTION = [("sasrec", model) for model in SSM]
 METRIC, MASKED = "ndcg@10", "masked_ndcg@10"
 
 
 # Speed
 
 
-def _ratio(timings: Timings, slow: str, fast: str, path: str) -> Interval:
-    found = timings.ratio((slow, path), (fast, path))
-    if found is None:
-        raise NotRun(f"latency of {slow} and {fast}, {path}")
-    return found
-
-
-def time_ratios(
-    runs: Runs,
-    datasets: Sequence[str],
-    paths: Sequence[str],
-    held: Callable[[Interval], bool],
-    pairs: Sequence[tuple[str, str]] = ATTENTION,
-) -> list[Evidence]:
-    """The time of the first model of each pair in units of the second's, on each data set and by each path."""
-    found = []
-    for timings in (Timings.newest(runs, dataset) for dataset in datasets):
-        for (slow, fast), path in itertools.product(pairs, paths):
-            own, units = _ratio(timings, slow, fast, path), len(timings.units(slow, path))
-            found.append(Evidence.of(held(own), own, units, (timings.record.run_id,), "processes"))
-    return found
-
-
-@statement("served-state-space-models-faster-on-films")
-def _faster(runs: Runs) -> Evidence:
-    """SASRec's time in units of a state space model's, compiled for serving, the least of six.
-
-    MovieLens 1M and 100K, every model reads at most 200 items, batch 1, one core: the 95 % interval of each of the six
-    ratios lies above 2."""
-    return least(time_ratios(runs, FILMS, ["served"], lambda ratio: ratio.low > 2))
-
-
-@statement("served-state-space-models-hardly-faster-on-shops")
-def _hardly(runs: Runs) -> Evidence:
-    """SASRec's time in units of a state space model's, compiled for serving, the greatest of six.
-
-    Beauty and Video Games, where the median history has five or six items, batch 1, one core: each of the six ratios
-    lies below 1.5."""
-    return greatest(time_ratios(runs, SHOPS, ["served"], lambda ratio: ratio.estimate < 1.5))
-
-
-@statement("pytorch-state-space-models-slower")
-def _slower(runs: Runs) -> Evidence:
-    """SASRec's time in units of a state space model's, as PyTorch modules, the greatest of twelve.
-
-    All four data sets, batch 1, one core: the 95 % interval of each of the twelve ratios lies below 1."""
-    return greatest(time_ratios(runs, ALL, ["module"], lambda ratio: ratio.high < 1))
-
-
-@statement("hydra-never-four-times-faster")
-def _hydra(runs: Runs) -> Evidence:
-    """Mamba4Rec's time in units of Hydra4Rec's, the greatest of four data sets and two programs.
-
-    All four data sets, batch 1, one core, compiled for serving and as PyTorch modules: the upper end of each of the
-    eight 95 % intervals lies below 3."""
-    pair = ("mamba4rec", "hydra4rec")
-    return greatest(time_ratios(runs, ALL, ["served", "module"], lambda ratio: ratio.high < 3, [pair]))
-
-
-@exhibit("verdict-speed")
-def _speed_table(runs: Runs) -> Callable[..., Html]:
-    rows = []
+@table(
+    "verdict-speed",
+    Column("data", "Data"),
+    Column("model", "SASRec's time over that of"),
+    Column("served", "compiled for serving", ".2f", ("served low", "served high")),
+    Column("module", "PyTorch module", ".2f", ("module low", "module high")),
+)
+def _speed_table(runs: Runs) -> Iterator[dict[str, Any]]:
     for dataset in ALL:
         timings = Timings.newest(runs, dataset)
         for model in SSM:
             facts: dict[str, Any] = {"data": dataset_name(dataset), "model": model_name(model)}
             for path in ("served", "module"):
-                facts |= interval_columns(path, _ratio(timings, "sasrec", model, path))
-            rows.append(facts)
-    columns = [kit.Column("data", "Data"), kit.Column("model", "SASRec's time over that of")]
-    for path, title in (("served", "compiled for serving"), ("module", "PyTorch module")):
-        columns.append(kit.Column(path, title, ".2f", (f"{path} low", f"{path} high")))
-    return partial(kit.table, pd.DataFrame(rows), columns)
+                facts |= interval_columns(path, judges.time_ratio(timings, "sasrec", model, path))
+            yield facts
 
 
 @statement("language-models-five-times-slower", orders=None, device=None)
@@ -149,21 +89,22 @@ def _average(runs: Runs) -> Evidence:
     for dataset, metric in itertools.product(ALL, (METRIC, MASKED)):
         ids = runs.ids([(dataset, model) for model in ("sasrec", *SSM)])
         leads.append(over_users(_lead(runs, dataset, metric), ids, lambda lead: lead.low <= 0))
-    return greatest(leads)
+    return of_several(leads, "greatest")
 
 
-@exhibit("verdict-quality")
-def _quality_table(runs: Runs) -> Callable[..., Html]:
-    rows = []
+@table(
+    "verdict-quality",
+    Column("data", "Data"),
+    Column("seeds", "Seeds", "d"),
+    Column(METRIC, "seen items ranked", "+.4f", (f"{METRIC} low", f"{METRIC} high")),
+    Column(MASKED, "seen items left out", "+.4f", (f"{MASKED} low", f"{MASKED} high")),
+)
+def _quality_table(runs: Runs) -> Iterator[dict[str, Any]]:
     for dataset in ALL:
         facts: dict[str, Any] = {"data": dataset_name(dataset), "seeds": len(runs.seeds(dataset, "sasrec"))}
         for metric in (METRIC, MASKED):
             facts |= interval_columns(metric, bootstrap_interval(_lead(runs, dataset, metric)))
-        rows.append(facts)
-    columns = [kit.Column("data", "Data"), kit.Column("seeds", "Seeds", "d")]
-    for metric, title in ((METRIC, "seen items ranked"), (MASKED, "seen items left out")):
-        columns.append(kit.Column(metric, title, "+.4f", (f"{metric} low", f"{metric} high")))
-    return partial(kit.table, pd.DataFrame(rows), columns)
+        yield facts
 
 
 @statement("the-public-initialisation-ranks-better-on-beauty", seeds=(0,))
@@ -202,32 +143,12 @@ def _behind(runs: Runs) -> Evidence:
     Seen items ranked, paired by user, each user's mean over the seeds; held where the 95 % interval lies above 0
     and below a twentieth of Mamba4Rec's NDCG@10."""
     twentieth = runs.mean(FILMS[0], "mamba4rec", METRIC) / 20
-    pair = ((FILMS[0], "mamba4rec"), (FILMS[0], "hydra4rec"))
-    return difference(runs, *pair, METRIC, lambda lead: lead.low > 0 and lead.high < twentieth)
-
-
-@statement("shop-hydra-not-told-apart-from-mamba", seeds=SEEDS)
-def _alike(runs: Runs) -> Evidence:
-    """NDCG@10 on Beauty 2014, Hydra4Rec minus Mamba4Rec.
-
-    Seen items ranked, paired by user, each user's mean over the seeds; held where the 95 % interval contains 0."""
-    pair = ((SHOPS[0], "hydra4rec"), (SHOPS[0], "mamba4rec"))
-    return difference(runs, *pair, METRIC, lambda gap: gap.low <= 0 <= gap.high)
+    pair = [(FILMS[0], "mamba4rec"), (FILMS[0], "hydra4rec")]
+    lead = average_difference(*(runs.users(*model, METRIC) for model in pair))
+    return over_users(lead, runs.ids(pair), lambda lead: lead.low > 0 and lead.high < twentieth)
 
 
 # The optimizer
-
-PAPERS = {"name": "usgm", "D": 100.0, "lr": 3.0}
-RULE = {"rule": "paper", "lambda_": 2.0}
-
-
-@statement("adaptive-usgm-behind-tuned-adam", seeds=SEEDS)
-def _adaptive(runs: Runs) -> Evidence:
-    """Best validation loss on MovieLens 100K, USGM with the paper's rule for the batch minus tuned Adam.
-
-    2Mamba4Rec, ten epochs, five seeds, Adam at a constant 0.003: USGM's loss is higher at each seed by 0.1 or more."""
-    usgm = trained(runs, PAPERS, batching=RULE)
-    return gaps(usgm, trained(runs, ADAM, 3e-3), lambda found: min(found) > 0.1)
 
 
 @statement("the-batch-fit-needs-steps-of-one-length")
@@ -253,9 +174,9 @@ def _plateau(runs: Runs) -> Evidence:
     Five runs on MovieLens 100K of ten epochs each: by the rule's own running fit, c1 is at least c2 / sqrt(B), and
     c2 above 0, at the end of less than half of the epochs, and of one or more."""
     met: list[bool] = []
-    records = trained(runs, PAPERS, batching=RULE)
+    records = judges.contestant(runs, "USGM with the paper's rule for the batch")
     for record in records:
-        met += sides_met(runs.store.table(record, "trace").to_pandas(), RULE)
+        met += sides_met(runs.store.table(record, "trace").to_pandas(), judges.RULE)
     share = float(np.mean(met))
     ids = tuple(record.run_id for record in records)
     return Evidence(0 < share < 0.5, share, None, None, len(met), ids, "epochs")
@@ -270,48 +191,45 @@ def _robust(runs: Runs) -> Evidence:
     settings: dict[str, list[tuple[dict[str, Any], float]]] = {
         "first rate": [({"name": "usgm", "D": 10.0, "lr": rate}, 1e-3) for rate in (0.1, 1.0, 10.0)],
         "D": [({"name": "usgm", "D": far, "lr": 1.0}, 1e-3) for far in (10.0, 100.0, 1000.0)],
-        "Adam": [(ADAM, rate) for rate in (1e-3, 1e-2, 1e-1)],
+        "Adam": [(judges.ADAM, rate) for rate in (1e-3, 1e-2, 1e-1)],
     }
     records, ranges = [], {}
     for name, own in settings.items():
-        made = [trained(runs, optimizer, rate, epochs=5, seeds=(0,))[0] for optimizer, rate in own]
+        made = [judges.trained(runs, optimizer, rate, {}, epochs=5, seeds=(0,))[0] for optimizer, rate in own]
         ranges[name] = float(np.ptp([record.metrics["best_valid_loss"] for record in made]))
         records += made
     return over_runs(ranges["D"] < ranges["Adam"] < ranges["first rate"], ranges["first rate"], records)
 
 
-@exhibit("verdict-optimizer")
-def _optimizer_table(runs: Runs) -> Callable[..., Html]:
-    contestants = {
-        "Adam, tuned": trained(runs, ADAM, 3e-3),
-        "Adam, default": trained(runs, ADAM),
-        "SGD, tuned": trained(runs, SGD),
-        "USGM, tuned": trained(runs, USGM),
-        "USGM with the paper's rule for the batch": trained(runs, PAPERS, batching=RULE),
-    }
-    rows = [
-        {"optimizer": name, "valid": mean_of(records), "ndcg": mean_of(records, "ndcg@10")}
-        | {"steps": float(np.mean([record.cost["steps"] for record in records]))}
-        for name, records in contestants.items()
-    ]
-    columns = [kit.Column("optimizer", "Optimizer"), kit.Column("valid", "Best validation loss")]
-    columns += [kit.Column("ndcg", "NDCG@10", ".4f"), kit.Column("steps", "Steps", ",.0f")]
-    return partial(kit.table, pd.DataFrame(rows), columns)
+@table(
+    "verdict-optimizer",
+    Column("optimizer", "Optimizer"),
+    Column("valid", "Best validation loss"),
+    Column("ndcg", "NDCG@10", ".4f"),
+    Column("steps", "Steps", ",.0f"),
+)
+def _optimizer_table(runs: Runs) -> Iterator[dict[str, Any]]:
+    for name in judges.CONTESTANTS:
+        records = judges.contestant(runs, name)
+        steps = float(np.mean([record.cost["steps"] for record in records]))
+        yield {"optimizer": name, "valid": mean_of(records), "ndcg": mean_of(records, "ndcg@10"), "steps": steps}
 
 
-@exhibit("verdict-orpo")
-def _orpo_table(runs: Runs) -> Callable[..., Html]:
-    titles = {
-        "popularity_ndcg@10": "Candidates by popularity",
-        "before_ndcg@10": "Ranker before",
-        "ndcg@10": "after ORPO",
-        "retriever_ndcg@10": "Its retriever",
-    }
-    rows = []
+ORDERS = {
+    "popularity_ndcg@10": "Candidates by popularity",
+    "before_ndcg@10": "Ranker before",
+    "ndcg@10": "after ORPO",
+    "retriever_ndcg@10": "Its retriever",
+}
+
+
+@table(
+    "verdict-orpo",
+    Column("data", "Data"),
+    Column("seeds", "Seeds", "d"),
+    *(Column(key, title, ".4f") for key, title in ORDERS.items()),
+)
+def _orpo_table(runs: Runs) -> Iterator[dict[str, Any]]:
     for dataset in dict.fromkeys(record.dataset["name"] for record in runs.records("orpo", arm="orpo-paper")):
         own = runs.records("orpo", dataset, arm="orpo-paper")
-        means = {key: mean_of(own, key) for key in titles}
-        rows.append({"data": dataset_name(dataset), "seeds": len(own)} | means)
-    columns = [kit.Column("data", "Data"), kit.Column("seeds", "Seeds", "d")]
-    columns += [kit.Column(key, title, ".4f") for key, title in titles.items()]
-    return partial(kit.table, pd.DataFrame(rows), columns)
+        yield {"data": dataset_name(dataset), "seeds": len(own)} | {key: mean_of(own, key) for key in ORDERS}

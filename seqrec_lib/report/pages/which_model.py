@@ -2,69 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
-from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from seqrec_lib.report import kit
 from seqrec_lib.report.benchmarks import measured
 from seqrec_lib.report.frames import NotRun, Runs
-from seqrec_lib.report.html import Html
-from seqrec_lib.report.pages.verdicts import time_ratios
 from seqrec_lib.report.paper import SSM, model_name
 from seqrec_lib.report.scaling import BEST, Scaling, growth
-from seqrec_lib.report.statements import Evidence, ahead, difference, greatest, least, over_users, statement
+from seqrec_lib.report.statements import Evidence, over_users, statement
 from seqrec_lib.report.timings import Timings
-from seqrec_lib.report.values import exhibit, value
+from seqrec_lib.report.values import figure, value
 
 BEAUTY, FILMS = "amazon-2014-beauty", "ml-1m"
 PLAIN = ("sasrec", *SSM)
 
 
 # Quality
-
-
-@statement("films-models-within-a-hundredth", seeds=(0, 1, 2))
-def _films(runs: Runs) -> Evidence:
-    """NDCG@10 on MovieLens 1M with seen items left out, the largest difference of two of the four models.
-
-    SASRec, Mamba4Rec, 2Mamba4Rec and Hydra4Rec, paired by user, each user's mean over the seeds: each of the six 95
-    % intervals lies within 0.01 of zero."""
-    pairs = combinations([(FILMS, model) for model in PLAIN], 2)
-    return greatest(
-        [difference(runs, *pair, "masked_ndcg@10", lambda gap: -0.01 < gap.low <= gap.high < 0.01) for pair in pairs],
-        size=abs,
-    )
-
-
-@statement("shop-sasrec-ahead-of-each-state-space-model", seeds=(0, 1, 2, 3, 4))
-def _shop(runs: Runs) -> Evidence:
-    """NDCG@10 on Beauty 2014 with seen items left out, SASRec minus the best state space model.
-
-    Paired by user, each user's mean over the seeds; held where the 95 % interval of SASRec minus each of Mamba4Rec,
-    2Mamba4Rec and Hydra4Rec (without a residual path) lies above 0. The estimate is the least of the three."""
-    return least([ahead(runs, (BEAUTY, "sasrec"), (BEAUTY, model), "masked_ndcg@10") for model in SSM])
-
-
-@statement("shop-residual-closes-the-gap", seeds=(0, 1, 2))
-def _residual(runs: Runs) -> Evidence:
-    """NDCG@10 on Beauty 2014, 2Mamba4Rec with residual and repeat bias minus SASRec with repeat bias.
-
-    Paired by user, each user's mean over the seeds; held where SASRec is not ahead: the interval's upper end lies
-    above 0."""
-    pair = ((BEAUTY, "2mamba4rec+residual+repeats"), (BEAUTY, "sasrec+repeats"))
-    return difference(runs, *pair, "ndcg@10", lambda gap: gap.high > 0)
-
-
-@statement("shop-counting-is-not-behind-with-seen-items-ranked", seeds=(0, 1, 2, 3, 4))
-def _count(runs: Runs) -> Evidence:
-    """NDCG@10 on Beauty 2014 with seen items ranked, Markov count minus SASRec.
-
-    Paired by user; held where the 95 % interval does not lie below 0."""
-    return difference(runs, (BEAUTY, "markov"), (BEAUTY, "sasrec"), "ndcg@10", lambda gap: gap.high > 0)
 
 
 @statement("films-leaving-out-seen-items-gains-a-third", seeds=(0, 1, 2))
@@ -93,18 +50,22 @@ def _llamarec(runs: Runs) -> Evidence:
     return Evidence(max(gaps) < 0 and below, float(np.mean(gaps)), min(gaps), max(gaps), len(gaps), ids, "seeds")
 
 
-@exhibit("which-model-quality")
-def _quality(runs: Runs) -> Callable[..., Html]:
+@figure(
+    "which-model-quality",
+    "dots",
+    group="data",
+    label="model",
+    value="ndcg",
+    axis="NDCG@10, seen items left out, 95 % interval over users",
+)
+def _quality(runs: Runs) -> Iterator[dict[str, Any]]:
     models = ("markov", *PLAIN, "sasrec+repeats", "2mamba4rec+repeats", "2mamba4rec+residual+repeats")
-    rows = []
     for dataset, title in ((FILMS, "MovieLens 1M (films)"), (BEAUTY, "Amazon 2014 Beauty (shop)")):
         for model in models:
             if (dataset, model) != (FILMS, "2mamba4rec+residual+repeats"):  # of which no run is planned
                 found = runs.interval(dataset, model, "masked_ndcg@10")
-                rows.append((title, _variant(model), found.estimate, found.low, found.high))
-    frame = pd.DataFrame(rows, columns=["data", "model", "ndcg", "low", "high"])
-    axis = "NDCG@10, seen items left out, 95 % interval over users"
-    return partial(kit.figure, frame, "dots", group="data", label="model", value="ndcg", axis=axis)
+                row = {"data": title, "model": _variant(model), "ndcg": found.estimate}
+                yield row | {"low": found.low, "high": found.high}
 
 
 def _variant(model: str) -> str:
@@ -157,25 +118,22 @@ def _request(runs: Runs) -> Evidence:
     return Evidence(high < 1, worst.estimate / 1e3, worst.low / 1e3, high, units, ids, "processes")
 
 
-@statement("films-latencies-within-ten-times")
-def _within_ten(runs: Runs) -> Evidence:
-    """Time of one request on MovieLens 1M, SASRec in units of the fastest state space model.
-
-    One core, batch 1, random weights, every model reads at most 200 items, programs compiled for serving. Geometric
-    mean of paired ratios; the upper end of the 95 % interval lies below 10 for each state space model."""
-    return greatest(time_ratios(runs, [FILMS], ["served"], lambda ratio: ratio.high < 10))
-
-
-def _lines(kind: str, path: str, runs: Runs) -> Callable[..., Html]:
+def _growth(kind: str, path: str, runs: Runs) -> pd.DataFrame:
     """Milliseconds by length: of a whole history ("length") or of one more event ("event")."""
-    axes = {"x_axis": "Items in the history", "y_axis": "Milliseconds on one core; band: half of the rounds"}
     frame = growth(Scaling.newest(runs, FILMS), kind, path).rename(columns={"size": "items"})
-    frame = frame[["model", "items", "ms", "low", "high"]]
-    return partial(kit.figure, frame, "lines", series="model", x="items", y="ms", **axes)
+    return frame[["model", "items", "ms", "low", "high"]]
 
 
-exhibit("which-model-length")(partial(_lines, "length", BEST))
-exhibit("which-model-event")(partial(_lines, "event", "step"))
+for _kind, _path in (("length", BEST), ("event", "step")):
+    figure(
+        f"which-model-{_kind}",
+        "lines",
+        series="model",
+        x="items",
+        y="ms",
+        x_axis="Items in the history",
+        y_axis="Milliseconds on one core; band: half of the rounds",
+    )(partial(_growth, _kind, _path))
 
 
 def _query_seconds(model: str, runs: Runs) -> float:

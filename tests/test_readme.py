@@ -11,14 +11,14 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import key
 from seqrec_lib.report.paper import dataset_name
-from seqrec_lib.report.readme import BEGIN, END, results_table, updated
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.record import plain
 from seqrec_lib.study import load_study
 from seqrec_lib.study.plans import run_states
 from tests.fakes import make_record
+from tools.readme import BEGIN, END, results_table, updated
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_readme_shows_what_the_published_records_say() -> None:

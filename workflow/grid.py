@@ -1,7 +1,7 @@
 """The runs of a profile as jobs of a workflow manager (`workflow/Snakefile`): which there are, and one of them done.
 
-    python -m seqrec_lib.study.grid --profile demo             one line of JSON for each planned run
-    python -m seqrec_lib.study.grid --profile demo --run ID    carries one out, or reads it where its record is there
+    python -m workflow.grid --profile demo             one line of JSON for each planned run
+    python -m workflow.grid --profile demo --run ID    carries one out, or reads it where its record is there
 
 A job's id is that of its run where the run has the same id on every machine. The key of a timing holds the hardware,
 and the machine that lists the jobs need not be the one that measures: a timing's job is named by all but that.
@@ -78,7 +78,7 @@ def carry_out(profile: str, job: str, store: RunStore, device: Literal["auto", "
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, 1 where the run failed, 2 with one line where there is no such profile or run."""
-    parser = argparse.ArgumentParser(prog="python -m seqrec_lib.study.grid", description="Runs of a profile as jobs.")
+    parser = argparse.ArgumentParser(prog="python -m workflow.grid", description="Runs of a profile as jobs.")
     parser.add_argument("--profile", required=True, help="profile of study.yml")
     parser.add_argument("--run", help="id of the job to carry out; without it, the jobs are listed")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")

@@ -14,9 +14,9 @@ from seqrec_lib.experiments import get
 from seqrec_lib.experiments.base import key
 from seqrec_lib.results import RunStore, hardware
 from seqrec_lib.results.provenance import ROOT
-from seqrec_lib.study import grid
 from seqrec_lib.study.plans import configs_of
 from seqrec_lib.study.runner import load_study
+from workflow import grid
 
 STUDY = """
 profiles:
