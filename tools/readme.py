@@ -17,7 +17,8 @@ from seqrec_lib.places import project_root
 from seqrec_lib.report import floors
 from seqrec_lib.report.frames import COMPLETE, frame, users
 from seqrec_lib.report.html import NONE
-from seqrec_lib.report.paper import Printed, comparable, dataset_name, in_its_order, paper_number, verdict
+from seqrec_lib.report.paper import Printed, dataset_name, in_its_order, paper_number, paper_row, verdict
+from seqrec_lib.report.sizes import about_the_same_data
 from seqrec_lib.results import RunStore
 from seqrec_lib.study import load_study
 from seqrec_lib.study.plans import page_runs
@@ -112,7 +113,11 @@ def _verdict(own: pd.DataFrame, printed: Printed | None, store: RunStore) -> str
     values = users(own, METRICS[0], store)
     found = None if values is None else bootstrap_interval(values)
     dataset = str(own.iloc[0]["dataset"])
-    about = {"comparable": comparable(dataset), "same_order": in_its_order(dataset)}
+    row = paper_row(dataset, str(own.iloc[0]["model"]))
+    about = {
+        "comparable": row is not None and about_the_same_data(row, dataset),
+        "same_order": in_its_order(dataset),
+    }
     return verdict(printed, float(own[METRICS[0]].mean()), found, **about)
 
 

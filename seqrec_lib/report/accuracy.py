@@ -16,8 +16,8 @@ import pandas as pd
 
 from seqrec_lib.evaluate.statistics import Interval
 from seqrec_lib.report.frames import differences, means, over_range, users, wide
-from seqrec_lib.report.paper import PAPER, comparable, in_its_order, model_name, paper_dataset, verdict
-from seqrec_lib.report.sizes import explained_by, implied_ids
+from seqrec_lib.report.paper import PAPER, in_its_order, model_name, paper_dataset, verdict
+from seqrec_lib.report.sizes import about_the_same_data, explained_by, implied_ids
 from seqrec_lib.results import RunRecord, RunStore
 
 REFERENCE = "sasrec"
@@ -76,8 +76,7 @@ def beside_paper(table: pd.DataFrame, metrics: Sequence[str], dataset: str) -> p
     original = paper_dataset(dataset)
     rows: list[dict[str, Any]] = []
     for printed in (row for row in PAPER if row.dataset == original):
-        older = "2014" in explained_by(printed)
-        same = comparable(dataset) or (older and "2014" in dataset)
+        older, same = "2014" in explained_by(printed), about_the_same_data(printed, dataset)
         mine = table[(table["model"] == printed.model) & ~table["label"].str.contains("from scratch")]
         for metric in (metric for metric in metrics if metric in printed.metrics):
             number = printed.metrics[metric]

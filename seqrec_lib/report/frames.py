@@ -307,10 +307,14 @@ class Runs:
     def seeds(self, dataset: str, model: str) -> list[RunRecord]:
         """The runs of a model by today's recipe, one for each seed: the newest, where a reader has made one again.
 
+        "mamba4rec:blanket" is Mamba4Rec by the same recipe but for its initialisation.
+
         Raises:
             NotRun: there is none, or the scope names a seed that has none.
         """
-        mine = [record for record in self.records("accuracy", dataset, model=model) if _by_recipe(record)]
+        base, _, initialisation = model.partition(":")
+        changes = {"initialisation": initialisation} if initialisation else {}
+        mine = [record for record in self.records("accuracy", dataset, model=base) if _by_recipe(record, changes)]
         missing = set(self.scope.seeds or ()) - {record.config["seed"] for record in mine}
         if not mine or (missing and _trained(mine[0])):
             seeds = f", seed {', '.join(map(str, sorted(missing)))}" if missing else ""
@@ -357,14 +361,15 @@ def _trained(record: RunRecord) -> bool:
     return record.config.get("training") is not None
 
 
-def _by_recipe(record: RunRecord) -> bool:
-    """Whether today's recipe gives just this configuration. An order of time has the recipe of its collection."""
+def _by_recipe(record: RunRecord, changes: Mapping[str, Any] | None = None) -> bool:
+    """Whether today's recipe, with some settings changed, gives just this configuration. An order of time has the
+    recipe of its collection."""
     config = record.config
     if record.experiment != "accuracy":
         return True
     try:
         collection = split_order(record.dataset["name"])[0]
-        architecture, training = resolve(collection, config["model"], config["seed"])
+        architecture, training = resolve(collection, config["model"], config["seed"], changes)
     except SeqRecError:  # a model that is a reader's own, or no more
         return False
     return plain(architecture) == config.get("architecture") and plain(training) == config.get("training")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from seqrec_lib.report.paper import TABLE_4, PaperRow
+from seqrec_lib.report.paper import TABLE_4, PaperRow, comparable
 
 WIDTH = 64
 
@@ -70,6 +70,12 @@ def explained_by(row: PaperRow) -> str:
         return "Table 4"
     older = CATALOGUES_2014.get(row.dataset, -1)
     return f"{older:,} (2014)" if older + 1 in implied_ids(row) else "neither"
+
+
+def about_the_same_data(row: PaperRow, dataset: str) -> bool:
+    """Whether a row is about this data set of ours: by its name, or because its count of parameters names the
+    collection of 2014."""
+    return comparable(dataset) or ("2014" in dataset and "2014" in explained_by(row))
 
 
 def table_4_ids(dataset: str) -> int:

@@ -130,6 +130,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
                         vt, wt, dvt, dwt = v[source], w[tap], dv[source], dw[tap]
                         for c in range(channels):
                             dvt[c] += ds[c] * wt[c]
+                        for c in range(channels):  # a loop of its own: two sums in one take a quarter longer
                             dwt[c] += ds[c] * vt[c]
             ds, dbias = dsums[cuts], dw[taps]
             for c in range(channels):

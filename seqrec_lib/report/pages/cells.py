@@ -18,7 +18,7 @@ from seqrec_lib.report import html, kit, paper
 from seqrec_lib.report.feasibility import feasible
 from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.html import NONE, Html
-from seqrec_lib.report.sizes import WIDTH, hydra_body, sasrec, table_4_ids
+from seqrec_lib.report.sizes import WIDTH, about_the_same_data, hydra_body, sasrec, table_4_ids
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import table, value
 
@@ -80,7 +80,7 @@ def _basis(row: paper.PaperRow) -> tuple[str, bool]:
     if row.dataset == paper.MOVIELENS:
         return RECBOLE, True
     ours = next(ours for ours, theirs in paper.STAND_INS.items() if theirs == row.dataset)
-    return ours, row.model == "hydra4rec" and row.dataset == paper.BEAUTY
+    return ours, about_the_same_data(row, ours)
 
 
 def _latency(runs: Runs, row: paper.PaperRow) -> dict[str, Any]:

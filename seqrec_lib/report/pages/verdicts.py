@@ -15,7 +15,7 @@ import numpy as np
 from seqrec_lib.evaluate.statistics import average_difference, average_over_seeds, bootstrap_interval
 from seqrec_lib.report import judges
 from seqrec_lib.report.benchmarks import measured
-from seqrec_lib.report.frames import NotRun, Runs, interval_columns, users_of
+from seqrec_lib.report.frames import NotRun, Runs, interval_columns
 from seqrec_lib.report.judges import SEEDS
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.optimizers import beta_fits, sides_met
@@ -24,7 +24,6 @@ from seqrec_lib.report.paper import SSM, dataset_name, model_name
 from seqrec_lib.report.statements import Evidence, of_several, over_runs, over_users, statement
 from seqrec_lib.report.timings import Timings
 from seqrec_lib.report.values import table
-from seqrec_lib.results import RunRecord
 
 FILMS, SHOPS = ("ml-1m", "ml-100k"), ("amazon-2014-beauty", "amazon-2018-video-games")
 ALL = (*FILMS, *SHOPS)
@@ -105,35 +104,6 @@ def _quality_table(runs: Runs) -> Iterator[dict[str, Any]]:
         for metric in (METRIC, MASKED):
             facts |= interval_columns(metric, bootstrap_interval(_lead(runs, dataset, metric)))
         yield facts
-
-
-@statement("the-public-initialisation-ranks-better-on-beauty", seeds=(0,))
-def _public(runs: Runs) -> Evidence:
-    """NDCG@10 on Beauty 2014, 2Mamba4Rec with the public code's initialisation minus this study's.
-
-    One seed, seen items ranked, paired by user; held where the 95 % interval lies above 0."""
-    record, values = _public_run(runs, METRIC)
-    ids = (record.run_id, *runs.ids([(SHOPS[0], "2mamba4rec")]))
-    return over_users(values - runs.users(SHOPS[0], "2mamba4rec", METRIC), ids, lambda gain: gain.low > 0)
-
-
-@statement("the-public-initialisation-leaves-sasrec-ahead-on-beauty", seeds=(0,))
-def _still(runs: Runs) -> Evidence:
-    """NDCG@10 on Beauty 2014 with seen items left out, SASRec minus 2Mamba4Rec with the public initialisation.
-
-    One seed, paired by user; held where the 95 % interval lies above 0."""
-    record, values = _public_run(runs, MASKED)
-    ids = (record.run_id, *runs.ids([(SHOPS[0], "sasrec")]))
-    return over_users(runs.users(SHOPS[0], "sasrec", MASKED) - values, ids, lambda lead: lead.low > 0)
-
-
-def _public_run(runs: Runs, metric: str) -> tuple[RunRecord, np.ndarray]:
-    """The run of 2Mamba4Rec on Beauty with the public code's initialisation, and each user's metric."""
-    for record in runs.records("accuracy", SHOPS[0], model="2mamba4rec"):
-        architecture = record.config["architecture"]
-        if architecture.get("initialisation") == "blanket" and architecture.get("n_layers") == 1:
-            return record, users_of([record], metric, runs.store)
-    raise NotRun("2mamba4rec on amazon-2014-beauty with the public initialisation")
 
 
 @statement("films-hydra-a-little-behind-mamba", seeds=(0, 1, 2))
