@@ -3,8 +3,8 @@ rests on with its record and the command that makes it again."""
 
 from __future__ import annotations
 
+import json
 import math
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -61,13 +61,16 @@ def _list(values: Sequence[object] | None) -> str:
 
 
 def copy_records(run_ids: Iterable[str], store: RunStore, source: Path) -> None:
-    """Put the records behind cited statements into the staged book, where the pages link to them."""
+    """Put the records behind cited statements into the staged book, where the pages link to them, without the blanks
+    that make a fifth of their size."""
     folder = source / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     for run_id in sorted(set(run_ids)):
         record = store.find(run_id)
         if record is not None:
-            shutil.copyfile(store.path(record), folder / f"{run_id}.json")
+            content = json.loads(store.path(record).read_text(encoding="utf-8"))
+            text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+            (folder / f"{run_id}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def own_note(published: Evidence, own: Evidence | None) -> str:

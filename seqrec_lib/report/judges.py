@@ -125,7 +125,8 @@ def printed(runs: Runs, dataset: str, model: str, verdicts: Sequence[str]) -> Ev
     """Held where `paper.verdict` says these words of HT@10, NDCG@10 and MRR@10; the estimate is that of HT@10."""
     users = [runs.users(dataset, model, metric) for metric in METRICS]
     found = [bootstrap_interval(values) for values in users]
-    said = [verdict(printed_number(model, m), own.estimate, own) for m, own in zip(METRICS, found, strict=True)]
+    numbers = [printed_number(model.partition(":")[0], metric) for metric in METRICS]
+    said = [verdict(number, own.estimate, own) for number, own in zip(numbers, found, strict=True)]
     return Evidence.of(said == [*verdicts], found[0], len(users[0]), runs.ids([(dataset, model)]))
 
 
