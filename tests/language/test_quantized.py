@@ -179,7 +179,7 @@ def test_the_record_says_what_was_done_to_the_weights_and_counts_the_unquantised
     sizes = [layer.in_features * layer.out_features for layer in linear(language.model).values()]
     outside = plain.provenance["parameters"] - sum(sizes)
     blocks = [size // 64 for size in sizes]
-    tables = 16 * 4 + 4  # a layer's levels, and the mean of its scales
+    tables = 16 * 4  # a layer's levels
     wanted = sum(sizes) // 2 + sum(n + 4 * math.ceil(n / 256) + tables for n in blocks) + 4 * outside
     assert how["weight_bytes"] - wanted in {256 * 4, 14 * 256 * 4}  # the code of eight bits: shared, or one to a layer
     share = sum(sizes) * quantized.bits_per_weight() / 8
