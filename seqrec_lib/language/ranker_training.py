@@ -29,7 +29,7 @@ from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, answe
 from seqrec_lib.language.ranker_recipes import Preference, Teaching
 from seqrec_lib.language.ranking import CandidateRanker, LetterRanker, TitleRanker
 from seqrec_lib.train.checkpoint import Checkpoint, Stateful, Tensors, TrainingState
-from seqrec_lib.train.epoch import train_epoch
+from seqrec_lib.train.epoch import Batches, train_epoch
 from seqrec_lib.train.loop import matmul_rate
 
 if TYPE_CHECKING:
@@ -139,32 +139,28 @@ class Part(NamedTuple):
     positions: int
 
 
-class MicroBatches:
+class MicroBatches(Batches):
     """An epoch's examples in steps of ``batch`` at most, and these in parts of similar length.
 
     Args:
         order: of the examples. lengths: their tokens. tokens: padded tokens of a part, at most.
     """
 
+    step_ends: np.ndarray
+
     def __init__(self, order: np.ndarray, lengths: np.ndarray, batch: int, tokens: int) -> None:
         self.lengths, parts = lengths, []
         for rows in np.array_split(order, -(-len(order) // batch)):
             fits = len(rows) * int(lengths[rows].max()) <= tokens
             parts.append([rows] if fits else [rows[part] for part in bucketed_batches(lengths[rows], tokens)])
-        self.parts = [part for own in parts for part in own]
-        self.step_ends = np.cumsum([0, *map(len, parts)])
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def end_of_step(self, first: int, batches: int) -> int:
-        return int(self.step_ends[np.searchsorted(self.step_ends, first, side="right")])
+        self.batches = [part for own in parts for part in own]
+        self.step_ends = np.cumsum([len(own) for own in parts])
 
     def n_targets(self, step: int) -> int:
-        return len(self.parts[step])
+        return len(self.batches[step])
 
     def load(self, step: int) -> Part:
-        rows = self.parts[step]
+        rows = self.batches[step]
         return Part(rows, len(rows), int(self.lengths[rows].sum()))
 
 
@@ -253,8 +249,8 @@ def tune(
     orders = [rng.permutation(n) for _ in range(how.epochs)]
     while state.epoch < how.epochs:
         batches = MicroBatches(orders[state.epoch], lengths, how.batch, plan.tokens)
-        # Steps are what is counted: a machine with other memory has other parts.
-        state.step = int(batches.step_ends[state.total_steps - state.epoch * per_epoch])
+        done = state.total_steps - state.epoch * per_epoch
+        state.step = int(batches.step_ends[done - 1]) if done else 0  # with other memory there are other parts
         began, carried = time.perf_counter(), state.epoch_seconds
         train_epoch(
             batches,

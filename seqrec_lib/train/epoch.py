@@ -6,10 +6,12 @@ a batch holds, what its loss is, and when a checkpoint is due.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -22,19 +24,32 @@ if TYPE_CHECKING:
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
 
 
-class Batches(Protocol):
-    """An epoch's batches. What `load` gives says how many targets (``n``) and ``positions`` this process has of one."""
+class Batches(ABC):
+    """An epoch's batches: indices of what is trained on.
 
-    def __len__(self) -> int: ...
+    Attributes:
+        step_ends: in rising order, the batches after the last ones of optimizer steps; None: the caller decides.
+    """
+
+    batches: Sequence[np.ndarray]
+    step_ends: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
     def end_of_step(self, first: int, batches: int) -> int:
         """The batch after the last one of the optimizer step that begins with batch ``first``."""
+        if self.step_ends is not None:
+            return int(self.step_ends[np.searchsorted(self.step_ends, first, side="right")])
+        return min(first + batches, len(self))
 
+    @abstractmethod
     def n_targets(self, step: int) -> int:
         """Targets of a batch, those of all processes."""
 
+    @abstractmethod
     def load(self, step: int) -> Any:
-        """This process's part of a batch; None: it has none."""
+        """This process's part of a batch, with the numbers of its targets (``n``) and ``positions``; None: no part."""
 
 
 def train_epoch(

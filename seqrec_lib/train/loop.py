@@ -33,7 +33,7 @@ from seqrec_lib.evaluate.ranking import gather_histories, rank_split
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.train.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
 from seqrec_lib.train.contracts import Loop, Progress, TrainingResult
-from seqrec_lib.train.epoch import train_epoch
+from seqrec_lib.train.epoch import Batches, train_epoch
 from seqrec_lib.train.recipes import Precision, TrainingConfig
 from seqrec_lib.train.step import Batch, TrainingStep
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pt"
 
 
-class _Batches:
+class _Batches(Batches):
     """An epoch's batches: a function of (seed, epoch) alone, so that any step can be found again."""
 
     def __init__(
@@ -67,7 +67,7 @@ class _Batches:
         else:
             self.windows = cut_windows(self.sequences, config.max_length, stride=config.stride or None, rng=rng)
         lengths = self.windows.lengths
-        self.step_ends: np.ndarray | None = None
+        self.step_ends = None
         if config.samples_per_step:
             batches, self.step_ends = batches_by_step(lengths, config.samples_per_step, config.tokens_per_batch, rng)
         else:
@@ -76,17 +76,7 @@ class _Batches:
         if self.resident is not None:
             self.resident.fill(self.windows, self.batches)
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def end_of_step(self, first: int, batches: int) -> int:
-        """The batch after the last one of the optimizer step that begins with batch ``first``."""
-        if self.step_ends is not None:
-            return int(self.step_ends[np.searchsorted(self.step_ends, first, side="right")])
-        return min(first + batches, len(self))
-
     def n_targets(self, step: int) -> int:
-        """Targets of a batch, those of all processes."""
         chosen = self.batches[step]
         return int((self.windows.stop[chosen] - self.windows.fresh[chosen]).sum())
 
