@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,10 +75,10 @@ def seal(folder: Path) -> None:
     write_file(folder / SUMS, _listing(folder))
 
 
-def damage(folder: Path) -> str:
+def damage(folder: Path, sum_of: Callable[[Path], str] = sha256_of) -> str:
     """What keeps ``folder`` from being what `seal` saw, in a few words; empty text where nothing does."""
     try:
-        stored, today = (folder / SUMS).read_bytes(), _listing(folder)
+        stored, today = (folder / SUMS).read_bytes(), _listing(folder, sum_of)
     except OSError as error:
         return f"{SUMS} cannot be read ({error.strerror})"
     if stored == today:
@@ -87,8 +88,8 @@ def damage(folder: Path) -> str:
     return f"{names[0] if names and names[0] else SUMS} is not what was written"
 
 
-def _listing(folder: Path) -> bytes:
+def _listing(folder: Path, sum_of: Callable[[Path], str] = sha256_of) -> bytes:
     """One line for each file, in order of names, as ``sha256sum`` has them."""
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     names = sorted(name for name in paths if name != SUMS and not name.rpartition("/")[2].startswith("."))
-    return "".join(f"{sha256_of(paths[name])}  {name}\n" for name in names).encode()
+    return "".join(f"{sum_of(paths[name])}  {name}\n" for name in names).encode()

@@ -19,9 +19,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -40,11 +41,15 @@ from seqrec_lib.validation import AnyNames, Checked, Count, Length, Seed, Severa
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from seqrec_lib.latency.worker import Job
-
 NAME = "latency"
 TIMED = True
 STAGES = ("encode", "score", "top_k")
+TABLES = {  # columns and their types
+    "calls": {"model": "string", "path": "string", "process": "int8", "block": "int16", "length": "int16"}
+    | dict.fromkeys((*STAGES, "device"), "float32"),
+    "paper": {"model": "string", "path": "string", "mean": "float32", "trimmed_mean": "float32", "removed": "float32"},
+    "batches": {"model": "string", "size": "int32", "process": "int8", "user": "float32"},
+}
 TWIN = "2mamba4rec"  # timed twice, as the A/A control
 
 
@@ -109,8 +114,6 @@ def plan(parameters: Mapping[str, Any]) -> list[Config]:
 
 def run(config: Config, context: Context) -> Outcome:
     """Start the processes one after another and gather what they timed."""
-    import pyarrow as pa
-
     from seqrec_lib.data import load
 
     if config.device == "cuda":
@@ -126,42 +129,35 @@ def run(config: Config, context: Context) -> Outcome:
     return Outcome(
         dataset=sequences.description(),
         metrics=_facts(parts),
-        tables={
-            name: pa.concat_tables([pa.table(columns(number, part)) for number, part in enumerate(parts)])
-            for name, columns in (("calls", _calls), ("paper", _paper), ("batches", _batches))
-        },
+        tables={name: _table(name, parts) for name in TABLES},
         environment={"threads": config.threads, "device_type": config.device} | timing_limits(),
     )
 
 
-def _job(config: Config, number: int) -> Job:
-    from seqrec_lib.latency.worker import Job
-
+def _job(config: Config, number: int) -> SimpleNamespace:
+    """What process ``number`` does, see `seqrec_lib.latency.worker.Timed`."""
     cuda = config.device == "cuda"
-    share = config.samples // config.processes + (number < config.samples % config.processes)
-    twin = TWIN if TWIN in config.models and not cuda else None
-    same = ("dataset", "architectures", "max_length", "k", "threads", "device", "blocks", "block_users", "sample_users")
-    return Job(
-        **{name: getattr(config, name) for name in (*same, "batches", "batch_rounds")},
-        models=tuple(m for m in config.models if not (cuda and m in COUNTED)),
-        paths=config.paths or PATHS[config.device],
-        twin=twin,
-        seed=1000 * config.seed + number,
-        samples=share,
-        sample_paths=("eager", "graph") if cuda else ("module", "served"),
-        memory=number == 0,
-    )
+    own = {
+        "models": tuple(m for m in config.models if not (cuda and m in COUNTED)),
+        "paths": config.paths or PATHS[config.device],
+        "twin": TWIN if TWIN in config.models and not cuda else None,
+        "seed": 1000 * config.seed + number,
+        "samples": config.samples // config.processes + (number < config.samples % config.processes),
+        "sample_paths": ("eager", "graph") if cuda else ("module", "served"),
+        "memory": number == 0,
+    }
+    return SimpleNamespace(**{**asdict(config), **own})
 
 
-def run_process(job: Job, stem: Path) -> dict[str, Any]:
-    """Do a job in a process of its own; its arrays and facts.
+def run_process(job: SimpleNamespace, stem: Path) -> dict[str, Any]:
+    """Do a job in a process of its own; what `Timed` has.
 
     Raises:
         SeqRecError: the process failed; the message ends with its last line.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    settings, result = stem.with_suffix(".json"), stem.with_suffix(".npz")
-    settings.write_text(json.dumps(asdict(job)), encoding="utf-8")
+    settings, result = stem.with_suffix(".json"), stem.with_suffix(".result.json")
+    settings.write_text(json.dumps(vars(job)), encoding="utf-8")
     threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -172,63 +168,33 @@ def run_process(job: Job, stem: Path) -> dict[str, Any]:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise SeqRecError(f"a timing process ended with {done.returncode}: {last}; run the page again")
-    with np.load(result, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files} | json.loads(str(arrays["about"]))
+    return dict(json.loads(result.read_text(encoding="utf-8")))
 
 
-def _micro(seconds: np.ndarray) -> np.ndarray:
-    """Seconds as microseconds with ten bits of the fraction: what the clock resolves, and small on disk."""
-    return (np.round(np.asarray(seconds, np.float64) * 1e6 * 32) / 32).astype(np.float32)
-
-
-def _words(words: Sequence[str], places: np.ndarray) -> pa.Array:
-    """A column of ``words`` by their places."""
+def _table(name: str, parts: list[dict[str, Any]]) -> pa.Table:
+    """The rows of all processes. Seconds become microseconds with five bits of the fraction: the clock's resolution."""
+    import pandas as pd
     import pyarrow as pa
 
-    return pa.array([words[int(place)] for place in places], pa.string())
-
-
-def _named(names: list[list[str]], places: np.ndarray) -> dict[str, Any]:
-    """Columns model and path from places in ``names``."""
-    return {column: _words([name[i] for name in names], places) for i, column in enumerate(("model", "path"))}
-
-
-def _calls(process: int, part: dict[str, Any]) -> dict[str, Any]:
-    places, device = part["column_contestant"], part["column_device"].astype(float)
-    columns = _named(part["names"], places) | {
-        "process": np.full(len(places), process, np.int8),
-        "block": part["column_block"].astype(np.int16),
-        "length": part["column_length"].astype(np.int16),
-        **{name: _micro(part[f"column_{name}"]) for name in STAGES},
-    }
-    return columns | ({"device": _micro(device)} if np.isfinite(device).any() else {})
-
-
-def _paper(_: int, part: dict[str, Any]) -> dict[str, Any]:
-    places, mean, trimmed, removed = part["paper"].T
-    times = {"mean": _micro(mean), "trimmed_mean": _micro(trimmed), "removed": removed.astype(np.float32)}
-    return _named(part["names"], places) | times
-
-
-def _batches(process: int, part: dict[str, Any]) -> dict[str, Any]:
-    places, size, seconds = part["batch"].T
-    return {
-        "model": _words(part["models"], places),
-        "size": size.astype(np.int32),
-        "process": np.full(len(places), process, np.int8),
-        "user": _micro(seconds),
-    }
+    frame = pd.concat([pd.DataFrame(part[name]).assign(process=number) for number, part in enumerate(parts)])
+    columns = {}
+    for column, kind in TABLES[name].items():
+        values = frame[column].to_numpy() if column in frame else np.empty(0, object)
+        if kind == "float32" and column != "removed":
+            values = np.round(values.astype(np.float64) * 1e6 * 32) / 32
+        if column != "device" or np.isfinite(values).any():
+            columns[column] = pa.array(values, pa.type_for_alias(kind), safe=False)
+    return pa.table(columns)
 
 
 def _facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """By "path/model": median microseconds, first call, calls of warm-up, peak memory: small numbers for people."""
     facts: dict[str, Any] = {}
-    for place, (model, path) in enumerate(parts[0]["names"]):
-        mine = [part["facts"][place] for part in parts]
-        times = np.concatenate(
-            [sum(part[f"column_{s}"] for s in STAGES)[part["column_contestant"] == place] for part in parts]
-        )
-        facts[f"{path}/{model}/median_us"] = round(float(np.median(times)) * 1e6, 2)
+    for mine in zip(*(part["facts"] for part in parts), strict=True):
+        model, path = where = mine[0]["model"], mine[0]["path"]
+        calls = [call for part in parts for call in part["calls"] if (call["model"], call["path"]) == where]
+        seconds = np.median([sum(call[stage] for stage in STAGES) for call in calls])
+        facts[f"{path}/{model}/median_us"] = round(float(seconds) * 1e6, 2)
         facts[f"{path}/{model}/first_call_ms"] = round(max(f["first_call_seconds"] for f in mine) * 1e3, 2)
         facts[f"{path}/{model}/warm_up_calls"] = max(f["warm_up_calls"] for f in mine)
         for name in ("held_bytes", "peak_memory_bytes"):

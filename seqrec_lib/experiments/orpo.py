@@ -10,7 +10,7 @@ Table "ranks": each user's rank after (``rank``) and ``before_rank``, with the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
@@ -18,22 +18,9 @@ from seqrec_lib.experiments import llamarec
 from seqrec_lib.experiments.base import Context, Outcome, key
 from seqrec_lib.experiments.weights import weights_of_parent
 from seqrec_lib.language.quantized import base
-from seqrec_lib.language.ranker_recipes import BY_TITLES, Schedule
+from seqrec_lib.language.ranker_recipes import BY_TITLES, Preference
 from seqrec_lib.language.sources import prepare
-from seqrec_lib.validation import (
-    Checked,
-    Count,
-    CountOrNone,
-    Names,
-    NotNegative,
-    Positive,
-    Seed32,
-    Seeds32,
-    Settings,
-    assembled,
-    plans,
-    refuse_unknown,
-)
+from seqrec_lib.validation import Checked, Names, Seed32, Seeds32, Settings, assembled, plans, refuse_unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,27 +56,6 @@ ARMS: dict[str, Arm] = {
     "orpo-lightfm-pool": Arm("orpo", "lightfm-pool"),
     "orpo-leaky": Arm("orpo", "leaky"),
 }
-
-
-@dataclass(frozen=True)
-class Preference(Checked):
-    """How an arm is tuned.
-
-    Attributes:
-        objective, negatives: see `objectives`, whose `Knobs` the next three are, and `pairings`.
-        batch: prompts of a step. epochs: prompts, in units of the number of users.
-    """
-
-    objective: str
-    negatives: str
-    lambda_: NotNegative = 0.05
-    beta: Positive = 1.0
-    gamma: NotNegative = 0.5
-    learning_rate: Positive = 3e-4
-    schedule: Schedule = "linear"
-    warmup_steps: CountOrNone = 20
-    batch: Count = 16
-    epochs: Count = 5
 
 
 @dataclass(frozen=True)
@@ -156,9 +122,8 @@ def run(config: Config, context: Context) -> Outcome:
     import pyarrow as pa
 
     from seqrec_lib.data import load
-    from seqrec_lib.language.objectives import Knobs
     from seqrec_lib.language.pairings import check, pairing
-    from seqrec_lib.language.ranker_training import Meter, Tuning, tune
+    from seqrec_lib.language.ranker_training import Meter, tune
     from seqrec_lib.language.ranking import LetterRanker
 
     sequences, setting = load(config.dataset), config.preference
@@ -175,17 +140,9 @@ def run(config: Config, context: Context) -> Outcome:
     rng = np.random.default_rng([config.seed, 0x0DD5])
     prompts = setting.epochs * sequences.n_users
     pairs = pairing(setting.negatives, ranker, sequences, retriever, prompts, rng)
-    tuning = Tuning(
-        setting.objective,
-        Knobs(setting.beta, setting.gamma, setting.lambda_),
-        setting.learning_rate,
-        setting.schedule,
-        setting.warmup_steps,
-        setting.batch,
-        seed=config.seed,
-    )
+    how = replace(setting, epochs=1)  # the prompts of all its epochs are drawn already
     meter = Meter()
-    history = tune(ranker, pairs.examples, tuning, data=sequences.split_hash, meter=meter)
+    history = tune(ranker, pairs.examples, how, config.seed, data=sequences.split_hash, meter=meter)
     ranker.stage = "after"
     result, after, cost = llamarec.assess(ranker, sequences, retriever, config.base)
     result.add("before_", before)

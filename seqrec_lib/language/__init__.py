@@ -18,5 +18,5 @@ candidates   a retriever's first items, pools to train on
 ranking      LlamaRec: a letter's logit for each candidate, from one forward pass; `assessment` has what it reaches
 objectives   fine-tuning and preference losses on the same logits; `orpo` has ORPO's odds
 preferences  pairs of items: by rating, by LightFM's worst
-ranker_training  the one loop that tunes a ranker
+ranker_training  what a ranker is tuned on, by the loop of `seqrec_lib.train.epoch`
 """

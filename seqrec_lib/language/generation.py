@@ -19,6 +19,7 @@ from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.evaluate.metrics import CUTOFFS, rank_metrics
 from seqrec_lib.language.recipes import Writing
 from seqrec_lib.language.search import Results, TitleSearch, merged, words
+from seqrec_lib.models.popularity import Popularity
 
 
 class Catalogue:
@@ -46,10 +47,8 @@ class Catalogue:
 
 
 def training_counts(sequences: Sequences) -> np.ndarray:
-    """(n_items + 1,) training interactions of each item."""
-    user = np.repeat(np.arange(sequences.n_users), sequences.lengths)
-    training = np.arange(sequences.n_interactions) < sequences.offsets[1:][user] - 2
-    return np.bincount(sequences.items[training], minlength=sequences.n_items + 1)
+    """(n_items + 1,) training interactions of each item; padding has none."""
+    return Popularity(sequences).counts.clamp(min=0).long().numpy()
 
 
 def last_titles(sequences: Sequences, histories: Histories, titles: Sequence[str]) -> list[list[str]]:

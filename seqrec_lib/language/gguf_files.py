@@ -53,8 +53,8 @@ def sum_of(paths: Sequence[Path]) -> str:
 
 
 def damage_of(folder: Path) -> str:
-    """`checksums.damage`, computed anew where a file of the folder has changed."""
-    return _damage(folder, file_states(sorted(path for path in folder.rglob("*") if path.is_file())))
+    """`checksums.damage`, where of each file is read what has changed since it was read last."""
+    return damage(folder, lambda path: sum_of([path]))
 
 
 def file_states(paths: Sequence[Path]) -> tuple[Any, ...]:
@@ -70,11 +70,6 @@ def _sum(files: tuple[Any, ...]) -> str:
         with open(name, "rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
-
-
-@cache
-def _damage(folder: Path, files: tuple[Any, ...]) -> str:
-    return damage(folder)
 
 
 def convert(

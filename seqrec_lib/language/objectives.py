@@ -18,8 +18,6 @@ cross-entropy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,23 +30,17 @@ NEEDS_REFERENCE = ("dpo", "s-dpo")
 LETTERS_ALONE = ("letters", "dpo", "s-dpo", "simpo")  # the others take odds over the whole vocabulary
 
 
-@dataclass(frozen=True)
-class Knobs:
-    """beta: of dpo, s-dpo and simpo. gamma: simpo's margin. lambda_: ORPO's weight (the paper's alpha)."""
-
-    beta: float = 1.0
-    gamma: float = 0.5
-    lambda_: float = 0.05
-
-
 def answer_loss(
     objective: str,
     logits: Tensor,
     letters: Tensor,
     chosen: Tensor,
     rejected: Tensor,
-    knobs: Knobs,
     reference: Tensor | None = None,
+    *,
+    beta: float = 1.0,
+    gamma: float = 0.5,
+    lambda_: float = 0.05,
 ) -> Tensor:
     """The loss of each prompt, (B,).
 
@@ -56,6 +48,7 @@ def answer_loss(
         logits: (B, V) at the prompt's last token. letters: (K,) their token ids.
         chosen, rejected: (B,) indices of letters. Objectives over many take all but the chosen as rejected.
         reference: (B, K) letter logits of the reference model; dpo and s-dpo need it.
+        beta: of dpo, s-dpo and simpo. gamma: simpo's margin. lambda_: ORPO's weight (the paper's alpha).
 
     Raises:
         SeqRecError: an unknown objective, or no reference for one that needs it.
@@ -73,10 +66,10 @@ def answer_loss(
             return nll
         odds = token_log_odds(logits, letters.expand(len(logits), -1))
         lost = _at(odds, rejected) if objective == "orpo" else _others(odds, chosen)
-        return nll + knobs.lambda_ * odds_ratio_loss(_at(odds, chosen), lost)
+        return nll + lambda_ * odds_ratio_loss(_at(odds, chosen), lost)
     if objective == "simpo":
-        return F.softplus(knobs.gamma - knobs.beta * (_at(pool, chosen) - _at(pool, rejected)))
-    change = knobs.beta * (pool - reference) if reference is not None else knobs.beta * pool
+        return F.softplus(gamma - beta * (_at(pool, chosen) - _at(pool, rejected)))
+    change = beta * (pool - reference) if reference is not None else beta * pool
     if objective == "dpo":
         return F.softplus(_at(change, rejected) - _at(change, chosen))
     return F.softplus(_others(change, chosen).logsumexp(-1) - _at(change, chosen))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.language import sources
+from seqrec_lib.language import gguf_files, sources
 from seqrec_lib.language.hub_format import configuration_of, read_model, readable, tokenizer_of
 from seqrec_lib.results.record import ADDED_LATER
 from seqrec_lib.validation import Checked, Count, Length, Part, Width
@@ -221,8 +221,7 @@ def provenance(source: str, model: Any, folder: Path) -> dict[str, Any]:
     """What a record says of a checkpoint, with the hash of its weights; ``model`` has its parameters."""
     hashed = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as stream:
-            hashed.update(hashlib.file_digest(stream, "sha256").digest())
+        hashed.update(bytes.fromhex(gguf_files.sum_of([path])))
     return sources.described(source) | sizes_of(model) | {"weights_sha256": hashed.hexdigest()}
 
 

@@ -198,20 +198,9 @@ def parameter_counts(model: Any) -> tuple[int, int]:
 
 
 def weight_bytes(model: Any) -> int:
-    """Bytes of memory of all parameters, with the scales and the tables of levels of those that are quantised."""
-    found: dict[int, int] = {}
-    for parameter in model.parameters():
-        for tensor in (parameter, *_statistics(getattr(parameter, "quant_state", None))):
-            found[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-    return sum(found.values())
-
-
-def _statistics(state: Any) -> list[torch.Tensor]:
-    """The tensors of a bitsandbytes state, and of the state of its scales."""
-    if state is None:
-        return []
-    own = [tensor for tensor in (state.absmax, state.code, state.offset) if tensor is not None]
-    return own + _statistics(state.state2)
+    """Bytes of memory of all weights, with the scales and the tables of levels of those that are quantised."""
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if ".quant_state." not in name}
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors.values()}.values())
 
 
 def _library(device: str) -> Any:

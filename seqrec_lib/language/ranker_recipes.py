@@ -20,7 +20,7 @@ from seqrec_lib.language.quantized import base
 from seqrec_lib.language.sources import kind
 from seqrec_lib.language.title_tokens import SOURCE, TITLES
 from seqrec_lib.results.record import ADDED_LATER
-from seqrec_lib.validation import Checked, Count, CountOrNone, Part, Positive, assembled
+from seqrec_lib.validation import Checked, Count, CountOrNone, NotNegative, Part, Positive, assembled
 
 Schedule = Literal["linear", "inverse-sqrt", "constant"]
 
@@ -65,7 +65,7 @@ class Setting(Checked):
 
 @dataclass(frozen=True)
 class Teaching(Checked):
-    """Fine-tuning on letters, or on titles (`ranker_training.Tuning` has the other fields' meaning).
+    """Fine-tuning on letters, or on titles (`Preference` has the other fields' meaning).
 
     Attributes:
         objective: sft | letters of `objectives`; titles: each token of the titles in a row.
@@ -85,6 +85,29 @@ class Teaching(Checked):
     batch: Count = 32
     epochs: Count = 1
     prompts: CountOrNone | None = field(default=None, metadata=ADDED_LATER)
+
+
+@dataclass(frozen=True)
+class Preference(Checked):
+    """How a ranker is tuned on what is chosen and what is rejected.
+
+    Attributes:
+        objective, negatives: see `objectives`, whose weights the next three are, and `pairings`.
+        schedule, warmup_steps: after the warm-up, linear to zero, constant, or the inverse square root of the step with
+            the warm-up as its scale.
+        batch: prompts of a step. epochs: prompts, in units of the number of users.
+    """
+
+    objective: str = "sft"
+    negatives: str = "random"
+    lambda_: NotNegative = 0.05
+    beta: Positive = 1.0
+    gamma: NotNegative = 0.5
+    learning_rate: Positive = 3e-4
+    schedule: Schedule = "linear"
+    warmup_steps: CountOrNone = 20
+    batch: Count = 16
+    epochs: Count = 5
 
 
 RETRIEVER: dict[str, dict[str, Any]] = {"demo": {"epochs": 3}}

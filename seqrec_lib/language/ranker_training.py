@@ -1,10 +1,10 @@
 """Tuning a ranker: sampled prompts with letters and any objective of :mod:`objectives`, or titles in a row.
 
-One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone. Chosen
-and rejected letters share one forward pass, which computes only the letters' logits where the objective asks for no
-others. In a row of titles every token is a lesson. A step's prompts go through the model in micro-batches of similar
-length, as many tokens at once as the bound on memory allows (`memory`); their gradients add up to that of the whole
-step.
+One code path for fine-tuning (`sft`) and for every preference objective, so that arms differ in the loss alone; the
+loop over its steps is the recommenders' (`seqrec_lib.train.epoch`). Chosen and rejected letters share one forward
+pass, which computes only the letters' logits where the objective asks for no others. In a row of titles every token is
+a lesson. A step's prompts go through the model in micro-batches of similar length, as many tokens at once as the bound
+on memory allows (`memory`); their gradients add up to that of the whole step.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from seqrec_lib.language.candidates import sample_prefixes, training_pools
 from seqrec_lib.language.corpus import pad
 from seqrec_lib.language.logits import next_token_logits, row_losses
 from seqrec_lib.language.memory import StepPlan, plan_steps, set_checkpointing
-from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, Knobs, answer_loss
-from seqrec_lib.language.ranker_recipes import Schedule, Teaching
+from seqrec_lib.language.objectives import LETTERS_ALONE, NEEDS_REFERENCE, answer_loss
+from seqrec_lib.language.ranker_recipes import Preference, Teaching
 from seqrec_lib.language.ranking import CandidateRanker, LetterRanker, TitleRanker
-from seqrec_lib.train.checkpoint import Checkpoint, Stateful, Tensors
+from seqrec_lib.train.checkpoint import Checkpoint, Stateful, Tensors, TrainingState
+from seqrec_lib.train.epoch import Batches, train_epoch
 from seqrec_lib.train.loop import matmul_rate
 
 if TYPE_CHECKING:
@@ -38,41 +39,7 @@ if TYPE_CHECKING:
 
 MEANS = ("loss", "accuracy", "margin")  # of an epoch
 SECONDS = 60.0  # between two checkpoints
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How a ranker is tuned, by AdamW. Defaults: LlamaRec's fine-tuning.
-
-    Attributes:
-        schedule, warmup_steps: after the warm-up, linear to zero, constant, or the inverse square root of the step with
-            the warm-up as its scale.
-        batch: prompts of a step. epochs: passes over the examples. clip: largest norm of the gradient.
-        seed: of the order of examples and of dropout.
-    """
-
-    objective: str = "sft"
-    knobs: Knobs = field(default_factory=Knobs)
-    learning_rate: float = 1e-4
-    schedule: Schedule = "linear"
-    warmup_steps: int = 100
-    batch: int = 16
-    epochs: int = 1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    seed: int = 0
-
-
-@dataclass
-class Place:
-    """How far tuning is: finished steps, sums over the examples of the epoch under way, entries of finished epochs;
-    tokens of prompts and seconds so far."""
-
-    step: int = 0
-    totals: list[float] = field(default_factory=lambda: [0.0] * len(MEANS))
-    history: list[dict[str, Any]] = field(default_factory=list)
-    tokens: int = 0
-    seconds: float = 0.0
+CLIP = 1.0  # largest norm of the gradient
 
 
 @dataclass
@@ -117,16 +84,17 @@ class Examples:
         if (self.chosen == self.rejected).any():
             raise SeqRecError("a pair's chosen and rejected letter are the same; pairs need two candidates")
 
-    def losses(self, ranker: LetterRanker, config: Tuning) -> Callable[[np.ndarray], Tensor]:
+    def losses(self, ranker: LetterRanker, how: Preference) -> Callable[[np.ndarray], Tensor]:
         """From indices (b,) to `MEANS` (b, 3). The margin is that between the two letters' logits.
 
         A reference, where the objective needs one, is the model as it is when this is called.
         """
         device, reference = ranker.model.device, None
-        if config.objective in NEEDS_REFERENCE:
+        if how.objective in NEEDS_REFERENCE:
             reference = torch.from_numpy(ranker.scores(self.prompts)).to(device)
         chosen, rejected = (torch.from_numpy(x.astype(np.int64)).to(device) for x in (self.chosen, self.rejected))
-        columns = ranker.letter_tokens if config.objective in LETTERS_ALONE else None
+        knobs = {name: getattr(how, name) for name in ("beta", "gamma", "lambda_")}
+        columns = ranker.letter_tokens if how.objective in LETTERS_ALONE else None
         letters = ranker.letter_tokens if columns is None else torch.arange(ranker.candidates, device=device)
 
         def losses(rows: np.ndarray) -> Tensor:
@@ -137,7 +105,7 @@ class Examples:
             before = None if reference is None else reference[index]
             pool = logits.detach()[:, letters]
             gap = (pool.gather(1, won[:, None]) - pool.gather(1, lost[:, None]))[:, 0]
-            each = answer_loss(config.objective, logits, letters, won, lost, config.knobs, before)
+            each = answer_loss(how.objective, logits, letters, won, lost, before, **knobs)
             return torch.stack([each, (gap > 0).to(each.dtype), gap.to(each.dtype)], 1)
 
         return losses
@@ -150,7 +118,7 @@ class Rows:
 
     prompts: list[list[int]]
 
-    def losses(self, ranker: TitleRanker, config: Tuning) -> Callable[[np.ndarray], Tensor]:
+    def losses(self, ranker: TitleRanker, how: Preference) -> Callable[[np.ndarray], Tensor]:
         """From indices (b,) to `MEANS` (b, 3), as `logits.row_losses` has them."""
         if ranker.vocabulary is None:
             raise SeqRecError("a ranker is tuned on titles in a row; use the prompt next-title")
@@ -163,116 +131,150 @@ class Rows:
         return losses
 
 
-def rate(config: Tuning, step: int, steps: int) -> float:
+class Part(NamedTuple):
+    """Examples of a micro-batch: their indices, their number, and their tokens without padding."""
+
+    rows: np.ndarray
+    n: int
+    positions: int
+
+
+class MicroBatches(Batches):
+    """An epoch's examples in steps of ``batch`` at most, and these in parts of similar length.
+
+    Args:
+        order: of the examples. lengths: their tokens. tokens: padded tokens of a part, at most.
+    """
+
+    step_ends: np.ndarray
+
+    def __init__(self, order: np.ndarray, lengths: np.ndarray, batch: int, tokens: int) -> None:
+        self.lengths, parts = lengths, []
+        for rows in np.array_split(order, -(-len(order) // batch)):
+            fits = len(rows) * int(lengths[rows].max()) <= tokens
+            parts.append([rows] if fits else [rows[part] for part in bucketed_batches(lengths[rows], tokens)])
+        self.batches = [part for own in parts for part in own]
+        self.step_ends = np.cumsum([len(own) for own in parts])
+
+    def n_targets(self, step: int) -> int:
+        return len(self.batches[step])
+
+    def load(self, step: int) -> Part:
+        rows = self.batches[step]
+        return Part(rows, len(rows), int(self.lengths[rows].sum()))
+
+
+def rate(how: Preference, step: int, steps: int) -> float:
     """The learning rate's factor at ``step`` (from 0) of ``steps``.
 
-    >>> paper = Tuning(schedule="inverse-sqrt", warmup_steps=100)
+    >>> paper = Preference(schedule="inverse-sqrt", warmup_steps=100)
     >>> [round(rate(paper, step, 1000), 3) for step in (0, 49, 99, 399)]
     [0.01, 0.5, 1.0, 0.5]
     """
-    warm = max(config.warmup_steps, 1)
+    warm = max(how.warmup_steps, 1)
     done = step + 1
-    if done <= config.warmup_steps:
+    if done <= how.warmup_steps:
         return done / warm
-    if config.schedule == "inverse-sqrt":
+    if how.schedule == "inverse-sqrt":
         return math.sqrt(warm / done)
-    if config.schedule == "linear":
-        return (steps - step) / max(steps - config.warmup_steps, 1)
+    if how.schedule == "linear":
+        return (steps - step) / max(steps - how.warmup_steps, 1)
     return 1.0
 
 
 def tune(
     ranker: Any,
     examples: Examples | Rows,
-    config: Tuning,
+    how: Preference,
+    seed: int = 0,
     *,
     name: str = "tuning",
     data: str = "",
     meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
-    """Tune the ranker's trainable parameters in place; returns one entry per epoch: loss, accuracy, margin.
+    """Tune the ranker's trainable parameters in place, by AdamW; returns one entry per epoch: loss, accuracy, margin.
 
     ``accuracy``: how often the chosen letter (or a title's token) is above the rejected one (or all others);
     ``margin``: the mean of that difference in logits. Where the ranker has a folder, tuning goes on from the checkpoint
     ``name`` there exactly (on the CPU), and one that was finished is only read.
 
     Args:
+        how: its ``epochs`` are passes over the examples. seed: of the order of examples and of dropout.
         data: split hash of what the examples were made from. meter: is told what it took.
 
     Raises:
         SeqRecError: an unknown objective, a loss that is not finite, or a checkpoint that is damaged or of another run.
     """
     model, n = ranker.model, len(examples.prompts)
-    lessons = examples.losses(ranker, config)
+    lessons = examples.losses(ranker, how)
 
     def losses(rows: np.ndarray) -> Tensor:
         with ranker.products():
-            return lessons(rows)
+            return lessons(rows).mean(0)
 
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    rng = np.random.default_rng(config.seed)
-    per_epoch = -(-n // config.batch)
-    steps = per_epoch * config.epochs
+    def loss_of(part: Part) -> Tensor:
+        means = losses(part.rows)
+        if not torch.isfinite(means[0]):
+            raise SeqRecError(f"loss {float(means[0])} at step {state.total_steps + 1}; lower the learning rate")
+        return means
+
+    def look() -> None:
+        state.epoch_seconds = carried + time.perf_counter() - began
+        file.save(state, due=False)
+        speed = state.positions / state.epoch_seconds
+        line = f"epoch {state.epoch + 1}/{how.epochs}, loss {state.mean_loss():.3f}, {speed:,.0f} tokens/s"
+        ranker.report_share(state.total_steps / steps, line)
+
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=how.learning_rate, weight_decay=0.0)
+    rng = np.random.default_rng(seed)
+    per_epoch = -(-n // how.batch)
+    steps = per_epoch * how.epochs
     lengths = np.array([len(ids) for ids in examples.prompts])
-    torch.manual_seed(config.seed)
-    trained = Tensors((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    torch.manual_seed(seed)
     path = ranker.folder / f"{name}.pt" if ranker.folder else None
-    identity = {**asdict(config), "examples": n, "data": data, "precision": ranker.precision}
-    parts: dict[str, Stateful] = {"weights": trained, "optimizer": optimizer}
+    identity = {**asdict(how), "seed": seed, "examples": n, "data": data, "precision": ranker.precision}
+    parts: dict[str, Stateful] = {"weights": Tensors(trained.items()), "optimizer": optimizer}
     file = Checkpoint(path, identity, parts, seconds=SECONDS, report=ranker.report)
-    place = file.load(Place)
+    state = file.load(TrainingState)
     model.train()
     longest = lengths.argmax()
-    plan = plan_steps(model, lambda: losses(np.array([longest]))[:, 0].mean(), int(lengths[longest]))
+    plan = plan_steps(model, lambda: losses(np.array([longest]))[0], int(lengths[longest]))
+    state.flops = plan.flops
     if not plan.kept:
         size = int(lengths[longest])
         ranker.report(f"one prompt of {size} tokens is tuned at a time, and may take more than {plan.bound:,} bytes")
     if plan.checkpointing:
         set_checkpointing(model, True)
-    for epoch in range(1, config.epochs + 1):
-        batches = np.array_split(rng.permutation(n), per_epoch)
-        for rows in batches[max(place.step - (epoch - 1) * per_epoch, 0) :]:
-            began = time.perf_counter()
-            optimizer.zero_grad(set_to_none=True)
-            sums = np.zeros(len(MEANS))
-            for part in _micro_batches(rows, lengths, plan.tokens):
-                each = losses(part)
-                (each[:, 0].sum() / len(rows)).backward()
-                sums += each.detach().sum(0).tolist()
-            if not np.isfinite(sums[0]):
-                raise SeqRecError(f"loss {sums[0]} at step {place.step + 1}; lower the learning rate")
-            torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * rate(config, place.step, steps)
-            optimizer.step()
-            place.step += 1
-            place.totals = [total + one for total, one in zip(place.totals, sums.tolist(), strict=True)]
-            place.tokens += int(lengths[rows].sum())
-            place.seconds += time.perf_counter() - began
-            if place.step == epoch * per_epoch:
-                place.history.append({"epoch": epoch} | {k: t / n for k, t in zip(MEANS, place.totals, strict=True)})
-                place.totals = [0.0] * len(MEANS)
-            file.save(place, due=place.step == steps)
-            speed = place.tokens / place.seconds
-            line = f"epoch {epoch}/{config.epochs}, loss {sums[0] / len(rows):.3f}, {speed:,.0f} tokens/s"
-            ranker.report_share(place.step / steps, line)
+    orders = [rng.permutation(n) for _ in range(how.epochs)]
+    while state.epoch < how.epochs:
+        batches = MicroBatches(orders[state.epoch], lengths, how.batch, plan.tokens)
+        done = state.total_steps - state.epoch * per_epoch
+        state.step = int(batches.step_ends[done - 1]) if done else 0  # with other memory there are other parts
+        began, carried = time.perf_counter(), state.epoch_seconds
+        train_epoch(
+            batches,
+            state,
+            loss_of,
+            optimizer,
+            [how.learning_rate],
+            factor=lambda step, _: rate(how, step, steps),
+            clip=CLIP,
+            look=look,
+            device=model.device,
+        )
+        state.end_epoch(**dict(zip(MEANS[1:], state.means()[1:], strict=True)))
+        file.save(state)
     if plan.checkpointing:
         set_checkpointing(model, False)
     model.eval()
     if meter is not None:
-        meter.tokens += place.tokens
-        meter.seconds += place.seconds
-        meter.flops += place.tokens * plan.flops
+        tokens = how.epochs * int(lengths.sum())
+        meter.tokens += tokens
+        meter.seconds += sum(entry["seconds"] for entry in state.history)
+        meter.flops += tokens * plan.flops
         meter.plan, meter.precision = plan, ranker.precision
-    return place.history
-
-
-def _micro_batches(rows: np.ndarray, lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """The rows of a step in parts of similar length, at most ``tokens`` padded tokens each; all at once if they fit."""
-    if len(rows) * int(lengths[rows].max()) <= tokens:
-        return [rows]
-    return [rows[part] for part in bucketed_batches(lengths[rows], tokens)]
+    return [{"epoch": int(own["epoch"])} | {name: own[name] for name in MEANS} for own in state.history]
 
 
 def teach(
@@ -294,15 +296,9 @@ def teach(
         one entry per epoch, as `tune` has them; lessons are epoch 0.
     """
     setting, rng = ranker.setting, np.random.default_rng([seed, 0x1E77E])
-    config = Tuning(
-        teaching.objective,
-        learning_rate=teaching.learning_rate,
-        schedule=teaching.schedule,
-        warmup_steps=teaching.warmup_steps,
-        batch=teaching.batch,
-        epochs=teaching.epochs,
-        seed=seed,
-    )
+    shared = {own.name for own in fields(Teaching)} & {own.name for own in fields(Preference)}
+    how = Preference(**{name: getattr(teaching, name) for name in shared})
+    told: dict[str, Any] = {"data": sequences.split_hash, "meter": meter}
     if isinstance(ranker, TitleRanker):
         windows = cut_windows(sequences, setting.history, rng=rng)
         drawn = np.sort(rng.permutation(len(windows))[: teaching.prompts])
@@ -310,7 +306,7 @@ def teach(
         read = [sequences.items[start : stop + 1].tolist() for start, stop in spans]
         answers = [ranker.encoder.titles[items[-1]] for items in read]
         texts = [own.ids for own in ranker.encoder.examples([items[:-1] for items in read], answers)]
-        return tune(ranker, Rows(texts), config, data=sequences.split_hash, meter=meter) if texts else []
+        return tune(ranker, Rows(texts), how, seed, **told) if texts else []
     prefixes = sample_prefixes(sequences, teaching.per_user, rng)
     if teaching.prompts is not None and teaching.prompts < len(prefixes):
         prefixes = prefixes.take(np.sort(rng.permutation(len(prefixes))[: teaching.prompts]))
@@ -328,9 +324,9 @@ def teach(
     history: list[dict[str, Any]] = []
     if teaching.lessons:
         some = prefixes.take(rng.integers(0, len(prefixes), teaching.lessons))
-        lessons = replace(config, objective="letters", schedule="constant", epochs=1)
+        lessons = replace(how, objective="letters", schedule="constant", epochs=1)
         shown = examples(some, 1, "random", "shuffled")
-        history = tune(ranker, shown, lessons, name="lessons", data=sequences.split_hash, meter=meter)
+        history = tune(ranker, shown, lessons, seed, name="lessons", **told)
         history[0]["epoch"] = 0
     prompts = examples(prefixes, 0, setting.negatives, setting.order)
-    return history + tune(ranker, prompts, config, data=sequences.split_hash, meter=meter)
+    return history + tune(ranker, prompts, how, seed, **told)

@@ -14,11 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from seqrec_lib.checksums import sha256_of
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.language import catalogue, gguf_files
 from seqrec_lib.language.hub_format import FILES
@@ -50,13 +48,8 @@ def content_hash(source: str) -> str:
         return ""
     folder = Path(source).expanduser()
     paths = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
-    return _listing_sum(gguf_files.file_states(paths)) if paths else ""
-
-
-@cache
-def _listing_sum(files: tuple[Any, ...]) -> str:
-    listing = "".join(f"{sha256_of(Path(name))}  {Path(name).name}\n" for name, *_ in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
+    listing = "".join(f"{gguf_files.sum_of([path])}  {path.name}\n" for path in paths)
+    return hashlib.sha256(listing.encode()).hexdigest() if paths else ""
 
 
 def check_content(source: str, expected: str) -> None:

@@ -1,6 +1,6 @@
 """One process of a latency run: times all contestants on the same users, in blocks that come in random order.
 
-    python -m seqrec_lib.latency.worker SETTINGS.json RESULT.npz
+    python -m seqrec_lib.latency.worker SETTINGS.json RESULT.json
 
 Clocks drift, caches fill, other jobs come and go: what is timed later is timed in another world. So the contestants
 take turns within each block of users, in an order drawn anew for each block. Warm-up, with what is compiled or captured
@@ -13,9 +13,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,53 +24,25 @@ import numpy as np
 from seqrec_lib.latency.clock import clock_of, peak_memory
 from seqrec_lib.latency.statistics import without_outliers
 
-STAGES = ("encode", "score", "top_k", "device")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one process does.
-
-    Attributes:
-        dataset: whose histories are read. models, architectures: ids, and each model's settings.
-        paths, twin: see `contestants.contestants`.
-        max_length, k, threads, device, seed: as in the experiment's configuration; seed is the process's own.
-        blocks, block_users: turns of each contestant, and users in each.
-        samples, sample_users, sample_paths: the paper's protocol, the part of it that this process does.
-        batches, batch_rounds: sizes of batches for the model's own pass, and how often each is timed.
-        memory: whether peak memory is measured.
-    """
-
-    dataset: str
-    models: Sequence[str]
-    architectures: dict[str, dict[str, Any]]
-    paths: Sequence[str]
-    twin: str | None
-    max_length: int
-    k: int
-    threads: int
-    device: str
-    seed: int
-    blocks: int
-    block_users: int
-    samples: int
-    sample_users: int
-    sample_paths: Sequence[str]
-    batches: Sequence[int] = ()
-    batch_rounds: int = 0
-    memory: bool = False
+RESULTS = ("facts", "calls", "paper", "batches")
 
 
 class Timed:
-    """What one process times, once it is made: one entry per contestant in ``names`` (model, path) and ``facts``.
+    """What one process times, once it is made; rows hold seconds.
+
+    Args:
+        job: the fields of `experiments.latency.Config`, of which ``models``, ``paths``, ``seed`` and ``samples`` are
+            this process's own; twin: see `contestants.contestants`; sample_paths: of the paper's protocol; memory:
+            whether peak memory is measured.
 
     Attributes:
-        columns: of the calls, by name.
-        paper: rows of (contestant, mean, mean without outliers, share removed).
-        batch: rows of (model, size, seconds per user).
+        facts: of each contestant, in the order of ``contestants``.
+        calls: model, path, block, length and the fields of `contestants.Stages`.
+        paper: model, path, mean, trimmed_mean (without outliers), removed (share of calls).
+        batches: model, size, user (of the model's own pass).
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: SimpleNamespace) -> None:
         import torch
 
         from seqrec_lib.data import load
@@ -86,15 +59,14 @@ class Timed:
         }
         if job.device == "cuda":
             models = {name: model.to("cuda") if hasattr(model, "to") else model for name, model in models.items()}
-        self.models = list(models.values())
+        self.models = models
         self.contestants = contestants(models, sequences.n_items, job.paths, job.twin)
-        self.names = [(contestant.model, contestant.path) for contestant in self.contestants]
-        self.facts = [self._warm_up(contestant) for contestant in self.contestants]
+        self.facts = [{"model": own.model, "path": own.path} | self._warm_up(own) for own in self.contestants]
         if job.memory:
             self._measure_memory()
-        self.columns: dict[str, list[Any]] = {name: [] for name in ("contestant", "block", "length", *STAGES)}
-        self.paper: list[list[float]] = []
-        self.batch: list[list[float]] = []
+        self.calls: list[dict[str, Any]] = []
+        self.paper: list[dict[str, Any]] = []
+        self.batches: list[dict[str, Any]] = []
         self._time_blocks()
         self._time_samples()
         self._time_batches()
@@ -133,24 +105,29 @@ class Timed:
         """A/B/A/B in random blocks: the same users for everyone, in an order of contestants drawn for each block."""
         for block in range(self.job.blocks):
             users = self.rng.integers(len(self.histories), size=self.job.block_users)
-            for place in self.rng.permutation(len(self.contestants)):
+            for contestant in self._shuffled(self.contestants):
                 for user in users:
-                    stages = self._serve(self.contestants[place], user)
-                    row = (place, block, min(len(self.histories[user]), self.job.max_length), *astuple(stages))
-                    for column, value in zip(self.columns.values(), row, strict=True):
-                        column.append(np.nan if value is None else value)
+                    stages = asdict(self._serve(contestant, user))
+                    length = min(len(self.histories[user]), self.job.max_length)
+                    where = {"model": contestant.model, "path": contestant.path}
+                    self.calls.append(where | {"block": block, "length": length} | stages)
+
+    def _shuffled(self, things: Sequence[Any]) -> list[Any]:
+        return [things[place] for place in self.rng.permutation(len(things))]
 
     def _time_samples(self) -> None:
         """The paper's samples."""
         job = self.job
-        chosen = [place for place, (_, path) in enumerate(self.names) if path in job.sample_paths]
+        chosen = [own for own in self.contestants if own.path in job.sample_paths]
         replace = len(self.histories) < job.sample_users
         for _ in range(job.samples):
             users = self.rng.choice(len(self.histories), size=job.sample_users, replace=replace)
-            for place in self.rng.permutation(chosen):
-                times = np.array([self._serve(self.contestants[place], user).total for user in users])
+            for contestant in self._shuffled(chosen):
+                times = np.array([self._serve(contestant, user).total for user in users])
                 kept = without_outliers(times)
-                self.paper.append([place, times.mean(), kept.mean(), 1 - len(kept) / len(times)])
+                means = {"mean": float(times.mean()), "trimmed_mean": float(kept.mean())}
+                removed = 1 - len(kept) / len(times)
+                self.paper.append({"model": contestant.model, "path": contestant.path} | means | {"removed": removed})
 
     def _time_batches(self) -> None:
         """The models' own pass by the size of the batch."""
@@ -158,12 +135,11 @@ class Timed:
 
         from seqrec_lib.serving.batches import padded
 
-        job, nets = self.job, [(i, model) for i, model in enumerate(self.models) if isinstance(model, torch.nn.Module)]
-        cells = [(place, net, size) for place, net in nets for size in job.batches]
+        job, nets = self.job, {name: net for name, net in self.models.items() if isinstance(net, torch.nn.Module)}
+        cells = [(name, net, size) for name, net in nets.items() for size in job.batches]
         for turn in range(job.batch_rounds + 1):  # the first turn warms up
             users = self.rng.integers(len(self.histories), size=max(job.batches, default=0))
-            for index in self.rng.permutation(len(cells)):
-                place, net, size = cells[index]
+            for name, net, size in self._shuffled(cells):
                 items, lengths = padded([self.histories[user][-job.max_length :] for user in users[:size]])
                 with torch.inference_mode():
                     start = self.clock.mark()
@@ -172,17 +148,13 @@ class Timed:
                     seconds = self.clock.mark() - start
                     self.clock.device_seconds()
                 if turn:
-                    self.batch.append([place, size, seconds / size])
+                    self.batches.append({"model": name, "size": size, "user": seconds / size})
 
     def save(self, path: Path) -> None:
-        """Write what came out; no pickle."""
-        arrays: dict[str, Any] = {f"column_{name}": np.array(values) for name, values in self.columns.items()}
-        arrays["paper"] = np.array(self.paper, float).reshape(-1, 4)
-        arrays["batch"] = np.array(self.batch, float).reshape(-1, 3)
-        arrays["about"] = np.array(json.dumps({"names": self.names, "facts": self.facts, "models": self.job.models}))
-        np.savez(path, **arrays)
+        """Write what came out."""
+        path.write_text(json.dumps({name: getattr(self, name) for name in RESULTS}), encoding="utf-8")
 
 
 if __name__ == "__main__":
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    Timed(Job(**settings)).save(Path(sys.argv[2]))
+    Timed(SimpleNamespace(**settings)).save(Path(sys.argv[2]))

@@ -227,7 +227,7 @@ class TrainingState:
     step: int = 0  # finished steps of the epoch under way
     total_steps: int = 0
     total_samples: int = 0
-    loss_sum: Any = 0.0  # a 0-dim tensor on the device: reading it would synchronise
+    loss_sum: Any = 0.0  # a tensor on the device, () or (k,) with sums of more: reading it would synchronise
     targets: int = 0
     positions: int = 0
     epoch_seconds: float = 0.0
@@ -255,17 +255,15 @@ class TrainingState:
         return not (self.step and self.finished(config))
 
     def mean_loss(self) -> float:
-        return float(self.loss_sum) / max(self.targets, 1)
+        return self.means()[0]
 
-    def end_epoch(self, padding: float, rate: float) -> dict[str, float]:
-        entry = {
-            "epoch": float(self.epoch + 1),
-            "loss": self.mean_loss(),
-            "seconds": self.epoch_seconds,
-            "samples_per_second": self.targets / self.epoch_seconds,
-            "padding": padding,
-            "matmul_fraction": self.flops * self.positions / self.epoch_seconds / rate,
-        }
+    def means(self) -> list[float]:
+        """The means so far of what is summed in this epoch, the loss first."""
+        sums: list[float] = torch.as_tensor(self.loss_sum, dtype=torch.float64).reshape(-1).tolist()
+        return [total / max(self.targets, 1) for total in sums]
+
+    def end_epoch(self, **measures: float) -> dict[str, float]:
+        entry = {"epoch": float(self.epoch + 1), "loss": self.mean_loss(), "seconds": self.epoch_seconds} | measures
         self.history.append(entry)
         self.total_samples += self.targets
         self.epoch += 1

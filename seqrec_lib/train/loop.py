@@ -1,4 +1,4 @@
-"""The one training loop: batches, precision, clipping, averaging of weights, early stopping, checkpoints.
+"""The training of a recommender: batches, precision, clipping, averaging of weights, early stopping, checkpoints.
 
 Every position of a training window is a prediction (`objective="all-positions"`), or every prefix is a sample of
 its own whose loss is taken at its end (`objective="prefixes"`, the paper's way, needed for models not causal).
@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,8 +25,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from seqrec_lib.data.sequences import Sequences, batches_by_step, bucketed_batches, cut_windows, padding_share, prefixes
 from seqrec_lib.errors import SeqRecError
@@ -35,7 +33,7 @@ from seqrec_lib.evaluate.ranking import gather_histories, rank_split
 from seqrec_lib.models.base import SequentialRecommender
 from seqrec_lib.train.checkpoint import VALIDATION_METRIC, Checkpoint, Stateful, Tensors, TrainingState, WeightAverage
 from seqrec_lib.train.contracts import Loop, Progress, TrainingResult
-from seqrec_lib.train.processes import seed_step, sum_over_processes
+from seqrec_lib.train.epoch import Batches, train_epoch
 from seqrec_lib.train.recipes import Precision, TrainingConfig
 from seqrec_lib.train.step import Batch, TrainingStep
 
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pt"
 
 
-class _Batches:
+class _Batches(Batches):
     """An epoch's batches: a function of (seed, epoch) alone, so that any step can be found again."""
 
     def __init__(
@@ -69,7 +67,7 @@ class _Batches:
         else:
             self.windows = cut_windows(self.sequences, config.max_length, stride=config.stride or None, rng=rng)
         lengths = self.windows.lengths
-        self.step_ends: np.ndarray | None = None
+        self.step_ends = None
         if config.samples_per_step:
             batches, self.step_ends = batches_by_step(lengths, config.samples_per_step, config.tokens_per_batch, rng)
         else:
@@ -78,17 +76,7 @@ class _Batches:
         if self.resident is not None:
             self.resident.fill(self.windows, self.batches)
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def end_of_step(self, first: int, batches: int) -> int:
-        """The batch after the last one of the optimizer step that begins with batch ``first``."""
-        if self.step_ends is not None:
-            return int(self.step_ends[np.searchsorted(self.step_ends, first, side="right")])
-        return min(first + batches, len(self))
-
     def n_targets(self, step: int) -> int:
-        """Targets of a batch, those of all processes."""
         chosen = self.batches[step]
         return int((self.windows.stop[chosen] - self.windows.fresh[chosen]).sum())
 
@@ -291,6 +279,11 @@ def train(
         )
     rate = 0.0
 
+    def loss_of(part: Batch) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss: Tensor = step_module(part)
+        return loss
+
     def look() -> None:
         state.epoch_seconds = carried + time.perf_counter() - began
         if accelerator.is_main_process:
@@ -304,51 +297,30 @@ def train(
         step_module.train()
         if resident is not None:
             batches.padding = resident.train_epoch(state, look)
-        while state.step < len(batches):
-            stop = batches.end_of_step(state.step, batch_rule.micro_batches if batch_rule else 1)
-            steps = range(state.step, stop)
-            parts = [batches.load(step) for step in steps]
-            n_targets = sum(map(batches.n_targets, steps))
-            factor = _rate_factor(config, state.total_steps, state.epoch + state.step / len(batches))
-            for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-                group["lr"] = base * factor
-            if several:
-                seed_step(config.seed, state.total_steps, accelerator.process_index)
-            losses = torch.zeros(len(parts), dtype=torch.float64, device=device)  # sums over the targets of each part
-            for index, part in enumerate(parts):  # the gradient of the mean over all targets of the step
-                if part is None:
-                    continue
-                with FlopCounterMode(display=False) if state.flops == 0 else nullcontext() as counter:
-                    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                        loss = step_module(part)
-                    (loss * (len(part.targets) / n_targets)).backward()
-                if counter is not None:
-                    state.flops = counter.get_total_flops() / part.items.numel()
-                losses[index] = loss.detach().double() * len(part.targets)
-                state.positions += part.items.numel()
-            if several:
-                losses = sum_over_processes(accelerator, model.parameters(), losses)
-            for of_part in losses:
-                state.loss_sum = state.loss_sum + of_part
-            if config.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            if batch_rule is not None:
-                batch_rule.before_step(optimizer)
-            optimizer.step()
-            if batch_rule is not None:
-                batch_rule.after_step(optimizer)
-            optimizer.zero_grad()
-            state.step = stop
-            state.total_steps += 1
-            state.targets += n_targets
-            if average is not None:
-                average.update(state.total_steps)
-            look()
+        train_epoch(
+            batches,
+            state,
+            loss_of,
+            optimizer,
+            base_rates,
+            factor=partial(_rate_factor, config),
+            clip=config.clip,
+            look=look,
+            device=device,
+            seed=config.seed,
+            processes=accelerator if several else None,
+            average=average,
+            batch_rule=batch_rule,
+        )
         _synchronise(device)
         state.epoch_seconds = carried + time.perf_counter() - began
         if batch_rule is not None:
             batch_rule.end_epoch()
-        entry = state.end_epoch(batches.padding, rate)
+        entry = state.end_epoch(
+            samples_per_second=state.targets / state.epoch_seconds,
+            padding=batches.padding,
+            matmul_fraction=state.flops * state.positions / state.epoch_seconds / rate,
+        )
         if not np.isfinite(entry["loss"]):
             raise SeqRecError(
                 f"training diverged in epoch {state.epoch}: the loss is {entry['loss']}; lower learning_rate "

@@ -30,6 +30,11 @@ class Batch(NamedTuple):
     counted: Tensor | None
     n: Tensor | int
 
+    @property
+    def positions(self) -> int:
+        """Positions that are computed, padding included."""
+        return self.items.numel()
+
 
 class TrainingStep(nn.Module):
     """Model and loss as one module, which a step calls."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -78,27 +80,24 @@ def test_processes_share_the_papers_samples_and_have_their_own_users() -> None:
 def test_every_contestant_serves_the_same_users_in_every_block(tmp_path: Path) -> None:
     (config,) = latency.plan(SMALL)
     timed = Timed(latency._job(config, 0))
-    assert timed.names == [
+    assert [(own["model"], own["path"]) for own in timed.facts] == [
         ("popularity", "served"),
         ("sasrec", "served"), ("sasrec", "module"), ("sasrec", "step"),
         ("2mamba4rec", "served"), ("2mamba4rec", "again"), ("2mamba4rec", "module"), ("2mamba4rec", "step"),
     ]  # fmt: skip
-    columns = {name: np.array(values) for name, values in timed.columns.items()}
-    per_block = {
-        (int(c), int(b)): columns["length"][(columns["contestant"] == c) & (columns["block"] == b)].tolist()
-        for c in range(8)
-        for b in range(3)
-    }
-    assert all(per_block[c, b] == per_block[0, b] and len(per_block[0, b]) == 4 for c in range(8) for b in range(3))
-    orders = [columns["contestant"][columns["block"] == b][::4].tolist() for b in range(3)]
+    names = [(own["model"], own["path"]) for own in timed.facts]
+    calls = pd.DataFrame(timed.calls)
+    calls["contestant"] = [names.index(place) for place in zip(calls["model"], calls["path"], strict=True)]
+    lengths = calls.groupby(["contestant", "block"])["length"].agg(list)
+    assert all(lengths[c, b] == lengths[0, b] and len(lengths[0, b]) == 4 for c in range(8) for b in range(3))
+    orders = [calls["contestant"][calls["block"] == b].tolist()[::4] for b in range(3)]
     assert all(sorted(order) == list(range(8)) for order in orders)
     assert len({tuple(order) for order in orders}) > 1  # an order of its own for each block
-    assert all((columns[stage] > 0).all() for stage in ("encode", "score", "top_k"))
+    assert (calls[["encode", "score", "top_k"]] > 0).all(axis=None)
     assert len(timed.paper) == 2 * 5  # module and served of each sample
-    assert len(timed.batch) == 2 * 2  # two trained models, two sizes
-    timed.save(tmp_path / "x.npz")
-    with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
-        np.testing.assert_array_equal(arrays["column_block"], columns["block"])
+    assert len(timed.batches) == 2 * 2  # two trained models, two sizes
+    timed.save(tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["calls"] == timed.calls
 
 
 def test_a_run_in_processes_of_its_own_becomes_a_record_of_this_hardware(store: RunStore) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from seqrec_lib.language.corpus import GPT4REC, letters
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, prompt_texts
+from seqrec_lib.language.ranker_recipes import Preference
 
 TITLES = (
     "",
@@ -36,6 +37,11 @@ def make(architecture: str, size: Size = TINY, seed: int = 0) -> LanguageModel:
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
     made.model.eval()
     return made
+
+
+def once(objective: str = "sft", **settings: Any) -> Preference:
+    """One pass over the examples by LlamaRec's rate and warm-up, where ``settings`` say nothing else."""
+    return Preference(objective, **{"learning_rate": 1e-4, "warmup_steps": 100, "epochs": 1} | settings)
 
 
 @pytest.fixture(scope="session")

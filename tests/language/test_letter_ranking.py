@@ -15,11 +15,12 @@ from seqrec_lib.language import assessment, ranker_training, ranking
 from seqrec_lib.language.adapters import with_adapter
 from seqrec_lib.language.candidates import Pools
 from seqrec_lib.language.corpus import LLAMAREC, PAPER_RANKING, item_titles, letters
-from seqrec_lib.language.objectives import OBJECTIVES, Knobs
+from seqrec_lib.language.objectives import OBJECTIVES
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, load, prompt_texts
 from seqrec_lib.language.ranker_recipes import Setting
-from seqrec_lib.language.ranker_training import Examples, Tuning, rate, tune
+from seqrec_lib.language.ranker_training import Examples, rate, tune
 from tests.conftest import random_sequences
+from tests.language.conftest import once
 
 K = 5
 
@@ -107,8 +108,11 @@ def some_examples(ranker: ranking.LetterRanker, data: Sequences) -> Examples:
 def test_every_objective_learns_its_examples(language, data, objective: str) -> None:
     ranker = make_ranker(language, data)
     examples = some_examples(ranker, data)
-    knobs = Knobs(lambda_=1.0)
-    history = tune(ranker, examples, Tuning(objective, knobs, 1e-2, "constant", 1, batch=6, epochs=6))
+    history = tune(
+        ranker,
+        examples,
+        once(objective, lambda_=1.0, learning_rate=1e-2, schedule="constant", warmup_steps=1, batch=6, epochs=6),
+    )
     assert history[-1]["loss"] < history[0]["loss"]
     logits = ranker.scores(examples.prompts)
     rows = np.arange(len(logits))
@@ -121,7 +125,7 @@ def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language,
     for _ in range(2):
         ranker = make_ranker(language, data)
         examples = some_examples(ranker, data)
-        tune(ranker, examples, Tuning(learning_rate=1e-3, warmup_steps=1, batch=6))
+        tune(ranker, examples, once(learning_rate=1e-3, warmup_steps=1, batch=6))
         logits.append(ranker.scores(examples.prompts))
     assert (logits[0] == logits[1]).all()
     with pytest.raises(SeqRecError, match="same"):
@@ -132,7 +136,7 @@ def test_the_same_seed_tunes_the_same_ranker_and_bad_pairs_are_refused(language,
 def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_path, monkeypatch) -> None:
     """With adapters, whose dropout takes random numbers at every step, and a reference of the model before."""
     monkeypatch.setattr(ranker_training, "SECONDS", 0.0)
-    config = Tuning("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
+    config = once("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
 
     def run(name: str, cut: int | None = None) -> tuple[Any, Any, int]:
         ranker, steps = make_ranker(language, data), 0
@@ -162,12 +166,12 @@ def test_tuning_goes_on_exactly_where_it_was_cut(stop: int, language, data, tmp_
 def test_a_checkpoint_of_another_tuning_is_refused(language, data, tmp_path) -> None:
     ranker = make_ranker(language, data)
     ranker.folder = tmp_path
-    tune(ranker, some_examples(ranker, data), Tuning(batch=6))
+    tune(ranker, some_examples(ranker, data), once(batch=6))
     with pytest.raises(SeqRecError, match="written by another run; delete its folder"):
-        tune(ranker, some_examples(ranker, data), Tuning(batch=4))
+        tune(ranker, some_examples(ranker, data), once(batch=4))
     (tmp_path / "tuning.pt").write_bytes(b"no checkpoint")
     with pytest.raises(SeqRecError, match="is not a checkpoint"):
-        tune(ranker, some_examples(ranker, data), Tuning(batch=6))
+        tune(ranker, some_examples(ranker, data), once(batch=6))
 
 
 def test_rates_follow_the_papers_schedule_and_llamarecs() -> None:
@@ -175,8 +179,8 @@ def test_rates_follow_the_papers_schedule_and_llamarecs() -> None:
     from transformers import get_inverse_sqrt_schedule, get_linear_schedule_with_warmup
 
     for config, make in (
-        (Tuning(schedule="inverse-sqrt"), lambda o: get_inverse_sqrt_schedule(o, 100)),
-        (Tuning(), lambda o: get_linear_schedule_with_warmup(o, 100, 400)),
+        (once(schedule="inverse-sqrt"), lambda o: get_inverse_sqrt_schedule(o, 100)),
+        (once(), lambda o: get_linear_schedule_with_warmup(o, 100, 400)),
     ):
         optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         schedule = make(optimizer)
@@ -203,7 +207,7 @@ def test_a_checkpoint_in_the_hubs_format_ranks_and_takes_an_adapter(language, da
     weights = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     plain.model = with_adapter(loaded.model)
     np.testing.assert_allclose(plain.scores(examples.prompts), before, atol=1e-6)  # B starts at zero
-    tune(plain, examples, Tuning(learning_rate=1e-2, warmup_steps=1, batch=6, epochs=2))
+    tune(plain, examples, once(learning_rate=1e-2, warmup_steps=1, batch=6, epochs=2))
     assert np.abs(plain.scores(examples.prompts) - before).max() > 1e-3
     merged = plain.model.unload()
     for name, value in merged.state_dict().items():

@@ -17,9 +17,10 @@ from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
 from seqrec_lib.language.logits import SHORTEST, SharedPrefix, next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel, Size, from_scratch, prompt_texts
 from seqrec_lib.language.ranker_recipes import Setting
-from seqrec_lib.language.ranker_training import Examples, Meter, Tuning, tune
+from seqrec_lib.language.ranker_training import Examples, Meter, tune
 from seqrec_lib.language.ranking import LetterRanker
 from tests.conftest import random_sequences
+from tests.language.conftest import once
 from tests.language.gguf import gemma
 
 K = 4
@@ -118,7 +119,7 @@ def test_micro_batches_add_up_to_the_step(checkpointing: bool, data: Sequences, 
         ranker.model = with_adapter(ranker.model, dropout=0.0)
         meter = Meter()
         history = tune(
-            ranker, examples(ranker, data), Tuning("letters", learning_rate=1e-2, warmup_steps=1, batch=6), meter=meter
+            ranker, examples(ranker, data), once("letters", learning_rate=1e-2, warmup_steps=1, batch=6), meter=meter
         )
         meters.append((history[0]["loss"], meter.tokens))
         weights.append([p.detach().clone() for p in ranker.model.parameters() if p.requires_grad])
@@ -135,7 +136,7 @@ def test_products_in_bfloat16_give_nearly_the_same_ranker(data: Sequences, monke
         ranker = make(data, precision=precision)
         prompts = examples(ranker, data).prompts
         before, meter = ranker.scores(prompts), Meter()
-        (epoch,) = tune(ranker, examples(ranker, data), Tuning("letters", warmup_steps=1, batch=6), meter=meter)
+        (epoch,) = tune(ranker, examples(ranker, data), once("letters", warmup_steps=1, batch=6), meter=meter)
         assert meter.precision == precision and {p.dtype for p in ranker.model.parameters()} == {torch.float32}
         scores[precision], losses[precision] = before, epoch["loss"]
     exact, rounded = (torch.from_numpy(scores[precision]) for precision in ("fp32", "bf16"))
@@ -168,7 +169,7 @@ def test_a_prompt_that_cannot_fit_is_tuned_and_said(data: Sequences, monkeypatch
     ranker = make(data)
     lines: list[str] = []
     ranker.report = lines.append
-    tune(ranker, examples(ranker, data), Tuning("letters", batch=6))
+    tune(ranker, examples(ranker, data), once("letters", batch=6))
     assert len(lines) == 1 and "may take more than 1 bytes" in lines[0]
 
 

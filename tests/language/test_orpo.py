@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seqrec_lib.language.objectives import Knobs, answer_loss
+from seqrec_lib.language.objectives import answer_loss
 from seqrec_lib.language.orpo import odds_ratio_loss, token_log_odds
 
 
@@ -73,7 +73,7 @@ def test_on_ordinary_logits_the_loss_is_that_of_trl(trl, seed: int) -> None:
     log_p = [trl.get_batch_logps(logits, own, average_log_prob=True) for own in labels]
     stub = types.SimpleNamespace(beta=0.05, accelerator=types.SimpleNamespace(device="cpu"))
     theirs = F.cross_entropy(logits[:, 1], letters[chosen]) - trl.odds_ratio_loss(stub, *log_p)[0].mean()
-    ours = answer_loss("orpo", logits[:, 1], letters, chosen, rejected, Knobs(lambda_=0.05)).mean()
+    ours = answer_loss("orpo", logits[:, 1], letters, chosen, rejected, lambda_=0.05).mean()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     odds = log_p[0] - torch.log1p(-log_p[0].exp())
     found = token_log_odds(logits[:, 1], letters[chosen][:, None])[:, 0]

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from seqrec_lib.language.corpus import IGNORED, letters
-from seqrec_lib.language.objectives import Knobs, answer_loss
+from seqrec_lib.language.objectives import answer_loss
 from seqrec_lib.language.pretrained import Size
 from seqrec_lib.language.title_tokens import title_model
 
@@ -59,7 +59,7 @@ def test_our_loss_takes_the_steps_of_trls_trainer(tmp_path: Path) -> None:
     for _ in range(STEPS):
         logits = ours(input_ids=ids, attention_mask=mask, use_cache=False).logits
         last = logits[torch.arange(len(rows)), place]
-        orpo, sft = (answer_loss(own, last, pool, chosen, rejected, Knobs(lambda_=LAMBDA)) for own in ("orpo", "sft"))
+        orpo, sft = (answer_loss(own, last, pool, chosen, rejected, lambda_=LAMBDA) for own in ("orpo", "sft"))
         whole = ids.masked_fill(mask == 0, IGNORED)  # TRL's L_SFT covers prompt, answer and end
         nll = F.cross_entropy(logits[:, :-1].flatten(0, 1), whole[:, 1:].flatten(), ignore_index=IGNORED)
         loss = nll + (orpo - sft).mean()

@@ -27,9 +27,10 @@ from seqrec_lib.language.corpus import PAPER_RANKING, item_titles, letters, pad
 from seqrec_lib.language.logits import next_token_logits
 from seqrec_lib.language.pretrained import LanguageModel
 from seqrec_lib.language.ranker_recipes import Setting
-from seqrec_lib.language.ranker_training import Examples, Tuning, tune
+from seqrec_lib.language.ranker_training import Examples, tune
 from seqrec_lib.language.ranking import LetterRanker
 from tests.conftest import random_sequences
+from tests.language.conftest import once
 
 K = 5
 TARGETS = 2 * 2  # layers, projections with an adapter
@@ -178,7 +179,7 @@ def test_the_record_says_what_was_done_to_the_weights_and_counts_the_unquantised
     sizes = [layer.in_features * layer.out_features for layer in linear(language.model).values()]
     outside = plain.provenance["parameters"] - sum(sizes)
     blocks = [size // 64 for size in sizes]
-    tables = 16 * 4 + 4  # a layer's levels, and the mean of its scales
+    tables = 16 * 4  # a layer's levels
     wanted = sum(sizes) // 2 + sum(n + 4 * math.ceil(n / 256) + tables for n in blocks) + 4 * outside
     assert how["weight_bytes"] - wanted in {256 * 4, 14 * 256 * 4}  # the code of eight bits: shared, or one to a layer
     share = sum(sizes) * quantized.bits_per_weight() / 8
@@ -241,7 +242,7 @@ def test_tuning_learns_and_leaves_the_bits_alone(library: Any, folder: Path, dat
     ranker.model = quantized.with_adapter(language.model, rank=4)
     np.testing.assert_array_equal(ranker.scores(examples(ranker, data).prompts), untouched)  # B starts at zero
     history = tune(
-        ranker, examples(ranker, data), Tuning("letters", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=8)
+        ranker, examples(ranker, data), once("letters", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=8)
     )
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
     assert history[-1]["accuracy"] > history[0]["accuracy"]
@@ -255,7 +256,7 @@ def test_tuning_goes_on_exactly_where_it_was_cut(
     stop: int, library: Any, folder: Path, data: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranker_training, "SECONDS", 0.0)
-    config = Tuning("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
+    config = once("dpo", learning_rate=1e-2, warmup_steps=1, batch=2, epochs=2)
 
     def run(name: str, cut: int | None = None) -> tuple[Any, Any]:
         ranker, steps = adapted(four_bits(folder), data), 0
@@ -286,7 +287,7 @@ def test_a_kept_model_is_its_adapter_and_comes_back_as_it_was(
 ) -> None:
     source, language = f"nf4:{folder}", four_bits(folder)
     ranker = adapted(language, data)
-    tune(ranker, examples(ranker, data), Tuning(learning_rate=1e-2, warmup_steps=1, batch=6, epochs=2))
+    tune(ranker, examples(ranker, data), once(learning_rate=1e-2, warmup_steps=1, batch=6, epochs=2))
     prompts = examples(ranker, data).prompts
     tuned = ranker.scores(prompts)
     kept = tmp_path / "model"
@@ -311,7 +312,7 @@ def test_a_kept_model_is_its_adapter_and_comes_back_as_it_was(
     assert len(names) == 2 * TARGETS and all(".further." in name for name in names)
     frozen = {n: p.clone() for n, p in again.model.named_parameters() if ".default." in n}
     assert len(frozen) == 2 * TARGETS
-    history = tune(again, examples(again, data), Tuning("orpo", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=4))
+    history = tune(again, examples(again, data), once("orpo", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=4))
     assert history[-1]["loss"] < history[0]["loss"]
     assert np.abs(again.scores(prompts) - tuned).max() > 1e-3
     parameters = dict(again.model.named_parameters())
@@ -332,7 +333,7 @@ def test_merged_into_four_bits_a_small_update_would_be_lost(library: Any, folder
     before = base.scores(prompts)
     ranker = make_ranker(language, data)
     ranker.model = quantized.with_adapter(language.model, rank=4)
-    tune(ranker, examples(ranker, data), Tuning(learning_rate=1e-3, warmup_steps=1, batch=6))
+    tune(ranker, examples(ranker, data), once(learning_rate=1e-3, warmup_steps=1, batch=6))
     tuned = ranker.scores(prompts)
     with pytest.warns(UserWarning, match="rounding errors"):
         ranker.model = ranker.model.merge_and_unload()
@@ -359,7 +360,7 @@ def test_in_bfloat16_as_on_a_gpu_it_ranks_and_learns(
     np.testing.assert_allclose(found, wanted, atol=0.1 * np.abs(wanted).max())
     assert np.abs(found - wanted).max() > 0
     history = tune(
-        ranker, examples(ranker, data), Tuning("letters", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=6)
+        ranker, examples(ranker, data), once("letters", learning_rate=1e-2, warmup_steps=1, batch=6, epochs=6)
     )
     assert history[-1]["loss"] < history[0]["loss"]
     assert all(p.dtype == torch.float32 for p in ranker.model.parameters() if p.requires_grad)

@@ -12,10 +12,11 @@ import torch
 from seqrec_lib.data.sequences import Histories, Sequences
 from seqrec_lib.language.pretrained import Size, load
 from seqrec_lib.language.ranker_recipes import Setting
-from seqrec_lib.language.ranker_training import Examples, Tuning, tune
+from seqrec_lib.language.ranker_training import Examples, tune
 from seqrec_lib.language.ranking import LetterRanker
 from seqrec_lib.language.title_tokens import TITLES, names, title_model
 from tests.conftest import random_sequences
+from tests.language.conftest import once
 
 SIZE = Size(d_model=32, n_layers=2, heads=2, positions=64)
 ITEMS, K = 30, 5
@@ -77,7 +78,7 @@ def test_a_short_training_finds_letters_and_without_the_head_it_does_not(data: S
             torch.manual_seed(0)
             ranker.model = type(ranker.model)(ranker.model.config)
         examples, _ = lessons(ranker, data, 0)
-        tune(ranker, examples, Tuning("letters", learning_rate=5e-3, schedule="constant", warmup_steps=5, batch=20))
+        tune(ranker, examples, once("letters", learning_rate=5e-3, schedule="constant", warmup_steps=5, batch=20))
         unseen, place = lessons(ranker, data, 1)
         reached.append(float((ranker.scores(unseen.prompts).argmax(1) == place).mean()))
     assert reached[0] > 0.6

@@ -15,7 +15,7 @@ from seqrec_lib.evaluate.ranking import rank_split
 from seqrec_lib.models.sasrec import SASRec
 from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
 from seqrec_lib.optim.usgm import UniversalSGM
-from seqrec_lib.train import loop
+from seqrec_lib.train import epoch, loop
 from seqrec_lib.train.contracts import Progress
 from seqrec_lib.train.processes import seed_step
 from seqrec_lib.train.recipes import TrainingConfig
@@ -98,7 +98,7 @@ def with_dropout(folder: Path, accelerator: Accelerator, stop_after: int | None 
 
     model = model_of(accelerator.process_index, torch.float64, dropout=0.3)
     try:
-        with patch.object(loop, "seed_step", count):
+        with patch.object(epoch, "seed_step", count):
             loop.train(model, SEQUENCES, RESUMED, folder, accelerator=accelerator, checkpoint_seconds=0.0)
     except KeyboardInterrupt:
         return None
