@@ -118,13 +118,13 @@ class Hydra(nn.Module):
         self.norm = RMSNormGated(self.d_inner, norm_before_gate=True)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
-    def forward(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, length, d_model) -> the same shape; 0 at padded positions (see `padding.Span.of`).
 
         Raises:
-            SeqRecError: lengths or a mask that do not fit x; a backend that does not work here.
+            SeqRecError: lengths that do not fit x; a backend that does not work here.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
         N = self.d_state
         z, xBC, dt_raw = project_parts(x, self.in_proj, [self.d_inner, self.d_inner + 4 * N, 2 * self.nheads])
@@ -138,12 +138,12 @@ class Hydra(nn.Module):
         )  # fmt: skip
         return span.zero(self.out_proj(self.norm(y.flatten(-2), z, span, backend)))
 
-    def forward_prefixes(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward_prefixes(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """At every position t, what `forward` of the prefix that ends at t gives at its last position, in one pass.
 
         Shapes and errors as for `forward`. See `prefixes` for the identity. Output t depends on inputs up to t.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
         causal, widths = self._causal_parts()
         z, xBC, _, dt_raw, _ = project_parts(x, self.in_proj, widths)

@@ -63,7 +63,7 @@ def selective_scan(
     if backend == "cpu":
         from seqrec_lib.fast.kernels.scan import SelectiveScan
 
-        y: Tensor = SelectiveScan.apply(u, dt_raw, A, B, C, D, dt_bias, z, span.bounds)
+        y: Tensor = SelectiveScan.apply(u, dt_raw, A, B, C, D, dt_bias, z, span.lengths)
         return y
     if backend == "cuda":
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
@@ -117,13 +117,13 @@ class Mamba(nn.Module):
         self.D = undecayed(torch.ones(self.d_inner))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
-    def forward(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, length, d_model) -> the same shape; 0 at padded positions (see `padding.Span.of`).
 
         Raises:
-            SeqRecError: lengths or a mask that do not fit x; a backend that does not work here.
+            SeqRecError: lengths that do not fit x; a backend that does not work here.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
         u_raw, z = project_parts(x, self.in_proj, [self.d_inner, self.d_inner])
         (u,) = short_convolution(u_raw, *taps_of(self.conv1d), self.d_conv - 1, (self.d_inner,), span, backend)

@@ -161,13 +161,13 @@ class Mamba2(nn.Module):
         self.norm = RMSNormGated(self.d_inner, group_size=self.d_inner // ngroups)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
 
-    def forward(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, length, d_model) -> the same shape; 0 at padded positions (see `padding.Span.of`).
 
         Raises:
-            SeqRecError: lengths or a mask that do not fit x; a backend that does not work here.
+            SeqRecError: lengths that do not fit x; a backend that does not work here.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
         GN = self.ngroups * self.d_state
         z, xBC, dt_raw = project_parts(x, self.in_proj, [self.d_inner, self.d_inner + 2 * GN, self.nheads])
