@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from seqrec_lib.fast.serving import selective
-from seqrec_lib.fast.serving.lanes import LANES, LOG2_E
+from seqrec_lib.fast.serving.kernels import LOG2_E
+from seqrec_lib.fast.serving.lanes import LANES
 from seqrec_lib.models import build
 from seqrec_lib.serving import SteppingServer, serve
 from seqrec_lib.ssm.selective_scan import selective_scan_reference

@@ -379,6 +379,9 @@ def test_products_of_rows_are_matrix_products(shape: tuple[int, int, int]) -> No
 
 
 def test_elementary_functions_hold_their_accuracy() -> None:
+    x = np.linspace(-124.0, 0.0, 20_001, dtype=np.float32)
+    got = np.array([kernels.exp2_negative(v) for v in x], np.float64)
+    np.testing.assert_allclose(got, 2.0 ** x.astype(np.float64), rtol=3e-7)
     x = np.linspace(-12.0, 12.0, 20_001, dtype=np.float32)
     got = np.array([kernels.gelu(v) for v in x], np.float64)
     want = np.array([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.astype(np.float64)])

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from numba import njit
 
-from seqrec_lib.fast.kernels.elementary import FAST, exp32, f32
+from seqrec_lib.fast.kernels.elementary import FAST, f32
 from seqrec_lib.fast.serving.kernels import (
     KERNEL,
+    LOG2_E,
+    exp2_negative,
     gelu,
     layer_norm,
     project,
@@ -36,12 +38,12 @@ from seqrec_lib.serving.products import SASRecProducts, is_large
 
 @njit(inline="always", **FAST)
 def softmax(row, stop, scale):  # type: ignore[no-untyped-def]
-    """row[:stop] <- softmax(scale row[:stop]), in place."""
+    """row[:stop] <- softmax(scale row[:stop]), in place; scale holds log2(e)."""
     top, total = f32(-np.inf), f32(0.0)
     for j in range(stop):
         top = max(top, row[j])
     for j in range(stop):
-        row[j] = exp32((row[j] - top) * scale)
+        row[j] = exp2_negative((row[j] - top) * scale)
         total += row[j]
     for j in range(stop):
         row[j] /= total
@@ -61,7 +63,7 @@ def attend(q, keys, values, heads, mixed):  # type: ignore[no-untyped-def]
             for p in range(width):
                 match += own[p] * key[p]
             weights[t] = match
-        softmax(weights, length, f32(1.0) / np.sqrt(f32(width)))
+        softmax(weights, length, f32(LOG2_E / np.sqrt(f32(width))))
         for p in range(width):
             to[p] = f32(0.0)
         for t in range(length):
@@ -86,7 +88,7 @@ def attend_causally(qkv, heads, mixed):  # type: ignore[no-untyped-def]
     """softmax(Q K^T / sqrt(P)) V, each row over itself and the rows before it: (L, 3 d) -> mixed (L, d)."""
     length, d = mixed.shape
     width = d // heads
-    scale = f32(1.0) / np.sqrt(f32(width))
+    scale = f32(LOG2_E / np.sqrt(f32(width)))
     keys, values = np.empty((width, length), np.float32), np.empty((length, width), np.float32)
     weights = np.empty((2, length + 1), np.float32)
     a, b = weights[0], weights[1]

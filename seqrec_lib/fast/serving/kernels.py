@@ -12,12 +12,42 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
 
-from seqrec_lib.fast.kernels.elementary import FAST, exp32, f32
+from seqrec_lib.fast.kernels.elementary import FAST, f32, float_of_bits
 
 # The compiled code lets go of the interpreter's lock, so that threads can serve several users at once.
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, **FAST}
+LOG2_E = 1.4426950408889634
+
+
+@intrinsic
+def _bits_of(typing_context: Any, value: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), code
+
+
+@njit(inline="always", **FAST)
+def exp2_negative(x):  # type: ignore[no-untyped-def]
+    """2^x for x <= 0, below -125 as at -125; relative error below 3e-7.
+
+    2^x = 2^k 2^r with |r| <= 1/2: a polynomial for 2^r, and k added to the exponent's bits.
+    """
+    x = f32(-125.0) if x < f32(-125.0) else x
+    k = np.floor(x + f32(0.5))
+    r = x - k
+    p = f32(1.5353362e-4)
+    p = p * r + f32(1.3398874e-3)
+    p = p * r + f32(9.6184372e-3)
+    p = p * r + f32(5.5503324e-2)
+    p = p * r + f32(2.4022648e-1)
+    p = p * r + f32(6.9314720e-1)
+    p = p * r + f32(1.0)
+    return float_of_bits(_bits_of(p) + (np.int32(k) << np.int32(23)))
 
 
 @njit(**KERNEL)
@@ -88,7 +118,7 @@ def gelu(x):  # type: ignore[no-untyped-def]
     p = p * t + f32(1.421413741)
     p = p * t + f32(-0.284496736)
     p = p * t + f32(0.254829592)
-    erf = f32(1.0) - p * t * exp32(-z * z)
+    erf = f32(1.0) - p * t * exp2_negative(-z * z * f32(LOG2_E))
     return f32(0.5) * (x + abs(x) * erf)
 
 
@@ -105,6 +135,15 @@ def layer_norm(x, weight, bias, eps, out):  # type: ignore[no-untyped-def]
     scale = f32(1.0) / np.sqrt(square / f32(n) + eps)
     for i in range(n):
         out[i] = (x[i] - mean) * scale * weight[i] + bias[i]
+
+
+@njit(**KERNEL)
+def feed_forward(x, w1, b1, w2, b2, hidden, out):  # type: ignore[no-untyped-def]
+    """out = GELU(x w1 + b1) w2 + b2; hidden (4 d,) is working space."""
+    project(x, w1, b1, hidden)
+    for i in range(hidden.size):
+        hidden[i] = gelu(hidden[i])
+    project(hidden, w2, b2, out)
 
 
 @njit(**KERNEL)

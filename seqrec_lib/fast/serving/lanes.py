@@ -24,9 +24,9 @@ from numba.core.imputils import lower_builtin
 from numba.extending import intrinsic, models, register_model, type_callable
 
 from seqrec_lib.fast.kernels.elementary import FAST, f32
+from seqrec_lib.fast.serving.kernels import LOG2_E
 
 LANES = 8
-LOG2_E = 1.4426950408889634
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)

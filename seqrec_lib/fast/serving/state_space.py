@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqrec_lib.fast.serving import blocks, selective
-from seqrec_lib.fast.serving.kernels import KERNEL, gelu, layer_norm, matvec, project
-from seqrec_lib.fast.serving.lanes import LOG2_E
+from seqrec_lib.fast.serving.kernels import KERNEL, LOG2_E, feed_forward, layer_norm, matvec
 from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.serving.base import SteppingServer
 from seqrec_lib.ssm.convolution import taps_of
@@ -59,10 +58,7 @@ def finish(y, h, weight, g1, b1, w1, c1, w2, c2, g2, b2, eps, out):  # type: ign
     matvec(y, weight, h)
     layer_norm(h, g1, b1, eps, h)
     hidden = np.empty(c1.size, np.float32)
-    project(h, w1, c1, hidden)
-    for i in range(hidden.size):
-        hidden[i] = gelu(hidden[i])
-    project(hidden, w2, c2, out)
+    feed_forward(h, w1, c1, w2, c2, hidden, out)
     for i in range(out.size):
         out[i] += h[i]
     layer_norm(out, g2, b2, eps, out)
