@@ -30,17 +30,16 @@ from seqrec_lib.ssm.backends import missing
 __all__ = ["Server", "SteppingServer", "serve"]
 
 
-def serve(model: Any, n_items: int | None = None, *, table_bytes: int | None = None) -> Server:
+def serve(model: Any, n_items: int | None = None) -> Server:
     """The fastest server for a model of :mod:`seqrec_lib.models`, with its present weights.
 
     Args:
         model: a `SequentialRecommender`, or a counting model (then ``n_items`` says how large its catalogue is).
-        table_bytes: largest table of projected items that a state-space model may keep; 64 MiB by default.
     """
     weight = getattr(getattr(model, "item_embedding", None), "weight", None)
     if weight is not None and weight.is_cuda:
         return _captured(model) or ModuleServer(model, n_items)
-    found = None if missing("cpu") else _compiled(model, table_bytes)  # the loops need numba, as the mixers' kernels do
+    found = None if missing("cpu") else _compiled(model)  # the loops need numba, as the mixers' kernels do
     return found or ModuleServer(model, n_items)
 
 
@@ -54,18 +53,18 @@ def _captured(model: Any) -> Server | None:
     return GraphServer(model)
 
 
-def _compiled(model: Any, table_bytes: int | None) -> Server | None:
+def _compiled(model: Any) -> Server | None:
     """A server by compiled loops; None where there are none for this model. A repeat bias only concerns the scores."""
     # Imported here: reading what numba compiled before takes seconds, compiling takes minutes.
     from seqrec_lib.fast.serving.attention import SASRecServer
-    from seqrec_lib.fast.serving.state_space import TABLE_BYTES, HydraServer, Mamba2Server, MambaServer
+    from seqrec_lib.fast.serving.state_space import HydraServer, Mamba2Server, MambaServer
 
     programs = {Mamba4Rec: MambaServer, TwoMamba4Rec: Mamba2Server, Hydra4Rec: HydraServer}
     server: Server
     if type(model) is SASRec:  # a subclass may change any part of the pass: only its own pass is known to be right
         server = SASRecServer(model)
     elif type(model) in programs and len(model.layers) == 1 and model.stack[0].mixer.out_proj.bias is None:
-        server = programs[type(model)](model, TABLE_BYTES if table_bytes is None else table_bytes)
+        server = programs[type(model)](model)
     else:
         return None
     if model.repeat_bias is not None:

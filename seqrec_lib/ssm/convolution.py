@@ -38,7 +38,7 @@ def short_convolution(
     if backend == "cpu":
         from seqrec_lib.fast.kernels.convolution import ConvolutionSiLU
 
-        parts: tuple[Tensor, ...] = ConvolutionSiLU.apply(v, weight, bias, span.bounds, past, 0, widths)
+        parts: tuple[Tensor, ...] = ConvolutionSiLU.apply(v, weight, bias, span.lengths, past, 0, widths)
         return parts
     v = span.zero(v)
     if backend == "cuda" and past == taps - 1 and 2 <= taps <= 4:
@@ -67,7 +67,7 @@ def cut_convolutions(
     if backend == "cpu" and cuts > 0:
         from seqrec_lib.fast.kernels.convolution import ConvolutionSiLU
 
-        parts: tuple[Tensor, ...] = ConvolutionSiLU.apply(v, weight, bias, span.bounds, past, cuts, widths)
+        parts: tuple[Tensor, ...] = ConvolutionSiLU.apply(v, weight, bias, span.lengths, past, cuts, widths)
         return parts
     products = _shifted_products(span.zero(v), weight, past)
     sums = [sum(products[: past + 1], start=bias)]

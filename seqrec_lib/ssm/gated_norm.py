@@ -34,7 +34,7 @@ class RMSNormGated(nn.Module):
         if backend == "cpu" and span is not None and self.group_size == y.shape[-1]:
             from seqrec_lib.fast.kernels.gated_norm import GatedNorm
 
-            normed: Tensor = GatedNorm.apply(y, z, self.weight, span.bounds, self.eps, self.norm_before_gate)
+            normed: Tensor = GatedNorm.apply(y, z, self.weight, span.lengths, self.eps, self.norm_before_gate)
             return normed
         if self.norm_before_gate:
             out = self._normed(y) * F.silu(z)

@@ -1,6 +1,6 @@
 """Initial values that the three mixers share, as in mamba-ssm.
 
-dt starts log-uniform in [dt_min, dt_max], so that a fresh layer remembers between 10 and 1,000 tokens. Code that
+dt starts log-uniform in [0.001, 0.1], so that a fresh layer remembers between 10 and 1,000 tokens. Code that
 re-initialises all `nn.Linear` biases destroys this for Mamba, whose dt bias is one (`dt_proj.bias`); for that reason
 it carries the mark `_no_reinit`, and A_log, D and dt_bias carry `_no_weight_decay`, as there.
 """
@@ -12,11 +12,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+DT_MIN, DT_MAX = 1e-3, 0.1  # of a fresh layer
 
-def dt_bias(channels: int, dt_min: float = 1e-3, dt_max: float = 0.1, dt_init_floor: float = 1e-4) -> Tensor:
-    """b (channels,) such that softplus(b) is log-uniform in [dt_min, dt_max]."""
-    dt = torch.exp(torch.rand(channels) * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min))
-    dt = dt.clamp(min=dt_init_floor)
+
+def dt_bias(channels: int) -> Tensor:
+    """b (channels,) such that softplus(b) is log-uniform in [`DT_MIN`, `DT_MAX`]."""
+    dt = torch.exp(torch.rand(channels) * (math.log(DT_MAX) - math.log(DT_MIN)) + math.log(DT_MIN))
     return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
 
 

@@ -37,7 +37,6 @@ def last_outputs(
     dt: Tensor,
     A: Tensor,
     diagonal: Callable[[Tensor], Tensor],
-    ngroups: int,
     d_state: int,
     span: Span,
     backend: str,
@@ -46,8 +45,8 @@ def last_outputs(
     """y of the equation above for every T.
 
     Args:
-        xBC: (batch, length, d_inner + 2 G N), the convolution's input for x and the forward B and C.
-        weight, bias: the convolution's, (d_inner + 2 G N, d_conv) and (d_inner + 2 G N,).
+        xBC: (batch, length, d_inner + 2 N), the convolution's input for x and the forward B and C.
+        weight, bias: the convolution's, (d_inner + 2 N, d_conv) and (d_inner + 2 N,).
         dt: (batch, length, heads), 0 at padded positions. A: (heads,).
         diagonal: fc_D(.) + D, from (..., d_inner) to (..., heads).
         span, backend, chunk: as in `ssd`.
@@ -56,10 +55,9 @@ def last_outputs(
         (batch, length, d_inner).
     """
     r = weight.shape[1] // 2
-    GN = ngroups * d_state
-    heads = dt.shape[-1]
-    x, B, C = cut_convolutions(xBC, weight, bias, r, (xBC.shape[2] - 2 * GN, GN, GN), span, backend)
-    x, B, C = x.unflatten(-1, (heads, -1)), B.unflatten(-1, (ngroups, -1)), C.unflatten(-1, (ngroups, -1))
+    widths = (xBC.shape[2] - 2 * d_state, d_state, d_state)
+    x, B, C = cut_convolutions(xBC, weight, bias, r, widths, span, backend)
+    x, B, C = x.unflatten(-1, (dt.shape[-1], -1)), B.unsqueeze(-2), C.unsqueeze(-2)  # one group of heads
     C_before = delayed(C[r - 1], 1)
     # since[m] = sum of dt_k over T - r + m < k < T
     since = [torch.zeros_like(dt)]
@@ -68,9 +66,8 @@ def last_outputs(
     since.reverse()
     main = ssd(delayed(x[0], r), delayed(dt, r), A, delayed(B[0], r), C_before, None, backend, chunk)
     y = torch.exp(A * since[0])[..., None] * main
-    per_group = heads // ngroups
     for m in range(1, r):
-        match = (C_before * delayed(B[m], r - m)).sum(-1).repeat_interleave(per_group, dim=-1)
+        match = (C_before * delayed(B[m], r - m)).sum(-1)
         y = y + (match * delayed(dt, r - m) * torch.exp(A * since[m]))[..., None] * delayed(x[m], r - m)
     newest = x[r]
     return (y + diagonal(newest.flatten(-2))[..., None] * newest).flatten(-2)
@@ -83,27 +80,23 @@ def last_output_step(
     dt: Tensor,
     A: Tensor,
     diagonal: Callable[[Tensor], Tensor],
-    ngroups: int,
     d_state: int,
     state: dict[str, Tensor],
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """y of the equation above for the next T, and the state after it.
 
-    xBC (batch, d_inner + 2 G N) and dt (batch, heads) belong to token T; `state` is `Hydra.init_state`'s. Before the
+    xBC (batch, d_inner + 2 N) and dt (batch, heads) belong to token T; `state` is `Hydra.init_state`'s. Before the
     first token dt is 0, which also silences the convolution's bias there. Returns y (batch, d_inner).
     """
     r = weight.shape[1] // 2
-    GN = ngroups * d_state
-    heads = dt.shape[-1]
     conv = torch.cat([state["conv"][:, :, 1:], xBC[:, :, None]], dim=-1)
     newest_dt = state["dt"]  # (batch, r, heads): dt_(T-r) .. dt_(T-1)
 
     def parts(m: int) -> tuple[Tensor, Tensor, Tensor]:
-        """x (batch, heads, P, 1), B and C (batch, heads, 1, N) at position T - r + m with m taps cut."""
+        """x (batch, heads, P, 1), B and C (batch, 1, 1, N) at position T - r + m with m taps cut."""
         out = convolution_step(conv[:, :, m:], weight, bias)
-        x, B, C = out.split([out.shape[1] - 2 * GN, GN, GN], dim=-1)
-        B, C = (v.unflatten(-1, (ngroups, -1)).repeat_interleave(heads // ngroups, dim=1)[:, :, None] for v in (B, C))
-        return x.unflatten(-1, (heads, -1))[..., None], B, C
+        x, B, C = out.split([out.shape[1] - 2 * d_state, d_state, d_state], dim=-1)
+        return x.unflatten(-1, (dt.shape[-1], -1))[..., None], B[:, None, None], C[:, None, None]
 
     C_before = parts(r - 1)[2]
     h = state["ssm"]

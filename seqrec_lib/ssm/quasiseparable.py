@@ -59,7 +59,7 @@ def quasiseparable(
     length = x.shape[1]
     if backend == "reference":
         return quasiseparable_reference(x, dt, A, B, C, delta)
-    if backend == "cpu" and B[0].shape[2] == 1 and length > 0:
+    if backend == "cpu" and length > 0:
         from seqrec_lib.fast.kernels.structured import Semiseparable, chunking, half_wanted
 
         chunks, Q = chunking(length)
@@ -85,9 +85,6 @@ class Hydra(nn.Module):
         d_conv: taps of the centred convolution over x, B and C; odd, at least 3.
         expand: d_inner = expand * d_model.
         headdim: channels of a head; divides d_inner.
-        ngroups: groups of heads that share B and C; the CPU kernel has one, more take the matrix form.
-        dt_min, dt_max, dt_init_floor: range of the initial dt (`initialisation.dt_bias`).
-        conv_bias, bias: biases of the convolution and of the projections in and out.
         chunk_size: chunk length of the CUDA kernel.
         backend: see `seqrec_lib.ssm.backends`; an attribute that may be changed at any time.
     """
@@ -100,12 +97,6 @@ class Hydra(nn.Module):
         expand: int = 2,
         headdim: int = 64,
         *,
-        ngroups: int = 1,
-        dt_min: float = 1e-3,
-        dt_max: float = 0.1,
-        dt_init_floor: float = 1e-4,
-        conv_bias: bool = True,
-        bias: bool = False,
         chunk_size: int = 256,
         backend: str = "auto",
     ) -> None:
@@ -113,33 +104,33 @@ class Hydra(nn.Module):
         if d_conv < 3 or d_conv % 2 == 0:
             raise ValueError(f"d_conv {d_conv} is not an odd number from 3 on: Hydra's convolution is centred")
         self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
-        self.headdim, self.ngroups, self.chunk_size = headdim, ngroups, chunk_size
+        self.headdim, self.chunk_size = headdim, chunk_size
         self.d_inner = expand * d_model
         self.nheads = heads_of(self.d_inner, headdim)
         self.backend = backend
-        conv_dim = self.d_inner + 4 * ngroups * d_state
-        self.in_proj = nn.Linear(d_model, self.d_inner + conv_dim + 2 * self.nheads, bias=bias)  # z, x, BfCfBbCb, dt
-        self.conv1d = nn.Conv1d(conv_dim, conv_dim, d_conv, groups=conv_dim, padding=d_conv // 2, bias=conv_bias)
-        self.dt_bias = undecayed(dt_bias(self.nheads, dt_min, dt_max, dt_init_floor))
+        conv_dim = self.d_inner + 4 * d_state
+        self.in_proj = nn.Linear(d_model, self.d_inner + conv_dim + 2 * self.nheads, bias=False)  # z, x, BfCfBbCb, dt
+        self.conv1d = nn.Conv1d(conv_dim, conv_dim, d_conv, groups=conv_dim, padding=d_conv // 2)
+        self.dt_bias = undecayed(dt_bias(self.nheads))
         self.A_log = undecayed(torch.zeros(self.nheads))  # A = -1
         self.D = undecayed(torch.ones(self.nheads))
         self.fc_D = nn.Linear(self.d_inner, self.nheads, bias=False)
         self.norm = RMSNormGated(self.d_inner, norm_before_gate=True)
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
-    def forward(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, length, d_model) -> the same shape; 0 at padded positions (see `padding.Span.of`).
 
         Raises:
-            SeqRecError: lengths or a mask that do not fit x; a backend that does not work here.
+            SeqRecError: lengths that do not fit x; a backend that does not work here.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
-        GN = self.ngroups * self.d_state
-        z, xBC, dt_raw = project_parts(x, self.in_proj, [self.d_inner, self.d_inner + 4 * GN, 2 * self.nheads])
-        widths = (self.d_inner, GN, GN, GN, GN)
+        N = self.d_state
+        z, xBC, dt_raw = project_parts(x, self.in_proj, [self.d_inner, self.d_inner + 4 * N, 2 * self.nheads])
+        widths = (self.d_inner, N, N, N, N)
         u, *BC = short_convolution(xBC, *taps_of(self.conv1d), self.d_conv // 2, widths, span, backend)
-        Bf, Cf, Bb, Cb = (m.unflatten(-1, (self.ngroups, self.d_state)) for m in BC)
+        Bf, Cf, Bb, Cb = (m[:, :, None] for m in BC)  # one group of heads
         dt = self._dt(dt_raw, span)
         y = quasiseparable(
             u.unflatten(-1, (self.nheads, self.headdim)), (dt[..., 0, :], dt[..., 1, :]), -torch.exp(self.A_log),
@@ -147,35 +138,32 @@ class Hydra(nn.Module):
         )  # fmt: skip
         return span.zero(self.out_proj(self.norm(y.flatten(-2), z, span, backend)))
 
-    def forward_prefixes(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward_prefixes(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """At every position t, what `forward` of the prefix that ends at t gives at its last position, in one pass.
 
         Shapes and errors as for `forward`. See `prefixes` for the identity. Output t depends on inputs up to t.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
-        GN = self.ngroups * self.d_state
-        causal = self.d_inner + 2 * GN
-        z, xBC, _, dt_raw, _ = project_parts(
-            x, self.in_proj, [self.d_inner, causal, 2 * GN, self.nheads, self.nheads]
-        )  # fmt: skip
+        causal, widths = self._causal_parts()
+        z, xBC, _, dt_raw, _ = project_parts(x, self.in_proj, widths)
         dt = span.zero(F.softplus(dt_raw.to(self.dt_bias.dtype) + self.dt_bias))
         weight, bias = taps_of(self.conv1d)
         y = prefixes.last_outputs(
             xBC, weight[:causal], bias[:causal], dt, -torch.exp(self.A_log), lambda u: self.fc_D(u) + self.D,
-            self.ngroups, self.d_state, span, backend, self.chunk_size,
+            self.d_state, span, backend, self.chunk_size,
         )  # fmt: skip
         return span.zero(self.out_proj(self.norm(y, z, span, backend)))
 
     def init_state(self, batch: int) -> dict[str, Tensor]:
-        """The state before the first token, zeros: conv (batch, d_inner + 2 G N, d_conv), the last inputs; dt (batch,
+        """The state before the first token, zeros: conv (batch, d_inner + 2 N, d_conv), the last inputs; dt (batch,
         d_conv // 2, heads), the last step sizes; ssm (batch, heads, headdim, N), d_conv // 2 tokens behind.
 
         Along the first axis states may be sliced and concatenated.
         """
         like = self.A_log
         return {
-            "conv": like.new_zeros(batch, self.d_inner + 2 * self.ngroups * self.d_state, self.d_conv),
+            "conv": like.new_zeros(batch, self.d_inner + 2 * self.d_state, self.d_conv),
             "dt": like.new_zeros(batch, self.d_conv // 2, self.nheads),
             "ssm": like.new_zeros(batch, self.nheads, self.headdim, self.d_state),
         }
@@ -186,17 +174,19 @@ class Hydra(nn.Module):
         Equal to the last position of `forward` over all tokens so far, which holds for a model with one Hydra layer;
         the outputs at earlier positions would change with the new token. The given state is left as it is.
         """
-        GN = self.ngroups * self.d_state
-        causal = self.d_inner + 2 * GN
-        z, xBC, _, dt_raw, _ = self.in_proj(x).split(
-            [self.d_inner, causal, 2 * GN, self.nheads, self.nheads], dim=-1
-        )  # fmt: skip
+        causal, widths = self._causal_parts()
+        z, xBC, _, dt_raw, _ = self.in_proj(x).split(widths, dim=-1)
         weight, bias = taps_of(self.conv1d)
         y, new = prefixes.last_output_step(
             xBC, weight[:causal], bias[:causal], F.softplus(dt_raw + self.dt_bias), -torch.exp(self.A_log),
-            lambda u: self.fc_D(u) + self.D, self.ngroups, self.d_state, state,
+            lambda u: self.fc_D(u) + self.D, self.d_state, state,
         )  # fmt: skip
         return self.out_proj(self.norm(y, z)), new
+
+    def _causal_parts(self) -> tuple[int, list[int]]:
+        """Channels of x and the forward B and C, and the widths of in_proj's parts: z, these, Bb and Cb, dt twice."""
+        causal = self.d_inner + 2 * self.d_state
+        return causal, [self.d_inner, causal, 2 * self.d_state, self.nheads, self.nheads]
 
     def _dt(self, dt_raw: Tensor, span: Span) -> Tensor:
         """Step sizes (batch, length, 2, heads); both directions share the bias."""

@@ -63,7 +63,7 @@ def selective_scan(
     if backend == "cpu":
         from seqrec_lib.fast.kernels.scan import SelectiveScan
 
-        y: Tensor = SelectiveScan.apply(u, dt_raw, A, B, C, D, dt_bias, z, span.bounds)
+        y: Tensor = SelectiveScan.apply(u, dt_raw, A, B, C, D, dt_bias, z, span.lengths)
         return y
     if backend == "cuda":
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
@@ -87,9 +87,6 @@ class Mamba(nn.Module):
         d_state: numbers of state per channel.
         d_conv: taps of the causal convolution.
         expand: d_inner = expand * d_model.
-        dt_rank: rank of the projection to dt; d_model / 16, rounded up, by default.
-        dt_min, dt_max, dt_init_floor: range of the initial dt (`initialisation.dt_bias`).
-        conv_bias, bias: biases of the convolution and of the projections in and out.
         backend: see `seqrec_lib.ssm.backends`; an attribute that may be changed at any time.
     """
 
@@ -100,41 +97,33 @@ class Mamba(nn.Module):
         d_conv: int = 4,
         expand: int = 2,
         *,
-        dt_rank: int | None = None,
-        dt_min: float = 1e-3,
-        dt_max: float = 0.1,
-        dt_init_floor: float = 1e-4,
-        conv_bias: bool = True,
-        bias: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__()
         self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
         self.d_inner = expand * d_model
-        self.dt_rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
+        self.dt_rank = math.ceil(d_model / 16)  # of the projection to dt
         self.backend = backend
-        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)  # order: x, z
-        self.conv1d = nn.Conv1d(
-            self.d_inner, self.d_inner, d_conv, groups=self.d_inner, padding=d_conv - 1, bias=conv_bias
-        )
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)  # order: x, z
+        self.conv1d = nn.Conv1d(self.d_inner, self.d_inner, d_conv, groups=self.d_inner, padding=d_conv - 1)
         self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)  # order: dt, B, C
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
         nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         with torch.no_grad():
-            self.dt_proj.bias.copy_(dt_bias(self.d_inner, dt_min, dt_max, dt_init_floor))
+            self.dt_proj.bias.copy_(dt_bias(self.d_inner))
         self.dt_proj.bias._no_reinit = True  # type: ignore[attr-defined]
         A = torch.arange(1, d_state + 1, dtype=torch.float32).repeat(self.d_inner, 1)  # S4D-real
         self.A_log = undecayed(torch.log(A))
         self.D = undecayed(torch.ones(self.d_inner))
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
-    def forward(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, length, d_model) -> the same shape; 0 at padded positions (see `padding.Span.of`).
 
         Raises:
-            SeqRecError: lengths or a mask that do not fit x; a backend that does not work here.
+            SeqRecError: lengths that do not fit x; a backend that does not work here.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
         u_raw, z = project_parts(x, self.in_proj, [self.d_inner, self.d_inner])
         (u,) = short_convolution(u_raw, *taps_of(self.conv1d), self.d_conv - 1, (self.d_inner,), span, backend)

@@ -127,9 +127,6 @@ class Mamba2(nn.Module):
         expand: d_inner = expand * d_model.
         headdim: channels of a head; divides d_inner.
         ngroups: groups of heads that share B and C; the CPU kernel has one, more take the matrix form.
-        A_init_range: A starts uniform in minus this range.
-        norm_before_gate: the order in the gated RMSNorm (`gated_norm`).
-        dt_min, dt_max, dt_init_floor: range of the initial dt (`initialisation.dt_bias`).
         conv_bias, bias: biases of the convolution and of the projections in and out.
         chunk_size: chunk length of the CUDA kernel.
         backend: see `seqrec_lib.ssm.backends`; an attribute that may be changed at any time.
@@ -144,11 +141,6 @@ class Mamba2(nn.Module):
         headdim: int = 64,
         *,
         ngroups: int = 1,
-        A_init_range: tuple[float, float] = (1.0, 16.0),
-        norm_before_gate: bool = False,
-        dt_min: float = 1e-3,
-        dt_max: float = 0.1,
-        dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
         chunk_size: int = 256,
@@ -163,21 +155,19 @@ class Mamba2(nn.Module):
         conv_dim = self.d_inner + 2 * ngroups * d_state
         self.in_proj = nn.Linear(d_model, self.d_inner + conv_dim + self.nheads, bias=bias)  # order: z, x, B, C, dt
         self.conv1d = nn.Conv1d(conv_dim, conv_dim, d_conv, groups=conv_dim, padding=d_conv - 1, bias=conv_bias)
-        self.dt_bias = undecayed(dt_bias(self.nheads, dt_min, dt_max, dt_init_floor))
-        self.A_log = undecayed(torch.log(torch.empty(self.nheads).uniform_(*A_init_range)))
+        self.dt_bias = undecayed(dt_bias(self.nheads))
+        self.A_log = undecayed(torch.log(torch.empty(self.nheads).uniform_(1.0, 16.0)))
         self.D = undecayed(torch.ones(self.nheads))
-        self.norm = RMSNormGated(
-            self.d_inner, norm_before_gate=norm_before_gate, group_size=self.d_inner // ngroups
-        )  # fmt: skip
+        self.norm = RMSNormGated(self.d_inner, group_size=self.d_inner // ngroups)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
 
-    def forward(self, x: Tensor, lengths_or_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, length, d_model) -> the same shape; 0 at padded positions (see `padding.Span.of`).
 
         Raises:
-            SeqRecError: lengths or a mask that do not fit x; a backend that does not work here.
+            SeqRecError: lengths that do not fit x; a backend that does not work here.
         """
-        span = Span.of(x, lengths_or_mask)
+        span = Span.of(x, lengths)
         backend = choose(self.backend, x)
         GN = self.ngroups * self.d_state
         z, xBC, dt_raw = project_parts(x, self.in_proj, [self.d_inner, self.d_inner + 2 * GN, self.nheads])

@@ -15,7 +15,7 @@ import torch
 
 from seqrec_lib.data import load
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.fast.serving import kernels
+from seqrec_lib.fast.serving import kernels, state_space
 from seqrec_lib.fast.serving.graphs import GraphServer
 from seqrec_lib.models import MODELS, VARIANTS, build, load_class
 from seqrec_lib.models.mamba4rec import TwoMamba4Rec
@@ -59,9 +59,12 @@ def expected(model: Any, history: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("table_bytes", [0, 2**26])
 @pytest.mark.parametrize("name", SERVED)
-def test_an_encoding_is_the_models_own_at_every_length(name: str, table_bytes: int) -> None:
+def test_an_encoding_is_the_models_own_at_every_length(
+    name: str, table_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_space, "TABLE_BYTES", table_bytes)
     model = model_of(name)
-    server = serve(model, table_bytes=table_bytes)
+    server = serve(model)
     assert isinstance(server, SteppingServer)
     rng = np.random.default_rng(3)
     histories = [rng.integers(1, ITEMS + 1, length) for length in (1, 2, 3, 4, 5, 7, 8, 23, LONGEST)]

@@ -10,12 +10,12 @@ from seqrec_lib.ssm import Hydra, Mamba, Mamba2
 
 MIXERS = {
     "mamba": lambda: Mamba(12, 5),
-    "mamba-biases": lambda: Mamba(12, 5, d_conv=3, bias=True, conv_bias=False),
+    "mamba-short": lambda: Mamba(12, 5, d_conv=3),
     "mamba2": lambda: Mamba2(16, 6, headdim=8),
-    "mamba2-groups": lambda: Mamba2(16, 6, headdim=8, ngroups=2, bias=True),
+    "mamba2-groups": lambda: Mamba2(16, 6, headdim=8, ngroups=2, bias=True, conv_bias=False),
     "hydra": lambda: Hydra(16, 6, headdim=8),
-    "hydra-short": lambda: Hydra(16, 6, d_conv=3, headdim=16, bias=True),
-    "hydra-groups": lambda: Hydra(16, 6, d_conv=5, headdim=8, ngroups=2),
+    "hydra-short": lambda: Hydra(16, 6, d_conv=3, headdim=16),
+    "hydra-middle": lambda: Hydra(16, 6, d_conv=5, headdim=8),
 }
 STREAMING = [name for name in MIXERS if name != "mamba2-groups"]
 

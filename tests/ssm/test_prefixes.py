@@ -11,7 +11,7 @@ from seqrec_lib.ssm import Hydra
 from tests.ssm.agreement import assert_agree, error
 from tests.ssm.mixers import history, make
 
-HYDRAS = ["hydra", "hydra-short", "hydra-groups"]
+HYDRAS = ["hydra", "hydra-short", "hydra-middle"]
 
 
 def prefix_by_prefix(mixer: Hydra, x: torch.Tensor) -> torch.Tensor:

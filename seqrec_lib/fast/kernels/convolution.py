@@ -24,11 +24,11 @@ ROWS = 64  # time steps per task
 
 
 @njit(**FAST)
-def _add_taps(sums, v, w, t, past, first, last, start, stop):  # type: ignore[no-untyped-def]
-    """sums += sum of w[tap] v[t + tap - past] over the taps first .. last - 1 that fall inside start .. stop - 1."""
+def _add_taps(sums, v, w, t, past, first, last, stop):  # type: ignore[no-untyped-def]
+    """sums += sum of w[tap] v[t + tap - past] over the taps first .. last - 1 that fall inside 0 .. stop - 1."""
     for tap in range(first, last):
         source = t + tap - past
-        if start <= source < stop:
+        if 0 <= source < stop:
             vt, wt = v[source], w[tap]
             for c in range(sums.size):
                 sums[c] += wt[c] * vt[c]
@@ -40,7 +40,7 @@ def _forward(address):  # type: ignore[no-untyped-def]
     batch, length, channels, taps, past, cuts, blocks = k[2], k[3], k[4], k[5], k[6], k[7], k[8]
     v_all = carray(float32_at(k[9]), (batch, length, channels))
     w = carray(float32_at(k[10]), (taps + 1, channels))  # the last row is the bias
-    span = carray(int64_at(k[11]), (2, batch))
+    lengths = carray(int64_at(k[11]), (batch,))
     ends = carray(int64_at(k[12]), (k[13],))  # end column and address of each output
     sums = np.empty(channels, np.float32)
     while True:
@@ -48,17 +48,17 @@ def _forward(address):  # type: ignore[no-untyped-def]
         if task >= k[1]:
             break
         i, low = task // blocks, (task % blocks) * ROWS
-        start, stop, v = span[0, i], span[1, i], v_all[i]
+        stop, v = lengths[i], v_all[i]
         for t in range(low, min(low + ROWS, length)):
-            valid = start <= t < stop
+            valid = t < stop
             if valid:
                 bias = w[taps]
                 for c in range(channels):
                     sums[c] = bias[c]
-                _add_taps(sums, v, w, t, past, 0, taps - cuts, start, stop)
+                _add_taps(sums, v, w, t, past, 0, taps - cuts, stop)
             for cut in range(cuts, -1, -1):
                 if valid and cut < cuts:
-                    _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, start, stop)
+                    _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, stop)
                 begin = 0
                 for part in range(k[13] // 2):
                     end = ends[2 * part]
@@ -80,7 +80,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
     batch, length, channels, taps, past, cuts = k[2], k[3], k[4], k[5], k[6], k[7]
     v_all = carray(float32_at(k[8]), (batch, length, channels))
     w = carray(float32_at(k[9]), (taps + 1, channels))
-    span = carray(int64_at(k[10]), (2, batch))
+    lengths = carray(int64_at(k[10]), (batch,))
     ends = carray(int64_at(k[11]), (k[12],))
     dv_all = carray(float32_at(k[13]), (batch, length, channels))
     dw_all = carray(float32_at(k[14]), (batch, taps + 1, channels))
@@ -91,21 +91,21 @@ def _backward(address):  # type: ignore[no-untyped-def]
         i = next_task(address)
         if i >= k[1]:
             break
-        start, stop, v, dv, dw = span[0, i], span[1, i], v_all[i], dv_all[i], dw_all[i]
+        stop, v, dv, dw = lengths[i], v_all[i], dv_all[i], dw_all[i]
         for t in range(length):
             for c in range(channels):
                 dv[t, c] = f32(0.0)
         for tap in range(taps + 1):
             for c in range(channels):
                 dw[tap, c] = f32(0.0)
-        for t in range(start, stop):
+        for t in range(stop):
             bias = w[taps]
             for c in range(channels):
                 sums[c] = bias[c]
-            _add_taps(sums, v, w, t, past, 0, taps - cuts, start, stop)
+            _add_taps(sums, v, w, t, past, 0, taps - cuts, stop)
             for cut in range(cuts, -1, -1):
                 if cut < cuts:
-                    _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, start, stop)
+                    _add_taps(sums, v, w, t, past, taps - cut - 1, taps - cut, stop)
                 begin = 0
                 for part in range(k[12] // 2):
                     end = ends[2 * part]
@@ -126,7 +126,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
                 first = 0 if cut == cuts else taps - cut - 1
                 for tap in range(first, taps - cut):
                     source = t + tap - past
-                    if start <= source < stop:
+                    if 0 <= source < stop:
                         vt, wt, dvt, dwt = v[source], w[tap], dv[source], dw[tap]
                         for c in range(channels):
                             dvt[c] += ds[c] * wt[c]
@@ -140,15 +140,22 @@ def _backward(address):  # type: ignore[no-untyped-def]
 class ConvolutionSiLU(torch.autograd.Function):
     """silu(bias + sum_tap w[:, tap] v[t + tap - past]), split into tensors of the given widths.
 
-    Shapes: v (batch, length, channels); weight (channels, taps); bias (channels,); span (2, batch) int64. Returns one
+    Shapes: v (batch, length, channels); weight (channels, taps); bias (channels,); lengths (batch,) int64. Returns one
     tensor per width: (batch, length, width), or (cuts + 1, batch, length, width) when cuts > 0, index m = the last m
-    taps cut. Positions outside the span are read as 0 and written as 0.
+    taps cut. Positions past a history's length are read as 0 and written as 0.
     """
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
-        ctx: Any, v: Tensor, weight: Tensor, bias: Tensor, span: Tensor, past: int, cuts: int, widths: tuple[int, ...]
+        ctx: Any,
+        v: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        lengths: Tensor,
+        past: int,
+        cuts: int,
+        widths: tuple[int, ...],
     ) -> tuple[Tensor, ...]:
         batch, length, channels = v.shape
         taps = weight.shape[1]
@@ -158,10 +165,10 @@ class ConvolutionSiLU(torch.autograd.Function):
         parts = tuple(v.new_empty(*shape, width) for width in widths)
         blocks = -(-length // ROWS)
         run(
-            _forward, batch * blocks, batch, length, channels, taps, past, cuts, blocks, v, w, span,
+            _forward, batch * blocks, batch, length, channels, taps, past, cuts, blocks, v, w, lengths,
             _ends(parts, widths), 2 * len(parts),
         )  # fmt: skip
-        ctx.save_for_backward(v, w, span)
+        ctx.save_for_backward(v, w, lengths)
         ctx.past, ctx.cuts, ctx.widths = past, cuts, widths
         return parts
 
@@ -169,13 +176,13 @@ class ConvolutionSiLU(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        v, w, span = ctx.saved_tensors
+        v, w, lengths = ctx.saved_tensors
         batch, length, channels = v.shape
         taps = w.shape[0] - 1
         gradients = tuple(g.contiguous() for g in gradients)
         dv, dw = torch.empty_like(v), v.new_empty(batch, taps + 1, channels)
         run(
-            _backward, batch, batch, length, channels, taps, ctx.past, ctx.cuts, v, w, span,
+            _backward, batch, batch, length, channels, taps, ctx.past, ctx.cuts, v, w, lengths,
             _ends(gradients, ctx.widths), 2 * len(gradients), dv, dw,
         )  # fmt: skip
         total = dw.sum(0)

@@ -27,7 +27,7 @@ def _forward(address):  # type: ignore[no-untyped-def]
     y_all = carray(float32_at(k[6]), (batch * length, channels))
     z_all = carray(float32_at(k[7]), (batch * length, channels))
     w = carray(float32_at(k[8]), (channels + 1,))  # the last number is eps
-    span = carray(int64_at(k[9]), (2, batch))
+    lengths = carray(int64_at(k[9]), (batch,))
     out_all = carray(float32_at(k[10]), (batch * length, channels))
     scale = carray(float32_at(k[11]), (batch * length,))
     gate, u = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -38,7 +38,7 @@ def _forward(address):  # type: ignore[no-untyped-def]
         for row in range(task * ROWS, min((task + 1) * ROWS, batch * length)):
             i, t = row // length, row % length
             out = out_all[row]
-            if t < span[0, i] or t >= span[1, i]:
+            if t >= lengths[i]:
                 scale[row] = f32(0.0)
                 for c in range(channels):
                     out[c] = f32(0.0)
@@ -78,7 +78,7 @@ def _backward(address):  # type: ignore[no-untyped-def]
             dw[c] = f32(0.0)
         for row in range(task * ROWS, min((task + 1) * ROWS, batch * length)):
             dy, dz, r = dy_all[row], dz_all[row], scale[row]
-            if r == f32(0.0):  # outside the span
+            if r == f32(0.0):  # padding
                 for c in range(channels):
                     dy[c] = f32(0.0)
                     dz[c] = f32(0.0)
@@ -103,17 +103,19 @@ def _backward(address):  # type: ignore[no-untyped-def]
 
 
 class GatedNorm(torch.autograd.Function):
-    """Gated RMSNorm of y with gate z, both (batch, length, channels); 0 outside span (2, batch)."""
+    """Gated RMSNorm of y with gate z, both (batch, length, channels); 0 past the lengths (batch,)."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, y: Tensor, z: Tensor, weight: Tensor, span: Tensor, eps: float, norm_first: bool) -> Tensor:
+    def forward(
+        ctx: Any, y: Tensor, z: Tensor, weight: Tensor, lengths: Tensor, eps: float, norm_first: bool
+    ) -> Tensor:
         batch, length, channels = y.shape
         y, z = y.contiguous(), z.contiguous()
         w = torch.cat([weight, weight.new_tensor([eps])])
         out, scale = torch.empty_like(y), y.new_empty(batch, length)
         tasks = -(-batch * length // ROWS)
-        run(_forward, tasks, batch, length, channels, int(norm_first), y, z, w, span, out, scale)
+        run(_forward, tasks, batch, length, channels, int(norm_first), y, z, w, lengths, out, scale)
         ctx.save_for_backward(y, z, w, scale)
         ctx.norm_first, ctx.tasks = norm_first, tasks
         return out

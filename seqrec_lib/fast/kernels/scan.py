@@ -104,20 +104,19 @@ def _retreat(g, h, previous, decay, dt, x, dy, A, b, c, dA, dx, ddt, db, dc):  #
 
 @cfunc(KERNEL, cache=True, **FAST)
 def _forward(address):  # type: ignore[no-untyped-def]
-    k = carray(int64_at(address), (22,))
-    batch, length, channels, states, segments, blocks = k[2], k[3], k[4], k[5], k[6], k[7]
-    row_b, row_c, keep = k[8], k[9], k[10]
-    u = carray(float32_at(k[11]), (batch, length, channels))
-    dt_raw = carray(float32_at(k[12]), (batch, length, channels))
-    A = carray(float32_at(k[13]), (states, channels))
-    B = carray(float32_at(k[14]), (batch, length, row_b))
-    C = carray(float32_at(k[15]), (batch, length, row_c))
-    D_bias = carray(float32_at(k[16]), (2, channels))
-    z = carray(float32_at(k[17]), (batch, length, channels))
-    span = carray(int64_at(k[18]), (2, batch))
-    out = carray(float32_at(k[19]), (batch, length, channels))
-    y_kept = carray(float32_at(k[20]), (batch, length, channels))
-    h_kept = carray(float32_at(k[21]), (batch, segments, states, channels))
+    k = carray(int64_at(address), (20,))
+    batch, length, channels, states, segments, blocks, keep = k[2], k[3], k[4], k[5], k[6], k[7], k[8]
+    u = carray(float32_at(k[9]), (batch, length, channels))
+    dt_raw = carray(float32_at(k[10]), (batch, length, channels))
+    A = carray(float32_at(k[11]), (states, channels))
+    B = carray(float32_at(k[12]), (batch, length, states))
+    C = carray(float32_at(k[13]), (batch, length, states))
+    D_bias = carray(float32_at(k[14]), (2, channels))
+    z = carray(float32_at(k[15]), (batch, length, channels))
+    lengths = carray(int64_at(k[16]), (batch,))
+    out = carray(float32_at(k[17]), (batch, length, channels))
+    y_kept = carray(float32_at(k[18]), (batch, length, channels))
+    h_kept = carray(float32_at(k[19]), (batch, segments, states, channels))
     state = np.empty((states, WIDTH), np.float32)
     a_block = np.empty((states, WIDTH), np.float32)
     rows = np.empty((3, WIDTH), np.float32)
@@ -133,12 +132,11 @@ def _forward(address):  # type: ignore[no-untyped-def]
         _clear(h, 0, states, 0, WIDTH)
         _load(a, A, low, high)
         skip, bias = D_bias[0, low:high], D_bias[1, low:high]
-        start, stop = span[0, i], span[1, i]
-        _clear(out[i], 0, start, low, high)
+        stop = lengths[i]
         _clear(out[i], stop, length, low, high)
-        for t in range(start, stop):
-            if keep and (t - start) % SEGMENT == 0:
-                _store(h_kept[i, (t - start) // SEGMENT], h, low, high)
+        for t in range(stop):
+            if keep and t % SEGMENT == 0:
+                _store(h_kept[i, t // SEGMENT], h, low, high)
             ut, raw, ot, zt = u[i, t, low:high], dt_raw[i, t, low:high], out[i, t, low:high], z[i, t, low:high]
             for d in range(width):
                 dt[d] = softplus32(raw[d] + bias[d])
@@ -154,27 +152,26 @@ def _forward(address):  # type: ignore[no-untyped-def]
 
 @cfunc(KERNEL, cache=True, **FAST)
 def _backward(address):  # type: ignore[no-untyped-def]
-    k = carray(int64_at(address), (28,))
+    k = carray(int64_at(address), (26,))
     batch, length, channels, states, segments, blocks = k[2], k[3], k[4], k[5], k[6], k[7]
-    row_b, row_c = k[8], k[9]
-    u = carray(float32_at(k[10]), (batch, length, channels))
-    dt_raw = carray(float32_at(k[11]), (batch, length, channels))
-    A = carray(float32_at(k[12]), (states, channels))
-    B = carray(float32_at(k[13]), (batch, length, row_b))
-    C = carray(float32_at(k[14]), (batch, length, row_c))
-    D_bias = carray(float32_at(k[15]), (2, channels))
-    z = carray(float32_at(k[16]), (batch, length, channels))
-    span = carray(int64_at(k[17]), (2, batch))
-    y_kept = carray(float32_at(k[18]), (batch, length, channels))
-    h_kept = carray(float32_at(k[19]), (batch, segments, states, channels))
-    dout = carray(float32_at(k[20]), (batch, length, channels))
-    du = carray(float32_at(k[21]), (batch, length, channels))
-    ddt_raw = carray(float32_at(k[22]), (batch, length, channels))
-    dA = carray(float32_at(k[23]), (batch, states, channels))
-    dB = carray(float32_at(k[24]), (blocks, batch, length, states))
-    dC = carray(float32_at(k[25]), (blocks, batch, length, states))
-    dD_dbias = carray(float32_at(k[26]), (batch, 2, channels))
-    dz = carray(float32_at(k[27]), (batch, length, channels))
+    u = carray(float32_at(k[8]), (batch, length, channels))
+    dt_raw = carray(float32_at(k[9]), (batch, length, channels))
+    A = carray(float32_at(k[10]), (states, channels))
+    B = carray(float32_at(k[11]), (batch, length, states))
+    C = carray(float32_at(k[12]), (batch, length, states))
+    D_bias = carray(float32_at(k[13]), (2, channels))
+    z = carray(float32_at(k[14]), (batch, length, channels))
+    lengths = carray(int64_at(k[15]), (batch,))
+    y_kept = carray(float32_at(k[16]), (batch, length, channels))
+    h_kept = carray(float32_at(k[17]), (batch, segments, states, channels))
+    dout = carray(float32_at(k[18]), (batch, length, channels))
+    du = carray(float32_at(k[19]), (batch, length, channels))
+    ddt_raw = carray(float32_at(k[20]), (batch, length, channels))
+    dA = carray(float32_at(k[21]), (batch, states, channels))
+    dB = carray(float32_at(k[22]), (blocks, batch, length, states))
+    dC = carray(float32_at(k[23]), (blocks, batch, length, states))
+    dD_dbias = carray(float32_at(k[24]), (batch, 2, channels))
+    dz = carray(float32_at(k[25]), (batch, length, channels))
     kept_h = np.empty((SEGMENT + 1, states, WIDTH), np.float32)
     kept_decay = np.empty((SEGMENT, states, WIDTH), np.float32)
     kept_rows = np.empty((3, SEGMENT, WIDTH), np.float32)
@@ -195,16 +192,14 @@ def _backward(address):  # type: ignore[no-untyped-def]
         _clear(rows, 0, 4, 0, WIDTH)
         _load(a, A, low, high)
         skip, bias = D_bias[0, low:high], D_bias[1, low:high]
-        start, stop = span[0, i], span[1, i]
-        for edge in range(2):
-            first, last = (0, start) if edge == 0 else (stop, length)
-            _clear(du[i], first, last, low, high)
-            _clear(ddt_raw[i], first, last, low, high)
-            _clear(dB[block, i], first, last, 0, states)
-            _clear(dC[block, i], first, last, 0, states)
-            _clear(dz[i], first, last, low, high)
-        for segment in range((stop - start + SEGMENT - 1) // SEGMENT - 1, -1, -1):
-            first = start + segment * SEGMENT
+        stop = lengths[i]
+        _clear(du[i], stop, length, low, high)
+        _clear(ddt_raw[i], stop, length, low, high)
+        _clear(dB[block, i], stop, length, 0, states)
+        _clear(dC[block, i], stop, length, 0, states)
+        _clear(dz[i], stop, length, low, high)
+        for segment in range((stop + SEGMENT - 1) // SEGMENT - 1, -1, -1):
+            first = segment * SEGMENT
             tokens = min(SEGMENT, stop - first)
             _load(kept_h[0], h_kept[i, segment], low, high)
             for s in range(tokens):  # forward again, keeping states and decays of this segment
@@ -245,20 +240,11 @@ def _backward(address):  # type: ignore[no-untyped-def]
             dD_dbias[i, 1, low + d] = dbias[d]
 
 
-def _rows(x: Tensor) -> tuple[Tensor, int]:
-    """A (batch, length, n) tensor and the distance between its rows; copies only what is no slice of such a tensor."""
-    row = x.stride(1)
-    if x.shape[0] > 0 and x.stride(2) == 1 and row >= x.shape[2] and x.stride(0) == x.shape[1] * row:
-        return x, row
-    return x.contiguous(), x.shape[2]
-
-
 class SelectiveScan(torch.autograd.Function):
     """y = (scan(u) + D u) silu(z) with dt = softplus(dt_raw + dt_bias); see `seqrec_lib.ssm.selective_scan`.
 
     Shapes: u, dt_raw, z (batch, length, d_inner); A (d_inner, d_state); B, C (batch, length, d_state); D, dt_bias
-    (d_inner,); span (2, batch) int64, first and last-plus-one valid position. All float32. Outside the span outputs
-    and gradients are 0.
+    (d_inner,); lengths (batch,) int64. All float32. Past a history's length outputs and gradients are 0.
     """
 
     @staticmethod
@@ -273,22 +259,22 @@ class SelectiveScan(torch.autograd.Function):
         D: Tensor,
         dt_bias: Tensor,
         z: Tensor,
-        span: Tensor,
+        lengths: Tensor,
     ) -> Tensor:
         batch, length, channels = u.shape
         states = A.shape[1]
         u, dt_raw, z = u.contiguous(), dt_raw.contiguous(), z.contiguous()
-        (B, row_b), (C, row_c) = _rows(B), _rows(C)
+        B, C = B.contiguous(), C.contiguous()
         A_rows, D_bias = A.t().contiguous(), torch.stack([D, dt_bias])
         segments, blocks = -(-length // SEGMENT), -(-channels // WIDTH)
         keep = any(ctx.needs_input_grad)
         out = torch.empty_like(u)
         y = torch.empty_like(u) if keep else out
         h = u.new_empty(batch, segments, states, channels) if keep else out
-        sizes = (batch, length, channels, states, segments, blocks, row_b, row_c)
-        run(_forward, batch * blocks, *sizes, int(keep), u, dt_raw, A_rows, B, C, D_bias, z, span, out, y, h)
+        sizes = (batch, length, channels, states, segments, blocks)
+        run(_forward, batch * blocks, *sizes, int(keep), u, dt_raw, A_rows, B, C, D_bias, z, lengths, out, y, h)
         if keep:
-            ctx.save_for_backward(u, dt_raw, A_rows, B, C, D_bias, z, span, y, h)
+            ctx.save_for_backward(u, dt_raw, A_rows, B, C, D_bias, z, lengths, y, h)
             ctx.sizes = sizes
         return out
 
@@ -297,7 +283,7 @@ class SelectiveScan(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         saved = u, *_ = ctx.saved_tensors
-        batch, length, channels, states, _, blocks = ctx.sizes[:6]
+        batch, length, channels, states, _, blocks = ctx.sizes
         du, ddt, dz = torch.empty_like(u), torch.empty_like(u), torch.empty_like(u)
         dA = u.new_empty(batch, states, channels)
         dBC = u.new_empty(2, blocks, batch, length, states)

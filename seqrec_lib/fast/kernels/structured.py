@@ -84,8 +84,7 @@ class Semiseparable(torch.autograd.Function):
             run(kernels.weights_forward, chunks, *shape, G, dt, A, delta, W, entry, leave, total)
             weighted = state = across = None
             if per_history > 1:
-                weighted = torch.empty_like(x)
-                run(kernels.scale_rows, chunks, chunks, chunk, heads, width, x, leave, weighted)
+                weighted = _scaled(x, leave)
                 give, take = _link_ends(index)
                 state = _per_link(B.mT, weighted, batch, give, give, half)
                 splits = _splits(batch, N)
@@ -125,10 +124,8 @@ class Semiseparable(torch.autograd.Function):
             dB_link = dC_link = dweighted = None
             if per_history > 1:
                 give, take = _link_ends(index)
-                sizes, links = (chunks, chunk, heads, width), (per_history, batch)
-                scaled = torch.empty_like(dy)
-                run(kernels.scale_rows, chunks, *sizes, dy, part.entry, scaled)
-                run(kernels.row_products, chunks, *sizes, 1, *links, take, dy, part.across, part.entry, dlog_entry)
+                scaled = _scaled(dy, part.entry)
+                _linked(dlog_entry, batch, take).copy_(_row_products(_linked(scaled, batch, take), part.across, heads))
                 dC_link = _per_link(scaled, part.state.mT, batch, take, None, half)
                 dstate = _per_link(part.C.mT, scaled, batch, take, take, half)
                 run(
@@ -137,7 +134,7 @@ class Semiseparable(torch.autograd.Function):
                 )  # fmt: skip
                 dweighted = _per_link(part.B, dstate, batch, give, None, half)
                 dB_link = _per_link(part.weighted, dstate.mT, batch, give, None, half)
-                run(kernels.row_products, chunks, *sizes, 0, *links, give, x, dweighted, part.exit, dexit)
+                _linked(dexit, batch, give).copy_(_row_products(_linked(x, batch, give), dweighted, heads))
             dG, ddt, dA_part = torch.empty_like(part.G), torch.empty_like(part.dt), x.new_empty(chunks, heads)
             run(
                 kernels.weights_backward, chunks, chunks, chunk, heads, ctx.lag, index, int(index == 0), part.G,
@@ -146,8 +143,8 @@ class Semiseparable(torch.autograd.Function):
             dC, dB = _product(dG, part.B, half), _product(dG.mT, part.C, half)
             if dC_link is not None and dB_link is not None:
                 give, take = _link_ends(index)
-                _add_links(dC, dC_link, take)
-                _add_links(dB, dB_link, give)
+                _linked(dC, batch, take).add_(dC_link)
+                _linked(dB, batch, give).add_(dB_link)
             dA += dA_part.sum(0)
             given.append((part.exit, dweighted, _link_ends(index)[0]))
             gradients += [ddt.view(batch, length, heads), dB.view(batch, length, N), dC.view(batch, length, N)]
@@ -189,10 +186,20 @@ def _per_link(a: Tensor, b: Tensor, batch: int, chunk_of_a: int, chunk_of_b: int
     return out
 
 
-def _add_links(x: Tensor, links: Tensor, offset: int) -> None:
-    """Adds (links, batch, Q, N) to the chunks of x (M, Q, N) that they belong to, in place."""
-    count, batch = links.shape[:2]
-    x.unflatten(0, (batch, -1))[:, offset : offset + count] += links.transpose(0, 1)
+def _linked(x: Tensor, batch: int, offset: int) -> Tensor:
+    """The chunks of x (M, Q, .) at one end of the links, as a view (links, batch, Q, .): chunk s + offset of link s."""
+    x = x.unflatten(0, (batch, -1))
+    return x[:, offset : offset + x.shape[1] - 1].transpose(0, 1)
+
+
+def _scaled(x: Tensor, factor: Tensor) -> Tensor:
+    """x (M, Q, H P) times a factor for each head, (M, Q, H)."""
+    return (x.unflatten(2, (factor.shape[2], -1)) * factor[..., None]).flatten(2)
+
+
+def _row_products(a: Tensor, b: Tensor, heads: int) -> Tensor:
+    """a . b for each row of a head: (links, batch, Q, H P) both -> (links, batch, Q, H)."""
+    return (a * b).unflatten(3, (heads, -1)).sum(-1)
 
 
 def _per_head(W: Tensor, x: Tensor, heads: int, half: bool) -> Tensor:
@@ -206,11 +213,9 @@ def _per_head(W: Tensor, x: Tensor, heads: int, half: bool) -> Tensor:
 
 def _gather(inside: Tensor, linked: list[tuple[Tensor, Tensor | None, int]], batch: int) -> Tensor:
     """(H, M, Q, P) -> (M, Q, H P), plus each direction's links, scaled: (factor, (links, batch, Q, H P), offset)."""
-    heads, chunks, chunk, width = inside.shape
-    out = inside.new_empty(chunks, chunk, heads * width)
-    terms = [(factor, values, offset) for factor, values, offset in linked if values is not None]
-    filled = (terms + [(out, out, 0)] * 2)[:2]
-    arguments = [argument for term in filled for argument in term]
-    sizes = (chunks, chunk, heads, width, len(terms), chunks // batch, batch)
-    run(kernels.gather, chunks, *sizes, inside, *arguments, out)
+    out = inside.permute(1, 2, 0, 3).flatten(2)
+    for factor, values, offset in linked:
+        if values is not None:
+            to, added = (v.unflatten(3, (len(inside), -1)) for v in (_linked(out, batch, offset), values))
+            to.addcmul_(_linked(factor, batch, offset)[..., None], added)
     return out

@@ -2,7 +2,7 @@
 residual around the mixer where the model has one.
 
 Without positions, an item's input projection is the same wherever it stands: `rows` of all items are kept in a table
-where that is small (``table_bytes``), and computed for the history at hand where it is not.
+where that is small (`TABLE_BYTES`), and computed for the history at hand where it is not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seqrec_lib.models.state_space import StateSpaceRecommender
 from seqrec_lib.serving.base import SteppingServer
 from seqrec_lib.ssm.convolution import taps_of
 
-TABLE_BYTES = 64 * 2**20
+TABLE_BYTES = 64 * 2**20  # the largest table of projected items
 
 
 @dataclass
@@ -69,7 +69,7 @@ class StateSpaceServer(SteppingServer):
 
     path = "compiled loops"
 
-    def __init__(self, model: StateSpaceRecommender, table_bytes: int = TABLE_BYTES) -> None:
+    def __init__(self, model: StateSpaceRecommender) -> None:
         (layer,) = model.stack
         (embedding,) = packed(model.item_embedding.weight)
         super().__init__(model.n_items, model.window, embedding)
@@ -81,7 +81,7 @@ class StateSpaceServer(SteppingServer):
         self._pack(layer.mixer)
         width = self._to_rows.shape[0] + self._to_dt.shape[0]
         self._table: tuple[np.ndarray, np.ndarray] | None = None
-        if 4 * width * (model.n_items + 1) <= table_bytes:
+        if 4 * width * (model.n_items + 1) <= TABLE_BYTES:
             self._table = self._project(torch.from_numpy(embedding))
 
     _to_rows: Tensor  # (row width, d)
