@@ -12,6 +12,7 @@ from seqrec_lib.evaluate.statistics import Interval
 from seqrec_lib.experiments import accuracy
 from seqrec_lib.experiments.base import execute
 from seqrec_lib.recommend import recommend
+from seqrec_lib.report.timings import Timings
 from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import choice
@@ -34,7 +35,7 @@ def studied(mine: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str,
     timings = SimpleNamespace(
         rows=[(model, "served") for model in MODELS], median=lambda model, path: Interval(times[model])
     )
-    monkeypatch.setattr(choice.Timings, "read", lambda record, store: timings)
+    monkeypatch.setattr(Timings, "read", lambda record, store: timings)
     configs = accuracy.plan(values_of(own_study.pages(name, ROOT, epochs=1)[-1]))
     assert all(record and record.complete for record in execute(accuracy, configs, progress=False))
     return name, times
@@ -74,5 +75,5 @@ def test_without_times_or_a_candidate_nothing_is_recommended(studied, monkeypatc
     monkeypatch.setattr(own_study, "CANDIDATES", (*MODELS, "2mamba4rec"))  # which was not run
     assert choice.recommended(name) is None
     monkeypatch.setattr(own_study, "CANDIDATES", MODELS)
-    monkeypatch.setattr(choice.Timings, "read", lambda record, store: None)
+    monkeypatch.setattr(Timings, "read", lambda record, store: None)
     assert choice.recommended(name) is None
