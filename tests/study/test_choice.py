@@ -77,3 +77,20 @@ def test_without_times_or_a_candidate_nothing_is_recommended(studied, monkeypatc
     monkeypatch.setattr(own_study, "CANDIDATES", MODELS)
     monkeypatch.setattr(Timings, "read", lambda record, store: None)
     assert choice.recommended(name) is None
+
+
+@pytest.mark.parametrize(("missing", "rerun"), [("run", True), ("skip", False)])
+def test_what_the_page_says_of_missing_runs_holds_for_all_of_them(
+    missing: str, rerun: bool, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, object, object]] = []
+
+    def execute(experiment, configs, **how):
+        asked.append((experiment.NAME, how["missing"], how["rerun"]))
+        return [None for _ in configs]
+
+    monkeypatch.setattr(choice, "execute", execute)
+    page = own_study.Page("which_model", "demo", {"dataset": "demo", "missing": missing, "rerun": rerun})
+    made = choice.choose(values_of(page), store)
+    assert asked == [("accuracy", missing, rerun), ("latency", missing, rerun)]
+    assert made.marked is None and set(made.records) == {None}
