@@ -17,7 +17,7 @@ from seqrec_lib.results import RunStore
 from seqrec_lib.results.provenance import ROOT
 from seqrec_lib.study import choice
 from seqrec_lib.study import own as own_study
-from seqrec_lib.study.plans import values_of
+from seqrec_lib.study.plans import Page, values_of
 from tests.study.test_own import mine, seqrec
 
 __all__ = ["mine"]  # a fixture
@@ -90,7 +90,7 @@ def test_what_the_page_says_of_missing_runs_holds_for_all_of_them(
         return [None for _ in configs]
 
     monkeypatch.setattr(choice, "execute", execute)
-    page = own_study.Page("which_model", "demo", {"dataset": "demo", "missing": missing, "rerun": rerun})
+    page = Page("which_model", "demo", {"dataset": "demo", "missing": missing, "rerun": rerun})
     made = choice.choose(values_of(page), store)
     assert asked == [("accuracy", missing, rerun), ("latency", missing, rerun)]
     assert made.marked is None and set(made.records) == {None}
