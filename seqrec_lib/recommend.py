@@ -68,6 +68,7 @@ def recommend(
     *,
     user: str | None = None,
     train: bool = False,
+    run: RunRecord | None = None,
     store: RunStore | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[str, float]]:
@@ -75,7 +76,7 @@ def recommend(
 
     ``user``: an id of the source; the history begins with all that this user had. Items without a title go by their id.
     ``train``: train the model where no weights are kept, as published records come without; what there is to ``report``
-    meanwhile comes line by line.
+    meanwhile comes line by line. ``run``: the accuracy run of ``model`` whose weights answer; None: the newest.
 
     Raises:
         SeqRecError: an unknown title, user, model or data set, an empty history, k < 1, or no trained weights.
@@ -92,7 +93,7 @@ def recommend(
     names = [title or label for title, label in zip(sequences.titles, sequences.item_labels, strict=True)]
     history = [] if user is None else history_of(user, sequences)
     history += [find_item(title, names) for title in titles]
-    recommender = _recommender(dataset, model, sequences, store, train or dataset == "demo", report)
+    recommender = _recommender(dataset, model, sequences, store, train or dataset == "demo", report, run)
     found = min(k, sequences.n_items - len(set(history)))
     if not found:
         return []
@@ -132,22 +133,32 @@ def history_of(user: str, sequences: Sequences) -> list[int]:
 
 
 def _recommender(
-    dataset: str, model: str, sequences: Sequences, store: RunStore | None, train: bool, report: Callable[[str], None]
+    dataset: str,
+    model: str,
+    sequences: Sequences,
+    store: RunStore | None,
+    train: bool,
+    report: Callable[[str], None],
+    run: RunRecord | None = None,
 ) -> Recommender:
     if model in COUNTED:
         return load_class(model)(sequences)
+    from seqrec_lib.data.own import is_own
     from seqrec_lib.experiments import accuracy
+    from seqrec_lib.experiments.base import config_of
     from seqrec_lib.experiments.weights import ensure_weights, load_recommender
 
     store = store or RunStore()
     damaged: list[str] = []
-    newest = newest_weights(dataset, model, sequences.split_hash, store, damaged.append)
+    run_id = None if run is None else run.run_id
+    newest = newest_weights(dataset, model, sequences.split_hash, store, damaged.append, run_id)
     if newest is not None:
         for line in damaged:
             report(line)
         config, folder = newest
     elif train:
-        (planned,) = accuracy.plan({"dataset": dataset, "models": [model], "seeds": [0]})
+        parameters = {"dataset": dataset, "models": [model], "seeds": [0]}
+        planned = accuracy.plan(parameters)[0] if run is None else config_of(run)
         folder = ensure_weights(accuracy, planned, sequences.split_hash, store, progress=True, report=report)
         config = plain(planned)
     else:
@@ -155,19 +166,29 @@ def _recommender(
         took = max((float(r.cost["wall_seconds"]) for r, _ in runs), default=None)
         record = "" if took is None else f", which took {duration(took)} by its record"
         why = f" ({damaged[0]})" if damaged else ""
-        raise SeqRecError(f"no weights of {model} on {dataset} are kept here{why}; add --train to train it{record}")
+        study = "compare models by `seqrec study --data`, or " if is_own(dataset) and run is None else ""
+        raise SeqRecError(
+            f"no weights of {model} on {dataset} are kept here{why}; {study}add --train to train it{record}"
+        )
     return load_recommender(folder, config, sequences.n_items)
 
 
 def newest_weights(
-    dataset: str, model: str, split_hash: str, store: RunStore, damaged: Callable[[str], None]
+    dataset: str,
+    model: str,
+    split_hash: str,
+    store: RunStore,
+    damaged: Callable[[str], None],
+    run_id: str | None = None,
 ) -> tuple[Mapping[str, Any], Path] | None:
     """Configuration and folder of the newest complete accuracy run on the data of ``split_hash`` that kept its weights;
-    ``damaged`` is told of weights that are not whole."""
+    ``damaged`` is told of weights that are not whole. ``run_id``: of this run alone."""
     here = [
         (record.finished, record.config, folder)
         for record, own in _complete_runs(dataset, model, split_hash, store)
-        if record.dataset.get("split_sha256") == split_hash and (folder := own.kept(record.run_id, damaged))
+        if record.dataset.get("split_sha256") == split_hash
+        and run_id in {None, record.run_id}
+        and (folder := own.kept(record.run_id, damaged))
     ]
     return max(here, key=lambda run: run[0])[1:] if here else None
 

@@ -12,6 +12,7 @@ from seqrec_lib.cli.output import Columns, Data, Dataset, Lenient, Titles, compl
 from seqrec_lib.errors import SeqRecError
 
 DEVICES = ("auto", "cpu", "cuda")
+DEFAULT_MODEL = "sasrec"  # of `recommend`, where no page recommends one
 
 
 def study(
@@ -153,7 +154,10 @@ def recommend(
         list[str] | None, typer.Argument(help="Titles of the history, oldest first, each in quotes.")
     ] = None,
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Data set that the titles are from.")] = "demo",
-    model: Annotated[str, typer.Option("--model", "-m", help="Model id.")] = "sasrec",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Model id; by default the one recommended for your data, else sasrec."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to recommend.")] = 10,
     train: Annotated[bool, typer.Option("--train", help="Train the model where no weights are kept here.")] = False,
     user: Annotated[
@@ -164,11 +168,22 @@ def recommend(
     lenient: Lenient = False,
 ) -> None:
     """Type a few titles, get the next ten."""
+    from seqrec_lib.data.own import is_own
     from seqrec_lib.progress import Reporter
     from seqrec_lib.recommend import recommend as next_items
 
     source = _register(data, None, columns, lenient) or dataset
+    run, why = None, ""
+    if model is None and is_own(source):
+        from seqrec_lib.study.choice import recommended
+
+        run = recommended(source)
+        why = ", recommended for these data by the page *Which model?*"
+        if run is None:
+            why = "; no model is recommended for these data yet: `seqrec study --data` compares some"
+    model = str(run.config["model"]) if run else model or DEFAULT_MODEL
     with Reporter() as reporter:
-        found = next_items(titles or (), source, model, k, user=user, train=train, report=reporter.line)
+        found = next_items(titles or (), source, model, k, user=user, train=train, run=run, report=reporter.line)
+    say(f"model: {model}{why}")
     rows = [(place, title, f"{score:.3f}") for place, (title, score) in enumerate(found, 1)]
     output.print_table(("", "title", "score"), rows)

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from seqrec_lib.checksums import write_file
 from seqrec_lib.data.files import RawFile
 from seqrec_lib.data.interactions import Interactions
-from seqrec_lib.data.own_table import SEPARATORS, USUAL, Reading, layout, with_titles
+from seqrec_lib.data.own_table import BY_ROW, SEPARATORS, USUAL, Reading, layout, with_titles
 from seqrec_lib.data.tables import BadLines
 from seqrec_lib.data.times import ORDER, UNITS, Clock
 from seqrec_lib.errors import SeqRecError
@@ -84,7 +84,7 @@ class OwnFile:
         if len(rows) > 1 and (first := int(rows.timestamps.min())) == rows.timestamps.max():
             raise SeqRecError(
                 f"{self.path}: all {len(rows):,} rows have the time {reading.clock.written(first)}, which puts them in "
-                "no order; name another column by --columns timestamp=NAME, or number the rows and add unit=order"
+                f"no order; name another column by --columns timestamp=NAME, or say --columns {BY_ROW}"
             )
         if "titles" in files:
             rows = with_titles(rows, files["titles"], self.options, bad)
@@ -130,9 +130,9 @@ def register(path: str | Path, options: Mapping[str, str]) -> str:
     """The id of a file's data; where it lies is kept in the cache. The header is read, and the content hashed.
 
     Args:
-        options: names of columns by role (``own_table.USUAL``; "" for a rating or title that is not to be read), and
-            ``unit`` of timestamps, ``separator``, ``titles`` (a csv file), ``lenient`` ("1": bad lines are skipped and
-            counted).
+        options: names of columns by role (``own_table.USUAL``; "" for a rating or title that is not to be read, and for
+            the time where the file's rows are in its order), and ``unit`` of timestamps, ``separator``, ``titles`` (a
+            csv file), ``lenient`` ("1": bad lines are skipped and counted).
 
     Raises:
         SeqRecError: no such file, a format or an option that is not known, or a column that is missing or not clear.
@@ -141,6 +141,10 @@ def register(path: str | Path, options: Mapping[str, str]) -> str:
     choices = {"unit": (*UNITS, ORDER), "separator": SEPARATORS, "lenient": ("0", "1")}
     for name, known in choices.items():
         refuse_unknown([options[name]] if name in options else [], known, name, str(path))
+    if options.get("timestamp") == "" and "unit" in options:
+        raise SeqRecError(
+            f"{path}: timestamp= reads no times, unit={options['unit']} says how to; leave one of them out"
+        )
     decisive = {k: v for k, v in sorted(options.items()) if k != "titles" and (k, v) != ("lenient", "0")}
     raw = _existing(path)
     titles = _existing(options["titles"]) if "titles" in options else None
@@ -184,9 +188,9 @@ def registered(name: str) -> OwnFile:
 def facts(name: str) -> dict[str, Any]:
     """What was found when the file of an id was last read.
 
-    Of its columns: ``path``, ``columns``; ``unit``, ``form`` (number or date) and ``zoned`` of timestamps, the
-    ``first`` and the ``last``. Counts: ``interactions``, ``users``, ``items``, ``titled`` items, ``other_titles`` (rows
-    whose title is another than their item's first), ``skipped`` bad lines and the first few ``complaints``,
+    Of its columns: ``path``, ``columns``; ``unit``, ``form`` (number, date or row number) and ``zoned`` of timestamps,
+    the ``first`` and the ``last``. Counts: ``interactions``, ``users``, ``items``, ``titled`` items, ``other_titles``
+    (rows whose title is another than their item's first), ``skipped`` bad lines and the first few ``complaints``,
     ``repeated`` pairs of user and item, ``duplicates`` of them at the same time. ``in_order``: whether each user's rows
     are in the order of time. ``like_missing``: by role, how many rows have each id such as "nan". ``ties``: see
     `interactions.ties`. ``rounds``: see `interactions.core_rounds`.

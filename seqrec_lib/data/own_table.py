@@ -42,6 +42,7 @@ USUAL: dict[str, tuple[str, ...]] = {  # names of columns, in small letters and 
     "title": ("title", "itemtitle", "movietitle", "producttitle", "itemname", "productname"),
 }
 NEEDED = ("user", "item", "timestamp")
+BY_ROW = "timestamp= where the file's rows are in the order of time"
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 TITLE_ROLES = ("item", "title")  # the columns of a file of titles
 OTHER_FORMS = {  # files that are no csv, by how they begin
@@ -152,7 +153,8 @@ def find_columns(
     columns: dict[str, str] = {}
     chosen = {role: given[role] for role in roles if role in given}
     for role in roles:
-        if role in needed or chosen.get(role) != "":  # "rating=": not to be read
+        needless = role not in needed or role == "timestamp"
+        if not needless or chosen.get(role) != "":  # "rating=": not to be read; "timestamp=": the rows are in its order
             refuse_unknown([chosen[role]] if role in chosen else [], names, f"column of the {role}", label)
             usual = [name for name in names if plain(name) in USUAL[role] and name not in chosen.values()]
             found = [chosen[role]] if role in chosen else usual
@@ -171,6 +173,7 @@ def _which(label: str, role: str, found: Sequence[str], names: Sequence[str], re
     """The question to ask where no column, or several, may have a role."""
     if not found:
         by_name = f"name it by --columns {role}=NAME (in a notebook file:{Path(label).name}?{role}=NAME)"
+        by_name += f", or say {BY_ROW}" if role == "timestamp" else ""
         return (
             f"no column among {shown(', '.join(names))} has a usual name of the {role}; {remedy or by_name}; where "
             "these are no names, write a first line that names the columns"
@@ -218,8 +221,9 @@ class Reading:
         readers: dict[str, tables.Reader] = {
             "user": partial(tables.text_labels, column=names["user"], blanks=" \t"),
             "item": partial(tables.text_labels, column=names["item"], blanks=" \t"),
-            "timestamp": self.clock.read,
         }
+        if "timestamp" in names:
+            readers["timestamp"] = self.clock.read
         if "rating" in names:
             hint = " (--columns rating= leaves ratings out)"
             readers["rating"] = partial(tables.real_numbers, column=names["rating"], hint=hint)
@@ -228,7 +232,10 @@ class Reading:
             good = columns.take(block)
             if "title" in block.texts:
                 self._take_titles(block.texts["item"].filter(good), block.texts["title"].filter(good))
-        columns.blocks["timestamp"] = self.clock.finish(columns.blocks["timestamp"])
+        if "timestamp" in names:
+            columns.blocks["timestamp"] = self.clock.finish(columns.blocks["timestamp"])
+        else:
+            columns.blocks["timestamp"] = self.clock.count(sum(map(len, columns.blocks["user"])))
         rows = columns.finish(self.titles)
         if self.bad.count > len(rows):
             complaint = self.bad.first[0]

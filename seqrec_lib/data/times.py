@@ -37,7 +37,7 @@ class Clock:
     Attributes:
         given: the unit, where the reader says it; then all numbers are taken that 64 bits hold, of seconds in
             microseconds.
-        form: "number" or "date", and unit: of numbers, once known; zoned: whether dates have a time zone.
+        form: "number", "date" or "row number", and unit: of numbers, once known; zoned: whether dates have a time zone.
     """
 
     given: str | None = None
@@ -63,6 +63,11 @@ class Clock:
             return blocks
         self.unit = "us" if any((block % 10**6).any() for block in blocks) else "s"
         return [block // 10**6 for block in blocks] if self.unit == "s" else blocks
+
+    def count(self, rows: int) -> list[np.ndarray]:
+        """The numbers of so many rows, from 1: the times of a file whose own order is that of time."""
+        self.form, self.unit = "row number", ORDER
+        return [np.arange(1, rows + 1)]
 
     def written(self, value: int) -> str:
         """A time as people read it; a number that is no time stays one."""

@@ -127,6 +127,21 @@ def test_numbers_that_are_no_times_are_read_when_that_is_said(file):
     assert read(name).timestamps.tolist() == list(range(240)) and own.facts(name)["last"] == "239"
 
 
+@pytest.mark.parametrize("header", ["user,item,timestamp", "user,item,note"])
+def test_the_order_of_the_file_is_the_order_of_time_when_that_is_said(file, header):
+    entries = [(u, i, START) for u, i, _ in reversed(rows())]  # one time for all, and the rows in another order
+    if "note" in header:
+        with pytest.raises(SeqRecError, match=r"name of the timestamp; .*, or say timestamp= where the file's rows"):
+            own.resolve(file(lines(header, entries)))
+    name = own.resolve(file(lines(header, entries), query="?timestamp="))
+    data, facts = load(name), own.facts(name)
+    assert read(name).timestamps.tolist() == list(range(1, 241))
+    first = data.item_labels[data.items[0]]
+    assert first == next(i for u, i, _ in entries if u == "u0")
+    assert (facts["form"], facts["unit"], facts["last"], facts["in_order"]) == ("row number", "order", "240", True)
+    assert "timestamp" not in facts["columns"] and facts["ties"] == [0.0, 0.0]
+
+
 def test_ids_are_any_text_and_numbers_keep_their_order(file):
     numbers = [(u[1:], i[1:], t) for u, i, t in rows()]
     assert load(own.resolve(file(lines(entries=numbers)))).item_labels[1:4] == ("0", "1", "2")

@@ -81,7 +81,7 @@ WRONG = {  # one file for each way to be wrong: (content, what the line says)
     "a zero byte": ([*GOOD[:4], f"u1,i\0,{START}", *GOOD[4:]], ["line 5: a zero byte in", r"i\x00"]),
     "one time for all": (
         lines(entries=[(u, i, START) for u, i, _ in rows()]),
-        ["all 240 rows have the time 2020-09-13 12:26:40", "timestamp=NAME", "unit=order"],
+        ["all 240 rows have the time 2020-09-13 12:26:40", "timestamp=NAME", "or say --columns timestamp= where"],
     ),
     "a line break in a cell": (
         ["user,item,timestamp,title", f'u1,i1,{START},"One', 'and two"'],
@@ -124,7 +124,8 @@ def test_a_file_that_is_wrong_in_one_way_gets_one_line_that_says_so(file, way):
         ("?unit=days", ["unknown unit 'days'"]),
         ("?separator=x", ["unknown separator 'x'"]),
         ("?lenient=maybe", ["unknown lenient 'maybe'"]),
-        ("?timestamp=", ["unknown column of the timestamp ''"]),
+        ("?user=", ["unknown column of the user ''"]),
+        ("?timestamp=&unit=ms", ["timestamp= reads no times, unit=ms says how to"]),
         ("?titles=none.csv", ["file 'none.csv' is not in"]),
     ],
 )

@@ -106,7 +106,10 @@ def test_the_command_says_what_it_found_and_executes_the_pages(mine: Path, monke
         (["study", "--data", "MINE", "--columns", "user=who"], "unknown column of the user 'who'"),
         (["study", "--data", "MINE", "--columns", "user"], "--columns: 'user' has no value"),
         (["recommend", "--data", "MINE"], "an empty history"),
-        (["recommend", "--data", "MINE", "i1"], "no weights of sasrec on file-mine"),
+        (
+            ["recommend", "--data", "MINE", "i1"],
+            "are kept here; compare models by `seqrec study --data`, or add --train",
+        ),
         (["recommend", "--data", "MINE", "--user", "u99", "-m", "markov"], "no user 'u99' in mine.csv"),
     ],
 )
@@ -132,6 +135,7 @@ def test_recommends_for_a_known_user_by_the_kept_weights(mine: Path) -> None:
     assert recommend(["i5"], name, "sasrec", 3, user="rare") == recommend(["i1", "i3", "i5"], name, "sasrec", 3)
     done = seqrec("recommend", "--data", str(mine), "i5", "-k", "2")
     assert done.exit_code == 0 and done.output.count("item i") == 2
+    assert done.output.startswith("model: sasrec; no model is recommended for these data yet")
 
 
 def test_a_record_of_another_reading_of_the_file_is_not_taken(mine: Path) -> None:
