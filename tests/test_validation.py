@@ -54,9 +54,8 @@ def parameters_of(experiment: str) -> dict[str, Any]:
 
 def overridden(experiment: str) -> dict[str, list[str]]:
     """Names of settings that a plan takes, by the parameter that takes them."""
-    from seqrec_lib.experiments.orpo import Preference
     from seqrec_lib.language.pretrained import Size
-    from seqrec_lib.language.ranker_recipes import Setting, Teaching
+    from seqrec_lib.language.ranker_recipes import Preference, Setting, Teaching
     from seqrec_lib.language.recipes import Tuning, Writing
 
     models = {*MODELS[parameters_of("optimizers")["model"]].architecture, *names(TrainingConfig)} - {"seed"}
