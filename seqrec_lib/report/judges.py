@@ -269,6 +269,7 @@ def trained(
     }
     if set(seeds) - set(found):
         raise NotRun(f"{optimizer['name']} on ml-100k")
+    runs.given.update(found[seed].run_id for seed in seeds)
     return [found[seed] for seed in seeds]
 
 

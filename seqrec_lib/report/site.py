@@ -17,13 +17,14 @@ HOSTS = ("https://github.com/", "https://gitlab.com/", "https://bitbucket.org/")
 
 
 def read_site(root: Path) -> dict[str, str]:
-    """authors, repository (an address to clone) and release (a tag), as the project's citation file has them; empty
-    without that file."""
+    """title, authors, repository (an address to clone) and release (a tag), as the project's citation file has them;
+    empty without that file."""
     path = root / FILE
     if not path.is_file():
         return {}
     citation = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {
+        "title": citation["title"],
         "authors": ", ".join(map(_name, citation["authors"])),
         "repository": citation["repository-code"].removesuffix("/").removesuffix(".git") + ".git",
         "release": f"v{citation['version']}",

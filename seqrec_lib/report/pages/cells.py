@@ -41,7 +41,6 @@ COMMANDS = {
 TITLES = {"ht@10": "HT@10", "ndcg@10": "NDCG@10", "mrr@10": "MRR@10"}
 
 
-@lru_cache(maxsize=2)  # a page asks for it once for each of its numbers
 def cells(runs: Runs) -> pd.DataFrame:
     """One row for each printed number: table, data, model, quantity, paper (as printed), ours with low and high (None
     where there is none), basis (what ours is from), verdict and possible.
@@ -50,6 +49,16 @@ def cells(runs: Runs) -> pd.DataFrame:
     hardware", "infeasible" (no list of recommendations has the three metrics of this row as printed) or "not run".
     possible: whether one list of recommendations can have the row's metrics as printed; None for other cells.
     """
+    frame, run_ids = _cells(runs)
+    runs.given.update(run_ids)
+    return frame
+
+
+@lru_cache(maxsize=2)  # a page asks for it once for each of its numbers
+def _cells(runs: Runs) -> tuple[pd.DataFrame, frozenset[str]]:
+    """`cells`, and the runs that they are of."""
+    runs = runs.within(runs.scope)
+    runs.__dict__["given"] = set()
     rows: list[dict[str, Any]] = []
     for row in paper.PAPER:
         about = {"table": row.table, "data": paper.paper_name(row.dataset), "model": paper.model_name(row.model)}
@@ -57,7 +66,7 @@ def cells(runs: Runs) -> pd.DataFrame:
         rows += [about | cell for cell in (*_quality(runs, row), *latency, *_sizes(runs, row))]
     rows += _counts(runs)
     columns = ["table", "data", "model", "quantity", "paper", "ours", "low", "high", "basis", "verdict", "possible"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns), frozenset(runs.given)
 
 
 def _quality(runs: Runs, row: paper.PaperRow) -> Iterator[dict[str, Any]]:

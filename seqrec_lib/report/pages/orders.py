@@ -102,25 +102,22 @@ def _a_quarter(runs: Runs) -> Evidence:
 # Quality by order
 
 
-def _quality(dataset: str, runs: Runs) -> Iterator[dict[str, Any]]:
+@figure(
+    "orders-quality-ml-1m",
+    "dots",
+    group="model",
+    label="order",
+    series="order",
+    value="mean",
+    axis="NDCG@10, with 95 % interval over users",
+)
+def _quality(runs: Runs) -> Iterator[dict[str, Any]]:
     """NDCG@10 of each model in each order that it was run in: mean over seeds, interval over users."""
     for model, (suffix, order) in itertools.product(MODELS, {"": TRUE_ORDER, **ORDERS}.items()):
-        found = runs.interval(dataset + suffix, model, "ndcg@10")
+        found = runs.interval(TRUE + suffix, model, "ndcg@10")
         if not np.isnan(found.estimate):
             row = {"model": model_name(model), "order": order.partition(" (")[0], "mean": found.estimate}
             yield row | {"low": found.low, "high": found.high}
-
-
-for _dataset in (TRUE, "ml-100k"):
-    figure(
-        f"orders-quality-{_dataset}",
-        "dots",
-        group="model",
-        label="order",
-        series="order",
-        value="mean",
-        axis="NDCG@10, with 95 % interval over users",
-    )(partial(_quality, _dataset))
 
 
 # RecBole's order beside the paper's rows
@@ -159,7 +156,7 @@ def _paper_and_orders(runs: Runs) -> pd.DataFrame:
     kit.Column("metric", "Metric"),
     kit.Column("the paper, value", "Paper"),
     *(
-        kit.Column(f"{source}, value", f"Ours, {source}", interval=(f"{source}, low", f"{source}, high"))
+        kit.Column(f"{source}, value", f"Ours, {source}", interval=(f"{source}, low", f"{source}, high"), missing="–")
         for source in ("RecBole's order", "true order")
     ),
 )

@@ -202,4 +202,5 @@ ORDERS = {
 def _orpo_table(runs: Runs) -> Iterator[dict[str, Any]]:
     for dataset in dict.fromkeys(record.dataset["name"] for record in runs.records("orpo", arm="orpo-paper")):
         own = runs.records("orpo", dataset, arm="orpo-paper")
+        runs.given.update(record.run_id for record in own)
         yield {"data": dataset_name(dataset), "seeds": len(own)} | {key: mean_of(own, key) for key in ORDERS}
