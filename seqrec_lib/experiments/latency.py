@@ -22,7 +22,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -30,7 +29,7 @@ import numpy as np
 from seqrec_lib.data import registry
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
-from seqrec_lib.latency import PATHS
+from seqrec_lib.latency import PATHS, worker
 from seqrec_lib.models import COUNTED
 from seqrec_lib.places import project_root
 from seqrec_lib.results import ADDED_LATER
@@ -134,8 +133,8 @@ def run(config: Config, context: Context) -> Outcome:
     )
 
 
-def _job(config: Config, number: int) -> SimpleNamespace:
-    """What process ``number`` does, see `seqrec_lib.latency.worker.Timed`."""
+def _job(config: Config, number: int) -> worker.Job:
+    """What process ``number`` does."""
     cuda = config.device == "cuda"
     own = {
         "models": tuple(m for m in config.models if not (cuda and m in COUNTED)),
@@ -146,10 +145,11 @@ def _job(config: Config, number: int) -> SimpleNamespace:
         "sample_paths": ("eager", "graph") if cuda else ("module", "served"),
         "memory": number == 0,
     }
-    return SimpleNamespace(**{**asdict(config), **own})
+    values = asdict(config) | own
+    return worker.Job(**{field.name: values[field.name] for field in fields(worker.Job)})
 
 
-def run_process(job: SimpleNamespace, stem: Path) -> dict[str, Any]:
+def run_process(job: worker.Job, stem: Path) -> dict[str, Any]:
     """Do a job in a process of its own; what `Timed` has.
 
     Raises:
@@ -157,11 +157,11 @@ def run_process(job: SimpleNamespace, stem: Path) -> dict[str, Any]:
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     settings, result = stem.with_suffix(".json"), stem.with_suffix(".result.json")
-    settings.write_text(json.dumps(vars(job)), encoding="utf-8")
+    settings.write_text(json.dumps(asdict(job)), encoding="utf-8")
     threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "seqrec_lib.latency.worker", str(settings), str(result)],
+        [sys.executable, "-m", worker.__name__, str(settings), str(result)],
         capture_output=True, text=True, check=False, cwd=project_root(),
         env={**os.environ, **threads, "PYTHONPATH": path},
     )  # fmt: skip

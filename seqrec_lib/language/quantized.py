@@ -198,7 +198,8 @@ def parameter_counts(model: Any) -> tuple[int, int]:
 
 
 def weight_bytes(model: Any) -> int:
-    """Bytes of memory of all weights, with the scales and the tables of levels of those that are quantised."""
+    """Bytes of the weights as they are saved, with the scales and, for each layer, the tables of levels of those that
+    are quantised."""
     tensors = {name: tensor for name, tensor in model.state_dict().items() if ".quant_state." not in name}
     return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors.values()}.values())
 

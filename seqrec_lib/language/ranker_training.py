@@ -207,22 +207,23 @@ def tune(
     """
     model, n = ranker.model, len(examples.prompts)
     lessons = examples.losses(ranker, how)
+    began, carried = 0.0, 0.0  # when the epoch began, as if nothing but steps took time, and its seconds before a resume
 
     def losses(rows: np.ndarray) -> Tensor:
         with ranker.products():
             return lessons(rows).mean(0)
 
-    def loss_of(part: Part) -> Tensor:
-        means = losses(part.rows)
-        if not torch.isfinite(means[0]):
-            raise SeqRecError(f"loss {float(means[0])} at step {state.total_steps + 1}; lower the learning rate")
-        return means
-
     def look() -> None:
-        state.epoch_seconds = carried + time.perf_counter() - began
+        nonlocal began
+        loss = state.mean_loss()  # waits for the device, so that the clock is read behind the step
+        if not math.isfinite(loss):  # before it is saved
+            raise SeqRecError(f"loss {loss} at step {state.total_steps}; lower the learning rate")
+        now = time.perf_counter()
+        state.epoch_seconds = carried + now - began
         file.save(state, due=False)
+        began += time.perf_counter() - now  # seconds are those of steps
         speed = state.positions / state.epoch_seconds
-        line = f"epoch {state.epoch + 1}/{how.epochs}, loss {state.mean_loss():.3f}, {speed:,.0f} tokens/s"
+        line = f"epoch {state.epoch + 1}/{how.epochs}, loss {loss:.3f}, {speed:,.0f} tokens/s"
         ranker.report_share(state.total_steps / steps, line)
 
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -255,7 +256,7 @@ def tune(
         train_epoch(
             batches,
             state,
-            loss_of,
+            lambda part: losses(part.rows),
             optimizer,
             [how.learning_rate],
             factor=lambda step, _: rate(how, step, steps),

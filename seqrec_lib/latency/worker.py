@@ -13,10 +13,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,34 @@ from seqrec_lib.latency.statistics import without_outliers
 RESULTS = ("facts", "calls", "paper", "batches")
 
 
-class Timed:
-    """What one process times, once it is made; rows hold seconds.
+@dataclass(frozen=True)
+class Job:
+    """What one process does: fields of `experiments.latency.Config`, of which models, paths, seed and samples are this
+    process's own; twin: see `contestants.contestants`; sample_paths: of the paper's protocol; memory: whether peak
+    memory is measured."""
 
-    Args:
-        job: the fields of `experiments.latency.Config`, of which ``models``, ``paths``, ``seed`` and ``samples`` are
-            this process's own; twin: see `contestants.contestants`; sample_paths: of the paper's protocol; memory:
-            whether peak memory is measured.
+    dataset: str
+    models: Sequence[str]
+    architectures: dict[str, dict[str, Any]]
+    max_length: int
+    device: str
+    threads: int
+    paths: Sequence[str]
+    twin: str | None
+    seed: int
+    k: int
+    blocks: int
+    block_users: int
+    samples: int
+    sample_users: int
+    sample_paths: Sequence[str]
+    batches: Sequence[int]
+    batch_rounds: int
+    memory: bool
+
+
+class Timed:
+    """What one process times by its ``job``, once it is made; rows hold seconds.
 
     Attributes:
         facts: of each contestant, in the order of ``contestants``.
@@ -42,7 +62,7 @@ class Timed:
         batches: model, size, user (of the model's own pass).
     """
 
-    def __init__(self, job: SimpleNamespace) -> None:
+    def __init__(self, job: Job) -> None:
         import torch
 
         from seqrec_lib.data import load
@@ -157,4 +177,4 @@ class Timed:
 
 if __name__ == "__main__":
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    Timed(SimpleNamespace(**settings)).save(Path(sys.argv[2]))
+    Timed(Job(**settings)).save(Path(sys.argv[2]))

@@ -32,12 +32,14 @@ class Span:
         """The span of ``lengths`` (batch,); None: every position is real.
 
         Raises:
-            SeqRecError: a wrong shape; on the CPU also a length outside 0 .. length (a check that would make a GPU
-                wait).
+            SeqRecError: a mask, or a wrong shape; on the CPU also a length outside 0 .. length (a check that would
+                make a GPU wait).
         """
         batch, length = x.shape[:2]
         if lengths is None:
             return cls(torch.full((batch,), length, device=x.device), None)
+        if lengths.dtype == torch.bool:
+            raise SeqRecError("lengths are a mask of true and false: give one number per history")
         if lengths.shape != (batch,):
             raise SeqRecError(f"lengths have shape {tuple(lengths.shape)}, not {(batch,)}: give one length per history")
         lengths = lengths.to(x.device, torch.int64).contiguous()  # kernels read it by its address

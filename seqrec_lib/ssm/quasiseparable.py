@@ -55,7 +55,7 @@ def quasiseparable(
     backend: str,
     chunk: int,
 ) -> Tensor:
-    """`quasiseparable_reference` by the given backend; `chunk` is the chunk length on CUDA."""
+    """`quasiseparable_reference`, for one group, by the given backend; `chunk` is the chunk length on CUDA."""
     length = x.shape[1]
     if backend == "reference":
         return quasiseparable_reference(x, dt, A, B, C, delta)

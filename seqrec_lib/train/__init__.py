@@ -1,1 +1,1 @@
-"""Training: what a step computes, and the loop around it."""
+"""Training: what a step computes (`step`), the loop over steps (`epoch`) and that over epochs (`loop`)."""

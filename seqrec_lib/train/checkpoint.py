@@ -231,7 +231,7 @@ class TrainingState:
     targets: int = 0
     positions: int = 0
     epoch_seconds: float = 0.0
-    flops: float = 0.0  # per padded position, forward and backward
+    flops: float = 0.0  # per position as a part counts them, forward and backward
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_valid: float = -1.0

@@ -71,7 +71,8 @@ def train_epoch(
     """Take the steps that are left of the epoch under way, and count in ``state`` what they trained.
 
     Args:
-        loss_of: the mean loss over the targets of a part, (), or (k,) with what else is averaged behind the loss.
+        loss_of: the mean loss over the targets of a part, (), or (k,) with what else is averaged behind the loss, which
+            several processes do not do.
         base_rates, factor: of each group of the optimizer, times a factor of the steps and the epochs done.
         clip: largest norm of the gradient; 0: any. look: called after every step.
         seed, processes: the random numbers of each of several processes that share a step.

@@ -195,6 +195,12 @@ def test_an_edited_model_shows_its_own_numbers_beside_the_published_ones(copy: P
     assert carried_out("run") == first
 
 
+def test_timings_depend_on_the_programs_that_they_time() -> None:
+    for experiment in ("latency", "scaling"):
+        modules = {name.removeprefix("seqrec_lib.") for name in code.closure([f"seqrec_lib.experiments.{experiment}"])}
+        assert {"serving.base", "fast.serving.kernels", "fast.kernels.scan", "latency.clock"} <= modules, experiment
+
+
 def test_a_notebook_of_an_edited_model_shows_both_rows(copy: Path) -> None:
     configs = accuracy.plan({"dataset": "demo", "models": ["popularity"], "seeds": [0]})
     (published,) = execute(accuracy, configs, store=RunStore(copy / "results", copy / "results"), progress=False)

@@ -12,6 +12,7 @@ MIXERS = {
     "mamba": lambda: Mamba(12, 5),
     "mamba-short": lambda: Mamba(12, 5, d_conv=3),
     "mamba2": lambda: Mamba2(16, 6, headdim=8),
+    "mamba2-biases": lambda: Mamba2(16, 6, headdim=8, bias=True, conv_bias=False),
     "mamba2-groups": lambda: Mamba2(16, 6, headdim=8, ngroups=2, bias=True, conv_bias=False),
     "hydra": lambda: Hydra(16, 6, headdim=8),
     "hydra-short": lambda: Hydra(16, 6, d_conv=3, headdim=16),

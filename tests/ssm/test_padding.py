@@ -68,7 +68,8 @@ def test_hydra_prefixes_ignore_padding() -> None:
         (torch.tensor([3, 6]), "do not fit a batch of 5 positions"),
         (torch.tensor([3]), "one length per history"),
         (torch.tensor([3, -1]), "do not fit a batch of 5 positions"),
-        (torch.ones(2, 5, dtype=torch.bool), "one length per history"),
+        (torch.ones(2, 5, dtype=torch.bool), "one number per history"),
+        (torch.ones(2, dtype=torch.bool), "one number per history"),
     ],
 )
 def test_wrong_lengths_are_named(given: torch.Tensor, message: str) -> None:
