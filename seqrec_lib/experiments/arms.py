@@ -61,7 +61,7 @@ TUNED: dict[str, float] = {
     "adamw-cosine": 1e-2,
     "sgd": 1.0,
     "usgm": 100.0,
-    "usgm-literal": 10.0,
+    "usgm-literal": 30.0,
     "usgm-paper": 3.0,
     "usgm-noise": 3.0,
     "usgm-adam": 1e-2,
