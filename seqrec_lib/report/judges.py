@@ -232,11 +232,13 @@ def tuning(runs: Runs, of: str, minus: str, held: str, show: str, among: Mapping
 
 ADAM = {"name": "adamw"}
 RULE = {"rule": "paper", "lambda_": 2.0}
+FROM_ZERO = {"name": "usgm", "lr": "inf"}  # Algorithm 1 as it is written, on a ball
 CONTESTANTS: dict[str, tuple[Mapping[str, Any], float, Mapping[str, Any]]] = {
     "Adam, tuned": (ADAM, 3e-3, {}),
     "Adam, default": (ADAM, 1e-3, {}),
     "SGD, tuned": ({"name": "sgd", "lr": 1.0}, 1e-3, {}),
     "USGM, tuned": ({"name": "usgm", "D": 100.0, "lr": 1.0}, 1e-3, {}),
+    "USGM from H = 0": (FROM_ZERO | {"D": 30.0, "radius": 15.0}, 1e-3, {}),
     "USGM with the paper's rule for the batch": ({"name": "usgm", "D": 100.0, "lr": 3.0}, 1e-3, RULE),
 }
 """Optimizer, constant rate of the recipe, and rule for the batch."""
