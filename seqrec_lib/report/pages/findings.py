@@ -82,7 +82,7 @@ def _usgm(runs: Runs) -> Evidence:
 
 @statement("from-zero-the-diameter-decides", seeds=(0,))
 def _diameter(runs: Runs) -> Evidence:
-    """Best validation loss on MovieLens 100K of USGM from H = 0, with three times the best diameter minus with the best.
+    """Best validation loss on MovieLens 100K of USGM from H = 0, three times the best diameter minus the best.
 
     2Mamba4Rec, ten epochs, one seed, diameters 10, 30 and 100: with a third and with three times the best diameter the
     loss is higher by 0.3 or more."""
