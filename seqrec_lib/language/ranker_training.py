@@ -207,10 +207,7 @@ def tune(
     """
     model, n = ranker.model, len(examples.prompts)
     lessons = examples.losses(ranker, how)
-    began, carried = (
-        0.0,
-        0.0,
-    )  # when the epoch began, as if nothing but steps took time, and its seconds before a resume
+    began, carried = 0.0, 0.0  # when the epoch began, were there nothing but steps; its seconds before a resume
 
     def losses(rows: np.ndarray) -> Tensor:
         with ranker.products():
