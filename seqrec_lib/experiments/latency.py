@@ -29,7 +29,7 @@ import numpy as np
 from seqrec_lib.data import registry
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome
-from seqrec_lib.latency import PATHS, worker
+from seqrec_lib.latency import PATHS
 from seqrec_lib.models import COUNTED
 from seqrec_lib.places import project_root
 from seqrec_lib.results import ADDED_LATER
@@ -39,6 +39,8 @@ from seqrec_lib.validation import AnyNames, Checked, Count, Length, Seed, Severa
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from seqrec_lib.latency.worker import Job
 
 NAME = "latency"
 TIMED = True
@@ -133,8 +135,10 @@ def run(config: Config, context: Context) -> Outcome:
     )
 
 
-def _job(config: Config, number: int) -> worker.Job:
+def _job(config: Config, number: int) -> Job:
     """What process ``number`` does."""
+    from seqrec_lib.latency import worker  # what is planned loads no torch
+
     cuda = config.device == "cuda"
     own = {
         "models": tuple(m for m in config.models if not (cuda and m in COUNTED)),
@@ -149,12 +153,14 @@ def _job(config: Config, number: int) -> worker.Job:
     return worker.Job(**{field.name: values[field.name] for field in fields(worker.Job)})
 
 
-def run_process(job: worker.Job, stem: Path) -> dict[str, Any]:
+def run_process(job: Job, stem: Path) -> dict[str, Any]:
     """Do a job in a process of its own; what `Timed` has.
 
     Raises:
         SeqRecError: the process failed; the message ends with its last line.
     """
+    from seqrec_lib.latency import worker  # as above
+
     stem.parent.mkdir(parents=True, exist_ok=True)
     settings, result = stem.with_suffix(".json"), stem.with_suffix(".result.json")
     settings.write_text(json.dumps(asdict(job)), encoding="utf-8")

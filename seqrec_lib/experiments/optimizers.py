@@ -55,7 +55,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "beta_epochs": 1,
         "overrides": {"d_model": 16, "dropout": 0.1, "max_length": 20, "tokens_per_batch": 100, "average": 0.0},
     },
-    "literal-start": {
+    "from-zero": {
         "dataset": "ml-latest-small",
         "model": "sasrec",
         "seeds": [0],

@@ -89,11 +89,12 @@ def test_a_golden_is_never_overwritten() -> None:
 @pytest.mark.parametrize("name", sorted({case.experiment.NAME for case in CASES}))
 def test_no_golden_that_was_committed_is_gone_or_changed(name: str) -> None:
     path = harness.path_of(get(name))
-    today = harness.read(get(name))
+    # By what an entry holds: one that was given another name, with configuration and numbers as they were, is kept.
+    today = [entry for revisions in harness.read(get(name)).values() for entry in revisions.values()]
     for text in _committed(path):
         for case, revisions in json.loads(text).items():
             for revision, entry in revisions.items():
-                assert today.get(case, {}).get(revision) == entry, f"{case}, revision {revision}"
+                assert entry in today, f"{case}, revision {revision}"
 
 
 def _committed(path: Path) -> list[str]:

@@ -156,7 +156,7 @@ def test_authors_and_repository_come_from_the_citation_file(
     project: Path, tmp_path: Path, address: str, button: bool
 ) -> None:
     authors = [{"given-names": "Ada", "family-names": "Byron"}, {"name": "A group"}]
-    citation = {"authors": authors, "repository-code": address, "version": "1.2.0"}
+    citation = {"title": "A study", "authors": authors, "repository-code": address, "version": "1.2.0"}
     (project / "CITATION.cff").write_text(json.dumps(citation))
     (project / "book/how.md").write_text("# How\n\n{{ site/authors }}: {{ site/repository }} {{ site/release }}\n")
     stage(project, tmp_path / "source", PAGES, {})
