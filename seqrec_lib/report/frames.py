@@ -277,8 +277,8 @@ class Runs:
 
     @cached_property
     def given(self) -> set[str]:
-        """Ids of the runs that `seeds` and `newest` have returned or a judge has chosen, within narrower scopes too: what
-        a page rests on."""
+        """Ids of the runs that a page rests on: what `seeds` and `newest` have returned or a judge has chosen, within
+        narrower scopes too."""
         return set()
 
     def within(self, scope: Scope) -> Runs:
