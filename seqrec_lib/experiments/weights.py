@@ -59,6 +59,7 @@ def ensure_weights(
         if record is not None and not record.complete:
             raise SeqRecError(f"run {run_id}, which this one builds on, failed: {record.error}")
         if store.kept(run_id) is None:
+            store.goes_on(run_id, f"{planned.code} {split_hash}")  # checkpoints of other code or data are removed
             experiment.run(config, Context(store.workdir(run_id), progress, report, device=device))
             store.tidy(run_id)  # of checkpoints: `RunStore.save`, which would remove them, is not called
         folder = store.kept(run_id)

@@ -72,16 +72,14 @@ def conditions(records: Mapping[str, Record | None]) -> Rows:
     for name, record in records.items():
         if record is None:
             continue
-        where = record.get("environment") or record.get("machine") or {}
-        if isinstance(where, str):  # data_load's: the architecture alone
-            where = {"cpu": where, "cores": record.get("cores")}
+        where = record.get("environment", {})
         gpu = [str(where["device"])] if where.get("device_type") == "cuda" else []
         load = sorted(set(where.get("load_average") or []))
         sides = record.get("rows")
         used = [row.get("versions", {}) for row in sides] if isinstance(sides, list) else []
         yield {
             "benchmark": name,
-            "machine": ", ".join([*gpu, str(where.get("cpu") or where.get("processor") or "unknown CPU")]),
+            "machine": ", ".join([*gpu, str(where.get("cpu") or "unknown CPU")]),
             "cores": where.get("cores"),
             "threads": where.get("threads"),
             "load": " to ".join(f"{one:g}" for one in load) or None,
@@ -195,6 +193,18 @@ def mixers(table: pd.DataFrame) -> pd.DataFrame:
 
 def _with_shape(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(shape=table["batch"].map(str) + " x " + table["length"].map("{} items".format))
+
+
+def serving(record: Record | None) -> pd.DataFrame:
+    """A served model beside its own module, the slowest first: cases (lengths, batches, catalogues), and the least, the
+    median and the largest of the times served / module; slower: cases in which served is slower by more than noise."""
+    table = rows(record, "rows")
+    if record is None:
+        return table
+    table["slower"] = table["ratio"] > record["setting"]["noise"]
+    models = table.groupby("model")
+    found = models["ratio"].agg(cases="size", least="min", half="median", most="max")
+    return found.assign(slower=models["slower"].sum()).sort_values("most", ascending=False).reset_index()
 
 
 @_of_rows("rows:name")

@@ -18,9 +18,11 @@ SHOWN = ("ht@10", "ndcg@10", "masked_ndcg@10", "test_loss")  # of a record's met
 def kinds(
     store: RunStore, experiment: str | None = None, dataset: str | None = None, runs: Sequence[str] = ()
 ) -> list[RunRecord]:
-    """The cheapest published run of each kind (experiment, model, optimizer, rule, arm), or the ``runs`` named.
+    """The published run of the least seed, and the cheapest of these, of each kind (experiment, model, optimizer, rule,
+    arm), or the ``runs`` named.
 
-    Runs that measure time are left out, as their numbers never repeat.
+    Of one seed, because runs that build on others then share them. Runs that measure time are left out, as their
+    numbers never repeat.
 
     Raises:
         SeqRecError: one of ``runs`` is not published, or measures time.
@@ -30,7 +32,7 @@ def kinds(
     if unknown is not None:
         raise SeqRecError(f"run {unknown!r} is no published run that can be repeated; see `seqrec results list`")
     chosen: dict[tuple[str, ...], RunRecord] = {}
-    for record in sorted(published, key=lambda record: float(record.cost.get("wall_seconds", "inf"))):
+    for record in sorted(published, key=_seed_and_cost):
         kind = (record.run_id,) if runs else _kind(record)
         if not runs or record.run_id in runs:
             chosen.setdefault(kind, record)
@@ -74,6 +76,10 @@ def show(record: RunRecord) -> str:
 def _published(store: RunStore, experiment: str | None, dataset: str | None) -> list[RunRecord]:
     records = RunStore(store.published, store.published).records(experiment, dataset)
     return [record for record in records if record.complete]
+
+
+def _seed_and_cost(record: RunRecord) -> tuple[int, float]:
+    return record.config.get("seed", 0), float(record.cost.get("wall_seconds", "inf"))
 
 
 def _kind(record: RunRecord) -> tuple[str, ...]:

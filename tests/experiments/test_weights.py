@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ import pytest
 
 from seqrec_lib.checksums import seal
 from seqrec_lib.errors import SeqRecError
-from seqrec_lib.experiments.base import Context, Outcome, execute, key
+from seqrec_lib.experiments.base import Context, Outcome, execute, key, look_up
 from seqrec_lib.experiments.weights import ensure_weights
 from seqrec_lib.results import RunStore
 
@@ -37,7 +38,7 @@ class Keeping:
     Config = Config
 
     def __init__(self, data: str = HERE, fail: bool = False, keep: bool = True) -> None:
-        self.data, self.fail, self.keep, self.runs = data, fail, keep, 0
+        self.data, self.fail, self.keep, self.runs, self.resumed = data, fail, keep, 0, False
 
     def revision(self, config: _Config) -> int:
         return 1
@@ -47,7 +48,9 @@ class Keeping:
 
     def run(self, config: _Config, context: Context) -> Outcome:
         self.runs += 1
-        (context.workdir / "checkpoint.pt").write_text("x")
+        checkpoint = context.workdir / "checkpoint.pt"
+        self.resumed = checkpoint.exists()
+        checkpoint.write_text("x")
         if self.fail:
             raise SeqRecError("it diverged")
         if self.keep:
@@ -78,6 +81,18 @@ def test_a_record_that_came_without_its_weights_stays_as_it_is(store: RunStore) 
     again = ensure_weights(experiment, Config(), HERE, store)
     assert weights(again) == HERE and experiment.runs == 2 and store.records() == [record]
     assert [path.name for path in again.parent.iterdir()] == ["keep"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_weights_are_made_from_a_checkpoint_of_the_same_code_and_data_only(same: bool, store: RunStore) -> None:
+    experiment = Keeping()
+    (record,) = execute(experiment, [Config()], store=store, progress=False)
+    shutil.rmtree(store.kept(record.run_id))
+    code = look_up(experiment, Config(), store).code
+    store.goes_on(record.run_id, f"{code} {HERE if same else ELSEWHERE}")
+    (store.workdir(record.run_id) / "checkpoint.pt").write_text("of a run that was killed")
+    ensure_weights(experiment, Config(), HERE, store)
+    assert experiment.resumed == same
 
 
 def test_damaged_weights_are_made_again_and_a_line_says_so(store: RunStore) -> None:

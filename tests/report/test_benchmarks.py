@@ -90,8 +90,14 @@ def test_conditions_name_machine_load_clock_and_every_version() -> None:
     (row,) = benchmarks.conditions({"train_speed": TRAINING, "other": None}).to_dict("records")
     assert (row["machine"], row["load"], row["clock"]) == ("Some CPU", "0.5 to 1.2", "wall")
     assert row["versions"] == "RecTools 0.19.0, torch 2.13.0"
-    (bare,) = benchmarks.conditions({"data_load": {"machine": "x86_64", "cores": 2}}).to_dict("records")
-    assert (bare["machine"], bare["cores"], bare["load"]) == ("x86_64", 2, None)
+
+
+def test_serving_has_the_spread_of_each_model_and_counts_what_is_slower_beyond_noise() -> None:
+    ratios = {"sasrec": [0.2, 0.4, 1.2], "mamba4rec": [0.1, 1.05, 1.0]}
+    rows = [{"model": model, "ratio": ratio} for model, each in ratios.items() for ratio in each]
+    slow, fast = benchmarks.serving({"setting": {"noise": 1.05}, "rows": rows}).to_dict("records")
+    assert slow == {"model": "SASRec", "cases": 3, "least": 0.2, "half": 0.4, "most": 1.2, "slower": 1}
+    assert (fast["model"], fast["slower"]) == ("Mamba4Rec", 0)
 
 
 def test_ranking_extrapolates_to_all_users() -> None:
@@ -172,7 +178,7 @@ def test_rows_say_what_the_levels_above_them_say() -> None:
     ("name", "frame"),
     [
         ("train_speed", benchmarks.training), ("ranking_speed", benchmarks.ranking), ("ssm_speed", benchmarks.models),
-        ("mixer_speed", benchmarks.mixers),
+        ("mixer_speed", benchmarks.mixers), ("serving_speed", benchmarks.serving),
         ("optimizer_speed", benchmarks.optimizers),
         ("recommend_speed", benchmarks.recommending), ("recommend_speed", benchmarks.recommending_factors),
         ("gpu_agreement", benchmarks.kernels),

@@ -102,22 +102,25 @@ def _a_quarter(runs: Runs) -> Evidence:
 # Quality by order
 
 
-@figure(
-    "orders-quality-ml-1m",
-    "dots",
-    group="model",
-    label="order",
-    series="order",
-    value="mean",
-    axis="NDCG@10, with 95 % interval over users",
-)
-def _quality(runs: Runs) -> Iterator[dict[str, Any]]:
+def _quality(dataset: str, runs: Runs) -> Iterator[dict[str, Any]]:
     """NDCG@10 of each model in each order that it was run in: mean over seeds, interval over users."""
     for model, (suffix, order) in itertools.product(MODELS, {"": TRUE_ORDER, **ORDERS}.items()):
-        found = runs.interval(TRUE + suffix, model, "ndcg@10")
+        found = runs.interval(dataset + suffix, model, "ndcg@10")
         if not np.isnan(found.estimate):
             row = {"model": model_name(model), "order": order.partition(" (")[0], "mean": found.estimate}
             yield row | {"low": found.low, "high": found.high}
+
+
+for _dataset in ("ml-1m", "ml-100k"):
+    figure(
+        f"orders-quality-{_dataset}",
+        "dots",
+        group="model",
+        label="order",
+        series="order",
+        value="mean",
+        axis="NDCG@10, with 95 % interval over users",
+    )(partial(_quality, _dataset))
 
 
 # RecBole's order beside the paper's rows
