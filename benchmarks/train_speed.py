@@ -210,6 +210,7 @@ def summaries(
 def main(
     environments: Annotated[Path, typer.Option(help="folder for the packages' virtual environments")],
     dataset: Annotated[str, typer.Option(help="data set")] = "ml-1m",
+    lengths: Annotated[str, typer.Option(help="of the windows, with commas between")] = "50,200",
     threads: Annotated[int, typer.Option(min=0, help="threads of every side; 0: all cores")] = 0,
     clock: Annotated[str, typer.Option(help="wall | cpu: what is compared; cpu needs one thread")] = "wall",
     rounds: Annotated[int, typer.Option(min=1, help="turns of each side")] = 20,
@@ -226,20 +227,24 @@ def main(
     threads = conditions.threads
     architecture, config = resolve(dataset, "sasrec", 0)
     assert config is not None
-    contestants = sides(config.tokens_per_batch, config.max_length, recbole_rows)
     release = torch.__version__.partition("+")[0]
     pythons = {name: prepare_environment(environments, name, release) for name in ENVIRONMENTS}
-    size = architecture | {"d_inner": 4 * architecture["d_model"], "length": config.max_length}
+    size = architecture | {"d_inner": 4 * architecture["d_model"]}
     shared = size | {"dataset": dataset, "threads": threads, "learning_rate": config.learning_rate}
 
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         shared["interactions"] = str(export(dataset, Path(folder)))
-        facts, turns = take_turns(contestants, pythons, shared, Path(folder), (clock, turn), rounds)
+        for length in (int(text) for text in lengths.split(",")):
+            contestants = sides(config.tokens_per_batch, length, recbole_rows)
+            given = shared | {"length": length}
+            facts, turns = take_turns(contestants, pythons, given, Path(folder), (clock, turn), rounds)
+            rows += [{"length": length} | row for row in summaries(contestants, facts, turns, clock)]
 
     record = conditions.record(
         "train_speed",
         setting=size | {"dataset": dataset, "clock": clock, "rounds": rounds, "turn_seconds": turn},
-        rows=summaries(contestants, facts, turns, clock),
+        rows=rows,
     )
     show(record)
     if save:
@@ -251,7 +256,7 @@ def take_turns(
     pythons: dict[str, Path],
     shared: dict[str, Any],
     folder: Path,
-    length: tuple[str, float],
+    turn: tuple[str, float],
     rounds: int,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """Start every worker, then go round: (facts per side, reports per side and round)."""
@@ -267,8 +272,8 @@ def take_turns(
                 print(f"{name}: ready after {facts[name]['prepare_seconds']:.0f} s", flush=True)
         for number in range(rounds):
             for name in contestants if number % 2 == 0 else reversed(contestants):
-                turns[name].append(workers[name].turn(*length))
-            rates = ", ".join(f"{name} {rate(done[-1], length[0]):,.0f}" for name, done in turns.items())
+                turns[name].append(workers[name].turn(*turn))
+            rates = ", ".join(f"{name} {rate(done[-1], turn[0]):,.0f}" for name, done in turns.items())
             print(f"round {number + 1} of {rounds}, targets/s: {rates}", flush=True)
     except RuntimeError as error:
         raise SystemExit(f"error: {error}\n{log.read_text(errors='replace')[-3000:]}") from None
@@ -280,9 +285,10 @@ def take_turns(
 
 def show(record: dict[str, Any]) -> None:
     """The record as a table in the terminal."""
-    table = Table("side", "epoch, s", "run", "targets/s", "padding", "ours is x", "fp32 is x", "goal")
+    table = Table("length", "side", "epoch, s", "run", "targets/s", "padding", "ours is x", "fp32 is x", "goal")
     for row in record["rows"]:
         table.add_row(
+            str(row["length"]),
             row["name"],
             f"{row['epoch_seconds']:,.0f}",
             f"{row['share_of_epoch']:.1%}",

@@ -23,7 +23,8 @@ def main() -> None:
     torch.set_num_threads(given["threads"])
     accelerator = make_accelerator("cpu")
     sequences = load(given["dataset"])
-    architecture, config = resolve(given["dataset"], "sasrec", 0, {"precision": given["precision"]})
+    overrides = {"precision": given["precision"], "max_length": given["length"]}
+    architecture, config = resolve(given["dataset"], "sasrec", 0, overrides)
     assert config is not None
     # no validation and no checkpoint within the turns; the other packages have none there either
     config = replace(config, epochs=10**6, validate_every=10**6)

@@ -154,10 +154,12 @@ def _of_rows(*levels: str) -> Callable[[Callable[[pd.DataFrame], pd.DataFrame]],
 @_of_rows("rows")
 def training(table: pd.DataFrame) -> pd.DataFrame:
     """An epoch of SASRec here, in RecTools and in RecBole: factor and factor_fp32, by which ours trains a target
-    faster, and run, the share of the epoch that was run (at most 1: what is left is extrapolated)."""
+    faster, and run, the share of the epoch that was run (at most 1: what is left is extrapolated); windows: how long
+    they are, in words."""
     ours = table["name"].str.startswith("ours")
     factors = {"factor": "ours_times_as_fast", "factor_fp32": "ours_fp32_times_as_fast"}
-    table = table.assign(run=table["share_of_epoch"].clip(upper=1.0))
+    windows = table["length"].map("Windows of {} items".format)
+    table = table.assign(run=table["share_of_epoch"].clip(upper=1.0), windows=windows)
     return table.assign(**{name: table[key].mask(ours) for name, key in factors.items()})
 
 

@@ -17,6 +17,7 @@ ROW = {
     "label": "Ours",
     "batch": "8 rows of 200",
     "goal": None,
+    "length": 200,
     "padding": 0.012,
     "positions_per_target": 1.25,
     "targets_per_second": 20_000.0,
@@ -49,7 +50,6 @@ TRAINING = {
         "n_layers": 2,
         "n_heads": 2,
         "d_inner": 256,
-        "length": 200,
     },
     "rows": [ROW, PEER],
 }
@@ -82,7 +82,7 @@ RANKING = {
 
 def test_training_has_factors_for_others_and_extrapolates_what_was_not_run() -> None:
     ours, theirs = benchmarks.training(TRAINING).to_dict("records")
-    assert ours["run"] == 1.0 and theirs["run"] == 0.0123
+    assert ours["run"] == 1.0 and theirs["run"] == 0.0123 and ours["windows"] == "Windows of 200 items"
     assert (theirs["factor"], theirs["goal"]) == (3.9, 3.0) and ours["factor"] != ours["factor"]
 
 
