@@ -23,8 +23,11 @@ def main() -> None:
     torch.set_num_threads(given["threads"])
     accelerator = make_accelerator("cpu")
     sequences = load(given["dataset"])
-    overrides = {"precision": given["precision"], "max_length": given["length"]}
+    overrides = {"precision": given["precision"]}
     architecture, config = resolve(given["dataset"], "sasrec", 0, overrides)
+    if config is not None and config.max_length != given["length"]:  # then no part of a window is read for context only
+        overrides |= {"max_length": given["length"], "stride": 0}
+        architecture, config = resolve(given["dataset"], "sasrec", 0, overrides)
     assert config is not None
     # no validation and no checkpoint within the turns; the other packages have none there either
     config = replace(config, epochs=10**6, validate_every=10**6)
