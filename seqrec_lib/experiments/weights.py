@@ -55,7 +55,8 @@ def ensure_weights(
         record, folder = look_up(experiment, config, store).record, store.kept(run_id, report)
         if folder is not None and record is not None and record.complete:
             return folder
-        (record,) = execute(experiment, [config], store=store, progress=progress, device=device)
+        if record is None or not record.complete:  # else only the weights are made, on from where a kill left them
+            (record,) = execute(experiment, [config], store=store, progress=progress, device=device)
         if record is not None and not record.complete:
             raise SeqRecError(f"run {run_id}, which this one builds on, failed: {record.error}")
         if store.kept(run_id) is None:

@@ -13,8 +13,8 @@ def test_every_run_that_was_ever_published_is_there_or_listed_with_its_reason() 
     present = {path.stem for path in results.glob("*/*/*.json")}
     with (results / "replaced.csv").open(encoding="utf-8", newline="") as file:
         replaced = {row["run_id"]: row for row in csv.DictReader(file)}
-    command = ["git", "-C", str(results), "log", "--format=", "--name-only", "--diff-filter=A", "--no-renames", "--", "."]
-    added = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    command = ["git", "-C", str(results), "log", "--format=", "--name-only", "--diff-filter=A", "--no-renames"]
+    added = subprocess.run([*command, "--", "."], capture_output=True, text=True, check=False).stdout.split()
     published = {path.rpartition("/")[2].removesuffix(".json") for path in added if path.endswith(".json")}
     published -= {"replays", "rechecks"}  # lists of runs
     assert not published - present - set(replaced)
