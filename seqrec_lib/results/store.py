@@ -26,6 +26,9 @@ from seqrec_lib.results.tables import describe_table, parse_table, table_bytes
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ORIGIN = ".origin"  # in a working folder: what the run there is made of
+WEIGHTS = "weights "  # begins the origin of a run that is made again for what it keeps
+
 
 class RunStore:
     """Runs in two folders; see the module's text for the layout.
@@ -165,8 +168,11 @@ class RunStore:
 
     def tidy(self, run_id: str) -> None:
         """Remove what a kill between a run's record and its clean-up left in the working folder, where nobody is at
-        it."""
+        it. Checkpoints of a run that is made again for what it keeps (`WEIGHTS` in its origin) stay until that is there.
+        """
         folder = self._work(run_id)
+        if _text(folder / ORIGIN).startswith(WEIGHTS) and not (folder / "keep").is_dir():
+            return
         if any(path.name != "keep" for path in folder.glob("[!.]*")):
             with self.lock(run_id, wait=False) as held:
                 if held:
@@ -176,9 +182,8 @@ class RunStore:
         """Mark the run's working folder with its ``origin`` (the code and data that it is made of). What was left there
         by another origin is removed; returns False where there was something."""
         folder = self.workdir(run_id)
-        mark, left = folder / ".origin", [path for path in folder.glob("[!.]*") if path.name != "keep"]
-        before = mark.read_text(encoding="utf-8", errors="replace") if mark.is_file() else ""
-        stale = bool(left) and before != origin
+        mark, left = folder / ORIGIN, [path for path in folder.glob("[!.]*") if path.name != "keep"]
+        stale = bool(left) and _text(mark) != origin
         if stale:
             self._clear(run_id)
             self.workdir(run_id)
@@ -286,6 +291,10 @@ def write_run(path: Path, text: str, tables: Mapping[str, bytes]) -> None:
     _attempt(path, lambda: path.parent.mkdir(parents=True, exist_ok=True))
     for target, blob in files:
         _attempt(target, lambda target=target, blob=blob: write_file(target, blob))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _attempt(path: Path, action: Any) -> None:

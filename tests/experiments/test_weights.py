@@ -18,6 +18,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome, execute, key, look_up
 from seqrec_lib.experiments.weights import ensure_weights
 from seqrec_lib.results import RunStore
+from seqrec_lib.results.store import WEIGHTS
 
 HERE, ELSEWHERE = "a" * 64, "b" * 64
 
@@ -89,8 +90,9 @@ def test_weights_are_made_from_a_checkpoint_of_the_same_code_and_data_only(same:
     (record,) = execute(experiment, [Config()], store=store, progress=False)
     shutil.rmtree(store.kept(record.run_id))
     code = look_up(experiment, Config(), store).code
-    store.goes_on(record.run_id, f"{code} {HERE if same else ELSEWHERE}")
+    store.goes_on(record.run_id, f"{WEIGHTS}{code} {HERE if same else ELSEWHERE}")
     (store.workdir(record.run_id) / "checkpoint.pt").write_text("of a run that was killed")
+    execute(experiment, [Config()], store=store, progress=False)  # a page that only reads the record
     ensure_weights(experiment, Config(), HERE, store)
     assert experiment.resumed == same
 

@@ -1,4 +1,6 @@
-"""The chapter on what was tried to break the study (book/robustness.md): figures of `make stress`, by name."""
+"""The chapter on what was tried to break the study (book/robustness.md): figures of `make stress`, by name, and what
+came out where published runs were carried out again.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from seqrec_lib.report.benchmarks import measured
-from seqrec_lib.report.frames import Runs
+from seqrec_lib.report.frames import NotRun, Runs
 from seqrec_lib.report.kit import Column
 from seqrec_lib.report.values import table, value
+from seqrec_lib.results.rechecks import Recheck, rechecks_of
 
 TITLES = {
     "kills": "Killed and started again",
@@ -45,3 +48,48 @@ def _table(runs: Runs) -> Iterator[dict[str, Any]]:
         for count in measured("stress", "parts", part):
             held = None if "skipped" in count else count["held"]
             yield {"part": title, "kind": count["kind"], "tried": count["tried"] or None, "held": held}
+
+
+# Published runs, carried out again
+
+
+def _again(runs: Runs) -> dict[str, list[Recheck]]:
+    """Rechecks of each experiment's published runs; `NotRun` where there are none."""
+    found: dict[str, list[Recheck]] = {}
+    experiments = {record.run_id: record.experiment for record in runs.store.records()}
+    for recheck in rechecks_of(experiments):
+        found.setdefault(experiments[recheck.run_id], []).append(recheck)
+    if not found:
+        raise NotRun("seqrec results recheck")
+    return found
+
+
+value("rechecks/runs")(lambda runs: sum(map(len, _again(runs).values())))
+
+
+@table(
+    "rechecks",
+    Column("experiment", "Experiment"),
+    Column("metric", "Metric"),
+    Column("runs", "Runs", "d"),
+    Column("equal", "Equal to four digits", "d"),
+    Column("largest", "Largest change", "+.4f"),
+    Column("seeded", "With other seeds", "d"),
+    Column("within", "Of these, within the seeds' range", "d", missing="–"),
+)
+def _rechecks(runs: Runs) -> Iterator[dict[str, Any]]:
+    """A change is the new value minus the published one; the range is that of the published seeds."""
+    for experiment, rechecks in sorted(_again(runs).items()):
+        for metric in dict.fromkeys(name for one in rechecks for name in one.metrics):
+            pairs = [(*one.metrics[metric], one.seeds.get(metric)) for one in rechecks if metric in one.metrics]
+            changes = [new - old for old, new, _ in pairs]
+            ranges = [(new, *seeds) for _, new, seeds in pairs if seeds]
+            yield {
+                "experiment": experiment,
+                "metric": metric,
+                "runs": len(pairs),
+                "equal": sum(abs(change) < 5e-5 for change in changes),
+                "largest": max(changes, key=abs),
+                "seeded": len(ranges),
+                "within": sum(low <= new <= high for new, low, high in ranges) if ranges else None,
+            }
