@@ -168,7 +168,7 @@ class RunStore:
 
     def tidy(self, run_id: str) -> None:
         """Remove what a kill between a run's record and its clean-up left in the working folder, where nobody is at
-        it. Checkpoints of a run that is made again for what it keeps (`WEIGHTS` in its origin) stay until that is there.
+        it. Checkpoints of a run that is made again for what it keeps (`WEIGHTS` begins its origin) stay until then.
         """
         folder = self._work(run_id)
         if _text(folder / ORIGIN).startswith(WEIGHTS) and not (folder / "keep").is_dir():
