@@ -22,6 +22,15 @@ TITLES = {
     "archives": "Hostile archives",
     "fuzz": "Made-up files",
 }
+METRIC_TITLES = {"ndcg@10": "NDCG@10", "test_loss": "Loss on test items", "density": "Density"}
+EXPERIMENTS = {
+    "accuracy": "Accuracy",
+    "datasets": "Data sets",
+    "generative": "Writing queries",
+    "llamarec": "Ranking with letters",
+    "optimizers": "Optimizers",
+    "orpo": "Preference tuning",
+}
 
 
 def _count(part: str, key: str, runs: Runs) -> int:
@@ -80,13 +89,15 @@ value("rechecks/runs")(lambda runs: sum(map(len, _again(runs).values())))
 def _rechecks(runs: Runs) -> Iterator[dict[str, Any]]:
     """A change is the new value minus the published one; the range is that of the published seeds."""
     for experiment, rechecks in sorted(_again(runs).items()):
-        for metric in dict.fromkeys(name for one in rechecks for name in one.metrics):
+        for metric, title in METRIC_TITLES.items():
             pairs = [(*one.metrics[metric], one.seeds.get(metric)) for one in rechecks if metric in one.metrics]
+            if not pairs:
+                continue
             changes = [new - old for old, new, _ in pairs]
             ranges = [(new, *seeds) for _, new, seeds in pairs if seeds]
             yield {
-                "experiment": experiment,
-                "metric": metric,
+                "experiment": EXPERIMENTS[experiment],
+                "metric": title,
                 "runs": len(pairs),
                 "equal": sum(abs(change) < 5e-5 for change in changes),
                 "largest": max(changes, key=abs),
