@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
 
 CHECKPOINT = "checkpoint.pt"
+RATE_AGAIN = (
+    30.0  # seconds of an epoch from which on the rate of products, which takes a third of one, is measured again
+)
 
 
 class _Batches(Batches):
@@ -292,7 +295,8 @@ def train(
 
     while not state.finished(config):
         batches.start_epoch(state.epoch)
-        rate = max(rate, matmul_rate(device))  # again each epoch: other work on the machine only lowers it
+        if not rate or state.history[-1]["seconds"] > RATE_AGAIN:  # other work on the machine only lowers it
+            rate = max(rate, matmul_rate(device))
         began, carried = time.perf_counter(), state.epoch_seconds
         step_module.train()
         if resident is not None:
