@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from seqrec_lib.optim.adaptive_batching import AdaptiveBatchSize
 
 CHECKPOINT = "checkpoint.pt"
-RATE_AGAIN = (
-    30.0  # seconds of an epoch from which on the rate of products, which takes a third of one, is measured again
-)
+# Measuring the rate of products takes a third of a second; it is done again only after an epoch of so many seconds.
+RATE_AGAIN = 30.0
 
 
 class _Batches(Batches):
