@@ -84,7 +84,7 @@ value("rechecks/runs")(lambda runs: sum(map(len, _again(runs).values())))
     Column("equal", "Equal to four digits", "d"),
     Column("largest", "Largest change", "+.4f"),
     Column("seeded", "With other seeds", "d"),
-    Column("within", "Of these, within the seeds' range", "d", missing="–"),
+    Column("within", "Of these, within the seeds' range", ".0f", missing="–"),
 )
 def _rechecks(runs: Runs) -> Iterator[dict[str, Any]]:
     """A change is the new value minus the published one; the range is that of the published seeds."""
