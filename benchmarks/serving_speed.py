@@ -140,7 +140,11 @@ def main(
             rows.append(row)
             print(f"{name:28} {case.kind:9} {case.batch:4} x {case.length:5}, {case.items:8,} items  "
                   f"{row['served_ms']:10.3f} {row['module_ms']:10.3f}  {row['ratio']:.2f}", flush=True)  # fmt: skip
-    record = conditions.record("serving_speed", rows=rows, setting={"k": K, "rounds": rounds, "noise": NOISE})
+    record = conditions.record(
+        "serving_speed",
+        rows=rows,
+        setting={"k": K, "rounds": rounds, "noise": NOISE, "clock": "cpu" if threads == 1 else "wall"},
+    )
     show(record)
     if save:
         keep(record)

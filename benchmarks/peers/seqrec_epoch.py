@@ -25,7 +25,7 @@ def main() -> None:
     sequences = load(given["dataset"])
     overrides = {"precision": given["precision"]}
     architecture, config = resolve(given["dataset"], "sasrec", 0, overrides)
-    if config is not None and config.max_length != given["length"]:  # then no part of a window is read for context only
+    if config is not None and config.max_length != given["length"]:  # without overlap, but for a last window
         overrides |= {"max_length": given["length"], "stride": 0}
         architecture, config = resolve(given["dataset"], "sasrec", 0, overrides)
     assert config is not None

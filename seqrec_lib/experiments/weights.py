@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Device, execute, look_up
 from seqrec_lib.results import RunStore
-from seqrec_lib.results.store import WEIGHTS
+from seqrec_lib.results.store import MADE_AGAIN
 
 if TYPE_CHECKING:
     from seqrec_lib.models.base import SequentialRecommender
@@ -60,8 +60,8 @@ def ensure_weights(
             (record,) = execute(experiment, [config], store=store, progress=progress, device=device)
         if record is not None and not record.complete:
             raise SeqRecError(f"run {run_id}, which this one builds on, failed: {record.error}")
-        if store.kept(run_id) is None:  # on from a checkpoint that was made of the same code and data
-            store.goes_on(run_id, f"{WEIGHTS}{planned.code} {split_hash}")
+        if store.kept(run_id) is None:  # on from a checkpoint of an earlier call, if code and data were the same
+            store.goes_on(run_id, f"{MADE_AGAIN}{planned.code} {split_hash}")
             experiment.run(config, Context(store.workdir(run_id), progress, report, device=device))
             store.tidy(run_id)  # of checkpoints: `RunStore.save`, which would remove them, is not called
         folder = store.kept(run_id)

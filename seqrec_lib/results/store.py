@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ORIGIN = ".origin"  # in a working folder: what the run there is made of
-WEIGHTS = "weights "  # begins the origin of a run that is made again for what it keeps
+MADE_AGAIN = "weights "  # begins the origin of a run that is made again for what it keeps
 
 
 class RunStore:
@@ -168,14 +168,13 @@ class RunStore:
 
     def tidy(self, run_id: str) -> None:
         """Remove what a kill between a run's record and its clean-up left in the working folder, where nobody is at
-        it. Checkpoints of a run that is made again for what it keeps (`WEIGHTS` begins its origin) stay until then.
+        it. Checkpoints of a run that is made again for what it keeps (`MADE_AGAIN` begins its origin) stay until then.
         """
         folder = self._work(run_id)
-        if _text(folder / ORIGIN).startswith(WEIGHTS) and not (folder / "keep").is_dir():
-            return
         if any(path.name != "keep" for path in folder.glob("[!.]*")):
             with self.lock(run_id, wait=False) as held:
-                if held:
+                made_again = _text(folder / ORIGIN).startswith(MADE_AGAIN) and self.kept(run_id) is None
+                if held and not made_again:
                     self._clear(run_id)
 
     def goes_on(self, run_id: str, origin: str) -> bool:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.pt"
 # Measuring the rate of products takes a third of a second; it is done again only after an epoch of so many seconds.
-RATE_AGAIN = 30.0
+RATE_AGAIN = 5.0
 
 
 class _Batches(Batches):
@@ -294,8 +294,8 @@ def train(
 
     while not state.finished(config):
         batches.start_epoch(state.epoch)
-        if not rate or state.history[-1]["seconds"] > RATE_AGAIN:  # other work on the machine only lowers it
-            rate = max(rate, matmul_rate(device))
+        if not rate or state.history[-1]["seconds"] > RATE_AGAIN:
+            rate = max(rate, matmul_rate(device))  # other work on the machine only lowers it
         began, carried = time.perf_counter(), state.epoch_seconds
         step_module.train()
         if resident is not None:

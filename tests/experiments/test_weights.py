@@ -18,7 +18,7 @@ from seqrec_lib.errors import SeqRecError
 from seqrec_lib.experiments.base import Context, Outcome, execute, key, look_up
 from seqrec_lib.experiments.weights import ensure_weights
 from seqrec_lib.results import RunStore
-from seqrec_lib.results.store import WEIGHTS
+from seqrec_lib.results.store import MADE_AGAIN
 
 HERE, ELSEWHERE = "a" * 64, "b" * 64
 
@@ -84,17 +84,23 @@ def test_a_record_that_came_without_its_weights_stays_as_it_is(store: RunStore) 
     assert [path.name for path in again.parent.iterdir()] == ["keep"]
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_weights_are_made_from_a_checkpoint_of_the_same_code_and_data_only(same: bool, store: RunStore) -> None:
+@pytest.mark.parametrize("damaged", [True, False])
+@pytest.mark.parametrize(("code", "data"), [(None, HERE), (None, ELSEWHERE), ("other code", HERE)])
+def test_weights_are_made_from_a_checkpoint_of_the_same_code_and_data_only(
+    code: str | None, data: str, damaged: bool, store: RunStore
+) -> None:
     experiment = Keeping()
     (record,) = execute(experiment, [Config()], store=store, progress=False)
-    shutil.rmtree(store.kept(record.run_id))
-    code = look_up(experiment, Config(), store).code
-    store.goes_on(record.run_id, f"{WEIGHTS}{code} {HERE if same else ELSEWHERE}")
+    if damaged:
+        (store.kept(record.run_id) / "weights").write_text("of another length")
+    else:
+        shutil.rmtree(store.kept(record.run_id))
+    today = look_up(experiment, Config(), store).code
+    store.goes_on(record.run_id, f"{MADE_AGAIN}{code or today} {data}")
     (store.workdir(record.run_id) / "checkpoint.pt").write_text("of a run that was killed")
     execute(experiment, [Config()], store=store, progress=False)  # a page that only reads the record
     ensure_weights(experiment, Config(), HERE, store)
-    assert experiment.resumed == same
+    assert experiment.resumed == (code is None and data == HERE)
 
 
 def test_damaged_weights_are_made_again_and_a_line_says_so(store: RunStore) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import subprocess
 
+import pytest
+
 from seqrec_lib.places import project_root
 
 
@@ -15,6 +17,8 @@ def test_every_run_that_was_ever_published_is_there_or_listed_with_its_reason() 
         replaced = {row["run_id"]: row for row in csv.DictReader(file)}
     command = ["git", "-C", str(results), "log", "--format=", "--name-only", "--diff-filter=A", "--no-renames"]
     added = subprocess.run([*command, "--", "."], capture_output=True, text=True, check=False).stdout.split()
+    if not added:
+        pytest.skip("no git history here")
     published = {path.rpartition("/")[2].removesuffix(".json") for path in added if path.endswith(".json")}
     published -= {"replays", "rechecks"}  # lists of runs
     assert not published - present - set(replaced)

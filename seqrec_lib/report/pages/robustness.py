@@ -81,7 +81,7 @@ value("rechecks/runs")(lambda runs: sum(map(len, _again(runs).values())))
     Column("experiment", "Experiment"),
     Column("metric", "Metric"),
     Column("runs", "Runs", "d"),
-    Column("equal", "Equal to four digits", "d"),
+    Column("equal", "Equal to four decimals", "d"),
     Column("largest", "Largest change", "+.4f"),
     Column("seeded", "With other seeds", "d"),
     Column("within", "Of these, within the seeds' range", ".0f", missing="–"),
