@@ -4,10 +4,10 @@
     python -m benchmarks.train_speed --environments DIR --save   # also writes benchmarks/results/train_speed.json
 
 ``--lengths`` are those of the windows. Each side is a process of its own (peers/), with its own trainer and batches.
-They take turns of ``--turn`` seconds, so that another job on the machine slows all of them alike. A side's rate is what it trained in all its turns; how much
-faster ours is, is the median over rounds. The unit is the *trained target*, a position at which the loss is taken: an
-epoch of RecTools has fewer of them, as it drops what is older than a window. An epoch that did not fit the turns is
-extrapolated from the rate, and the record says how much of it was run.
+They take turns of ``--turn`` seconds, so that another job on the machine slows all of them alike. A side's rate is what
+it trained in all its turns; how much faster ours is, is the median over rounds. The unit is the *trained target*, a
+position at which the loss is taken: an epoch of RecTools has fewer of them, as it drops what is older than a window. An
+epoch that did not fit the turns is extrapolated from the rate, and the record says how much of it was run.
 
 On a machine that is busy with other jobs, wall time says little: ``--clock cpu --threads 1`` counts each process's own
 CPU seconds instead, and the record says so.
