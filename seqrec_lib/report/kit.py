@@ -22,6 +22,7 @@ _SWITCH = (
     "<style>.chart>.narrow{display:none}.chart>.wide{overflow-x:auto}@media(max-width:640px)"
     "{.chart>.narrow{display:block}.chart>.wide{display:none}}</style>"
 )
+_LONG = 15  # characters of a number
 _SHOWN_ROWS = 60  # longer tables of numbers come as a download only
 
 Rows = Iterator[dict[str, Any]]
@@ -120,16 +121,19 @@ def _cell(row: dict[str, Any], column: Column) -> str:
 
 def show(value: float | int | str, form: str = "") -> str:
     """A value as text, by a format specification of Python's, or "p" for the p of a test; a percent sign stands off
-    its number.
+    its number. What is too long to be read, as the end of an interval over three rounds may be, is written with an
+    exponent.
 
-    >>> show(0.1971, ".1%"), show(6040, ","), show("0.340"), show(0.0004, "p")
-    ('19.7\\xa0%', '6,040', '0.340', '< 0.001')
+    >>> show(0.1971, ".1%"), show(6040, ","), show("0.340"), show(0.0004, "p"), show(4.4558e244, ".2f")
+    ('19.7\\xa0%', '6,040', '0.340', '< 0.001', '4.5e+244')
     """
     if form == "p":
         return "< 0.001" if float(value) < 0.001 else f"{value:.3f}"
     if not form and isinstance(value, float):
         form = ".3f"
     text = format(value, form)
+    if isinstance(value, float) and len(text) > _LONG:
+        text = f"{value:.1e}"
     return text[:-1] + "\N{NO-BREAK SPACE}%" if text.endswith("%") else text
 
 
